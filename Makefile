@@ -1,0 +1,55 @@
+# Two commands matter: `make demo` and `make test`. Both set everything up from nothing but Python 3.11+.
+ROOT := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))
+VENV := $(ROOT)/.venv
+BIN  := $(VENV)/bin
+PYTHON ?= python3
+STAMP := $(VENV)/.installed
+# Tests run in two workers; a file stays on one worker, so that it can share one stack.
+PYTEST_ARGS ?= -n 2 --dist loadfile
+export PATH := $(BIN):$(PATH)
+export DENO_NO_UPDATE_CHECK := 1
+export DO_NOT_TRACK := 1
+
+.PHONY: setup demo test lint bench soak up down lock web clean
+
+setup: $(STAMP)
+
+# uv comes from the hash-locked list too: pip checks its hash, then uv installs the rest.
+$(STAMP): $(ROOT)/requirements.lock $(ROOT)/pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Metrica Fleet needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+	  { echo "Could not make $(VENV). On Debian or Ubuntu: apt-get install python3-venv"; exit 2; }
+	@cd $(ROOT) && awk '/^uv==/ {on=1; print; next} on && /^[^ ]/ {exit} on' requirements.lock > $(VENV)/uv.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.lock
+	@cd $(ROOT) && $(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	@cd $(ROOT) && $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup
+	@cd $(ROOT) && $(BIN)/fleetctl demo $(if $(ONCE),--once) $(DEMO_ARGS)
+
+test: setup lint
+	@cd $(ROOT) && $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: setup
+	@cd $(ROOT) && $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+bench: setup
+	@cd $(ROOT) && $(BIN)/python -m tests.bench $(BENCH_ARGS)
+
+up: setup
+	@cd $(ROOT) && $(BIN)/fleetctl up $(UP_ARGS)
+
+down: setup
+	@cd $(ROOT) && $(BIN)/fleetctl down
+
+# The lock names no host: uv.lock would.
+lock: setup
+	@cd $(ROOT) && $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-header --extra operator --group dev pyproject.toml -o requirements.lock
+	@cd $(ROOT) && $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-header pyproject.toml -o requirements-agent.lock
+
+clean:
+	rm -rf $(VENV) $(ROOT)/.fleet $(ROOT)/web/dist $(ROOT)/web/node_modules $(ROOT)/supabase/local/node_modules

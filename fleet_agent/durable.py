@@ -1,0 +1,80 @@
+"""Files that are either the old version or the new one, whenever the power goes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+from fleet_agent.errors import Kind, StateError
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames and removals in `folder` durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_atomic(path: Path, content: bytes, *, mode: int = 0o644) -> None:
+    """Replace `path` durably: temporary file, fsync, rename, fsync of the folder.
+
+    Raises StateError (`disk_full` or `state_unwritable`); the old content is then untouched.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise _unwritable(path, error) from error
+
+
+def swap_link(link: Path, target: Path) -> None:
+    """Point the symbolic link `link` at `target` (relative where possible) in one atomic, durable step."""
+    temporary = link.with_name(f".{link.name}.new")
+    try:
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(os.path.relpath(target, link.parent))
+        temporary.replace(link)
+        sync_folder(link.parent)
+    except OSError as error:
+        raise _unwritable(link, error) from error
+
+
+def remove(path: Path) -> None:
+    """Remove a file or link durably; absent is fine."""
+    try:
+        path.unlink(missing_ok=True)
+        if path.parent.is_dir():
+            sync_folder(path.parent)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> StateError:
+    import errno
+
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StateError(
+            Kind.DISK_FULL, f"The disk is full: {path} could not be written.", hint="Free some space."
+        )
+    return StateError(
+        Kind.STATE_UNWRITABLE,
+        f"{path} could not be written: {error.strerror}.",
+        hint="Check that the file system is mounted read-write and that the agent owns the folder.",
+    )

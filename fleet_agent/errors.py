@@ -1,0 +1,132 @@
+"""Every error the agent raises on purpose.
+
+    FleetError
+    ├── ConfigError        the device's own configuration
+    ├── ControlPlaneError  talking to Supabase (REST, functions, Realtime)
+    ├── ReleaseError       fetching, verifying, exporting a release from Git
+    ├── ValidationError    a release that must not be started on this device
+    ├── ContainerError     Docker and Compose
+    ├── HealthError        a release that started and is not well
+    └── StateError         the agent's own files
+
+Each carries a `kind` from `Kind` (closed list: metrics, tests and the dashboard rely on it), one sentence for a
+person, and optionally what to try.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+
+class Kind(StrEnum):
+    """Stable names of what can go wrong. Add here, describe in docs/errors.md (a test reads it)."""
+
+    # configuration
+    CONFIG_INVALID = "config_invalid"
+    CONFIG_MISSING = "config_missing"
+    NOT_ENROLLED = "not_enrolled"
+    # control plane
+    UNREACHABLE = "unreachable"
+    TIMED_OUT = "timed_out"
+    NOT_OUR_SERVER = "not_our_server"  # captive portal: 200 with HTML
+    RATE_LIMITED = "rate_limited"
+    UNAUTHORISED = "unauthorised"
+    REFUSED = "refused"
+    SERVER_ERROR = "server_error"
+    BAD_ANSWER = "bad_answer"
+    CLOCK_WRONG = "clock_wrong"
+    DEVICE_PENDING = "device_pending"
+    DEVICE_SUSPENDED = "device_suspended"
+    DEVICE_RETIRED = "device_retired"
+    TOKEN_INVALID = "token_invalid"
+    # release
+    GIT_UNREACHABLE = "git_unreachable"
+    COMMIT_MISSING = "commit_missing"
+    SIGNATURE_MISSING = "signature_missing"
+    SIGNATURE_INVALID = "signature_invalid"
+    ROLE_MISSING = "role_missing"
+    MANIFEST_MISMATCH = "manifest_mismatch"
+    DISK_FULL = "disk_full"
+    # validation
+    COMPOSE_INVALID = "compose_invalid"
+    ROLE_INVALID = "role_invalid"
+    VARIABLE_MISSING = "variable_missing"
+    VARIABLE_INVALID = "variable_invalid"
+    IMAGE_UNPINNED = "image_unpinned"
+    IMAGE_MISSING = "image_missing"
+    PORT_CONFLICT = "port_conflict"
+    MEMORY_SHORT = "memory_short"
+    VALIDATE_FAILED = "validate_failed"
+    # containers and health
+    DOCKER_UNAVAILABLE = "docker_unavailable"
+    COMPOSE_FAILED = "compose_failed"
+    COMPOSE_HUNG = "compose_hung"
+    CONTAINER_EXITED = "container_exited"
+    UNHEALTHY = "unhealthy"
+    # the agent's own state
+    STATE_CORRUPT = "state_corrupt"
+    STATE_UNWRITABLE = "state_unwritable"
+    LOCKED = "locked"
+    INTERRUPTED = "interrupted"
+    NOTHING_TO_ROLL_BACK = "nothing_to_roll_back"
+    INTERNAL = "internal"
+
+
+class FleetError(Exception):
+    """A failure with a stable `kind` and a sentence for people.
+
+    `retryable` says whether the same step may succeed later without anybody changing anything.
+    `evidence` is small JSON-able detail (last log lines, exit codes), never a secret.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        message: str,
+        *,
+        hint: str = "",
+        retryable: bool = False,
+        evidence: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+        self.hint = hint
+        self.retryable = retryable
+        self.evidence = evidence or {}
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".rstrip()
+
+
+class ConfigError(FleetError):
+    """The device's configuration cannot be used."""
+
+
+class ControlPlaneError(FleetError):
+    """Supabase could not be reached, refused us, or answered nonsense."""
+
+    def __init__(self, *args: Any, retry_after_s: float | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.retry_after_s = retry_after_s
+
+
+class ReleaseError(FleetError):
+    """A release could not be fetched, trusted or exported."""
+
+
+class ValidationError(FleetError):
+    """A release must not be started on this device."""
+
+
+class ContainerError(FleetError):
+    """Docker or Compose failed."""
+
+
+class HealthError(FleetError):
+    """A started release did not prove healthy."""
+
+
+class StateError(FleetError):
+    """The agent's own files are unreadable, unwritable or held by another process."""

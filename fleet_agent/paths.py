@@ -1,0 +1,70 @@
+"""Where things live under one agent root (`/opt/fleet` on a device, any folder in tests)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT_ROOT = Path("/opt/fleet")
+DEFAULT_CONFIG = Path("/etc/fleet/device.json")
+
+
+@dataclass(frozen=True)
+class Paths:
+    root: Path
+
+    @property
+    def releases(self) -> Path:
+        """One exported folder per commit: `releases/<commit>/`."""
+        return self.root / "releases"
+
+    def release(self, commit: str) -> Path:
+        return self.releases / commit
+
+    @property
+    def current(self) -> Path:
+        return self.root / "app_current"
+
+    @property
+    def previous(self) -> Path:
+        return self.root / "app_prev"
+
+    @property
+    def next(self) -> Path:
+        return self.root / "app_next"
+
+    @property
+    def repository(self) -> Path:
+        """The bare Git repository that releases are fetched into."""
+        return self.root / "git"
+
+    @property
+    def env_file(self) -> Path:
+        """This device's own values for the variables that its role declares (mode 0600)."""
+        return self.root / ".env"
+
+    @property
+    def agent(self) -> Path:
+        return self.root / "agent"
+
+    @property
+    def state(self) -> Path:
+        return self.root / "state"
+
+    @property
+    def journal(self) -> Path:
+        return self.state / "journal.json"
+
+    @property
+    def outbox(self) -> Path:
+        return self.state / "outbox"
+
+    @property
+    def lock(self) -> Path:
+        """Held with flock by whoever converges: daemon, timer or a hand-run command."""
+        return self.state / "converge.lock"
+
+    @property
+    def identity(self) -> Path:
+        """The device's key pair and id (folder mode 0700)."""
+        return self.state / "identity"
