@@ -35,7 +35,9 @@ class Outbox:
             except FileNotFoundError:
                 continue
             except (PydanticValidationError, OSError) as error:
-                logger.error("outbox entry {file} is unreadable and set aside: {error}", file=file, error=error)
+                logger.error(
+                    "outbox entry {file} is unreadable and set aside: {error}", file=file, error=error
+                )
                 file.replace(file.with_suffix(".unreadable"))
         return sorted(found, key=lambda attempt: attempt.started_at)
 

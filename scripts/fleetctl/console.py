@@ -1,0 +1,45 @@
+"""How fleetctl talks: tables and sentences for people on stdout, JSON for scripts, errors on stderr."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout, nothing else."""
+    print(json.dumps(value, indent=2, default=str, ensure_ascii=False))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table for people; empty cells for None."""
+    table = Table(title=title or None, title_justify="left", header_style="bold")
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
+    out.print(table)
+
+
+def print_error(kind: str, message: str, hint: str = "", *, as_json: bool = False) -> None:
+    """The error for people on stderr; with `as_json` also as a document on stdout."""
+    if as_json:
+        print_json({"error": {"kind": kind, "message": message, "hint": hint}})
+    err.print(f"[bold red]error[/] ({kind}): {escape(message)}")
+    if hint:
+        err.print(f"  [dim]try:[/] {escape(hint)}")
+
+
+def pairs(value: Mapping[str, object]) -> None:
+    """`key  value` lines."""
+    width = max((len(key) for key in value), default=0)
+    for key, item in value.items():
+        out.print(f"[bold]{key:<{width}}[/]  {escape(str(item))}")

@@ -1,0 +1,95 @@
+"""What a machine lacks is skipped with its reason; what FLEET_REQUIRE names must be there.
+
+FLEET_REQUIRE=docker,browser,postgres15 turns a skip for a missing part into a failure (`.ci/run` sets it).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+
+def _docker() -> str | None:
+    """Why Docker cannot be used here, or None."""
+    if shutil.which("docker") is None:
+        return "no docker client"
+    try:
+        info = subprocess.run(
+            ["docker", "version", "--format", "{{.Server.Version}}"],
+            capture_output=True, text=True, timeout=20, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return "the Docker engine does not answer"
+    if info.returncode != 0:
+        return "no Docker engine answers"
+    return _busybox_image()
+
+
+def _busybox_image() -> str | None:
+    """Make `busybox:stable` from a static busybox on this machine where it is missing."""
+    from fleetctl.demo.image import ensure_busybox
+
+    return ensure_busybox()
+
+
+def _browser() -> str | None:
+    return None if chromium() else "no Chromium on PATH"
+
+
+def _postgres15() -> str | None:
+    return None if (POSTGRES_15 / "postgres").exists() else f"no PostgreSQL 15 in {POSTGRES_15}"
+
+
+PARTS: dict[str, Callable[[], str | None]] = {
+    "docker": _docker,
+    "browser": _browser,
+    "postgres15": _postgres15,
+}
+
+
+def chromium() -> str | None:
+    """The browser that the tests drive."""
+    return next((path for name in CHROMIUM_NAMES if (path := shutil.which(name))), None)
+
+
+@functools.cache
+def missing(part: str) -> str | None:
+    """Why `part` cannot be tested here, or None."""
+    return PARTS[part]()
+
+
+def required() -> set[str]:
+    """The parts that must not be skipped."""
+    return {part for part in os.environ.get("FLEET_REQUIRE", "").split(",") if part}
+
+
+def need(part: str) -> None:
+    """Skip the running test where `part` is missing; fail it where FLEET_REQUIRE names the part."""
+    reason = missing(part)
+    if reason is None:
+        return
+    if part in required():
+        pytest.fail(f"FLEET_REQUIRE names {part}, but: {reason}", pytrace=False)
+    pytest.skip(f"{part}: {reason}")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for part in PARTS:
+        if item.get_closest_marker(part):
+            need(part)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    unknown = required() - set(PARTS)
+    if unknown:
+        raise pytest.UsageError(f"FLEET_REQUIRE names unknown parts: {', '.join(sorted(unknown))}")
