@@ -10,7 +10,7 @@ export PATH := $(BIN):$(PATH)
 export DENO_NO_UPDATE_CHECK := 1
 export DO_NOT_TRACK := 1
 
-.PHONY: setup demo test lint bench soak up down lock web clean
+.PHONY: setup demo test lint bench up down lock web clean
 
 setup: $(STAMP)
 
