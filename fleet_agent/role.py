@@ -79,7 +79,8 @@ class Strict(BaseModel):
 class HttpCheck(Strict):
     """A GET that must answer in time with one of `status`; redirects are not followed.
 
-    `body` is text the answer must contain. `url` and `body` may use `${NAME}`.
+    `body` is text the answer must contain, `body_is` the whole answer without surrounding white space.
+    `url`, `body` and `body_is` may use `${NAME}`.
     """
 
     kind: Literal["http"]
@@ -88,6 +89,7 @@ class HttpCheck(Strict):
         default=(200,), min_length=1, strict=False
     )
     body: str | None = None
+    body_is: str | None = None
     timeout_s: Timeout = 5.0
     max_latency_ms: int | None = Field(default=None, ge=1)
 

@@ -1,7 +1,7 @@
 """The values a device gives its role: `.env` against what `role.yaml` declares.
 
 One parser and one rule decide what a variable is worth, so Compose is handed the finished environment and
-never reads the `.env` itself. Values are never part of a message: a variable may be a secret, declared or not.
+never reads the `.env` itself. Values are never part of a message: any of them may be a secret.
 """
 
 from __future__ import annotations
