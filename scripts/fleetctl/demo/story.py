@@ -24,7 +24,7 @@ from fleetctl.demo.device import DemoDevice, remove_project
 from fleetctl.demo.image import ensure_busybox
 from fleetctl.demo.probe import Probe
 from fleetctl.errors import FleetctlError
-from fleetctl.fleet_repo import FleetRepo
+from fleetctl.fleet_repo import Breakage, FleetRepo
 from fleetctl.stack import Stack
 
 T = TypeVar("T")
@@ -105,7 +105,7 @@ class Story:
             self.login = make_operator(stack, "demo@fleet.example", "admin")
         with self._step("A fleet repository with signed commits is made"):
             repo = FleetRepo.create(self.data / "demo" / "repo")
-            v1 = repo.beacon_v1()
+            v1 = repo.release("1.0.0")
         with self._step(f"{SIMULATED_DEVICES + 1} devices enrol") as step:
             self._enrol(stack, repo)
             step.detail = (
@@ -119,7 +119,7 @@ class Story:
             self._until(self._all_listening)
         with self._probing() as probes:
             self._release("1.0.0", v1, "Release 1.0.0 reaches every device", probes, expect="succeeded")
-            v2 = repo.beacon_v2_broken()
+            v2 = repo.release("2.0.0", breakage=Breakage.UNHEALTHY)
             self._release(
                 "2.0.0",
                 v2,
@@ -127,7 +127,7 @@ class Story:
                 probes,
                 expect="rolled_back",
             )
-            v3 = repo.beacon_v3()
+            v3 = repo.release("3.0.0")
             self._release("3.0.0", v3, "Release 3.0.0 reaches every device", probes, expect="succeeded")
 
     def _enrol(self, stack: Stack, repo: FleetRepo) -> None:
@@ -291,7 +291,7 @@ class Story:
         if self.docker_missing:
             yield {}
             return
-        with Probe(WEB_PORT) as web, Probe(CLOCK_PORT, path="/") as clock:
+        with Probe(WEB_PORT) as web, Probe(CLOCK_PORT, path="/time") as clock:
             yield {"web": web, "clock": clock}
 
     def _until(self, look: Callable[[], T | None]) -> T:
