@@ -1,0 +1,112 @@
+// Proof that the caller holds a device's private key, now: a compact JWS (EdDSA) that lives two minutes at most
+// and carries a `jti` which the database accepts once.
+
+import * as jose from "npm:jose@6.2.18";
+import { z } from "npm:zod@4.6.7";
+import { Refusal } from "./http.ts";
+
+/** Longest life of an assertion, and how far two honest clocks may differ, in seconds. */
+const MAX_LIFETIME_S = 120;
+const LEEWAY_S = 30;
+
+const KEY_BYTES = 32;
+
+const PublicJwk = z.object({ kty: z.literal("OKP"), crv: z.literal("Ed25519"), x: z.string().max(64) });
+
+const Claims = z.object({
+  aud: z.string(),
+  iat: z.number().int().positive(),
+  exp: z.number().int().positive(),
+  jti: z.string().regex(/^[A-Za-z0-9_-]{16,64}$/),
+  iss: z.string().optional(),
+  sub: z.string().optional(),
+});
+
+export interface Assertion {
+  jti: string;
+  /** Until when the `jti` must be remembered, so that a replay is always either known or stale. */
+  rememberUntil: Date;
+}
+
+/** The public key that a proof carries in its header, base64url; nothing is verified yet. */
+export function keyInHeader(proof: string): string {
+  const header = attempt(() => jose.decodeProtectedHeader(proof), "is not a compact JWS");
+  const jwk = PublicJwk.safeParse(header.jwk);
+  if (!jwk.success || "d" in (header.jwk as object)) {
+    throw invalid("carries no public Ed25519 key in its header (jwk)");
+  }
+  const raw = attempt(() => jose.base64url.decode(jwk.data.x), "carries a key that is not base64url");
+  if (raw.byteLength !== KEY_BYTES) throw invalid("carries a key that is not 32 bytes long");
+  // Encoded again, because one key must have one spelling: it identifies the device.
+  return jose.base64url.encode(raw);
+}
+
+/** The device id that an assertion claims to come from; nothing is verified yet. */
+export function claimedDevice(assertion: string): string {
+  const claims = attempt(() => jose.decodeJwt(assertion), "is not a compact JWS with claims");
+  const id = z.uuid().safeParse(claims.sub);
+  if (!id.success || claims.iss !== claims.sub) throw invalid("names no device in iss and sub");
+  return id.data.toLowerCase();
+}
+
+/**
+ * Verify signature, audience and freshness. Throws Refusal: `assertion_invalid`, or `assertion_stale` only when
+ * the signature is good, so that the server's time in the answer is of use to the honest alone.
+ */
+export async function verify(
+  assertion: string,
+  publicKey: string,
+  audience: string,
+  now: Date,
+): Promise<Assertion> {
+  const payload = await verifiedPayload(assertion, publicKey);
+  const claims = Claims.safeParse(
+    attempt(() => JSON.parse(new TextDecoder().decode(payload)), "holds no JSON"),
+  );
+  if (!claims.success) throw invalid("lacks a claim: aud, iat, exp and jti (16 to 64 characters) are needed");
+  const { aud, iat, exp, jti } = claims.data;
+  if (aud !== audience) throw invalid(`is meant for "${aud.slice(0, 40)}" and not for "${audience}"`);
+  if (exp <= iat || exp - iat > MAX_LIFETIME_S) {
+    throw invalid(`must expire within ${MAX_LIFETIME_S} seconds after it was issued`);
+  }
+  const seconds = now.getTime() / 1000;
+  if (seconds > exp + LEEWAY_S || iat > seconds + LEEWAY_S) {
+    const distance = Math.round(seconds - iat);
+    throw new Refusal(
+      401,
+      "assertion_stale",
+      `The assertion was issued ${Math.abs(distance)} s ${
+        distance < 0 ? "ahead of" : "behind"
+      } the server's time.`,
+      "Sign a new one with the time in server_time.",
+    );
+  }
+  return { jti, rememberUntil: new Date((exp + 2 * LEEWAY_S) * 1000) };
+}
+
+async function verifiedPayload(assertion: string, publicKey: string): Promise<Uint8Array> {
+  try {
+    const key = await jose.importJWK({ kty: "OKP", crv: "Ed25519", x: publicKey }, "EdDSA");
+    return (await jose.compactVerify(assertion, key, { algorithms: ["EdDSA"] })).payload;
+  } catch {
+    throw invalid("is not signed by this device's key");
+  }
+}
+
+/** One kind and one hint for everything that is wrong with an assertion; `what` completes the sentence. */
+export function invalid(what: string): Refusal {
+  return new Refusal(
+    401,
+    "assertion_invalid",
+    `The assertion ${what}.`,
+    "Was the device's key or id replaced? Enrol again.",
+  );
+}
+
+function attempt<T>(parse: () => T, what: string): T {
+  try {
+    return parse();
+  } catch {
+    throw invalid(what);
+  }
+}

@@ -1,0 +1,84 @@
+// POST enroll: a device shows its public key, proves that it holds the private one, and gets a place in the
+// fleet: at once with a provisioning token, or as `pending` until an operator accepts it.
+
+import { z } from "npm:zod@4.6.7";
+import { keyInHeader, verify } from "../_shared/assertion.ts";
+import type { Database } from "../_shared/database.ts";
+import { databaseFromEnvironment } from "../_shared/environment.ts";
+import {
+  answer,
+  badRequest,
+  clientAddress,
+  type Clock,
+  type Handler,
+  madeLate,
+  postEndpoint,
+} from "../_shared/http.ts";
+import { accepted } from "../_shared/verdict.ts";
+
+export interface Deps {
+  database: Database;
+  now: Clock;
+}
+
+const text = (max: number) => z.string().trim().min(1).max(max);
+
+const Body = z.object({
+  proof: z.string().max(4096),
+  name: text(200),
+  provisioning_token: text(200).optional(),
+  hardware_model: text(200).optional(),
+  os: text(200).optional(),
+  agent_version: text(64).optional(),
+});
+
+const Enrolled = z.object({
+  kind: z.enum(["enrolled", "pending"]),
+  created: z.boolean(),
+  device_id: z.uuid(),
+  name: z.string(),
+  role: z.string(),
+  segment: z.string(),
+  branch: z.string(),
+  state: z.string(),
+});
+
+export function makeHandler({ database, now }: Deps): Handler {
+  return postEndpoint("enroll", now, async (raw, request) => {
+    const body = Body.safeParse(raw);
+    if (!body.success) throw badRequest(z.prettifyError(body.error));
+    const { proof, provisioning_token, ...facts } = body.data;
+    const publicKey = keyInHeader(proof);
+    const { jti, rememberUntil } = await verify(proof, publicKey, "enroll", now());
+    const verdict = await database.rpc("enroll_device", {
+      public_key: publicKey,
+      name: facts.name,
+      jti,
+      assertion_expires_at: rememberUntil.toISOString(),
+      client_address: clientAddress(request),
+      // Hashed here, so that the token itself reaches no statement log.
+      token_hash: provisioning_token ? await sha256Hex(provisioning_token) : null,
+      hardware_model: facts.hardware_model ?? null,
+      os: facts.os ?? null,
+    });
+    const { created, ...device } = accepted(verdict, Enrolled);
+    console.log(
+      `enroll: ${device.kind} ${device.device_id} ${created ? "new" : "again"} agent ${
+        facts.agent_version ?? "?"
+      }`,
+    );
+    return answer(created ? 201 : 200, device, now);
+  });
+}
+
+async function sha256Hex(token: string): Promise<string> {
+  const hash = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(token));
+  return Array.from(new Uint8Array(hash), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+export const handler: Handler = madeLate(
+  "enroll",
+  () => makeHandler({ database: databaseFromEnvironment(), now: () => new Date() }),
+);
+
+if (import.meta.main) Deno.serve(handler);
