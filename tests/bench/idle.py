@@ -1,7 +1,7 @@
 """What an idle agent costs: memory, CPU, disk writes and bytes on the wire.
 
-The real daemon against the embedded stack, through a relay that counts. It polls every 15 minutes and holds its
-subscription; one release has converged before the watch begins. The month is extrapolated from the quiet
+The real daemon against the embedded stack, through a relay that counts. It polls every 15 minutes and holds
+its subscription; one release has converged before the watch begins. The month is extrapolated from the quiet
 minutes plus 2,880 check-ins, each as costly as one that the bench causes with a wake.
 """
 
