@@ -1,0 +1,116 @@
+-- Brakes. The emergency stop is one row: insert into halts (reason) values ('…'). A halt is lifted, never
+-- deleted: what was stopped, by whom and why, stays readable.
+
+create table public.halts (
+  id uuid primary key default gen_random_uuid(),
+  scope public.halt_scope not null default 'fleet',
+  target text,
+  cause text not null default 'operator' constraint "cause must be 1 to 100 characters" check (length(cause) between 1 and 100),
+  reason text not null constraint "a halt needs a reason in words" check (btrim(reason) <> ''),
+  evidence jsonb not null default '{}' constraint "evidence must be an object" check (jsonb_typeof(evidence) = 'object'),
+  opened_by uuid,
+  opened_at timestamptz not null default now(),
+  lifted_by uuid,
+  lifted_at timestamptz,
+  lift_reason text,
+  constraint "target must be empty for the fleet and named for every other scope" check ((scope = 'fleet') = (target is null)),
+  constraint "lifting needs lifted_at and lift_reason together" check ((lifted_at is null) = (lift_reason is null))
+);
+comment on table public.halts is 'Open brakes and their history. Insert a row to stop; set lift_reason to go on. Never deleted.';
+comment on column public.halts.scope is 'fleet stops everything; segment, role, branch, release and rollout stop what target names.';
+comment on column public.halts.target is 'The name of the segment, role or branch, or the id of the release or rollout; empty for the fleet.';
+comment on column public.halts.cause is 'operator, or what rule opened it by itself.';
+comment on column public.halts.evidence is 'What an automatic halt saw: counts, devices, error kinds.';
+comment on column public.halts.lift_reason is 'Write why it may go on: that lifts the halt.';
+create index halts_open on public.halts (scope, target) where lifted_at is null;
+
+create function private.check_halt() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+-- Definer: looks for the target, whatever the caller may read.
+declare
+  known boolean;
+begin
+  if tg_op = 'DELETE' then
+    perform private.refuse('halts_stay', 'A halt is never deleted, so that its story stays readable.',
+      'Write a lift_reason to lift it.');
+  end if;
+  if tg_op = 'INSERT' then
+    new.target := nullif(btrim(new.target), '');
+    new.opened_by := coalesce(private.actor_id(), new.opened_by);
+    if btrim(coalesce(new.reason, '')) = '' then
+      perform private.refuse('reason_missing', 'A halt needs a reason in words.',
+        'Say what was seen, for whoever decides to lift it.', 'PT400');
+    end if;
+    if new.scope = 'fleet' and new.target is not null then
+      perform private.refuse('target_not_empty', 'A halt of the fleet has no target.',
+        'Empty target, or pick the scope that the target belongs to.', 'PT400');
+    end if;
+    if new.lifted_at is not null or new.lift_reason is not null or new.lifted_by is not null then
+      perform private.refuse('halt_starts_open', 'A new halt is open.', 'Leave the lifted columns empty.', 'PT400');
+    end if;
+    known := case new.scope
+      when 'fleet' then true
+      when 'segment' then exists (select from public.segments s where s.name = new.target)
+      when 'role' then exists (select from public.device_roles r where r.name = new.target)
+      when 'branch' then exists (select from public.branches b where b.name = new.target)
+      when 'release' then exists (select from public.releases r where r.id::text = new.target)
+      else new.target is not null
+    end;
+    if not known then
+      perform private.refuse('unknown_target', format('There is no %s "%s" to halt.', new.scope, coalesce(new.target, '')),
+        case when new.scope = 'release' then 'Put the id of the release into target.'
+             else format('Put the name or id of the %s into target.', new.scope) end, 'PT400');
+    end if;
+    return new;
+  end if;
+  if (new.id, new.scope, new.target, new.cause, new.reason, new.evidence, new.opened_by, new.opened_at)
+     is distinct from (old.id, old.scope, old.target, old.cause, old.reason, old.evidence, old.opened_by, old.opened_at) then
+    perform private.refuse('halt_is_fixed', 'A halt can only be lifted, not rewritten.',
+      'Write a lift_reason to lift it, and open a new halt for something else.');
+  end if;
+  if old.lifted_at is not null then
+    if (new.lifted_at, new.lifted_by, new.lift_reason) is distinct from (old.lifted_at, old.lifted_by, old.lift_reason) then
+      perform private.refuse('halt_is_lifted', 'This halt is lifted already.', 'Open a new halt.');
+    end if;
+    return new;
+  end if;
+  if new.lifted_at is not null or new.lift_reason is not null then
+    if btrim(coalesce(new.lift_reason, '')) = '' then
+      perform private.refuse('reason_missing', 'Lifting a halt needs a reason in words.',
+        'Write lift_reason: why it is safe to go on.', 'PT400');
+    end if;
+    new.lifted_at := now();
+    new.lifted_by := coalesce(private.actor_id(), new.lifted_by);
+  end if;
+  return new;
+end
+$$;
+revoke execute on function private.check_halt() from public;
+create trigger check_halt before insert or update or delete on public.halts
+  for each row execute function private.check_halt();
+
+create function private.refuse_truncate() returns trigger
+language plpgsql set search_path = ''
+as $$
+begin
+  perform private.refuse('append_only', format('%s is append-only.', tg_table_name), 'Leave its rows alone.');
+  return null;
+end
+$$;
+revoke execute on function private.refuse_truncate() from public;
+create trigger refuse_truncate before truncate on public.halts
+  for each statement execute function private.refuse_truncate();
+create trigger refuse_truncate before truncate on public.audit_log
+  for each statement execute function private.refuse_truncate();
+create trigger audit after insert or update on public.halts
+  for each row execute function private.audit_change('id');
+
+alter table public.halts enable row level security;
+grant select, insert, update on public.halts to authenticated, service_role;
+create policy "operators read halts" on public.halts for select to authenticated
+  using ((select private.operator_is('viewer')));
+create policy "operators of rank operator open halts" on public.halts for insert to authenticated
+  with check ((select private.operator_is('operator')));
+create policy "operators of rank operator lift halts" on public.halts for update to authenticated
+  using ((select private.operator_is('operator'))) with check ((select private.operator_is('operator')));

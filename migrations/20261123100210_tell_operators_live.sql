@@ -1,0 +1,107 @@
+-- What the dashboard shows live: the private topic `fleet`. One message a changed row while they are few; a
+-- statement that changes many rows sends one message with their count and id null, which means: ask again.
+
+create function private.announce(table_name text, op text, changed jsonb) returns void
+language plpgsql volatile security definer set search_path = ''
+as $$
+-- Definer: sends. `changed` is a list of {id, device_id, record}.
+declare
+  how_many int := jsonb_array_length(changed);
+begin
+  if how_many = 0 then
+    return;
+  elsif how_many > 20 then
+    perform realtime.send(
+      jsonb_build_object('v', 1, 'op', op, 'id', null, 'device_id', null, 'record', null, 'count', how_many),
+      announce.table_name, 'fleet', true);
+  else
+    perform realtime.send(
+      jsonb_build_object('v', 1, 'op', op, 'id', c -> 'id', 'device_id', c -> 'device_id', 'record', c -> 'record'),
+      announce.table_name, 'fleet', true)
+    from jsonb_array_elements(changed) c;
+  end if;
+end
+$$;
+comment on function private.announce(text, text, jsonb) is 'Tells operators on topic fleet what changed; a summary when much did.';
+
+create function private.summary(table_name text, r jsonb) returns jsonb
+language sql immutable set search_path = ''
+as $$
+  -- Small: Realtime fans this out to every open dashboard.
+  select jsonb_build_object(
+    -- realtime.send() sets payload.id only when it is missing, so ours stands.
+    'id', coalesce(r -> 'id', r -> 'device_id'),
+    'device_id', case table_name when 'devices' then r -> 'id' else r -> 'device_id' end,
+    'record', (
+      select coalesce(jsonb_object_agg(k, r -> k), '{}') from unnest(case table_name
+        when 'device_status' then array['state', 'phase', 'reason', 'current_release', 'target_release', 'agent_version', 'reported_at', 'error_kind']
+        when 'devices' then array['name', 'role', 'segment', 'branch', 'state', 'pinned_release', 'hold', 'update_interval_s']
+        when 'update_history' then array['release_id', 'rollout_id', 'outcome', 'failed_phase', 'error_kind', 'started_at', 'finished_at']
+        when 'releases' then array['commit_sha', 'branch', 'version', 'state']
+        when 'halts' then array['scope', 'target', 'cause', 'reason', 'opened_at', 'lifted_at', 'lift_reason']
+        when 'device_commands' then array['kind', 'state', 'requested_at', 'answered_at']
+        else array['name', 'state']
+      end) k))
+$$;
+
+create function private.announce_rows() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+-- For statements; the transition tables are called new_rows and old_rows.
+declare
+  changed jsonb;
+begin
+  if tg_op = 'INSERT' then
+    select coalesce(jsonb_agg(private.summary(tg_table_name, to_jsonb(n))), '[]') into changed from new_rows n;
+  elsif tg_op = 'DELETE' then
+    select coalesce(jsonb_agg(private.summary(tg_table_name, to_jsonb(o))), '[]') into changed from old_rows o;
+  else
+    -- Rows whose summary changed; the count is enough when there are many, so stop collecting at 21.
+    select coalesce(jsonb_agg(s.summary), '[]') into changed from (
+      select private.summary(tg_table_name, to_jsonb(n)) as summary from new_rows n
+      except
+      select private.summary(tg_table_name, to_jsonb(o)) from old_rows o
+    ) s;
+  end if;
+  perform private.announce(tg_table_name, lower(tg_op), changed);
+  return null;
+end
+$$;
+
+do $$
+declare
+  t text;
+begin
+  foreach t in array array['devices', 'releases', 'halts', 'device_commands', 'update_history'] loop
+    execute format('create trigger announce_insert after insert on public.%I referencing new table as new_rows
+      for each statement execute function private.announce_rows()', t);
+    if t <> 'update_history' then
+      execute format('create trigger announce_update after update on public.%I
+        referencing old table as old_rows new table as new_rows
+        for each statement execute function private.announce_rows()', t);
+    end if;
+  end loop;
+end
+$$;
+create trigger announce_delete after delete on public.devices referencing old table as old_rows
+  for each statement execute function private.announce_rows();
+
+create function private.announce_status() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  perform private.announce('device_status', lower(tg_op),
+    jsonb_build_array(private.summary('device_status', to_jsonb(new))));
+  return null;
+end
+$$;
+-- A heartbeat that changes nothing but numbers and times is not announced: dashboards poll for those.
+create trigger announce_first_report after insert on public.device_status
+  for each row execute function private.announce_status();
+create trigger announce_report after update on public.device_status
+  for each row when ((old.state, old.phase, old.reason, old.current_release, old.target_release, old.agent_version, old.error_kind)
+    is distinct from (new.state, new.phase, new.reason, new.current_release, new.target_release, new.agent_version, new.error_kind))
+  execute function private.announce_status();
+
+revoke execute on function private.announce(text, text, jsonb), private.summary(text, jsonb),
+  private.announce_rows(), private.announce_status() from public;
