@@ -1,0 +1,33 @@
+/**
+ * The Realtime endpoint alone, beside any Postgres that has `bootstrap.sql`: for tests that need their own
+ * limits and for benchmarks. Prints one JSON line with its address when it is ready; SIGTERM stops it.
+ *
+ *   FLEET_DB_URL=… FLEET_JWT_SECRET=… FLEET_PUBLISHABLE_KEY=… FLEET_SECRET_KEY=… \
+ *   FLEET_REALTIME_LIMITS='{"maxConnections":2}' deno run -A dev_server.ts
+ */
+import { createRealtime } from "./mod.ts";
+
+function required(name: string): string {
+  const value = Deno.env.get(name);
+  if (!value) throw new Error(`${name} is not set`);
+  return value;
+}
+
+const realtime = await createRealtime({
+  dbUrl: required("FLEET_DB_URL"),
+  jwtSecret: required("FLEET_JWT_SECRET"),
+  publishableKey: required("FLEET_PUBLISHABLE_KEY"),
+  secretKey: required("FLEET_SECRET_KEY"),
+  limits: JSON.parse(Deno.env.get("FLEET_REALTIME_LIMITS") ?? "{}"),
+  log: (line) => console.error(line),
+});
+const server = Deno.serve({
+  hostname: "127.0.0.1",
+  port: Number(Deno.env.get("FLEET_PORT") ?? 0),
+  onListen: ({ port }) => console.log(JSON.stringify({ url: `http://127.0.0.1:${port}` })),
+}, (req) => realtime.handle(req));
+Deno.addSignalListener("SIGTERM", async () => {
+  await realtime.close();
+  await server.shutdown();
+  Deno.exit(0);
+});

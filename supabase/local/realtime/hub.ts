@@ -1,0 +1,57 @@
+import type { Broadcast, Frame, Framing } from "./frames.ts";
+
+/** A joined channel, as the hub sees it. */
+export interface Member {
+  readonly framing: Framing;
+  receive(message: Broadcast, frame: Frame): void;
+}
+
+/** Who listens to what. A private and a public topic of the same name are two topics. */
+export class Hub<M extends Member> {
+  #topics = new Map<string, Set<M>>();
+
+  constructor(private readonly log: (line: string) => void) {}
+
+  join(topic: string, isPrivate: boolean, member: M): void {
+    const key = keyOf(topic, isPrivate);
+    const members = this.#topics.get(key);
+    if (members) members.add(member);
+    else this.#topics.set(key, new Set([member]));
+  }
+
+  leave(topic: string, isPrivate: boolean, member: M): void {
+    const key = keyOf(topic, isPrivate);
+    const members = this.#topics.get(key);
+    if (members?.delete(member) && members.size === 0) this.#topics.delete(key);
+  }
+
+  members(topic: string, isPrivate: boolean): Iterable<M> {
+    return this.#topics.get(keyOf(topic, isPrivate)) ?? [];
+  }
+
+  /** True when somebody listens to `topic`, private or public. */
+  wants(topic: string): boolean {
+    return this.#topics.has(keyOf(topic, true)) || this.#topics.has(keyOf(topic, false));
+  }
+
+  /** Hands `message` to everyone on the topic but `except`, encoding it once for each framing. */
+  broadcast(topic: string, isPrivate: boolean, message: Broadcast, except?: M): void {
+    const frames = new Map<Framing, Frame | null>();
+    for (const member of this.members(topic, isPrivate)) {
+      if (member === except) continue;
+      let frame = frames.get(member.framing);
+      if (frame === undefined) {
+        frame = member.framing.broadcast(`realtime:${topic}`, message);
+        frames.set(member.framing, frame);
+        if (frame === null) {
+          this.log(`a broadcast cannot be framed for protocol ${member.framing.version}: dropped there`);
+        }
+      }
+      if (frame !== null) member.receive(message, frame);
+    }
+  }
+}
+
+function keyOf(topic: string, isPrivate: boolean): string {
+  return `${isPrivate ? "private" : "public"}:${topic}`;
+}
