@@ -28,7 +28,7 @@ def write_atomic(path: Path, content: bytes, *, mode: int = 0o644) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -41,7 +41,7 @@ def write_atomic(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
 
 
 def swap_link(link: Path, target: Path) -> None:
@@ -53,7 +53,7 @@ def swap_link(link: Path, target: Path) -> None:
         temporary.replace(link)
         sync_folder(link.parent)
     except OSError as error:
-        raise _unwritable(link, error) from error
+        raise unwritable(link, error) from error
 
 
 def remove(path: Path) -> None:
@@ -63,10 +63,11 @@ def remove(path: Path) -> None:
         if path.parent.is_dir():
             sync_folder(path.parent)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
 
 
-def _unwritable(path: Path, error: OSError) -> StateError:
+def unwritable(path: Path, error: OSError) -> StateError:
+    """The error to raise where writing `path` failed."""
     import errno
 
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

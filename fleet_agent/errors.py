@@ -26,6 +26,7 @@ class Kind(StrEnum):
     CONFIG_INVALID = "config_invalid"
     CONFIG_MISSING = "config_missing"
     NOT_ENROLLED = "not_enrolled"
+    NOT_SUPPORTED = "not_supported"
     # control plane
     UNREACHABLE = "unreachable"
     TIMED_OUT = "timed_out"
@@ -42,11 +43,15 @@ class Kind(StrEnum):
     TOKEN_INVALID = "token_invalid"
     # release
     GIT_UNREACHABLE = "git_unreachable"
+    GIT_REFUSED = "git_refused"  # the host answered: no such repository, or no right to read it
     COMMIT_MISSING = "commit_missing"
     SIGNATURE_MISSING = "signature_missing"
     SIGNATURE_INVALID = "signature_invalid"
     ROLE_MISSING = "role_missing"
+    RELEASE_UNSAFE = "release_unsafe"  # links out of the release, submodules, impossible names
+    RELEASE_TOO_LARGE = "release_too_large"
     MANIFEST_MISMATCH = "manifest_mismatch"
+    TOOL_MISSING = "tool_missing"  # git or ssh-keygen is not installed
     DISK_FULL = "disk_full"
     # validation
     COMPOSE_INVALID = "compose_invalid"

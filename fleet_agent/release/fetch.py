@@ -1,0 +1,222 @@
+"""Bring one commit here, and of its files only those of one role; only what is new crosses the network.
+
+First choice: exactly the commit (depth 1, folders without file contents), then the contents of the role's
+missing files in batches. A host that refuses single files sends the commit whole; one that refuses single
+commits sends its branches, deepened until the commit is among them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from loguru import logger
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from fleet_agent.errors import FleetError, Kind, ReleaseError
+from fleet_agent.model import Progress
+from fleet_agent.release.failures import NotThereError, WantRefusedError, failure
+from fleet_agent.release.gitcmd import check_url, without_secrets
+from fleet_agent.release.limits import DEFAULTS, Limits, need_space
+from fleet_agent.release.repository import CorruptError, Repository, check_names
+
+Report = Callable[[Progress], None]
+Sleep = Callable[[float], None]
+PHASE = "fetch"
+#: How far a branch is deepened when the host does not hand out the commit itself; 0 is all of it.
+_DEPTHS = (1, 50, 1000, 0)
+
+
+@dataclass(frozen=True)
+class FetchResult:
+    """`bytes_fetched` counts the packs that came over the network: 0 when all was here already."""
+
+    bytes_fetched: int
+
+
+def fetch(
+    repository: Path,
+    url: str,
+    commit: str,
+    role: str,
+    report: Report = lambda _: None,
+    *,
+    branch: str | None = None,
+    limits: Limits = DEFAULTS,
+    sleep: Sleep = time.sleep,
+) -> FetchResult:
+    """Have `commit` and its files of `role` in `repository`.
+
+    `branch` is where a host that refuses single commits is asked for it; without it, every branch. Broken
+    connections are retried with what arrived kept; a damaged repository is made anew, once.
+
+    Raises ReleaseError: `git_unreachable` and `timed_out` (retryable), `clock_wrong`, `git_refused`,
+    `commit_missing`, `role_missing`, `disk_full`, `config_invalid`, `tool_missing`; StateError where the
+    folder cannot be written.
+    """
+    check_names(commit, role)
+    check_url(url)
+    need_space(repository, 0, limits.min_free, "to fetch a release")
+    job = _Fetch(
+        Repository(repository), url, commit, role,
+        branch=branch, limits=limits, report=report, sleep=sleep,
+    )  # fmt: skip
+    try:
+        job.run()
+    except CorruptError as error:
+        logger.warning("the release repository is damaged and made anew: {error}", error=error)
+        job.repository.wipe()
+        try:
+            job.run()
+        except CorruptError as again:
+            raise ReleaseError(
+                Kind.GIT_UNREACHABLE,
+                f"The release {commit[:12]} could not be read after it was fetched.",
+                hint="If this comes again, check the disk.",
+                retryable=True,
+                evidence={"git": str(again)},
+            ) from again
+    return FetchResult(job.bytes_fetched)
+
+
+@dataclass
+class _Fetch:
+    repository: Repository
+    url: str
+    commit: str
+    role: str
+    branch: str | None
+    limits: Limits
+    report: Report
+    sleep: Sleep
+    bytes_fetched: int = 0
+
+    def run(self) -> None:
+        repository, commit, role = self.repository, self.commit, self.role
+        single_files = not repository.partial_refused(self.url)
+        repository.prepare(self.url, commit, partial=single_files)
+        if not repository.has_commit(commit):
+            self._fetch_commit(single_files=single_files)
+        if missing := repository.missing(commit, role):
+            try:
+                self._fetch_files(missing)
+            except WantRefusedError:
+                self._start_whole()
+                self._fetch_commit(single_files=False)
+        if not repository.has_release(commit, role):
+            raise CorruptError("files are still missing after the fetch")
+        repository.keep(commit)
+
+    def _fetch_commit(self, *, single_files: bool) -> None:
+        self._say("asking for the release")
+        shape = ["--filter=blob:none"] if single_files else []
+        try:
+            self._retrying(lambda: self._network("--depth=1", *shape, "origin", self.commit))
+        except NotThereError as error:
+            raise self._commit_missing() from error
+        except WantRefusedError:
+            self._fetch_branches(shape)
+        if not self.repository.has_commit(self.commit):
+            raise CorruptError("the commit is not here after its fetch")
+
+    def _fetch_files(self, missing: list[str]) -> None:
+        total = len(missing)
+        size = self.limits.batch_files
+
+        def next_batch() -> None:
+            nonlocal size, missing
+            batch = missing[:size]
+            before = total - len(missing)
+            try:
+                self._network(
+                    "--filter=blob:none", "--stdin", "origin",
+                    stdin="".join(f"{blob}\n" for blob in batch).encode(),
+                    files=(before, len(batch), total),
+                )  # fmt: skip
+            except ReleaseError:
+                size = max(1, size // 4)
+                raise
+            missing = missing[len(batch) :]
+
+        while missing:
+            self._retrying(next_batch)
+
+    def _fetch_branches(self, shape: list[str]) -> None:
+        """The slow way round: branches, deeper and deeper, until the commit is among what came."""
+        source = f"refs/heads/{self.branch}" if self.branch else "refs/heads/*"
+        target = f"refs/fleet/branches/{self.branch or '*'}"
+        for depth in _DEPTHS:
+            self._say("asking for the branch" if depth == 1 else "asking for older releases")
+            if not depth and not (self.repository.folder / "shallow").exists():
+                break
+            deepen = f"--depth={depth}" if depth else "--unshallow"
+            fetch_it = partial(self._network, deepen, *shape, "origin", f"+{source}:{target}")
+            try:
+                self._retrying(fetch_it)
+            except NotThereError as error:
+                raise self._commit_missing() from error
+            if self.repository.has_commit(self.commit):
+                return
+        raise self._commit_missing()
+
+    def _start_whole(self) -> None:
+        """A repository marked as partial would leave its gaps to be filled by id, which this host refuses."""
+        logger.info("the Git host does not serve single objects; fetching whole commits")
+        self.repository.wipe()
+        self.repository.remember_partial_refused(self.url)
+        self.repository.prepare(self.url, self.commit, partial=False)
+
+    def _network(
+        self, *arguments: str, stdin: bytes = b"", files: tuple[int, int, int] | None = None
+    ) -> None:
+        need_space(self.repository.folder, 0, self.limits.min_free, "to fetch a release")
+        # Without negotiation for single files: they are wanted whatever else is here.
+        quiet = ("-c", "fetch.negotiationAlgorithm=noop") if stdin else ()
+        transfer = self.repository.git.network(
+            *quiet, "fetch", "--progress", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance",
+            *arguments,
+            stdin=stdin,
+            idle_s=self.limits.idle_s,
+            total_s=self.limits.total_s,
+            on_progress=lambda detail, percent: self._say(detail, percent, files),
+        )  # fmt: skip
+        self.bytes_fetched += transfer.received_bytes
+        if transfer.status != 0 or transfer.timed_out:
+            raise failure(transfer, self.url)
+
+    def _retrying(self, step: Callable[[], None]) -> None:
+        limits = self.limits
+        for attempt in Retrying(
+            retry=retry_if_exception(lambda error: isinstance(error, FleetError) and error.retryable),
+            wait=wait_random_exponential(multiplier=limits.backoff_s, max=limits.backoff_cap_s),
+            stop=stop_after_attempt(limits.attempts),
+            before_sleep=lambda state: logger.info(
+                "the fetch failed, try {attempt} of {attempts}: {error}",
+                attempt=state.attempt_number, attempts=limits.attempts,
+                error=state.outcome.exception() if state.outcome else None,
+            ),
+            sleep=self.sleep,
+            reraise=True,
+        ):  # fmt: skip
+            with attempt:
+                step()
+
+    def _say(
+        self, detail: str, percent: float | None = None, files: tuple[int, int, int] | None = None
+    ) -> None:
+        if files is not None:
+            before, batch, total = files
+            done = before + int(batch * (percent or 0) / 100)
+            detail, percent = f"{detail} (file {min(done + 1, total)} of {total})", 100 * done / total
+        self.report(Progress(phase=PHASE, detail=detail, percent=percent))
+
+    def _commit_missing(self) -> ReleaseError:
+        where = f"branch {self.branch} of " if self.branch else ""
+        return ReleaseError(
+            Kind.COMMIT_MISSING,
+            f"There is no commit {self.commit[:12]} in {where}{without_secrets(self.url)}.",
+            hint="Push the commit, or withdraw the release.",
+        )

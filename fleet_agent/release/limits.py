@@ -1,0 +1,47 @@
+"""How much a release may take: bytes, files, seconds."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet_agent.errors import Kind, ReleaseError
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Defaults suit a small device. Sizes in bytes, times in seconds.
+
+    `batch_files` bounds what a broken connection can cost where the host serves partial clones: files arrive
+    in batches, each is kept once it is here, and batches shrink while the line keeps breaking.
+    """
+
+    min_free: int = 64 * MIB
+    release_size: int = 512 * MIB
+    release_files: int = 20_000
+    file_size: int = 256 * MIB
+    idle_s: float = 120.0
+    total_s: float = 3600.0
+    attempts: int = 4
+    backoff_s: float = 2.0
+    backoff_cap_s: float = 30.0
+    batch_files: int = 256
+
+
+DEFAULTS = Limits()
+
+
+def need_space(folder: Path, needed: int, min_free: int, purpose: str) -> None:
+    """Check that `needed` bytes fit beside `min_free`. Raises ReleaseError (`disk_full`)."""
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(there).free
+    if free < needed + min_free:
+        raise ReleaseError(
+            Kind.DISK_FULL,
+            f"Too little space {purpose}: {free // MIB} MiB free, {(needed + min_free) // MIB} MiB needed.",
+            hint="Free some space; unused images and old releases go first.",
+            evidence={"free_bytes": free, "needed_bytes": needed + min_free},
+        )

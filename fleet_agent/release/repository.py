@@ -1,0 +1,175 @@
+"""The bare repository that releases are fetched into: its settings, clean-up after a crash, what it holds."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from urllib.parse import quote
+
+from fleet_agent import durable
+from fleet_agent.errors import Kind, ReleaseError
+from fleet_agent.release.gitcmd import SETTINGS, SETTINGS_FILE, GitCommand, without_secrets
+
+COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+ROLE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+COMMON = "common"
+#: One reference for each release that is here complete.
+RELEASES = "refs/fleet/releases"
+_CORRUPT = re.compile(
+    r"corrupt|bad object|is empty|not a git repository|invalid object|unable to read|inflate|"
+    r"bad (?:index|pack|ref|config)|broken|cannot be accessed|failed to (?:read|parse)|"
+    r"could not (?:read|parse)|packfile .* (?:does not match|cannot)|missing (?:blob|tree|commit)|"
+    r"unresolved deltas|hash mismatch|did not send all necessary|object directory",
+    re.IGNORECASE,
+)
+
+
+class CorruptError(Exception):
+    """The repository itself cannot be trusted any more; making it new is the cure."""
+
+
+def check_names(commit: str, role: str) -> None:
+    """Refuse what cannot be a commit or a role before it reaches a command line. Raises ReleaseError."""
+    if not COMMIT.fullmatch(commit):
+        raise ReleaseError(Kind.COMMIT_MISSING, f"{commit!r} is no full commit id.")
+    if not ROLE_NAME.fullmatch(role) or role == COMMON:
+        raise ReleaseError(Kind.ROLE_MISSING, f"{role!r} cannot be the name of a role.")
+
+
+def folders(role: str) -> tuple[str, str]:
+    """What a device of `role` gets."""
+    return f"roles/{role}", f"roles/{COMMON}"
+
+
+class Repository:
+    """Handles one bare repository; nobody else uses it at the same time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+        self.git = GitCommand(self.folder)
+
+    def prepare(self, url: str, commit: str, *, partial: bool) -> None:
+        """Make it usable: created where missing, locks and half-received packs of a killed fetch removed."""
+        if not self._looks_sound():
+            self.wipe()
+        for part in ("objects/pack", "objects/info", "refs/heads", "refs/fleet"):
+            (self.folder / part).mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
+        head = self.folder / "HEAD"
+        if not head.exists():
+            durable.write_atomic(head, b"ref: refs/heads/none\n")
+        self._write_settings(url, commit, partial=partial)
+        self._clean_up()
+
+    def wipe(self) -> None:
+        """Remove it whole. Releases that are exported do not need it."""
+        try:
+            if self.folder.is_symlink() or self.folder.is_file():
+                self.folder.unlink()
+            elif self.folder.exists():
+                shutil.rmtree(self.folder)
+        except OSError as error:
+            raise durable.unwritable(self.folder, error) from error
+
+    def partial_refused(self, url: str) -> bool:
+        """True where this host has shown that it does not serve single files."""
+        marker = self.folder / "fleet.whole"
+        return marker.is_file() and marker.read_text() == quote(without_secrets(url))
+
+    def remember_partial_refused(self, url: str) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        durable.write_atomic(self.folder / "fleet.whole", quote(without_secrets(url)).encode())
+
+    def has_commit(self, commit: str) -> bool:
+        return self.git.local("cat-file", "-e", f"{commit}^{{commit}}").status == 0
+
+    def has_release(self, commit: str, role: str) -> bool:
+        """True when the commit and every file of the role are here."""
+        return self.has_commit(commit) and not self.missing(commit, role)
+
+    def trees(self, commit: str, role: str) -> list[str]:
+        """The ids of the folders that a device of `role` gets. Raises ReleaseError (`role_missing`)."""
+        found = []
+        for folder in folders(role):
+            listed = self.read("ls-tree", "-d", "-z", "--full-tree", commit, "--", folder)
+            if listed:
+                found.append(listed.split(b"\t")[0].split()[2].decode())
+            elif folder != f"roles/{COMMON}":
+                raise ReleaseError(
+                    Kind.ROLE_MISSING,
+                    f"The release {commit[:12]} has no role {role}.",
+                    hint=f"Add {folder}/ to the fleet repository, or give the device another role.",
+                )
+        return found
+
+    def missing(self, commit: str, role: str) -> list[str]:
+        """The ids of the role's files that are not here yet."""
+        listed = self.read("rev-list", "--objects", "--missing=print", *self.trees(commit, role))
+        return [line[1:].decode() for line in listed.splitlines() if line.startswith(b"?")]
+
+    def keep(self, commit: str) -> None:
+        """Mark a release as here and complete."""
+        self.read("update-ref", f"{RELEASES}/{commit}", commit)
+
+    def read(self, *arguments: str, stdin: bytes = b"") -> bytes:
+        """Run a local command that must succeed. Raises CorruptError where it does not."""
+        done = self.git.local(*arguments, stdin=stdin)
+        if done.status != 0:
+            raise CorruptError(f"git {arguments[0]}: {done.err.strip()[-500:]}")
+        return done.out
+
+    def _looks_sound(self) -> bool:
+        """Cheap: catches folders that are no repository, and references cut short by a power cut."""
+        if not self.folder.is_dir():
+            return False
+        if not any(self.folder.iterdir()):
+            return True
+        references = (file for file in (self.folder / "refs").rglob("*") if file.is_file())
+        for reference in references:
+            if reference.suffix != ".lock" and not COMMIT.fullmatch(
+                reference.read_bytes().decode("latin1").strip()
+            ):
+                return False
+        packs = list((self.folder / "objects" / "pack").glob("*.idx"))
+        whole = all(pack.stat().st_size and pack.with_suffix(".pack").is_file() for pack in packs)
+        return whole and (self.folder / "objects").is_dir()
+
+    def _write_settings(self, url: str, commit: str, *, partial: bool) -> None:
+        long = len(commit) == 64
+        lines = ["[core]", "\trepositoryformatversion = 1", "\tbare = true", "\tfilemode = true"]
+        lines += ["[extensions]"] if partial or long else []
+        lines += ["\tobjectformat = sha256"] if long else []
+        lines += ["\tpartialClone = origin"] if partial else []
+        lines += ['[remote "origin"]', f'\turl = "{url}"', "\ttagOpt = --no-tags"]
+        lines += ["\tpromisor = true", "\tpartialclonefilter = blob:none"] if partial else []
+        wanted = ("\n".join(lines) + "\n").encode()
+        config = self.folder / "config"
+        # Only what changed: an update that brings nothing new writes nothing. The address may hold a token.
+        for file, content in ((config, wanted), (self.folder / SETTINGS_FILE, SETTINGS.encode())):
+            if not file.is_file() or file.read_bytes() != content:
+                durable.write_atomic(file, content, mode=0o600)
+
+    def _clean_up(self) -> None:
+        """The caller holds the converge lock, so every lock file here is left from a process that died."""
+        for pattern in (
+            "*.lock",
+            "refs/**/*.lock",
+            "objects/pack/tmp_*",
+            "objects/tmp_*",
+            "objects/incoming-*",
+        ):
+            for left in self.folder.glob(pattern):
+                if left.is_dir():
+                    shutil.rmtree(left, ignore_errors=True)
+                else:
+                    left.unlink(missing_ok=True)
+        for pack in (self.folder / "objects" / "pack").glob("*.pack"):
+            if not pack.with_suffix(".idx").exists():
+                pack.unlink()
+
+
+def looks_corrupt(said: str) -> bool:
+    """True where Git's complaint is about the repository on this device, not about the host."""
+    local = [line for line in said.splitlines() if not line.startswith("remote:")]
+    return _CORRUPT.search("\n".join(local)) is not None
