@@ -1,0 +1,282 @@
+"""The command line of a device. Heavy modules are imported by the command that needs them."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fleet_agent import __version__
+from fleet_agent.errors import ConfigError, ControlPlaneError, FleetError, Kind
+from fleet_agent.paths import DEFAULT_CONFIG, DEFAULT_ROOT, Paths
+
+if TYPE_CHECKING:
+    from fleet_agent.daemon import Daemon
+
+#: Exit codes besides 0: argparse's own 2 is for a wrong command line, so configuration shares it.
+EXIT_FAILED = 1
+EXIT_CONFIG = 2
+EXIT_UNREACHABLE = 3
+EXIT_REFUSED = 4
+EXIT_LOCKED = 75
+
+_EXITS = {
+    Kind.CONFIG_INVALID: EXIT_CONFIG,
+    Kind.CONFIG_MISSING: EXIT_CONFIG,
+    Kind.NOT_ENROLLED: EXIT_CONFIG,
+    Kind.LOCKED: EXIT_LOCKED,
+    Kind.UNREACHABLE: EXIT_UNREACHABLE,
+    Kind.TIMED_OUT: EXIT_UNREACHABLE,
+    Kind.NOT_OUR_SERVER: EXIT_UNREACHABLE,
+    Kind.SERVER_ERROR: EXIT_UNREACHABLE,
+    Kind.RATE_LIMITED: EXIT_UNREACHABLE,
+    Kind.CLOCK_WRONG: EXIT_UNREACHABLE,
+}
+TOKEN_VARIABLE = "FLEET_PROVISIONING_TOKEN"  # noqa: S105 - the name of a variable
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which agent of this machine is meant."""
+
+    paths: Paths
+    config: Path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code. Errors are one sentence with its kind on standard error."""
+    options = _parser().parse_args(arguments)
+    place = Place(Paths(options.root.absolute()), options.config.absolute())
+    try:
+        code: int = options.run(place, options)
+    except FleetError as error:
+        _complain(error)
+        return _EXITS.get(error.kind, EXIT_REFUSED if isinstance(error, ControlPlaneError) else EXIT_FAILED)
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fleet-agent", description="Keeps this device on the release that its fleet wants it to run."
+    )
+    parser.add_argument("--version", action="version", version=f"fleet-agent {__version__}")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--root", type=Path, default=DEFAULT_ROOT, help=f"the agent's folder (default {DEFAULT_ROOT})"
+    )
+    common.add_argument(
+        "--config", type=Path, default=DEFAULT_CONFIG, help=f"its configuration (default {DEFAULT_CONFIG})"
+    )
+    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    enroll = verbs.add_parser("enroll", parents=[common], help="take a place in the fleet")
+    enroll.add_argument(
+        "--token",
+        help=f"provisioning token; better in ${TOKEN_VARIABLE} (other users see a command line). "
+        "Without one the device asks and waits to be accepted.",
+    )
+    enroll.add_argument("--name", help="wished name (default: the configuration's, else the host name)")
+    enroll.add_argument("--json", action="store_true", help="print the answer as JSON")
+    enroll.set_defaults(run=_enroll)
+
+    run = verbs.add_parser("run", parents=[common], help="be the daemon")
+    run.set_defaults(run=_run)
+
+    once = verbs.add_parser("once", parents=[common], help="converge a single time and end")
+    once.set_defaults(run=_once)
+
+    status = verbs.add_parser("status", parents=[common], help="what this device runs, and why")
+    status.add_argument("--json", action="store_true", help="print it as JSON")
+    status.set_defaults(run=_status)
+
+    validate = verbs.add_parser("validate-config", parents=[common], help="check the configuration")
+    validate.set_defaults(run=_validate_config)
+
+    rollback = verbs.add_parser("rollback", parents=[common], help="go back to the previous release")
+    rollback.add_argument("--reason", default="Asked for on the device.", help="for the update history")
+    rollback.set_defaults(run=_rollback)
+    return parser
+
+
+def _enroll(place: Place, options: argparse.Namespace) -> int:
+    from fleet_agent import config, enrolment, log, retry
+    from fleet_agent.control import tokens
+    from fleet_agent.control.client import http_client, tls_context
+    from fleet_agent.control.clock import Clock
+    from fleet_agent.control.facts import Machine, host_name
+    from fleet_agent.identity import Identity
+
+    device = config.load(place.config)
+    log.set_up(device.log_level)
+    identity = Identity.load_or_create(place.paths)
+    clock = Clock(place.paths.state / "clock_floor")
+    machine = Machine(place.paths.root)
+    facts = enrolment.Facts(
+        name=options.name or device.name or host_name(),
+        hardware_model=machine.hardware_model(),
+        os=machine.operating_system(),
+        agent_version=__version__,
+    )
+
+    async def ask() -> enrolment.Enrolment:
+        tls = tls_context() if device.api_url.startswith("https") else None
+        async with http_client(tls) as client:
+
+            async def attempt() -> enrolment.Enrolment:
+                token = options.token or os.environ.get(TOKEN_VARIABLE)
+                return await enrolment.enrol(client, device, identity, facts, token, clock=clock.now)
+
+            return await retry.call(retry.ENROL, attempt)
+
+    answer = asyncio.run(ask())
+    clock.observe(answer.server_time)
+    if identity.device_id != answer.device_id:
+        tokens.forget(identity.folder)
+    identity.remember(answer.device_id)
+    if options.json:
+        print(answer.model_dump_json())
+    elif answer.kind == "pending":
+        print(
+            f"{answer.name} asked for a place ({answer.device_id}) and waits to be accepted by an operator."
+        )
+    else:
+        print(f"{answer.name} is enrolled as {answer.device_id}: {answer.role}, {answer.segment}.")
+    return 0
+
+
+def _run(place: Place, _options: argparse.Namespace) -> int:
+    daemon = _daemon(place)
+    from fleet_agent.daemon import settle_memory
+
+    settle_memory()
+    asyncio.run(daemon.run())
+    return 0
+
+
+def _once(place: Place, _options: argparse.Namespace) -> int:
+    return int(asyncio.run(_daemon(place).once()))
+
+
+def _daemon(place: Place) -> Daemon:
+    from fleet_agent import log
+    from fleet_agent.config import ConfigFile
+    from fleet_agent.daemon import Daemon
+
+    file = ConfigFile.open(place.config)
+    return Daemon(place.paths, file, _enrolled(place), log.set_up(file.current.log_level))
+
+
+def _enrolled(place: Place) -> Any:
+    from fleet_agent.identity import Identity
+
+    identity = Identity.load(place.paths)
+    if identity is None or identity.device_id is None:
+        raise ConfigError(
+            Kind.NOT_ENROLLED,
+            f"The device at {place.paths.root} has no place in a fleet yet.",
+            hint="Run fleet-agent enroll first.",
+        )
+    return identity
+
+
+def _status(place: Place, options: argparse.Namespace) -> int:
+    """Read from this device alone: works without a network and beside a running daemon."""
+    from fleet_agent import config
+    from fleet_agent.engine.lock import holder
+    from fleet_agent.identity import Identity
+    from fleet_agent.outbox import Outbox
+
+    device = config.load(place.config)
+    _quiet()
+    identity = Identity.load(place.paths)
+    engine = _engine_status(place, device)
+    facts: dict[str, Any] = {
+        "device_id": str(identity.device_id) if identity and identity.device_id else None,
+        "control_plane": device.api_url,
+        "agent_version": __version__,
+        "converging": holder(place.paths.lock),
+        "outbox": len(Outbox(place.paths.outbox).pending()),
+        **engine,
+    }
+    if options.json:
+        print(json.dumps(facts, indent=2))
+        return 0
+    current, previous = facts.get("current"), facts.get("previous")
+    print(f"device      {facts['device_id'] or 'not enrolled'}  (control plane {facts['control_plane']})")
+    print(
+        f"state       {facts['state']} ({facts['phase']}){': ' + facts['reason'] if facts['reason'] else ''}"
+    )
+    print(f"runs        {_release(current)}, before it {_release(previous)}")
+    if facts["error"]:
+        print(f"last error  {facts['error_kind']}: {facts['error']}")
+    if facts["converging"]:
+        print(f"converging  {facts['converging']}")
+    for service in facts["services"]:
+        print(f"service     {service['service']}: {service['state']}, {service.get('health') or 'no check'}")
+    if facts["outbox"]:
+        print(f"outbox      {facts['outbox']} attempts not yet shipped")
+    return 0
+
+
+def _engine_status(place: Place, device: Any) -> dict[str, Any]:
+    from fleet_agent.worker import Verb, Worker, engine_settings
+
+    status = asyncio.run(Worker(lambda: engine_settings(place.paths, device)).run(Verb.STATUS))
+    return status.model_dump(mode="json")
+
+
+def _release(release: dict[str, Any] | None) -> str:
+    return f"{release['version']} ({release['commit_sha'][:10]})" if release else "nothing"
+
+
+def _validate_config(place: Place, _options: argparse.Namespace) -> int:
+    from fleet_agent import config
+
+    device = config.load(place.config)
+    if device.allowed_signers is not None and not device.allowed_signers.is_file():
+        raise ConfigError(
+            Kind.CONFIG_INVALID,
+            f"`allowed_signers` names {device.allowed_signers}, which is not a file.",
+            hint="Put the fleet's allowed_signers file there.",
+        )
+    print(f"{place.config} is good.")
+    if not device.verify_signatures:
+        print("Note: verify_signatures is false; whoever can push to the repository runs code here.")
+    return 0
+
+
+def _rollback(place: Place, options: argparse.Namespace) -> int:
+    from fleet_agent import config, log
+    from fleet_agent.model import Progress
+    from fleet_agent.worker import Verb, Worker, engine_settings
+
+    device = config.load(place.config)
+    log.set_up(device.log_level)
+
+    async def show(progress: Progress) -> None:
+        print(f"{progress.phase} {progress.detail}".strip(), file=sys.stderr)
+
+    worker = Worker(lambda: engine_settings(place.paths, device))
+    status = asyncio.run(worker.run(Verb.ROLLBACK, reason=options.reason, on_progress=show))
+    print(f"{status.state.value}: runs {status.current.version if status.current else 'nothing'}")
+    return 0 if status.error_kind is None else EXIT_FAILED
+
+
+def _quiet() -> None:
+    from fleet_agent import log
+
+    log.set_up("WARNING")
+
+
+def _complain(error: FleetError) -> None:
+    from fleet_agent.log import redact
+
+    print(redact(f"fleet-agent: {error.kind.value}: {error}"), file=sys.stderr)

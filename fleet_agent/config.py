@@ -1,0 +1,212 @@
+"""The device's own configuration: one small JSON file that a person or an installer writes.
+
+What the file says wins over what the control plane sends (`poll_interval_s`, `labels`); everything else about
+a device (role, segment, pin) is the control plane's and is not in it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
+
+from loguru import logger
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ValidationError as PydanticValidationError
+
+from fleet_agent.errors import ConfigError, Kind
+
+#: 256 MiB: room for the release's export, the journal and the logs; images are checked by the engine.
+DEFAULT_MIN_FREE_BYTES = 256 * 1024 * 1024
+
+
+class DeviceConfig(BaseModel):
+    """`device.json`. Unknown keys are refused: a misspelt key must not be a silent default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+    api_url: str = Field(description="Where the control plane is: https://<project>.supabase.co")
+    publishable_key: str = Field(description="The project's public key (sb_publishable_… or the anon key).")
+    git_url: str = Field(description="The fleet repository that releases are fetched from.")
+    allowed_signers: Path | None = Field(
+        default=None, description="OpenSSH allowed_signers file; commits signed by others are refused."
+    )
+    verify_signatures: bool = Field(
+        default=True, description="false runs unsigned commits: whoever can push then runs code here."
+    )
+    name: str | None = Field(
+        default=None, min_length=1, max_length=63, description="Wished name; default: the host name."
+    )
+    runtime: Literal["auto", "docker", "simulated"] = Field(
+        default="auto", description="Where containers run; auto is docker where an engine answers."
+    )
+    project: str = Field(
+        default="fleet",
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$",
+        description="Compose project name; two agents on one machine need two.",
+    )
+    poll_interval_s: int | None = Field(
+        default=None, ge=1, le=7 * 86400, description="Pins the poll interval (seconds) on this device."
+    )
+    wake: bool = Field(default=True, description="Keep a Realtime subscription; polling goes on regardless.")
+    labels: dict[str, str] = Field(
+        default_factory=dict, description="Labels of this device; they win over the server's."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="What goes to standard error."
+    )
+    min_free_bytes: int = Field(
+        default=DEFAULT_MIN_FREE_BYTES, ge=0, description="Free disk space an update must leave."
+    )
+
+    @field_validator("api_url")
+    @classmethod
+    def _api_url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must be an http:// or https:// address")
+        if parts.query or parts.fragment or parts.username:
+            raise ValueError("must be a plain address, without user, query or fragment")
+        return value.rstrip("/")
+
+    @field_validator("publishable_key")
+    @classmethod
+    def _publishable_key(cls, value: str) -> str:
+        if value.startswith("sb_secret_"):
+            raise ValueError("is a secret key; a device must only ever hold the publishable one")
+        if not value:
+            raise ValueError("must not be empty")
+        return value
+
+    @field_validator("git_url")
+    @classmethod
+    def _git_url(cls, value: str) -> str:
+        if not value or value.startswith("-"):
+            raise ValueError("must be an address or a path")
+        return value
+
+    @model_validator(mode="after")
+    def _signers_are_named(self) -> Self:
+        if self.verify_signatures and self.allowed_signers is None:
+            raise ValueError(
+                "allowed_signers must name a file while verify_signatures is true; "
+                "set verify_signatures to false to run unsigned commits in the open"
+            )
+        return self
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the control plane is on this machine (tests, the demo)."""
+        return urlsplit(self.api_url).hostname in ("127.0.0.1", "localhost", "::1")
+
+
+def parse(text: bytes | str, *, source: Path) -> DeviceConfig:
+    """Parse a configuration. Raises ConfigError whose sentence names every key that is wrong."""
+    try:
+        raw = json.loads(text)
+    except ValueError as error:
+        raise _invalid(source, f"it is not JSON ({error})") from error
+    if not isinstance(raw, dict):
+        raise _invalid(source, "it must hold one JSON object")
+    try:
+        return DeviceConfig.model_validate(raw)
+    except PydanticValidationError as error:
+        raise _invalid(source, "; ".join(_problem(item) for item in _problems(error))) from error
+
+
+def load(path: Path) -> DeviceConfig:
+    """Read and check the configuration file. Raises ConfigError (`config_missing`, `config_invalid`)."""
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ConfigError(
+            Kind.CONFIG_MISSING,
+            f"There is no configuration at {path}.",
+            hint="Write one (docs/agent.md lists the keys) or name it with --config.",
+        ) from error
+    except OSError as error:
+        raise ConfigError(
+            Kind.CONFIG_MISSING,
+            f"The configuration at {path} could not be read: {error.strerror}.",
+            hint="Check its owner and mode.",
+        ) from error
+    config = parse(text, source=path)
+    if config.allowed_signers is not None and not config.allowed_signers.is_absolute():
+        # Relative to the file, not to wherever the agent happens to be started.
+        absolute = (path.parent / config.allowed_signers).resolve()
+        config = config.model_copy(update={"allowed_signers": absolute})
+    return config
+
+
+@dataclass
+class ConfigFile:
+    """The configuration in force, and the file it is re-read from when that changes.
+
+    A bad change keeps the old configuration; `problem` then says what is wrong, until the file is good again.
+    """
+
+    path: Path
+    current: DeviceConfig
+    problem: ConfigError | None = None
+    _seen: tuple[int, int, int] | None = field(default=None, repr=False)
+
+    @classmethod
+    def open(cls, path: Path) -> ConfigFile:
+        """Load `path`. Raises ConfigError."""
+        seen = _fingerprint(path)
+        return cls(path, load(path), None, seen)
+
+    def reload_if_changed(self) -> bool:
+        """Re-read the file when it changed; return whether a new configuration is in force."""
+        fingerprint = _fingerprint(self.path)
+        if fingerprint == self._seen:
+            return False
+        self._seen = fingerprint
+        try:
+            fresh = load(self.path)
+        except ConfigError as error:
+            self.problem = error
+            logger.error("the changed configuration is not used, the old one stays: {error}", error=error)
+            return False
+        self.problem = None
+        if fresh == self.current:
+            return False
+        changed = sorted(
+            name for name in DeviceConfig.model_fields if getattr(fresh, name) != getattr(self.current, name)
+        )
+        self.current = fresh
+        logger.info("configuration re-read, changed: {keys}", keys=", ".join(changed))
+        return True
+
+
+def _fingerprint(path: Path) -> tuple[int, int, int] | None:
+    try:
+        seen = path.stat()
+    except OSError:
+        return None
+    return seen.st_mtime_ns, seen.st_size, seen.st_ino
+
+
+def _problems(error: PydanticValidationError) -> list[dict[str, Any]]:
+    # The values stay out: a key pasted into the wrong place must not reach the log.
+    return [dict(item) for item in error.errors(include_input=False, include_url=False)]
+
+
+def _problem(item: dict[str, Any]) -> str:
+    key = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        return f"`{key}` is not a known key"
+    if item["type"] == "missing":
+        return f"`{key}` is missing"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    return f"`{key}`: {message}" if key else message
+
+
+def _invalid(source: Path, what: str) -> ConfigError:
+    return ConfigError(
+        Kind.CONFIG_INVALID,
+        f"{source} cannot be used: {what}.",
+        hint="docs/agent.md lists every key; `fleet-agent validate-config` checks the file.",
+    )

@@ -1,0 +1,181 @@
+"""`device_status`: written when something changed, or when the slow heartbeat is due."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from loguru import logger
+
+from fleet_agent import __version__, decide
+from fleet_agent.control.client import ControlPlane
+from fleet_agent.control.clock import Clock
+from fleet_agent.control.facts import Machine
+from fleet_agent.errors import ConfigError, ControlPlaneError, FleetError, Kind
+from fleet_agent.log import Ring, redact
+from fleet_agent.model import EngineStatus, Progress, Release, ReportState
+from fleet_agent.notify import Notifier
+from fleet_agent.worker import OnProgress
+
+#: The table takes 4,000 characters; a sentence needs fewer.
+TEXT_LIMIT = 1000
+CONTAINER_LIMIT = 100
+#: Within one phase, progress is reported no more often than this.
+PROGRESS_EVERY_S = 15.0
+
+#: What makes a report worth sending; the rest (resources, clocks, log) rides along.
+_TELLING = (
+    "state", "phase", "reason", "current_release", "target_release", "containers", "error_kind", "error",
+    "agent_version",
+)  # fmt: skip
+
+
+class Reporter:
+    """Remembers what the control plane was told last."""
+
+    def __init__(self, root: Path, clock: Clock, ring: Ring) -> None:
+        self._machine = Machine(root if root.exists() else root.parent)
+        self._clock = clock
+        self._ring = ring
+        self._told: str | None = None
+        self._told_at: float | None = None
+        self._target: Release | None = None
+        #: Why nothing happens, from the gates; shown while the engine itself has nothing to say.
+        self.waiting = ""
+
+    def working_towards(self, target: Release | None) -> None:
+        self._target = target
+
+    def is_due(self, engine: EngineStatus, problem: ConfigError | None, interval_s: float) -> bool:
+        changed = _fingerprint(self._resting(engine, problem)) != self._told
+        since = None if self._told_at is None else self._clock.monotonic() - self._told_at
+        return decide.report_is_due(changed=changed, since_last_s=since, interval_s=interval_s)
+
+    async def report(self, plane: ControlPlane, engine: EngineStatus, problem: ConfigError | None) -> None:
+        """Tell the resting state. A report that does not get through is made again at the next check-in."""
+        await self._send(plane, self._resting(engine, problem))
+
+    @contextlib.asynccontextmanager
+    async def while_working(
+        self,
+        plane: ControlPlane,
+        engine: EngineStatus | None,
+        problem: ConfigError | None,
+        notifier: Notifier,
+    ) -> AsyncIterator[OnProgress]:
+        """Tell the phases of the engine's work beside it: a slow control plane does not slow an update."""
+        fresh: asyncio.Event = asyncio.Event()
+        latest: Progress | None = None
+
+        async def say(progress: Progress) -> None:
+            nonlocal latest
+            notifier.alive()
+            notifier.status(f"{progress.phase} {progress.detail}".strip())
+            if latest is None or progress.phase != latest.phase:
+                logger.info("{phase} {detail}", phase=progress.phase, detail=progress.detail)
+            latest = progress
+            fresh.set()
+
+        async def tell() -> None:
+            told_phase = ""
+            while True:
+                await fresh.wait()
+                fresh.clear()
+                if latest is None:
+                    continue
+                if latest.phase == told_phase and self._since_told() < PROGRESS_EVERY_S:
+                    continue
+                told_phase = latest.phase
+                await self._send(plane, self._working(engine, latest, problem))
+
+        telling = asyncio.create_task(tell())
+        try:
+            yield say
+        finally:
+            telling.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await telling
+
+    def _since_told(self) -> float:
+        return float("inf") if self._told_at is None else self._clock.monotonic() - self._told_at
+
+    async def _send(self, plane: ControlPlane, row: dict[str, Any]) -> None:
+        fingerprint = _fingerprint(row)
+        if fingerprint != self._told or self._told_at is None:
+            row = {**row, "agent_version": __version__}
+        try:
+            await self._upsert(plane, {**row, **self._circumstances()})
+        except FleetError as error:
+            self._told = None
+            logger.info("the report did not get through: {error}", error=error)
+            return
+        self._told, self._told_at = fingerprint, self._clock.monotonic()
+
+    async def _upsert(self, plane: ControlPlane, row: dict[str, Any]) -> None:
+        try:
+            await plane.report(row)
+        except ControlPlaneError as error:
+            # The control plane forgot a release (a foreign key): the rest of the report still counts.
+            if error.kind != Kind.REFUSED or error.evidence.get("code") != "23503":
+                raise
+            await plane.report({**row, "current_release": None, "target_release": None})
+
+    def _resting(self, engine: EngineStatus, problem: ConfigError | None) -> dict[str, Any]:
+        row = self._common(engine, problem)
+        row["state"] = engine.state.value
+        row["phase"] = engine.phase
+        row["reason"] = _text(engine.reason or self.waiting)
+        row["target_release"] = str(engine.target.id) if engine.target is not None else None
+        return row
+
+    def _working(
+        self, engine: EngineStatus | None, progress: Progress, problem: ConfigError | None
+    ) -> dict[str, Any]:
+        row = self._common(engine, problem)
+        target = progress.target or self._target
+        row["state"] = ReportState.UPDATING.value
+        row["phase"] = progress.phase
+        row["reason"] = _text(progress.detail)
+        row["target_release"] = str(target.id) if target is not None else None
+        return row
+
+    def _common(self, engine: EngineStatus | None, problem: ConfigError | None) -> dict[str, Any]:
+        error_kind = engine.error_kind if engine is not None else None
+        error = engine.error if engine is not None else None
+        if error_kind is None and problem is not None:
+            error_kind, error = problem.kind.value, str(problem)
+        row: dict[str, Any] = {
+            "error_kind": error_kind,
+            "error": _text(error) if error else None,
+        }
+        if engine is not None:
+            row["current_release"] = str(engine.current.id) if engine.current is not None else None
+            row["containers"] = [
+                service.model_dump(mode="json", exclude_none=True)
+                for service in engine.services[:CONTAINER_LIMIT]
+            ]
+        return row
+
+    def _circumstances(self) -> dict[str, Any]:
+        uptime = self._machine.uptime_s()
+        local = self._clock.local()
+        booted = None if uptime is None else self._clock.now() - timedelta(seconds=uptime)
+        return {
+            "device_time": local.isoformat(),
+            "booted_at": booted.isoformat(timespec="seconds") if booted is not None else None,
+            "resources": self._machine.resources(),
+            "log_tail": self._ring.entries(),
+        }
+
+
+def _fingerprint(row: dict[str, Any]) -> str:
+    return json.dumps({key: row.get(key) for key in _TELLING if key != "agent_version"}, sort_keys=True)
+
+
+def _text(text: str) -> str:
+    return redact(text)[:TEXT_LIMIT]

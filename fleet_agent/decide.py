@@ -1,0 +1,120 @@
+"""What the device should do next: pure functions of what was seen. No clock, no files, no network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fleet_agent.engine.phases import RESTING
+from fleet_agent.model import Action, Directive, EngineStatus, ReportState
+
+#: Polls are spread by this share of the interval, both ways: a fleet that booted together drifts apart.
+POLL_JITTER = 0.2
+#: Before the control plane was ever heard: the fleet's usual interval.
+DEFAULT_POLL_S = 900.0
+#: After a failed check-in or attempt: doubled each time, spread, never longer than the poll interval.
+FAILURE_BASE_S = 15.0
+#: Reports older than this many poll intervals are renewed although nothing changed. The dashboard shows a
+#: device as offline after three.
+HEARTBEAT_INTERVALS = 0.9
+
+
+@dataclass(frozen=True)
+class Stay:
+    """Leave everything as it is."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Finish:
+    """An attempt was interrupted: let the engine bring it to its end first."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Converge:
+    """Start the engine with this directive. `asked` is true when an operator asked for it by a command."""
+
+    directive: Directive
+    why: str
+    asked: bool = False
+
+
+Step = Stay | Finish | Converge
+
+
+def next_step(directive: Directive, engine: EngineStatus, *, asked: bool = False) -> Step:
+    """Return the one thing this device should do about `directive`.
+
+    Which releases are bad, and when a passing trouble may be tried again, is the engine's own memory.
+    """
+    if is_unfinished(engine):
+        return Finish(f"an attempt was interrupted while {engine.phase}")
+    at_target = (
+        directive.release is not None
+        and engine.current is not None
+        and engine.current.commit_sha == directive.release.commit_sha
+        and engine.role == directive.device.role
+    )
+    match directive.action:
+        case Action.RUN | Action.HOLD:
+            return Stay(_waiting(directive) or "the control plane asks for nothing")
+        case Action.SAFE_MODE if engine.state == ReportState.SAFE_MODE:
+            return Stay("in safe mode, as the control plane asks")
+        case Action.SAFE_MODE:
+            why = "into safe mode, as the control plane asks"
+        case Action.UPDATE | Action.ROLLBACK if directive.release is None:
+            return Stay(f"the control plane asks for {directive.action} and names no release")
+        case Action.UPDATE | Action.ROLLBACK if at_target and engine.state != ReportState.SAFE_MODE:
+            return Stay(f"already on {directive.release.version}")
+        case Action.UPDATE:
+            why = f"to {directive.release.version}"
+        case Action.ROLLBACK:
+            why = f"back to {directive.release.version}"
+    return Converge(directive, why, asked)
+
+
+def is_unfinished(engine: EngineStatus) -> bool:
+    """Whether the engine's journal holds an attempt that nobody is working on."""
+    return engine.phase not in RESTING
+
+
+def _waiting(directive: Directive) -> str:
+    """The first gate that keeps the device where it is, as a sentence."""
+    for gate in directive.gates:
+        if gate.verdict != "pass":
+            return f"{gate.gate}: {gate.detail}" if gate.detail else gate.gate
+    return ""
+
+
+def poll_interval_s(pinned: int | None, asked: int | None) -> float:
+    """The interval in force: the device's own pin, else what the control plane asks for (seconds)."""
+    return float(pinned or asked or DEFAULT_POLL_S)
+
+
+def poll_wait_s(interval_s: float, uniform: Callable[[float, float], float]) -> float:
+    """Seconds to the next poll."""
+    return interval_s * uniform(1 - POLL_JITTER, 1 + POLL_JITTER)
+
+
+def failure_wait_s(failures: int, interval_s: float, uniform: Callable[[float, float], float]) -> float:
+    """Seconds to the next try after `failures` failures in a row (1 or more).
+
+    Half of it is fixed: the call itself was already retried within a minute.
+    """
+    ceiling: float = min(interval_s, FAILURE_BASE_S * 2 ** min(failures - 1, 20))
+    return ceiling * uniform(0.5, 1.0)
+
+
+def wake_wait_s(spread_s: float, uniform: Callable[[float, float], float]) -> float:
+    """Seconds a woken device waits, so that a woken fleet does not ask all at once."""
+    return uniform(0.0, spread_s)
+
+
+def report_is_due(*, changed: bool, since_last_s: float | None, interval_s: float) -> bool:
+    """Whether `device_status` must be written: something changed, or the slow heartbeat is due."""
+    if changed or since_last_s is None:
+        return True
+    return since_last_s >= HEARTBEAT_INTERVALS * interval_s

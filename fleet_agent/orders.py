@@ -1,0 +1,144 @@
+"""Orders of operators (`device_commands`): what each does on this device, and what is answered.
+
+An order is answered once. `update_now` is carried out by the loop itself and answered when the update ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from loguru import logger
+
+from fleet_agent import errands
+from fleet_agent.errors import FleetError, Kind
+from fleet_agent.log import Ring, redact
+from fleet_agent.model import Command, CommandKind, EngineStatus, ReportState
+from fleet_agent.worker import Verb
+
+Order = Command
+
+LOG_LINES_DEFAULT = 50
+LOG_LINES_LIMIT = 200
+LOG_LINE_LIMIT = 500
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`device_commands.state` and `.result`; a failure carries `kind`, `message` and `hint`."""
+
+    state: Literal["succeeded", "failed"]
+    result: dict[str, Any]
+
+
+class Work(Protocol):
+    def __call__(self, verb: Verb, *, reason: str = "") -> Awaitable[EngineStatus]: ...
+
+
+@dataclass(frozen=True)
+class Hands:
+    """What orders are carried out with."""
+
+    work: Work
+    engine_settings: dict[str, object]
+    ring: Ring
+    status: EngineStatus | None
+
+
+async def carry_out(order: Order, hands: Hands) -> tuple[Answer, bool]:
+    """Carry out one order; returns its answer, and whether it changed what runs here."""
+    try:
+        return await _HANDLERS[order.kind](order, hands)
+    except FleetError as error:
+        logger.warning("{order} failed: {error}", order=order.kind.value, error=error)
+        return failed(error), False
+
+
+def failed(error: FleetError) -> Answer:
+    return Answer(
+        "failed", {"kind": error.kind.value, "message": redact(error.message), "hint": redact(error.hint)}
+    )
+
+
+def outcome_of_update(status: EngineStatus | None, converged: bool) -> Answer:
+    """The answer to `update_now`."""
+    if status is None:
+        return Answer(
+            "failed",
+            {"kind": Kind.INTERRUPTED.value, "message": "The update was interrupted.", "hint": ""},
+        )
+    release = status.current.version if status.current is not None else None
+    if converged:
+        return Answer("succeeded", {"release": release, "state": status.state.value})
+    return Answer(
+        "failed",
+        {
+            "kind": status.error_kind or Kind.INTERNAL.value,
+            "message": redact(status.error or status.reason or "The update did not arrive."),
+            "release": release,
+        },
+    )
+
+
+async def _roll_back(_order: Order, hands: Hands) -> tuple[Answer, bool]:
+    status = await hands.work(Verb.ROLLBACK, reason="An operator asked for it.")
+    return _moved(status), True
+
+
+async def _restart(_order: Order, hands: Hands) -> tuple[Answer, bool]:
+    status = await hands.work(Verb.RESTART)
+    return _moved(status), True
+
+
+def _moved(status: EngineStatus) -> Answer:
+    release = status.current.version if status.current is not None else None
+    if status.state in (ReportState.DEGRADED, ReportState.SAFE_MODE):
+        return Answer(
+            "failed",
+            {
+                "kind": status.error_kind or Kind.UNHEALTHY.value,
+                "message": redact(status.error or status.reason),
+                "release": release,
+            },
+        )
+    return Answer("succeeded", {"release": release, "state": status.state.value})
+
+
+async def _tail_logs(order: Order, hands: Hands) -> tuple[Answer, bool]:
+    asked = order.args.get("lines", LOG_LINES_DEFAULT)
+    lines = min(asked, LOG_LINES_LIMIT) if isinstance(asked, int) and asked > 0 else LOG_LINES_DEFAULT
+    service = order.args.get("service")
+    found = await errands.run("tail_logs", {**hands.engine_settings, "lines": lines})
+    wanted = [
+        {**line, "text": redact(line["text"])[:LOG_LINE_LIMIT]}
+        for line in found["lines"]
+        if service is None or line["service"] == service
+    ]
+    return Answer("succeeded", {"lines": wanted[-lines:], "agent": hands.ring.entries()}), False
+
+
+async def _check_drift(_order: Order, hands: Hands) -> tuple[Answer, bool]:
+    found = await errands.run("check_drift", hands.engine_settings)
+    return Answer("succeeded", {"drifted": bool(found["changed"]), "changed": found["changed"]}), False
+
+
+async def _not_supported(order: Order, _hands: Hands) -> tuple[Answer, bool]:
+    return Answer(
+        "failed",
+        {
+            "kind": Kind.NOT_SUPPORTED.value,
+            "message": f"This agent does not know how to {order.kind.value.replace('_', ' ')} yet.",
+            "hint": "Update the agent.",
+        },
+    ), False
+
+
+_HANDLERS: dict[CommandKind, Callable[[Order, Hands], Awaitable[tuple[Answer, bool]]]] = {
+    CommandKind.ROLLBACK: _roll_back,
+    CommandKind.RESTART: _restart,
+    CommandKind.TAIL_LOGS: _tail_logs,
+    CommandKind.CHECK_DRIFT: _check_drift,
+    CommandKind.ENTER_SAFE_MODE: _not_supported,
+    CommandKind.LEAVE_SAFE_MODE: _not_supported,
+}

@@ -1,0 +1,111 @@
+"""Every retry in one place: one policy per kind of call, full jitter, a cap, a budget, each retry logged.
+
+A call is retried only when its error says that waiting alone may help (`FleetError.retryable`). What a server
+asks for in Retry-After is a floor under the wait. A budget that would be overrun ends the retrying at once:
+the poll interval is the outermost retry and always comes round.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from loguru import logger
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_before_delay,
+    wait_random_exponential,
+)
+from tenacity.wait import wait_base
+
+from fleet_agent.errors import FleetError
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How one kind of call is retried. Times in seconds; `budget_s` bounds the whole, waits included."""
+
+    name: str
+    attempts: int
+    base_s: float
+    cap_s: float
+    budget_s: float
+
+
+#: The question "what should I run": cheap, and the loop asks again at the next poll anyway.
+CHECK_IN = Policy("desired_state", attempts=4, base_s=1, cap_s=20, budget_s=60)
+#: The upsert of `device_status`: superseded by the next one, so not worth much patience.
+REPORT = Policy("device_status", attempts=3, base_s=1, cap_s=10, budget_s=30)
+#: One row of `update_history`: it stays in the outbox until it is through.
+HISTORY = Policy("update_history", attempts=3, base_s=1, cap_s=20, budget_s=60)
+#: The answer to a command of an operator who may be watching.
+ANSWER = Policy("device_commands", attempts=4, base_s=0.5, cap_s=10, budget_s=30)
+#: The device token: without it nothing else works.
+TOKEN = Policy("device-token", attempts=4, base_s=1, cap_s=30, budget_s=90)
+#: A person or an installer waits in front of it.
+ENROL = Policy("enroll", attempts=5, base_s=1, cap_s=30, budget_s=120)
+
+#: The Realtime subscription is retried for ever; this is its backoff (facts: `U(0, min(300, 5·2^n))`).
+WAKE_BASE_S = 5.0
+WAKE_CAP_S = 300.0
+
+POLICIES = (CHECK_IN, REPORT, HISTORY, ANSWER, TOKEN, ENROL)
+
+
+class _FullJitter(wait_base):
+    """`U(0, min(cap, base·2^n))`, but never less than what the server asked for."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._jitter = wait_random_exponential(multiplier=policy.base_s, max=policy.cap_s)
+
+    def __call__(self, retry_state: RetryCallState) -> float:
+        wait = self._jitter(retry_state)
+        error = retry_state.outcome.exception() if retry_state.outcome else None
+        asked = getattr(error, "retry_after_s", None)
+        return wait if asked is None else asked + wait
+
+
+def full_jitter(
+    failures: int, *, base_s: float, cap_s: float, uniform: Callable[[float, float], float]
+) -> float:
+    """Seconds to wait after `failures` failures in a row (1 is the first): `U(0, min(cap, base·2^(n-1)))`."""
+    return uniform(0.0, min(cap_s, base_s * 2 ** min(failures - 1, 32)))
+
+
+async def call(
+    policy: Policy,
+    attempt: Callable[[], Awaitable[Result]],
+    *,
+    sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
+) -> Result:
+    """Await `attempt()` under `policy`; the last error is raised as it is."""
+
+    def say(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        logger.info(
+            "{call} failed ({kind}), try {attempt} of {attempts}, again in {wait:.1f} s: {error}",
+            call=policy.name, kind=getattr(error, "kind", "?"), attempt=state.attempt_number,
+            attempts=policy.attempts, wait=state.upcoming_sleep, error=error,
+        )  # fmt: skip
+
+    retrying = AsyncRetrying(
+        retry=retry_if_exception(lambda error: isinstance(error, FleetError) and error.retryable),
+        wait=_FullJitter(policy),
+        stop=stop_after_attempt(policy.attempts) | stop_before_delay(policy.budget_s),
+        before_sleep=say,
+        sleep=sleep,
+        reraise=True,
+    )
+    return await retrying(attempt)
+
+
+#: Not for secrets: it spreads a fleet in time.
+uniform = random.SystemRandom().uniform

@@ -1,0 +1,192 @@
+"""The engine as the daemon sees it: a child process that can be killed, never imported.
+
+One JSON request on its standard input; one `Progress` a line on its standard output, the last line
+`{"done": EngineStatus}`. Exit 0: it ran to an end (a rollback is one). 75: somebody else converges. Anything
+else: it died, and its journal lets the next start finish.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from loguru import logger
+from pydantic import ValidationError as PydanticValidationError
+
+from fleet_agent.config import DeviceConfig
+from fleet_agent.errors import FleetError, Kind, StateError
+from fleet_agent.model import Directive, EngineStatus, Progress
+from fleet_agent.paths import Paths
+
+ENGINE_COMMAND = (sys.executable, "-m", "fleet_agent.engine")
+EXIT_LOCKED = 75
+#: A large image over a slow link says nothing for a while; a hung child must not say nothing for ever.
+SILENCE_LIMIT_S = 45 * 60.0
+#: How long a child may take to end after it was asked to.
+STOP_GRACE_S = 15.0
+#: One line: a status with many containers is long.
+_LINE_LIMIT = 4 * 1024 * 1024
+
+
+class Verb(StrEnum):
+    CONVERGE = "converge"
+    RECOVER = "recover"
+    ROLLBACK = "rollback"
+    RESTART = "restart"
+    STATUS = "status"
+
+
+OnProgress = Callable[[Progress], Awaitable[None]]
+
+
+async def _ignore(_progress: Progress) -> None:
+    return None
+
+
+@dataclass
+class Worker:
+    """Starts the engine, at most one at a time (the daemon has one loop)."""
+
+    settings: Callable[[], dict[str, object]]
+    command: Sequence[str] = ENGINE_COMMAND
+    silence_limit_s: float = SILENCE_LIMIT_S
+    stop_grace_s: float = STOP_GRACE_S
+    _child: asyncio.subprocess.Process | None = field(default=None, repr=False)
+
+    async def run(
+        self,
+        verb: Verb,
+        *,
+        directive: Directive | None = None,
+        reason: str = "",
+        asked: bool = False,
+        on_progress: OnProgress = _ignore,
+    ) -> EngineStatus:
+        """Run one request to its end. Raises StateError: `locked`, `interrupted`, or as the engine named."""
+        request = {
+            "verb": verb.value,
+            "directive": directive.model_dump(mode="json") if directive is not None else None,
+            "config": self.settings(),
+            "reason": reason,
+            "asked": asked,
+        }
+        child = await asyncio.create_subprocess_exec(
+            *self.command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=_LINE_LIMIT,
+        )
+        self._child = child
+        try:
+            assert child.stdin is not None  # noqa: S101 - PIPE above
+            with contextlib.suppress(ConnectionError, BrokenPipeError):
+                child.stdin.write(json.dumps(request).encode() + b"\n")
+                await child.stdin.drain()
+                child.stdin.close()
+            done = await self._follow(child, on_progress)
+            code = await child.wait()
+        finally:
+            await self._end(child)
+            self._child = None
+        return _outcome(verb, code, done)
+
+    async def stop(self) -> None:
+        """Ask a running child to end; kill it when it does not. Its journal lets the next start finish."""
+        if self._child is not None:
+            await self._end(self._child)
+
+    async def _follow(
+        self, child: asyncio.subprocess.Process, on_progress: OnProgress
+    ) -> dict[str, Any] | None:
+        assert child.stdout is not None  # noqa: S101 - PIPE above
+        done: dict[str, Any] | None = None
+        while True:
+            try:
+                async with asyncio.timeout(self.silence_limit_s):
+                    line = await child.stdout.readline()
+            except TimeoutError as error:
+                raise StateError(
+                    Kind.INTERRUPTED,
+                    f"The engine said nothing for {self.silence_limit_s:.0f} s and was stopped.",
+                    hint="The next check-in finishes what it began.",
+                    retryable=True,
+                ) from error
+            if not line:
+                return done
+            try:
+                said = json.loads(line)
+                if isinstance(said, dict) and ("done" in said or "error" in said):
+                    done = said
+                else:
+                    await on_progress(Progress.model_validate(said))
+            except (ValueError, PydanticValidationError):
+                logger.warning("the engine said something unreadable: {line}", line=line[:200])
+
+    async def _end(self, child: asyncio.subprocess.Process) -> None:
+        if child.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            child.terminate()
+        try:
+            async with asyncio.timeout(self.stop_grace_s):
+                await child.wait()
+        except TimeoutError:
+            logger.warning("the engine did not end when asked and is killed")
+            with contextlib.suppress(ProcessLookupError):
+                child.kill()
+            await child.wait()
+
+
+def engine_settings(paths: Paths, config: DeviceConfig) -> dict[str, object]:
+    """The part of the device's configuration that the engine works by."""
+    return {
+        "root": str(paths.root),
+        "runtime": config.runtime,
+        "project": config.project,
+        "git_url": config.git_url,
+        "allowed_signers": str(config.allowed_signers) if config.allowed_signers is not None else None,
+        "verify_signatures": config.verify_signatures,
+        "min_free_bytes": config.min_free_bytes,
+    }
+
+
+def _outcome(verb: Verb, code: int, done: dict[str, Any] | None) -> EngineStatus:
+    if code == EXIT_LOCKED:
+        raise StateError(
+            Kind.LOCKED,
+            "Another process is updating this device.",
+            hint="Wait for it, or see `fleet-agent status`.",
+            retryable=True,
+        )
+    if done is not None and "error" in done:
+        raise _named(done["error"])
+    if done is None or code != 0:
+        raise StateError(
+            Kind.INTERRUPTED,
+            f"The engine died while asked to {verb} (exit code {code}).",
+            hint="The next check-in finishes what it began; its log says why.",
+            retryable=True,
+        )
+    try:
+        return EngineStatus.model_validate(done["done"])
+    except PydanticValidationError as error:
+        raise StateError(Kind.INTERNAL, "The engine's answer could not be read.") from error
+
+
+def _named(problem: Any) -> FleetError:
+    """The engine's own refusal, like a rollback with nothing to roll back to."""
+    if not isinstance(problem, dict):
+        return StateError(Kind.INTERNAL, str(problem))
+    kind = problem.get("kind")
+    return StateError(
+        Kind(kind) if kind in set(Kind) else Kind.INTERNAL,
+        str(problem.get("message") or "The engine refused."),
+        hint=str(problem.get("hint") or ""),
+        retryable=bool(problem.get("retryable", False)),
+    )
