@@ -44,7 +44,7 @@ export function keyInHeader(proof: string): string {
 /** The device id that an assertion claims to come from; nothing is verified yet. */
 export function claimedDevice(assertion: string): string {
   const claims = attempt(() => jose.decodeJwt(assertion), "is not a compact JWS with claims");
-  const id = z.uuid().safeParse(claims.sub);
+  const id = z.guid().safeParse(claims.sub);
   if (!id.success || claims.iss !== claims.sub) throw invalid("names no device in iss and sub");
   return id.data.toLowerCase();
 }

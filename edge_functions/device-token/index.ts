@@ -4,17 +4,10 @@
 
 import { z } from "npm:zod@4.6.7";
 import { claimedDevice, invalid, verify } from "../_shared/assertion.ts";
+import { parsed } from "../_shared/body.ts";
 import type { Database } from "../_shared/database.ts";
 import { databaseFromEnvironment, requiredVariable } from "../_shared/environment.ts";
-import {
-  answer,
-  badRequest,
-  clientAddress,
-  type Clock,
-  type Handler,
-  madeLate,
-  postEndpoint,
-} from "../_shared/http.ts";
+import { answer, clientAddress, type Clock, type Handler, madeLate, postEndpoint } from "../_shared/http.ts";
 import { type Signer, signerFrom } from "../_shared/signing.ts";
 import { accepted } from "../_shared/verdict.ts";
 
@@ -30,9 +23,7 @@ const Granted = z.object({ kind: z.literal("granted"), ttl_s: z.number().int().p
 
 export function makeHandler({ database, now, signer }: Deps): Handler {
   return postEndpoint("device-token", now, async (raw, request) => {
-    const body = Body.safeParse(raw);
-    if (!body.success) throw badRequest(z.prettifyError(body.error));
-    const { assertion } = body.data;
+    const { assertion } = parsed(Body, raw);
     const deviceId = claimedDevice(assertion);
 
     const found = accepted(

@@ -3,17 +3,10 @@
 
 import { z } from "npm:zod@4.6.7";
 import { keyInHeader, verify } from "../_shared/assertion.ts";
+import { parsed } from "../_shared/body.ts";
 import type { Database } from "../_shared/database.ts";
 import { databaseFromEnvironment } from "../_shared/environment.ts";
-import {
-  answer,
-  badRequest,
-  clientAddress,
-  type Clock,
-  type Handler,
-  madeLate,
-  postEndpoint,
-} from "../_shared/http.ts";
+import { answer, clientAddress, type Clock, type Handler, madeLate, postEndpoint } from "../_shared/http.ts";
 import { accepted } from "../_shared/verdict.ts";
 
 export interface Deps {
@@ -21,7 +14,10 @@ export interface Deps {
   now: Clock;
 }
 
-const text = (max: number) => z.string().trim().min(1).max(max);
+// Postgres stores neither NUL nor half a surrogate pair, and a line break in a log line is a forged log line.
+const printable = (value: string) => value.isWellFormed() && !/\p{Cc}/u.test(value);
+const text = (max: number) =>
+  z.string().trim().min(1).max(max).refine(printable, "must not hold control characters");
 
 const Body = z.object({
   proof: z.string().max(4096),
@@ -35,7 +31,7 @@ const Body = z.object({
 const Enrolled = z.object({
   kind: z.enum(["enrolled", "pending"]),
   created: z.boolean(),
-  device_id: z.uuid(),
+  device_id: z.guid(),
   name: z.string(),
   role: z.string(),
   segment: z.string(),
@@ -45,9 +41,7 @@ const Enrolled = z.object({
 
 export function makeHandler({ database, now }: Deps): Handler {
   return postEndpoint("enroll", now, async (raw, request) => {
-    const body = Body.safeParse(raw);
-    if (!body.success) throw badRequest(z.prettifyError(body.error));
-    const { proof, provisioning_token, ...facts } = body.data;
+    const { proof, provisioning_token, ...facts } = parsed(Body, raw);
     const publicKey = keyInHeader(proof);
     const { jti, rememberUntil } = await verify(proof, publicKey, "enroll", now());
     const verdict = await database.rpc("enroll_device", {
