@@ -1,0 +1,70 @@
+/** Who is signed in, and whether that person belongs to this fleet. */
+import type { Session } from "@supabase/supabase-js";
+import { useQuery } from "@tanstack/react-query";
+import { createContext, type ReactNode, useContext, useEffect, useState } from "react";
+import type { Client } from "../data/client.ts";
+import { readOperator } from "../data/reads.ts";
+import type { Rank } from "../data/rows.ts";
+
+export interface Operator {
+  userId: string;
+  email: string;
+  rank: Rank;
+}
+
+const ClientContext = createContext<Client | null>(null);
+const OperatorContext = createContext<Operator | null>(null);
+
+export function ClientProvider({ client, children }: { client: Client; children: ReactNode }) {
+  return <ClientContext.Provider value={client}>{children}</ClientContext.Provider>;
+}
+
+export const OperatorProvider = OperatorContext.Provider;
+
+export function useClient(): Client {
+  const client = useContext(ClientContext);
+  if (!client) throw new Error("useClient is only for components inside ClientProvider");
+  return client;
+}
+
+export function useOperator(): Operator {
+  const operator = useContext(OperatorContext);
+  if (!operator) throw new Error("useOperator is only for components of signed-in people");
+  return operator;
+}
+
+export type Access =
+  | { state: "unknown" }
+  | { state: "signed out" }
+  | { state: "stranger"; email: string; again: () => void }
+  | { state: "failed"; error: Error; again: () => void }
+  | { state: "operator"; operator: Operator };
+
+/** Follows Auth's session, and looks the person up in `operators`. */
+export function useAccess(): Access {
+  const client = useClient();
+  const [session, setSession] = useState<Session | null | undefined>(undefined);
+  useEffect(() => {
+    const { data } = client.auth.onAuthStateChange((_event, next) => setSession(next));
+    return () => data.subscription.unsubscribe();
+  }, [client]);
+  const userId = session?.user.id;
+  const row = useQuery({
+    queryKey: ["operator", userId],
+    queryFn: () => readOperator(client, userId ?? ""),
+    enabled: userId !== undefined,
+    // A changed rank shows up within this time; the database decides meanwhile.
+    refetchInterval: 5 * 60_000,
+  });
+
+  if (session === undefined) return { state: "unknown" };
+  if (session === null) return { state: "signed out" };
+  const email = session.user.email ?? "this user";
+  const again = () => void row.refetch();
+  if (row.data === undefined) {
+    return row.error ? { state: "failed", error: row.error, again } : { state: "unknown" };
+  }
+  if (row.data === null) return { state: "stranger", email, again };
+  const operator = { userId: row.data.user_id, email: row.data.email ?? email, rank: row.data.rank };
+  return { state: "operator", operator };
+}

@@ -1,0 +1,77 @@
+import {
+  Anchor,
+  Button,
+  Group,
+  Stack,
+  Text,
+  UnstyledButton,
+  useComputedColorScheme,
+  useMantineColorScheme,
+} from "@mantine/core";
+import { Link } from "wouter";
+import { RANK_WORDS } from "../access/rank.ts";
+import { useClient, useOperator } from "../access/session.tsx";
+import { LinkIndicator } from "../live/LinkIndicator.tsx";
+import { Icon } from "../shown/Icon.tsx";
+import { Disclosure } from "../shown/Disclosure.tsx";
+import classes from "./Header.module.css";
+import { Logo } from "./Logo.tsx";
+
+/** The pages, in the order of the navigation. */
+const PAGES = [{ href: "/", name: "Devices" }] as const;
+
+export function Header() {
+  return (
+    <header className={classes.header}>
+      <button
+        type="button"
+        className="visually-hidden skip"
+        onClick={() => document.getElementById("main")?.focus()}
+      >
+        Skip to the content
+      </button>
+      <Group gap="lg" wrap="nowrap">
+        <UnstyledButton component={Link} href="/" aria-label="Metrica Fleet, all devices">
+          <Group gap={10} wrap="nowrap">
+            <Logo />
+            <Text fw={650} visibleFrom="xs">Metrica Fleet</Text>
+          </Group>
+        </UnstyledButton>
+        <Group component="nav" aria-label="Pages" gap="md">
+          {PAGES.map(({ href, name }) => (
+            <Anchor key={href} component={Link} href={href} c="inherit" fz="sm" fw={500}>{name}</Anchor>
+          ))}
+        </Group>
+      </Group>
+      <Group gap="md" wrap="nowrap">
+        <LinkIndicator />
+        <Person />
+      </Group>
+    </header>
+  );
+}
+
+function Person() {
+  const client = useClient();
+  const operator = useOperator();
+  const { setColorScheme } = useMantineColorScheme();
+  const other = useComputedColorScheme("light") === "dark" ? "light" : "dark";
+  return (
+    <Disclosure label={`Your account: ${operator.email}`} button={<Icon name="person" size={22} />}>
+      <Stack gap="sm">
+        <div>
+          <Text size="sm" fw={600} style={{ overflowWrap: "anywhere" }}>{operator.email}</Text>
+          <Text size="sm" className="soft">{RANK_WORDS[operator.rank]}</Text>
+        </div>
+        <Button
+          variant="default"
+          leftSection={<Icon name={other === "dark" ? "moon" : "sun"} />}
+          onClick={() => setColorScheme(other)}
+        >
+          {other === "dark" ? "Dark" : "Light"} colours
+        </Button>
+        <Button variant="default" onClick={() => void client.auth.signOut()}>Sign out</Button>
+      </Stack>
+    </Disclosure>
+  );
+}

@@ -1,0 +1,25 @@
+/** The connection to the control plane, typed by the schema. */
+import { createClient, type SupabaseClient } from "@supabase/supabase-js";
+import type { Config } from "../app/config.ts";
+import type { Database } from "../database.types.ts";
+import { learnServerTime } from "../live/ticker.ts";
+
+export type Client = SupabaseClient<Database>;
+
+export function connect(config: Config): Client {
+  return createClient<Database>(config.supabaseUrl, config.publishableKey, {
+    auth: {
+      // Routes live behind the address's #, where Auth would look for its answers.
+      detectSessionInUrl: false,
+      storageKey: "metrica-fleet-session",
+    },
+    global: {
+      fetch: async (input, init) => {
+        const answer = await fetch(input, init);
+        // Another origin hides this header; then this machine's clock is trusted.
+        learnServerTime(answer.headers.get("date"));
+        return answer;
+      },
+    },
+  });
+}

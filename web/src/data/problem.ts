@@ -1,0 +1,54 @@
+/** Every failure the dashboard shows: a stable kind, a sentence, and what to try. */
+
+/** What PostgREST, Auth and our own SQL functions answer when they refuse. */
+interface Refusal {
+  message?: unknown;
+  details?: unknown;
+  hint?: unknown;
+  code?: unknown;
+  status?: unknown;
+}
+
+export class Problem extends Error {
+  constructor(
+    /** From a short list where our SQL raised it (`details`), else the code that came, else `unreachable`. */
+    readonly kind: string,
+    message: string,
+    readonly hint: string = "",
+  ) {
+    super(message);
+    this.name = "Problem";
+  }
+}
+
+const KIND = /^[a-z][a-z0-9_]{1,62}$/;
+
+/** Translate what a library threw or returned. Our raises carry the kind in `details`, the advice in `hint`. */
+export function problem(cause: unknown): Problem {
+  if (cause instanceof Problem) return cause;
+  const refusal: Refusal = typeof cause === "object" && cause !== null ? cause : { message: cause };
+  const message = text(refusal.message);
+  const code = text(refusal.code);
+  if (isUnreachable(refusal, message)) {
+    return new Problem(
+      "unreachable",
+      "The control plane does not answer.",
+      "Check the network; the dashboard tries again by itself.",
+    );
+  }
+  if (code === "PGRST301" || code === "PGRST303" || code === "bad_jwt") {
+    return new Problem("signed_out", "Your session has ended.", "Sign in again.");
+  }
+  const details = text(refusal.details);
+  const kind = KIND.test(details) ? details : code || "refused";
+  return new Problem(kind, message || "The control plane refused without saying why.", text(refusal.hint));
+}
+
+function isUnreachable(refusal: Refusal, message: string): boolean {
+  if (refusal.status === 0) return true;
+  return /failed to fetch|networkerror|load failed|fetch failed/i.test(message);
+}
+
+function text(value: unknown): string {
+  return typeof value === "string" ? value : "";
+}

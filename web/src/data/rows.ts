@@ -1,0 +1,74 @@
+/** The rows the dashboard reads, and exactly the columns it asks for. Types come from the schema. */
+import type { Enums, Tables } from "../database.types.ts";
+
+export type DeviceState = Enums<"device_state">;
+export type ReportState = Enums<"report_state">;
+export type Rank = Enums<"operator_rank">;
+
+/** What the list needs of every device: small, because a fleet has thousands. */
+export const DEVICE_COLUMNS =
+  "id,name,role,segment,branch,state,pinned_release,hold,hold_reason,hold_until,update_interval_s,updated_at";
+export type DeviceRow = Pick<
+  Tables<"devices">,
+  | "id"
+  | "name"
+  | "role"
+  | "segment"
+  | "branch"
+  | "state"
+  | "pinned_release"
+  | "hold"
+  | "hold_reason"
+  | "hold_until"
+  | "update_interval_s"
+  | "updated_at"
+>;
+
+export const STATUS_COLUMNS =
+  "device_id,state,phase,reason,current_release,target_release,agent_version,reported_at,error_kind,error";
+export type StatusRow = Pick<
+  Tables<"device_status">,
+  | "device_id"
+  | "state"
+  | "phase"
+  | "reason"
+  | "current_release"
+  | "target_release"
+  | "agent_version"
+  | "reported_at"
+  | "error_kind"
+  | "error"
+>;
+
+export const RELEASE_COLUMNS = "id,version,commit_sha,branch,state,created_at";
+export type ReleaseRow = Pick<
+  Tables<"releases">,
+  "id" | "version" | "commit_sha" | "branch" | "state" | "created_at"
+>;
+
+export const HALT_COLUMNS = "id,scope,target,cause,reason,opened_at,opened_by";
+export type HaltRow = Pick<
+  Tables<"halts">,
+  "id" | "scope" | "target" | "cause" | "reason" | "opened_at" | "opened_by"
+>;
+
+export const SETTINGS_COLUMNS = "default_poll_s,offline_after_intervals";
+export type SettingsRow = Pick<Tables<"fleet_settings">, "default_poll_s" | "offline_after_intervals">;
+
+export const HISTORY_COLUMNS =
+  "id,release_id,from_commit,to_commit,outcome,failed_phase,error_kind,error,started_at,finished_at,phase_durations_ms,bytes_fetched";
+export type HistoryRow = Pick<
+  Tables<"update_history">,
+  | "id"
+  | "release_id"
+  | "from_commit"
+  | "to_commit"
+  | "outcome"
+  | "failed_phase"
+  | "error_kind"
+  | "error"
+  | "started_at"
+  | "finished_at"
+  | "phase_durations_ms"
+  | "bytes_fetched"
+>;

@@ -1,0 +1,141 @@
+/** One device: what it is, why it is where it is, what it tried and what it said last. */
+import { Anchor, Grid, Group, Stack, Text, Title } from "@mantine/core";
+import type { ReactNode } from "react";
+import { Link } from "wouter";
+import { mayOperate } from "../access/rank.ts";
+import { useOperator } from "../access/session.tsx";
+import { useFleet } from "../data/fleet.ts";
+import { fields } from "../data/json.ts";
+import { deviceView } from "../devices/deviceView.ts";
+import { checkInEvery } from "../devices/shownState.ts";
+import { useNow } from "../live/ticker.ts";
+import { Ago } from "../shown/Ago.tsx";
+import { Icon } from "../shown/Icon.tsx";
+import { ProblemAlert } from "../shown/ProblemAlert.tsx";
+import { StateWord } from "../shown/StateWord.tsx";
+import { span } from "../shown/time.ts";
+import { Waiting } from "../shown/Waiting.tsx";
+import { Actions } from "./Actions.tsx";
+import classes from "./DevicePage.module.css";
+import { Gates } from "./Gates.tsx";
+import { History } from "./History.tsx";
+import { useDevice } from "./queries.ts";
+import { clockDrift, containers, logLines, meters } from "./report.ts";
+import { Containers, LogTail, Resources } from "./Report.tsx";
+import { Section } from "./Section.tsx";
+
+export default function DevicePage({ id }: { id: string }) {
+  const operator = useOperator();
+  const { fleet, error } = useFleet();
+  const { device, status, history, explained } = useDevice(id);
+  const now = useNow(5000);
+  const failed = device.error ?? status.error ?? error;
+  if (!fleet || device.data === undefined || status.data === undefined) {
+    return failed ? <ProblemAlert error={failed} title="The device could not be read" /> : <Waiting />;
+  }
+  if (device.data === null) {
+    return (
+      <Stack align="flex-start">
+        <BackLink />
+        <Title order={1} size="h2">There is no such device</Title>
+        <Text>It may have been removed, or the address is not complete.</Text>
+      </Stack>
+    );
+  }
+  const row = device.data;
+  const said = status.data;
+  const releases = new Map(fleet.releases.map((release) => [release.id, release]));
+  const view = deviceView(row, said ?? undefined, releases, fleet.settings, now);
+  const drift = said && clockDrift(said.device_time, said.reported_at);
+  const labels = Object.entries(fields(row.labels));
+  const facts: [string, ReactNode][] = [
+    ["Runs", view.current ?? "nothing yet"],
+    ["Should run", view.target ?? "the same"],
+    ["Last contact", <Ago key="contact" at={view.contactAt} />],
+    ["Checks in every", span(checkInEvery(row, fleet.settings) * 1000)],
+    ["Role", row.role],
+    ["Segment", row.segment],
+    ["Branch", row.branch],
+    ["Agent", said?.agent_version ?? "unknown"],
+    ["Hardware", row.hardware_model ?? "unknown"],
+    ["System", row.os ?? "unknown"],
+    ["Time zone", row.timezone],
+    ["Enrolled", <Ago key="enrolled" at={row.enrolled_at} />],
+  ];
+  if (row.maintenance_window) facts.push(["Window", row.maintenance_window]);
+  if (drift) facts.push(["Its clock is", <b key="drift">{drift}</b>]);
+  if (labels.length > 0) {
+    facts.push([
+      "Labels",
+      labels.map(([key, value]) => `${key}: ${String(value)}`).join(", "),
+    ]);
+  }
+
+  return (
+    <Stack>
+      <BackLink />
+      <Group justify="space-between" align="flex-start">
+        <div>
+          <Group gap="md">
+            <Title order={1} size="h2" style={{ overflowWrap: "anywhere" }}>{row.name}</Title>
+            <StateWord state={view.shown} size={22} />
+          </Group>
+          <Text mt={4} maw="60rem">{view.why}</Text>
+        </div>
+        {mayOperate(operator.rank) && row.state !== "retired" && <Actions device={row} held={view.held} />}
+      </Group>
+      {failed && (
+        <ProblemAlert error={failed} title="This could not be read again; you see what was read before" />
+      )}
+      <Grid>
+        <Grid.Col span={{ base: 12, md: 8 }}>
+          <Stack>
+            <Section title="What the control plane decides, and why">
+              {explained.error
+                ? <ProblemAlert error={explained.error} />
+                : explained.data && <Gates explained={explained.data} />}
+            </Section>
+            <Section title="Updates">
+              {history.error
+                ? <ProblemAlert error={history.error} />
+                : history.data && <History rows={history.data} releases={fleet.releases} />}
+            </Section>
+            <Section title="Last warnings and errors">
+              <LogTail lines={logLines(said?.log_tail)} />
+            </Section>
+          </Stack>
+        </Grid.Col>
+        <Grid.Col span={{ base: 12, md: 4 }}>
+          <Stack>
+            <Section title="Device">
+              <dl className={classes.facts}>
+                {facts.map(([name, value]) => (
+                  <div key={name}>
+                    <dt>{name}</dt>
+                    <dd>{value}</dd>
+                  </div>
+                ))}
+              </dl>
+            </Section>
+            <Section title="Containers">
+              <Containers containers={containers(said?.containers)} />
+            </Section>
+            <Section title="Resources">
+              <Resources meters={meters(said?.resources)} />
+            </Section>
+          </Stack>
+        </Grid.Col>
+      </Grid>
+    </Stack>
+  );
+}
+
+function BackLink() {
+  return (
+    <Anchor component={Link} href="/" size="sm" c="inherit" w="fit-content">
+      <Group gap={4} wrap="nowrap">
+        <Icon name="back" size={16} /> All devices
+      </Group>
+    </Anchor>
+  );
+}

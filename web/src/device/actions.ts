@@ -1,0 +1,34 @@
+/** What an operator does to one device: a function of the database where there is one, else an edit of its row. */
+import type { Client } from "../data/client.ts";
+import { dataOf } from "../data/reads.ts";
+
+export async function acceptDevice(client: Client, id: string): Promise<void> {
+  dataOf(await client.rpc("accept_device", { device_id: id }));
+}
+
+export async function pinDevice(client: Client, id: string, releaseId: string): Promise<void> {
+  dataOf(await client.rpc("pin_device", { device_id: id, release_id: releaseId }));
+}
+
+export async function unpinDevice(client: Client, id: string): Promise<void> {
+  dataOf(await client.rpc("unpin_device", { device_id: id }));
+}
+
+export async function holdDevice(client: Client, id: string, reason: string): Promise<void> {
+  await edit(client, id, { hold: true, hold_reason: reason, hold_until: null });
+}
+
+export async function endHold(client: Client, id: string): Promise<void> {
+  await edit(client, id, { hold: false });
+}
+
+export async function setState(client: Client, id: string, state: "active" | "suspended"): Promise<void> {
+  await edit(client, id, { state });
+}
+
+type Edit = { hold: boolean; hold_reason?: string; hold_until?: null } | { state: "active" | "suspended" };
+
+async function edit(client: Client, id: string, change: Edit): Promise<void> {
+  // `single` turns an edit that row-level security left without a row into a refusal.
+  dataOf(await client.from("devices").update(change).eq("id", id).select("id").single());
+}

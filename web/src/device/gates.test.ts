@@ -1,0 +1,41 @@
+import { equal } from "../testing.ts";
+import { actionSentence, parseExplanation, VERDICTS } from "./gates.ts";
+
+const answer = {
+  action: "run",
+  release: { id: "x", version: "v2", commit_sha: "a".repeat(40), branch: "main" },
+  gates: [
+    { gate: "device_state", verdict: "pass", detail: "active" },
+    { gate: "fleet_halt", verdict: "wait", detail: "halted since 10:00: smoke" },
+  ],
+};
+
+Deno.test("gates keep the order in which they were asked", () => {
+  equal(parseExplanation(answer).gates.map((gate) => [gate.gate, gate.verdict]), [
+    ["device_state", "pass"],
+    ["fleet_halt", "wait"],
+  ]);
+});
+
+Deno.test("the sentence names the first gate in the way", () => {
+  equal(actionSentence(parseExplanation(answer)), "Keeps what it runs: halted since 10:00: smoke");
+});
+
+Deno.test("an update names its release", () => {
+  equal(
+    actionSentence(parseExplanation({ ...answer, action: "update", gates: [] })),
+    "Moves to another release (v2)",
+  );
+});
+
+Deno.test("a verdict that this page does not know is shown as unknown, never as pass", () => {
+  equal(parseExplanation({ gates: [{ gate: "x", verdict: "maybe" }] }).gates[0]?.verdict, "unknown");
+});
+
+Deno.test("an answer without gates breaks nothing", () => {
+  for (const nothing of [null, "text", {}, { gates: "none" }]) equal(parseExplanation(nothing).gates, []);
+});
+
+Deno.test("each verdict has its own word and icon", () => {
+  equal(new Set(Object.values(VERDICTS).map(({ icon }) => icon)).size, 4);
+});

@@ -1,0 +1,69 @@
+/** The list: counts and the stop above, filters, then every device, the ones that need somebody first. */
+import { Group, Stack, Text, Title } from "@mantine/core";
+import { useMemo } from "react";
+import { useSearchParams } from "wouter";
+import { mayOperate } from "../access/rank.ts";
+import { useOperator } from "../access/session.tsx";
+import { useFleet } from "../data/fleet.ts";
+import { EmergencyStop } from "../fleet/EmergencyStop.tsx";
+import { stopFacts } from "../fleet/halts.ts";
+import { StateCounts } from "../fleet/StateCounts.tsx";
+import { ProblemAlert } from "../shown/ProblemAlert.tsx";
+import { counted } from "../shown/size.ts";
+import { Waiting } from "../shown/Waiting.tsx";
+import { countByState } from "./deviceView.ts";
+import { DeviceTable } from "./DeviceTable.tsx";
+import { FilterBar } from "./FilterBar.tsx";
+import { type Filters, narrow, readFilters, toggleState, writeFilters } from "./filters.ts";
+
+export function DevicesPage() {
+  const { views, fleet, error } = useFleet();
+  const operator = useOperator();
+  const [query, setQuery] = useSearchParams();
+  const filters = useMemo(() => readFilters(query), [query]);
+  const setFilters = (next: Filters) => setQuery(writeFilters(next), { replace: true });
+  const counts = useMemo(() => countByState(views), [views]);
+  const shown = useMemo(() => narrow(views, filters), [views, filters]);
+
+  if (!fleet) return error ? <ProblemAlert error={error} title="The fleet could not be read" /> : <Waiting />;
+  return (
+    <Stack>
+      <Group justify="space-between" align="center">
+        <Title order={1} size="h2">
+          {counted(views.length, "device")}
+        </Title>
+        {mayOperate(operator.rank) && (
+          <EmergencyStop facts={stopFacts(fleet.devices, counts.get("updating") ?? 0)} />
+        )}
+      </Group>
+      {error && (
+        <ProblemAlert error={error} title="The list could not be read again; this is what was read before" />
+      )}
+      <StateCounts
+        counts={counts}
+        chosen={filters.states}
+        toggle={(state) => setFilters(toggleState(filters, state))}
+      />
+      <FilterBar views={views} filters={filters} setFilters={setFilters} />
+      {views.length === 0 ? <NoDevices /> : (
+        <>
+          <Text size="sm" className="soft" role="status">
+            {shown.length === views.length
+              ? "All devices"
+              : `${shown.length.toLocaleString("en")} of ${counted(views.length, "device")}`}
+          </Text>
+          <DeviceTable views={shown} />
+        </>
+      )}
+    </Stack>
+  );
+}
+
+function NoDevices() {
+  return (
+    <Text>
+      No device has enrolled yet. Make a provisioning token with <code>fleetctl</code>, and run{" "}
+      <code>fleet-agent enroll</code> on the device: it shows up here by itself.
+    </Text>
+  );
+}

@@ -1,0 +1,86 @@
+/** From rows to what one line of the list shows. */
+import type { DeviceRow, ReleaseRow, SettingsRow, StatusRow } from "../data/rows.ts";
+import { isHeld, type ShownState, shownState } from "./shownState.ts";
+import { why } from "./why.ts";
+
+export interface DeviceView {
+  id: string;
+  name: string;
+  shown: ShownState;
+  role: string;
+  segment: string;
+  branch: string;
+  /** Version it runs, or an abbreviated id where the release is not known here. */
+  current: string | null;
+  /** Version it should run, where that differs from what it runs. */
+  target: string | null;
+  /** When it last reported (server time), or null. */
+  contactAt: string | null;
+  why: string;
+  held: boolean;
+  pinned: boolean;
+  /** Lower-case text that the search box looks through. */
+  searched: string;
+}
+
+export interface Fleet {
+  devices: readonly DeviceRow[];
+  statuses: readonly StatusRow[];
+  releases: readonly ReleaseRow[];
+  settings: SettingsRow;
+}
+
+/** Every device of the fleet as it is shown at `now`, in the order of the rows. */
+export function deviceViews(fleet: Fleet, now: number): DeviceView[] {
+  const statuses = new Map(fleet.statuses.map((status) => [status.device_id, status]));
+  const releases = new Map(fleet.releases.map((release) => [release.id, release]));
+  return fleet.devices.map((device) =>
+    deviceView(device, statuses.get(device.id), releases, fleet.settings, now)
+  );
+}
+
+/** One device as it is shown at `now`. */
+export function deviceView(
+  device: DeviceRow,
+  status: StatusRow | undefined,
+  releases: ReadonlyMap<string, ReleaseRow>,
+  settings: SettingsRow,
+  now: number,
+): DeviceView {
+  const shown = shownState(device, status, settings, now);
+  const reason = why(device, status, shown, settings, (id) => releases.get(id), now);
+  const current = versionOf(status?.current_release, releases);
+  const wanted = versionOf(status?.target_release ?? device.pinned_release, releases);
+  return {
+    id: device.id,
+    name: device.name,
+    shown,
+    role: device.role,
+    segment: device.segment,
+    branch: device.branch,
+    current,
+    target: wanted === current ? null : wanted,
+    contactAt: status?.reported_at ?? null,
+    why: reason,
+    held: isHeld(device, now),
+    pinned: device.pinned_release !== null,
+    searched: [device.name, device.role, device.segment, device.branch, current, wanted, reason, device.id]
+      .join("\n").toLowerCase(),
+  };
+}
+
+/** The version people know a release by. */
+export function versionOf(
+  id: string | null | undefined,
+  releases: ReadonlyMap<string, ReleaseRow>,
+): string | null {
+  if (!id) return null;
+  return releases.get(id)?.version ?? id.slice(0, 8);
+}
+
+/** How many devices are in each state; states without a device are left out. */
+export function countByState(views: readonly DeviceView[]): Map<ShownState, number> {
+  const counts = new Map<ShownState, number>();
+  for (const view of views) counts.set(view.shown, (counts.get(view.shown) ?? 0) + 1);
+  return counts;
+}

@@ -1,0 +1,59 @@
+/** Rows for the unit tests of the view model. */
+import type { DeviceRow, ReleaseRow, SettingsRow, StatusRow } from "../data/rows.ts";
+
+export const NOW = Date.parse("2026-11-23T12:00:00Z");
+
+export const SETTINGS: SettingsRow = { default_poll_s: 900, offline_after_intervals: 3 };
+
+export function device(fields: Partial<DeviceRow> = {}): DeviceRow {
+  return {
+    id: "0b4c8d2e-0000-4000-8000-000000000001",
+    name: "lobby-1",
+    role: "beacon",
+    segment: "stable",
+    branch: "main",
+    state: "active",
+    pinned_release: null,
+    hold: false,
+    hold_reason: null,
+    hold_until: null,
+    update_interval_s: null,
+    updated_at: "2026-11-23T11:00:00+00:00",
+    ...fields,
+  };
+}
+
+export function status(fields: Partial<StatusRow> = {}): StatusRow {
+  return {
+    device_id: "0b4c8d2e-0000-4000-8000-000000000001",
+    state: "healthy",
+    phase: "steady",
+    reason: null,
+    current_release: "11111111-0000-4000-8000-000000000001",
+    target_release: null,
+    agent_version: "0.1.0",
+    reported_at: "2026-11-23T11:59:30+00:00",
+    error_kind: null,
+    error: null,
+    ...fields,
+  };
+}
+
+export const RELEASES: ReleaseRow[] = [
+  {
+    id: "11111111-0000-4000-8000-000000000001",
+    version: "v1",
+    commit_sha: "1".repeat(40),
+    branch: "main",
+    state: "available",
+    created_at: "2026-11-20T00:00:00+00:00",
+  },
+  {
+    id: "22222222-0000-4000-8000-000000000002",
+    version: "v2",
+    commit_sha: "2".repeat(40),
+    branch: "main",
+    state: "available",
+    created_at: "2026-11-21T00:00:00+00:00",
+  },
+];

@@ -1,0 +1,38 @@
+import { equal } from "../testing.ts";
+import { device, NOW, SETTINGS, status } from "./example.ts";
+import { LOOKS, shownState, STATES } from "./shownState.ts";
+
+const reported = (ms: number) => status({ reported_at: new Date(NOW - ms).toISOString() });
+
+Deno.test("a device is silent only after it missed the set number of its own check-ins", () => {
+  const limit = 3 * 900_000;
+  equal(shownState(device(), reported(limit - 1), SETTINGS, NOW), "healthy");
+  equal(shownState(device(), reported(limit), SETTINGS, NOW), "healthy");
+  equal(shownState(device(), reported(limit + 1), SETTINGS, NOW), "silent");
+});
+
+Deno.test("a device with its own interval is judged by that one", () => {
+  const quick = device({ update_interval_s: 30 });
+  equal(shownState(quick, reported(90_000), SETTINGS, NOW), "healthy");
+  equal(shownState(quick, reported(90_001), SETTINGS, NOW), "silent");
+});
+
+Deno.test("where an operator put it counts more than what it says", () => {
+  for (const state of ["pending", "suspended", "retired"] as const) {
+    equal(shownState(device({ state }), status(), SETTINGS, NOW), state);
+  }
+});
+
+Deno.test("an active device without a report is unheard, not healthy", () => {
+  equal(shownState(device(), undefined, SETTINGS, NOW), "unheard");
+});
+
+Deno.test("every state has its own word and its own icon, so colour is never alone", () => {
+  equal(new Set(STATES.map((state) => LOOKS[state].word)).size, STATES.length);
+  equal(new Set(STATES.map((state) => LOOKS[state].icon)).size, STATES.length);
+});
+
+Deno.test("what needs a person comes first, the healthy and the retired last", () => {
+  equal(STATES[0], "safe_mode");
+  equal(STATES.slice(-2), ["healthy", "retired"]);
+});

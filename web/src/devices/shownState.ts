@@ -1,0 +1,147 @@
+/** The one state a device is shown in: from where an operator put it, what it last said, and how long ago. */
+import type { DeviceRow, DeviceState, ReportState, SettingsRow, StatusRow } from "../data/rows.ts";
+
+/** Report states, operator states, and the two that are derived: `silent` and `unheard`. */
+export type ShownState = ReportState | Exclude<DeviceState, "active"> | "silent" | "unheard";
+
+/** How a state looks: never by colour alone, so each has its own word and its own icon shape. */
+export interface StateLook {
+  word: string;
+  tone: "good" | "busy" | "warn" | "bad" | "quiet";
+  icon:
+    | "check"
+    | "arrows"
+    | "triangle"
+    | "undo"
+    | "unplugged"
+    | "shield"
+    | "moon"
+    | "hourglass"
+    | "pause"
+    | "box"
+    | "circle";
+  /** What it means, for the tooltip and the legend. */
+  meaning: string;
+  /** Higher needs a person sooner; the default order of the list. */
+  urgency: number;
+}
+
+export const LOOKS: Record<ShownState, StateLook> = {
+  safe_mode: {
+    word: "Safe mode",
+    tone: "bad",
+    icon: "shield",
+    meaning: "Runs only the safe-mode services, because nothing else would stay healthy",
+    urgency: 100,
+  },
+  isolated: {
+    word: "Isolated",
+    tone: "bad",
+    icon: "unplugged",
+    meaning: "Could not reach what it needs when it last reported",
+    urgency: 90,
+  },
+  degraded: {
+    word: "Degraded",
+    tone: "bad",
+    icon: "triangle",
+    meaning: "Runs its release, but a health check is red",
+    urgency: 80,
+  },
+  silent: {
+    word: "Silent",
+    tone: "warn",
+    icon: "moon",
+    meaning: "Has missed several of its own check-ins",
+    urgency: 70,
+  },
+  rolled_back: {
+    word: "Rolled back",
+    tone: "warn",
+    icon: "undo",
+    meaning: "A release failed here; the device went back to the one before",
+    urgency: 60,
+  },
+  pending: {
+    word: "Pending",
+    tone: "warn",
+    icon: "hourglass",
+    meaning: "Asked to join; waits for an operator to accept it",
+    urgency: 50,
+  },
+  updating: {
+    word: "Updating",
+    tone: "busy",
+    icon: "arrows",
+    meaning: "Moves to another release now",
+    urgency: 40,
+  },
+  unheard: {
+    word: "Not heard yet",
+    tone: "quiet",
+    icon: "circle",
+    meaning: "Is enrolled but has not reported yet",
+    urgency: 30,
+  },
+  suspended: {
+    word: "Suspended",
+    tone: "quiet",
+    icon: "pause",
+    meaning: "Shut out by an operator",
+    urgency: 20,
+  },
+  healthy: {
+    word: "Healthy",
+    tone: "good",
+    icon: "check",
+    meaning: "Runs its release, all checks green",
+    urgency: 10,
+  },
+  retired: {
+    word: "Retired",
+    tone: "quiet",
+    icon: "box",
+    meaning: "No longer part of the fleet",
+    urgency: 0,
+  },
+};
+
+/** Every state, the most urgent first: the order of counts and filters. */
+export const STATES = (Object.keys(LOOKS) as ShownState[]).sort((a, b) =>
+  LOOKS[b].urgency - LOOKS[a].urgency
+);
+
+type Fate = Pick<DeviceRow, "state" | "update_interval_s">;
+type Said = Pick<StatusRow, "state" | "reported_at">;
+
+/** What a device is shown as at `now`. */
+export function shownState(
+  device: Fate,
+  status: Said | undefined,
+  settings: SettingsRow,
+  now: number,
+): ShownState {
+  if (device.state !== "active") return device.state;
+  if (!status) return "unheard";
+  return isSilent(device, status, settings, now) ? "silent" : status.state;
+}
+
+/** Whether the device has missed so many check-ins that it counts as offline. */
+export function isSilent(device: Fate, status: Said, settings: SettingsRow, now: number): boolean {
+  return now - Date.parse(status.reported_at) > silentAfter(device, settings);
+}
+
+/** How long a device may say nothing, milliseconds. */
+export function silentAfter(device: Pick<DeviceRow, "update_interval_s">, settings: SettingsRow): number {
+  return checkInEvery(device, settings) * settings.offline_after_intervals * 1000;
+}
+
+/** The device's own check-in interval, or the fleet's, seconds. */
+export function checkInEvery(device: Pick<DeviceRow, "update_interval_s">, settings: SettingsRow): number {
+  return device.update_interval_s ?? settings.default_poll_s;
+}
+
+/** Whether a hold is in force: one with an end has ended by itself when that time came. */
+export function isHeld(device: Pick<DeviceRow, "hold" | "hold_until">, now: number): boolean {
+  return device.hold && (device.hold_until === null || Date.parse(device.hold_until) > now);
+}

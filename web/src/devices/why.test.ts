@@ -1,0 +1,54 @@
+import type { DeviceRow, StatusRow } from "../data/rows.ts";
+import { equal } from "../testing.ts";
+import { device, NOW, RELEASES, SETTINGS, status } from "./example.ts";
+import { shownState } from "./shownState.ts";
+import { why } from "./why.ts";
+
+const sentence = (fields: Partial<DeviceRow>, said: Partial<StatusRow> | null = {}) => {
+  const row = device(fields);
+  const report = said === null ? undefined : status(said);
+  return why(
+    row,
+    report,
+    shownState(row, report, SETTINGS, NOW),
+    SETTINGS,
+    (id) => RELEASES.find((it) => it.id === id),
+    NOW,
+  );
+};
+
+Deno.test("an error says more than a hold, a hold more than a pin, a pin more than nothing", () => {
+  const pin = { pinned_release: RELEASES[0]?.id ?? null };
+  const hold = { hold: true, hold_reason: "exhibition until Friday" };
+  equal(
+    sentence({ ...pin, ...hold }, { error: "web did not answer on 8080." }),
+    "web did not answer on 8080.",
+  );
+  equal(sentence({ ...pin, ...hold }), "Held: exhibition until Friday");
+  equal(sentence(pin), "Pinned to v1");
+  equal(sentence({}), "Runs what it should");
+});
+
+Deno.test("what the device gives as its reason is shown", () => {
+  equal(sentence({}, { state: "updating", reason: "fetching v2, 40 %" }), "fetching v2, 40 %");
+  equal(sentence({}, { state: "updating", phase: "probation" }), "In phase probation");
+});
+
+Deno.test("a silent device says how often it should report and its last word", () => {
+  equal(
+    sentence({}, { reported_at: "2026-11-23T10:00:00+00:00", error: "disk full." }),
+    "Should report every 15 min: disk full.",
+  );
+});
+
+Deno.test("a device that an operator keeps out says so, whatever its last error was", () => {
+  equal(sentence({ state: "pending" }, null), "Waits for an operator to accept it");
+  equal(sentence({ state: "suspended" }, { error: "old" }).startsWith("Suspended by an operator"), true);
+  equal(sentence({}, null), "Enrolled, but has not reported yet");
+});
+
+Deno.test("a hold that has ended by itself is no reason any more", () => {
+  const held = { hold: true, hold_reason: "exhibition" };
+  equal(sentence({ ...held, hold_until: "2026-11-23T12:00:01+00:00" }), "Held: exhibition");
+  equal(sentence({ ...held, hold_until: "2026-11-23T12:00:00+00:00" }), "Runs what it should");
+});

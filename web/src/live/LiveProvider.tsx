@@ -1,0 +1,53 @@
+/** Ties the live channel to the query cache, and tells the page how fresh it is. */
+import { useQueryClient } from "@tanstack/react-query";
+import { createContext, type ReactNode, useContext, useEffect, useMemo, useState } from "react";
+import { useClient } from "../access/session.tsx";
+import { applyBatch } from "../data/fleet.ts";
+import { followFleet } from "./channel.ts";
+import { Gatherer } from "./changes.ts";
+import type { ChannelState } from "./link.ts";
+
+/** How long changes are gathered before their rows are read: short to the eye, long to a burst. */
+const GATHER_MS = 200;
+
+interface Link {
+  channel: ChannelState;
+  pollSeconds: number;
+}
+
+const LinkContext = createContext<Link | null>(null);
+
+export function useLink(): Link {
+  const link = useContext(LinkContext);
+  if (!link) throw new Error("useLink is only for components inside LiveProvider");
+  return link;
+}
+
+export function LiveProvider({ pollSeconds, children }: { pollSeconds: number; children: ReactNode }) {
+  const client = useClient();
+  const cache = useQueryClient();
+  const [channel, setChannel] = useState<ChannelState>("joining");
+
+  useEffect(() => {
+    const gatherer = new Gatherer(async (batch) => {
+      // A read that fails here is made up for by the next poll.
+      await applyBatch(client, cache, batch).catch(() => cache.invalidateQueries());
+    }, GATHER_MS);
+    const stop = followFleet(client, {
+      changed: (change) => gatherer.add(change),
+      state: (state) => {
+        setChannel(state);
+        // What happened before the channel was joined was not told: read it all again. Reads under way may have
+        // begun before, so they are dropped.
+        if (state === "live") void cache.cancelQueries().then(() => cache.invalidateQueries());
+      },
+    });
+    return () => {
+      stop();
+      gatherer.stop();
+    };
+  }, [client, cache]);
+
+  const link = useMemo(() => ({ channel, pollSeconds }), [channel, pollSeconds]);
+  return <LinkContext.Provider value={link}>{children}</LinkContext.Provider>;
+}

@@ -1,0 +1,7 @@
+import "./app/mantine.css";
+import "./shown/tones.css";
+import { createRoot } from "react-dom/client";
+import { App } from "./app/App.tsx";
+
+const root = document.getElementById("root");
+if (root) createRoot(root).render(<App />);

@@ -1,0 +1,25 @@
+/** A word with its icon in a tone: colour helps, word and shape tell. */
+import type { ReactNode } from "react";
+import { Icon, type IconName } from "./Icon.tsx";
+
+export type Tone = "good" | "busy" | "warn" | "bad" | "quiet";
+
+export interface TonedProps {
+  tone: Tone;
+  icon: IconName;
+  children: ReactNode;
+  title?: string;
+  size?: number;
+}
+
+export function Toned({ tone, icon, children, title, size = 18 }: TonedProps) {
+  return (
+    <span
+      title={title}
+      style={{ display: "inline-flex", alignItems: "center", gap: 6, whiteSpace: "nowrap" }}
+    >
+      <Icon name={icon} size={size} style={{ color: `var(--tone-${tone})` }} />
+      <span>{children}</span>
+    </span>
+  );
+}
