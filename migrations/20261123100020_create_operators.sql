@@ -62,6 +62,7 @@ comment on function private.actor_id() is 'The person or device that acts; null 
 create function private.actor_name() returns text
 language sql stable security definer set search_path = ''
 as $$
+  -- Definer: reads operators for callers who may not.
   select coalesce(
     (select o.email from public.operators o where o.user_id = private.claimed_id('authenticated')),
     private.claims() ->> 'email',

@@ -14,6 +14,7 @@ comment on function private.spread_s(bigint) is 'Over how many seconds so many w
 create function private.send_wake(topic text, reason text, audience bigint) returns void
 language sql volatile security definer set search_path = ''
 as $$
+  -- Definer: sends as postgres, see above.
   select realtime.send(
     jsonb_build_object('v', 1, 'reason', send_wake.reason, 'spread_s', private.spread_s(audience)),
     'wake', send_wake.topic, true)

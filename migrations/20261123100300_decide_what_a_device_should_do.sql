@@ -20,7 +20,10 @@ comment on function private.gate(text, text, text) is 'One gate''s verdict (pass
 
 create function private.release_name(release_id uuid) returns text
 language sql stable security definer set search_path = ''
-as $$ select coalesce((select r.version from public.releases r where r.id = release_id), 'nothing') $$;
+as $$
+  -- Definer: for devices' answers.
+  select coalesce((select r.version from public.releases r where r.id = release_id), 'nothing')
+$$;
 comment on function private.release_name(uuid) is 'A release''s version for sentences; "nothing" for null.';
 
 create function private.decide(device public.devices, at timestamptz) returns private.decision

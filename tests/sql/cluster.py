@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from fleetctl import migrate
 from psycopg import sql
+
+from fleetctl import migrate
 
 ROOT = Path(__file__).resolve().parents[2]
 SUPERUSER = "supabase_admin"
@@ -60,13 +61,13 @@ class Cluster:
     def url(self, database: str, user: str = SUPERUSER) -> str:
         return f"host={self.socket} dbname={database} user={user}"
 
-    def clone(self) -> str:
+    def clone(self, template: str) -> str:
         """A new database that is a copy of the template; returns its name."""
         name = f"t_{uuid.uuid4().hex[:12]}"
         with self.connect("postgres") as admin:
             admin.execute(
                 sql.SQL("create database {} template {} owner postgres").format(
-                    sql.Identifier(name), sql.Identifier(self.template)
+                    sql.Identifier(name), sql.Identifier(template)
                 )
             )
         return name
