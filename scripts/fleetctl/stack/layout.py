@@ -1,0 +1,104 @@
+"""Where the embedded stack keeps its things: the data folder, and the checkout it serves."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleetctl.errors import FleetctlError
+
+DEFAULT_DATA = Path(".fleet")
+DEFAULT_PORT = 54321
+
+
+@dataclass(frozen=True)
+class DataFolder:
+    """One stack's data. Everything below `root` belongs to fleetctl and is made by it."""
+
+    root: Path
+
+    @classmethod
+    def at(cls, path: Path) -> DataFolder:
+        return cls(path.expanduser().resolve())
+
+    @property
+    def keys(self) -> Path:
+        return self.root / "keys.json"
+
+    @property
+    def postgres(self) -> Path:
+        return self.root / "postgres"
+
+    @property
+    def postgres_unfinished(self) -> Path:
+        """initdb works here; the folder takes its real name only when it is complete and synced."""
+        return self.root / "postgres.new"
+
+    @property
+    def socket(self) -> Path:
+        return self.root / "run"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def state(self) -> Path:
+        """What runs here: process ids with their start times, and ports. A hint; the lock is the truth."""
+        return self.root / "stack.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held (flock) by the supervisor for as long as the stack runs."""
+        return self.root / "stack.lock"
+
+
+@dataclass(frozen=True)
+class Project:
+    """The checkout that the stack serves: migrations, functions, server and dashboard sources."""
+
+    root: Path
+
+    @classmethod
+    def find(cls) -> Project:
+        """The checkout in `FLEET_PROJECT`, around the current folder, or around this file.
+
+        Raises FleetctlError `project_not_found` where fleetctl was installed without its sources.
+        """
+        here = Path.cwd().resolve()
+        named = os.environ.get("FLEET_PROJECT")
+        candidates = [Path(named)] if named else [here, *here.parents, Path(__file__).resolve().parents[3]]
+        for candidate in candidates:
+            if (candidate / "supabase" / "local" / "server.ts").is_file():
+                return cls(candidate.resolve())
+        raise FleetctlError(
+            "project_not_found",
+            "The sources of the control plane (supabase/, migrations/) are not here.",
+            hint="Run fleetctl inside a checkout of Metrica Fleet, or set FLEET_PROJECT to one.",
+            exit_code=2,
+        )
+
+    @property
+    def migrations(self) -> Path:
+        return self.root / "migrations"
+
+    @property
+    def local(self) -> Path:
+        return self.root / "supabase" / "local"
+
+    @property
+    def bootstrap(self) -> Path:
+        return self.local / "bootstrap.sql"
+
+    @property
+    def seed(self) -> Path:
+        return self.root / "supabase" / "seed.sql"
+
+    @property
+    def functions(self) -> Path:
+        return self.root / "edge_functions"
+
+    @property
+    def web(self) -> Path:
+        return self.root / "web"

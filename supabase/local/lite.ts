@@ -1,0 +1,137 @@
+/**
+ * Supabase's REST and Auth through @supabase/lite, with the least rights: REST connects as `authenticator`,
+ * Auth as `supabase_auth_admin`. docs/decisions/2026-11-23-lite-as-authenticator.md says why.
+ */
+import { App, type HonoContext, type ServerOptions } from "@supabase/lite";
+import { createPostgresConnection, PostgresConnection } from "@supabase/lite/postgres";
+import type { Config } from "./config.ts";
+import { asPostgrest } from "./sqlstate.ts";
+
+/** Requests that run at the same time; more wait their turn. */
+const REST_CONNECTIONS = 40;
+const AUTH_CONNECTIONS = 4;
+
+// Lite hands json and jsonb arguments of RPC over as text; its own serializer would quote them once more.
+const json = (oid: number) => ({
+  to: oid,
+  from: [oid],
+  serialize: (value: unknown) => typeof value === "string" ? value : JSON.stringify(value),
+  parse: (text: string) => JSON.parse(text),
+});
+
+const postgresOptions = (max: number) => ({
+  max,
+  onnotice() {},
+  types: { json: json(114), jsonb: json(3802) },
+});
+
+type Introspection = Awaited<ReturnType<PostgresConnection["introspect"]>>;
+type ViewOptions = Awaited<ReturnType<PostgresConnection["viewOptionsMetadata"]>>;
+
+/**
+ * Requests as `authenticator`. Three things differ from Lite's own class: it grants nothing (Lite would GRANT ALL
+ * on every table to the API roles and so hide a forgotten grant); it reads the catalog through another role,
+ * because `authenticator` by itself sees no tables; and it answers every SQLSTATE as PostgREST does.
+ */
+class AuthenticatorConnection extends PostgresConnection {
+  #catalog: PostgresConnection;
+
+  constructor(url: string, catalog: PostgresConnection) {
+    super({ url, postgresOptions: postgresOptions(REST_CONNECTIONS) });
+    this.#catalog = catalog;
+    // Private in Lite's types, so it cannot be overridden by name: `true` is "row-level security is active, and
+    // the roles exist". A test sees to it that no grant appears.
+    Object.assign(this, { ensureRlsContext: () => Promise.resolve(true) });
+  }
+
+  override introspect(options?: { useCache?: boolean }): Promise<Introspection> {
+    return this.#catalog.introspect(options);
+  }
+
+  override viewOptionsMetadata(name: string, schema: string): Promise<ViewOptions> {
+    return this.#catalog.viewOptionsMetadata(name, schema);
+  }
+
+  override normalizeDbError(error: unknown) {
+    return asPostgrest(super.normalizeDbError(error));
+  }
+
+  override async close(): Promise<void> {
+    await super.close();
+    await this.#catalog.close();
+  }
+}
+
+/** REST verifies tokens by their signature. Without this, Lite would look each caller up in auth.users as well. */
+const noUserLookup: NonNullable<ServerOptions["middlewares"]>[number] = async (context, next) => {
+  const service = { repo: { findUserById: () => Promise.resolve(null) } };
+  context.set("authService", service as unknown as HonoContext["Variables"]["authService"]);
+  await next();
+};
+
+export interface Lite {
+  /** `/rest/v1` and `/storage/v1` for callers with a key. */
+  rest: App;
+  /** `/auth/v1`. */
+  auth: App;
+  /** The table editor's pages and its keyless requests as `service_role`; never reachable on the API port. */
+  editor: App;
+  /** Raises when the database does not answer. */
+  ping(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export async function createLite(config: Config): Promise<Lite> {
+  const catalog = createPostgresConnection({ url: config.postgresDbUrl, postgresOptions: postgresOptions(2) });
+  const restConnection = new AuthenticatorConnection(config.restDbUrl, catalog);
+  const authConnection = createPostgresConnection({
+    url: config.authDbUrl,
+    postgresOptions: postgresOptions(AUTH_CONNECTIONS),
+  });
+  const shared = {
+    api: { schemas: ["public"] },
+    // The history belongs to fleetctl's migration runner.
+    db: { migrations: { enabled: false } },
+    auth: {
+      enabled: true,
+      jwt_secret: config.jwtSecret,
+      publishable_key: config.publishableKey,
+      secret_key: config.secretKey,
+      minimum_password_length: 8,
+      email: { enable_confirmations: false },
+    },
+  };
+  const rest = new App({
+    ...shared,
+    connection: restConnection,
+    options: {
+      server: { admin: false, disableStudio: true, disableFallback: true, middlewares: [noUserLookup] },
+    },
+  });
+  const auth = new App({
+    ...shared,
+    connection: authConnection,
+    options: { server: { admin: false, disableStudio: true, disableFallback: true } },
+  });
+  const editor = new App({
+    ...shared,
+    studio: { enabled: true },
+    connection: restConnection,
+    options: { server: { admin: true, middlewares: [noUserLookup] } },
+  });
+  await auth.ensureSystemSchema();
+  // Lite swallows the errors of that step; schema `auth` itself belongs to bootstrap.sql, so some are expected.
+  const [{ users }] = await authConnection.driver`select to_regclass('auth.users') is not null as users`;
+  if (!users) throw new Error("the tables of schema auth could not be made");
+  return {
+    rest,
+    auth,
+    editor,
+    async ping() {
+      await restConnection.driver`select 1`;
+    },
+    async close() {
+      await Promise.all([restConnection.close(), authConnection.close()]);
+    },
+  };
+}

@@ -1,0 +1,43 @@
+/** Stands in for pg_cron: calls `private.tick(now())` as `postgres` every ten seconds, if it exists. */
+import postgres from "postgres";
+
+const EVERY_MS = 10_000;
+
+export interface Scheduler {
+  /** The last failure, or null. */
+  problem(): string | null;
+  close(): Promise<void>;
+}
+
+export function startScheduler(url: string, log: (line: string) => void): Scheduler {
+  const sql = postgres(url, { max: 1, onnotice() {}, connection: { application_name: "fleet-scheduler" } });
+  let problem: string | null = null;
+  let running: Promise<void> | null = null;
+
+  async function tick() {
+    try {
+      const [{ present }] = await sql`select to_regprocedure('private.tick(timestamptz)') is not null as present`;
+      if (present) await sql`select private.tick(now())`;
+      if (problem !== null) log("scheduler: works again");
+      problem = null;
+    } catch (error) {
+      const text = error instanceof Error ? error.message : String(error);
+      // Once a failure, not every ten seconds.
+      if (text !== problem) log(`scheduler: private.tick failed: ${text}`);
+      problem = text;
+    }
+  }
+
+  const timer = setInterval(() => {
+    // A slow tick is not overtaken by the next one.
+    running ??= tick().finally(() => running = null);
+  }, EVERY_MS);
+  return {
+    problem: () => problem,
+    async close() {
+      clearInterval(timer);
+      await running;
+      await sql.end({ timeout: 5 });
+    },
+  };
+}

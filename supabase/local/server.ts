@@ -1,0 +1,124 @@
+/**
+ * The embedded control plane: one process, one origin. Started, restarted and stopped by `fleetctl up`.
+ *
+ *   /rest/v1, /auth/v1, /storage/v1   @supabase/lite
+ *   /realtime/v1                      ./realtime/mod.ts
+ *   /functions/v1/<name>              edge_functions/<name>/index.ts
+ *   /_fleet/health                    is every part ready?
+ *   everything else                   the dashboard
+ */
+import { readConfig } from "./config.ts";
+import { answer, loadFunctions } from "./functions.ts";
+import { createLite } from "./lite.ts";
+import { startScheduler } from "./scheduler.ts";
+import { serveDashboard } from "./static.ts";
+import { serveTableEditor } from "./table_editor.ts";
+
+interface Realtime {
+  handle(request: Request, info: Deno.ServeHandlerInfo): Promise<Response>;
+  close(): Promise<void>;
+}
+
+const log = (line: string) => console.log(`${new Date().toISOString()} ${line}`);
+const config = readConfig((name) => Deno.env.get(name));
+
+const [lite, functions, realtime] = await Promise.all([
+  createLite(config),
+  loadFunctions(config.functionsDir, log),
+  loadRealtime(),
+]);
+const scheduler = startScheduler(config.postgresDbUrl, log);
+
+async function loadRealtime(): Promise<Realtime | string> {
+  try {
+    const { createRealtime } = await import("./realtime/mod.ts");
+    return await createRealtime({
+      dbUrl: config.dbUrl,
+      jwtSecret: config.jwtSecret,
+      publishableKey: config.publishableKey,
+      secretKey: config.secretKey,
+      log: (line: string) => log(`realtime: ${line}`),
+    });
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    log(`realtime is unavailable: ${why}`);
+    return why;
+  }
+}
+
+async function handle(request: Request, info: Deno.ServeHandlerInfo<Deno.NetAddr>): Promise<Response> {
+  const path = new URL(request.url).pathname;
+  const peerAddress = info.remoteAddr.hostname;
+  if (path.startsWith("/rest/v1") || path.startsWith("/storage/v1")) return await lite.rest.fetch(request, { peerAddress });
+  if (path.startsWith("/auth/v1")) return await lite.auth.fetch(request, { peerAddress });
+  if (path.startsWith("/realtime/v1/")) {
+    if (typeof realtime !== "string") return await realtime.handle(request, info);
+    return answer(503, "realtime_unavailable", "Realtime did not start; the server's log says why. Devices poll.");
+  }
+  if (path.startsWith("/functions/v1/")) return await functions.handle(request, path);
+  if (path === "/_fleet/health") return await health();
+  return await serveDashboard(config.webDir, path, request, config);
+}
+
+/** 200 when every part works, 503 otherwise; the body says which. Nothing in it is secret. */
+async function health(): Promise<Response> {
+  let database = { state: "ready", detail: "" };
+  try {
+    await lite.ping();
+  } catch (error) {
+    database = { state: "failed", detail: error instanceof Error ? error.message : String(error) };
+  }
+  const parts = {
+    database,
+    realtime: typeof realtime === "string" ? { state: "failed", detail: realtime } : { state: "ready", detail: "" },
+    functions: Object.keys(functions.failed).length
+      ? { state: "failed", detail: `cannot be loaded: ${Object.keys(functions.failed).join(", ")}` }
+      : { state: "ready", detail: functions.names.join(", ") },
+    scheduler: scheduler.problem() ? { state: "failed", detail: scheduler.problem() } : { state: "ready", detail: "" },
+  };
+  const ready = Object.values(parts).every((part) => part.state === "ready");
+  return Response.json({ ready, parts }, { status: ready ? 200 : 503, headers: { "cache-control": "no-store" } });
+}
+
+const servers: Deno.HttpServer<Deno.NetAddr>[] = [
+  Deno.serve({
+    hostname: config.host,
+    port: config.port,
+    onListen() {},
+    onError(error) {
+      log(`request failed: ${error instanceof Error ? error.stack : error}`);
+      return answer(500, "internal_error", "The request failed; the server's log says why.");
+    },
+  }, handle),
+];
+if (config.tableEditorPort) servers.push(serveTableEditor(lite.editor, config.tableEditorPort));
+
+let stopping = false;
+async function stop() {
+  if (stopping) return;
+  stopping = true;
+  log("fleet: stopping");
+  // Finish what is under way, but no socket may hold the stop up.
+  const patience = setTimeout(() => Deno.exit(0), 5_000);
+  if (typeof realtime !== "string") await realtime.close();
+  await Promise.allSettled([...servers.map((server) => server.shutdown()), scheduler.close()]);
+  await lite.close();
+  clearTimeout(patience);
+  Deno.exit(0);
+}
+Deno.addSignalListener("SIGTERM", stop);
+Deno.addSignalListener("SIGINT", stop);
+
+// From here on. While it starts, an error ends the process and fleetctl tells it.
+// A function that forgets to await may reject later; that must not take the fleet's control plane down.
+globalThis.addEventListener("unhandledrejection", (event) => {
+  event.preventDefault();
+  const reason = event.reason;
+  log(`unhandled rejection: ${reason instanceof Error ? reason.stack : reason}`);
+});
+globalThis.addEventListener("error", (event) => {
+  event.preventDefault();
+  log(`uncaught error: ${event.error instanceof Error ? event.error.stack : event.message}`);
+});
+
+console.log("fleet: ready");

@@ -1,0 +1,80 @@
+"""One embedded stack a session, and a cast to act on it: operators by rank, devices, the database's owner.
+
+A test leaves rows behind, so it makes its own operators and devices and counts only those.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jwt
+import psycopg
+import pytest
+
+from fleetctl.stack import Stack
+from tests.stack.cast import DeviceJwt, MakeOperator
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """A running stack on free ports, without the dashboard's build."""
+    # Not tmp_path: as root, Postgres runs as another user, and pytest closes its folders to others.
+    folder = Path(tempfile.mkdtemp(prefix="fleet-stack-"))
+    try:
+        with Stack.start(data=folder / "data", port=0, web=False, durable=False) as running:
+            yield running
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def admin(stack: Stack) -> Iterator[psycopg.Connection]:
+    """An autocommit connection as the superuser: to arrange and to look, never to act in a test's name."""
+    with psycopg.connect(stack.db_url, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def make_operator(stack: Stack) -> MakeOperator:
+    """Signs up (or in, when the address is known) through Auth, and sets the rank."""
+
+    def make(email: str, rank: str | None) -> str:
+        person = {"email": email, "password": "correct horse battery"}
+        headers = {"apikey": stack.publishable_key}
+        answer = httpx.post(f"{stack.api_url}/auth/v1/signup", headers=headers, json=person)
+        if answer.status_code == 422:
+            answer = httpx.post(
+                f"{stack.api_url}/auth/v1/token?grant_type=password", headers=headers, json=person
+            )
+        answer.raise_for_status()
+        body = answer.json()
+        with psycopg.connect(stack.db_url, autocommit=True) as connection:
+            user_id = body["user"]["id"]
+            connection.execute("delete from public.operators where user_id = %s", (user_id,))
+            if rank is not None:
+                connection.execute(
+                    "insert into public.operators (user_id, email, rank) values (%s, %s, %s)",
+                    (user_id, email, rank),
+                )
+        return str(body["access_token"])
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def device_jwt(stack: Stack) -> DeviceJwt:
+    """Mints HS256 tokens with the stack's secret, with the claims that the brief gives a device."""
+
+    def mint(device_id: str | uuid.UUID, *, expires_in_s: int = 3600, **claims: Any) -> str:
+        now = int(time.time())
+        standard = {"role": "fleet_device", "sub": str(device_id), "iat": now, "exp": now + expires_in_s}
+        return jwt.encode(standard | claims, stack.jwt_secret, algorithm="HS256")
+
+    return mint
