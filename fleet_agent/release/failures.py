@@ -56,8 +56,13 @@ _REFUSED = _Cause(
     "{host} does not let this device read the repository, or has none there.",
     "Check git_url in device.json and the key or token this device uses.",
 )
+# A pack cut off in transit reads like a damaged one, so signs of a broken line count before signs of damage.
 _BROKEN = _Cause(
-    re.compile(""),
+    re.compile(
+        r"RPC failed|early EOF|unexpected disconnect|hung up|protocol error|unable to access|timed out|"
+        r"reset by peer|resolve host|connection refused|still expected|unexpected EOF|Broken pipe",
+        re.IGNORECASE,
+    ),
     Kind.GIT_UNREACHABLE,
     "The connection to {host} failed or broke.",
     "It is tried again; what arrived is kept.",
@@ -77,7 +82,7 @@ def failure(transfer: Transfer, url: str) -> Exception:
         return WantRefusedError(said)
     if _NOT_THERE.search(said):
         return NotThereError(said)
-    for cause in (_CLOCK, _REFUSED):
+    for cause in (_CLOCK, _REFUSED, _BROKEN):
         if cause.pattern.search(said):
             return _error(cause, said, url)
     return CorruptError(said) if looks_corrupt(said) else _error(_BROKEN, said, url)
