@@ -1,4 +1,4 @@
-"""The `fleetctl` command line: mounts one Typer app a subject, turns known errors into sentences and exit codes."""
+"""The `fleetctl` command line: mounts one Typer app a subject, turns errors into sentences and exit codes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ app = typer.Typer(
 
 
 def run() -> None:
-    """Run the command line and exit: 0 done, 1 failed, 2 wrong call, 3 unreachable, 4 refused, 5 not found."""
+    """Run and exit: 0 done, 1 failed, 2 wrong call, 3 unreachable, 4 refused, 5 not found."""
     mount()
     try:
         app()
@@ -30,3 +30,13 @@ def run() -> None:
 
 def mount() -> None:
     """Attach every command. Imported late, so that `--help` stays quick."""
+    from fleetctl import fleet_repo, role_check
+    from fleetctl.commands import register
+    from fleetctl.demo.commands import demo
+    from fleetctl.stack import commands as stack
+
+    for command in (stack.up, stack.down, stack.status, stack.reset, stack.migrate, demo):
+        app.command()(command)
+    app.add_typer(role_check.app, name="role")
+    app.add_typer(fleet_repo.app, name="repo")
+    register(app)
