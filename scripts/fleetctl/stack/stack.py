@@ -7,6 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -20,7 +22,7 @@ from fleetctl.stack.keys import Keys
 from fleetctl.stack.layout import DEFAULT_PORT, DataFolder
 from fleetctl.stack.postgres import SUPERUSER, url
 from fleetctl.stack.process import Identity
-from fleetctl.stack.supervisor import Options, hold_lock, is_locked, read_state
+from fleetctl.stack.supervisor import Options, hold_lock, is_locked, read_owner, read_state
 
 State = Literal["running", "stopped", "starting", "broken"]
 
@@ -80,18 +82,27 @@ class Stack:
             data=str(folder.root), port=port, host=host, table_editor=table_editor, web=web, durable=durable,
             detach=detach,
         )  # fmt: skip
-        process = subprocess.Popen(
-            [sys.executable, "-m", "fleetctl.stack.supervisor"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL if detach else subprocess.PIPE, text=True, start_new_session=True,
-        )  # fmt: skip
-        try:
-            _await_ready(process, options, progress)
-        except BaseException:
-            # Ctrl-C while it starts: the end of its stdin is what tells the supervisor to stop.
-            _end(process)
-            raise
-        return cls(folder, process)
+        # A file, not a pipe: nobody reads it while the stack runs.
+        with tempfile.TemporaryFile("w+") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "fleetctl.stack.supervisor"],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True,
+                start_new_session=True,
+            )  # fmt: skip
+            try:
+                _await_ready(process, options, progress)
+            except _Silent as error:
+                stderr.seek(0)
+                raise FleetctlError(
+                    "supervisor_died",
+                    f"The stack ended while it started (exit code {error}). {stderr.read().strip()}".rstrip(),
+                    hint=f"Read the logs in {folder.logs}",
+                ) from error
+            except BaseException:
+                # Ctrl-C while it starts: the end of its stdin is what tells the supervisor to stop.
+                _end(process)
+                raise
+        return cls(folder, None if detach else process)
 
     @classmethod
     def find(cls, data: Path) -> Stack:
@@ -192,9 +203,11 @@ class Stack:
         """As `postgres`, the role that migrations run under: no superuser."""
         return url("postgres", self._keys.postgres_password, self._state["ports"]["postgres"])
 
-    def pid_of(self, part: Literal["supervisor", "postgres", "server"]) -> int:
-        """The process id of a part, for tests that kill it."""
-        return int(read_state(self._folder)[part]["pid"])
+    def process_of(self, part: Literal["supervisor", "postgres", "server"]) -> Identity | None:
+        """The running process of a part, for tests that kill it."""
+        if part == "supervisor":
+            return read_owner(self._folder)
+        return Identity.parse(read_state(self._folder).get(part))
 
 
 def health(api_url: str, timeout_s: float = 3.0) -> dict[str, Any]:
@@ -224,13 +237,11 @@ def _await_ready(process: subprocess.Popen[str], options: Options, progress: Cal
                 stdin.close()
                 stdout.close()
             return
-    process.wait()
-    told = process.stderr.read().strip() if process.stderr is not None else ""
-    raise FleetctlError(
-        "supervisor_died",
-        f"The stack ended while it started (exit code {process.returncode}). {told}".rstrip(),
-        hint=f"Read the logs in {Path(options.data) / 'logs'}",
-    )
+    raise _Silent(process.wait())
+
+
+class _Silent(Exception):  # noqa: N818  # becomes `supervisor_died`
+    """The supervisor ended without a word; its exit code."""
 
 
 def _end(process: subprocess.Popen[str]) -> None:
@@ -243,14 +254,11 @@ def _end(process: subprocess.Popen[str]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    if process.stderr is not None:
-        process.stderr.close()
 
 
 def _status(folder: DataFolder) -> Status:
     state = read_state(folder)
     data = str(folder.root)
-    owner = Identity.parse(state.get("supervisor"))
     if not is_locked(folder):
         left = [name for name, identity in _recorded(state) if identity.process() is not None]
         if left:
@@ -261,6 +269,7 @@ def _status(folder: DataFolder) -> Status:
         there = folder.postgres.exists()
         return Status("stopped", data, "its data is kept" if there else "nothing was started there yet")
     recorded = str(state.get("state", "starting"))
+    owner = read_owner(folder)
     pid = owner.pid if owner else None
     if recorded != "running":
         return Status("starting", data, f"it is {recorded}", pid=pid)
@@ -285,9 +294,8 @@ def _status(folder: DataFolder) -> Status:
 
 
 def _stop(folder: DataFolder) -> bool:
-    state = read_state(folder)
-    owner = Identity.parse(state.get("supervisor"))
-    if is_locked(folder) and owner is not None and (process := owner.process()) is not None:
+    owner = _owner(folder)
+    if owner is not None and (process := owner.process()) is not None:
         process.send_signal(signal.SIGTERM)
         if not owner.wait(_STOP_TIMEOUT_S):
             raise FleetctlError(
@@ -296,10 +304,21 @@ def _stop(folder: DataFolder) -> bool:
                 hint=f"See {folder.logs / 'stack.log'}; the next start cleans up if you kill it.",
             )
         return True
-    if not folder.root.is_dir() or is_locked(folder):
+    if not folder.root.is_dir():
         return False
     with hold_lock(folder):
         return _stop_leftovers(folder)
+
+
+def _owner(folder: DataFolder) -> Identity | None:
+    """The supervisor that holds the folder, or None. One that just took it may not have signed yet."""
+    for _ in range(20):
+        if not is_locked(folder):
+            return None
+        if (owner := read_owner(folder)) is not None and owner.process() is not None:
+            return owner
+        time.sleep(0.05)
+    return None
 
 
 def _stop_leftovers(folder: DataFolder) -> bool:

@@ -304,12 +304,10 @@ class Supervisor:
         self.state = state
         postgres = self.postgres.child.identity if self.postgres.child else None
         server = self.server.identity if self.server else None
-        me = Identity.of(os.getpid())
         content = {
             "state": state,
             "host": self.options.host,
             "ports": asdict(self.ports),
-            "supervisor": asdict(me) if me else None,
             "postgres": asdict(postgres) if postgres else None,
             "server": asdict(server) if server else None,
         }
@@ -331,18 +329,31 @@ _PERMISSIONS = ("--allow-net", "--allow-env", "--allow-read", "--allow-sys")
 @contextlib.contextmanager
 def hold_lock(folder: DataFolder) -> Iterator[None]:
     """Own the data folder; raises FleetctlError `already_running` when another process does."""
-    with folder.lock.open("a") as file:
+    with folder.lock.open("a+") as file:
+        for attempt in range(10):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                # `is_locked` in another process holds it for an instant; a stack holds it for good.
+                if attempt < 9:
+                    time.sleep(0.03)
+                    continue
+                owner = read_owner(folder)
+                raise FleetctlError(
+                    "already_running",
+                    f"A stack is already running or starting in {folder.root}"
+                    f"{f' (process {owner.pid})' if owner else ''}.",
+                    hint="See fleetctl status; stop it with fleetctl down, or give this one its own --data.",
+                ) from error
+        me = Identity.of(os.getpid())
+        file.truncate(0)
+        file.write(json.dumps(asdict(me) if me else None))
+        file.flush()
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            owner = Identity.parse(read_state(folder).get("supervisor"))
-            raise FleetctlError(
-                "already_running",
-                f"A stack is already running or starting in {folder.root}"
-                f"{f' (process {owner.pid})' if owner else ''}.",
-                hint="See fleetctl status; stop it with fleetctl down, or give this one its own --data.",
-            ) from error
-        yield
+            yield
+        finally:
+            file.truncate(0)
 
 
 def is_locked(folder: DataFolder) -> bool:
@@ -355,6 +366,14 @@ def is_locked(folder: DataFolder) -> bool:
     except FileNotFoundError:
         return False
     return False
+
+
+def read_owner(folder: DataFolder) -> Identity | None:
+    """Who took the folder's lock last. Only while `is_locked` does it say who has it."""
+    try:
+        return Identity.parse(json.loads(folder.lock.read_text()))
+    except (OSError, ValueError):
+        return None
 
 
 def read_state(folder: DataFolder) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import subprocess
@@ -13,7 +14,7 @@ from fleetctl.errors import FleetctlError
 from fleetctl.stack.layout import Project
 from fleetctl.stack.process import last_lines
 
-_SOURCE_FOLDERS = ("src", "public")
+_NOT_SOURCES = ("dist", "node_modules")
 _STAMP = ".built-from"
 
 
@@ -28,9 +29,10 @@ def needs_build(project: Project) -> bool:
 def fingerprint(project: Project) -> str:
     """SHA-256 over names and contents of everything that goes into the build."""
     digest = hashlib.sha256()
-    files = [path for path in project.web.iterdir() if path.is_file()]
-    for folder in _SOURCE_FOLDERS:
-        files += [path for path in (project.web / folder).rglob("*") if path.is_file()]
+    files = []
+    for entry in project.web.iterdir():
+        if entry.name not in _NOT_SOURCES and not entry.name.startswith("."):
+            files += [entry] if entry.is_file() else [path for path in entry.rglob("*") if path.is_file()]
     for path in sorted(files):
         digest.update(f"{path.relative_to(project.web)}\0".encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
@@ -39,8 +41,16 @@ def fingerprint(project: Project) -> str:
 
 def build(project: Project, deno: str, log: Path, line: Callable[[str], None]) -> None:
     """Run `deno task build` in web/; raises `dashboard_build_failed` with the end of its log."""
-    before = fingerprint(project)
     log.parent.mkdir(parents=True, exist_ok=True)
+    with (project.web / "deno.json").open() as turn:
+        # Two stacks of one checkout take turns; the second finds it built.
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        if needs_build(project):
+            _build(project, deno, log, line)
+
+
+def _build(project: Project, deno: str, log: Path, line: Callable[[str], None]) -> None:
+    before = fingerprint(project)
     with (
         log.open("w") as file,
         subprocess.Popen(
