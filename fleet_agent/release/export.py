@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from loguru import logger
 
@@ -131,7 +131,7 @@ def _check_entries(entries: list[_Entry], limits: Limits) -> None:
     """Refuse what must not reach a device's disk, before anything is written."""
     seen = set()
     for entry in entries:
-        parts = PurePosixPath(entry.path).parts
+        parts = entry.path.split("/")
         if entry.mode == _SUBMODULE:
             raise _unsafe(entry.path, "it is a submodule; put its files into the repository")
         if entry.mode not in (*_MODES, _LINK):
