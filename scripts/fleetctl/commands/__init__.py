@@ -1,4 +1,4 @@
-"""One module a subject, each with a Typer `app`."""
+"""The operator's commands, one module a subject. `register` attaches them all."""
 
 from __future__ import annotations
 
@@ -6,4 +6,26 @@ import typer
 
 
 def register(app: typer.Typer) -> None:
-    """Attach every operator command to `app`."""
+    """Mount every operator command on `app`: sub-apps by subject, the most used verbs at the top."""
+    from fleetctl.commands import (
+        audit,
+        device,
+        explain,
+        halt,
+        history,
+        hold,
+        operator,
+        order,
+        pin,
+        release,
+        settings,
+        token,
+    )
+
+    for module, name in (
+        (device, "device"), (release, "release"), (halt, "halt"), (hold, "hold"), (order, "command"),
+        (token, "token"), (operator, "operator"), (settings, "settings"),
+    ):  # fmt: skip
+        app.add_typer(module.app, name=name)
+    for verbs in (pin, history, explain, audit):
+        verbs.add_to(app)

@@ -1,0 +1,245 @@
+"""The control plane as fleetctl sees it: Supabase's own client with the project's secret key.
+
+Every foreign exception becomes a FleetctlError here. What the database refuses in words keeps its words: our
+functions and triggers raise a sentence, a stable kind (`details`) and a hint.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+from postgrest.exceptions import APIError
+from supabase import Client, ClientOptions, create_client
+from supabase_auth.errors import AuthApiError, AuthError
+
+from fleetctl.errors import FleetctlError
+
+Row = dict[str, Any]
+#: Narrows a request: `lambda q: q.eq("state", "active")`. The builder's type is the library's business.
+Narrow = Callable[[Any], Any]
+
+#: What PostgREST answers at most in one go on hosted projects.
+PAGE = 1000
+#: Ids in one URL: 100 UUIDs are 3.7 kB, which every proxy takes.
+BATCH = 100
+_TIMEOUT_S = 30
+_ATTEMPT_HINT = "Is the stack up? fleetctl status. Elsewhere: check --api-url and the network."
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the control plane is. `repr` leaves the key out."""
+
+    api_url: str
+    key: str
+
+    def __repr__(self) -> str:
+        return f"Target({self.api_url!r})"
+
+    @classmethod
+    def find(cls, data: Path, api_url: str | None, key: str | None) -> Target:
+        """From the flags, else FLEET_API_URL and FLEET_KEY, else the stack that runs in `data`.
+
+        Raises FleetctlError: `not_running`, or `target_incomplete` when an address comes without a key.
+        """
+        api_url = api_url or os.environ.get("FLEET_API_URL")
+        key = key or os.environ.get("FLEET_KEY")
+        if api_url and key:
+            return cls(api_url.rstrip("/"), key)
+        if api_url or (key and not data.exists()):
+            raise FleetctlError(
+                "target_incomplete",
+                "An address needs its secret key, and a key its address.",
+                hint="Give --api-url and --key, or set FLEET_API_URL and FLEET_KEY.",
+                exit_code=2,
+            )
+        from fleetctl.stack import Stack
+
+        stack = Stack.find(data)
+        return cls(stack.api_url, key or stack.secret_key)
+
+
+class Api:
+    """Rows in, rows out; every failure is a FleetctlError with an exit code."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        # Redirects are not followed: what redirects an API call is not the API.
+        self._http = httpx.Client(timeout=_TIMEOUT_S, http2=True)
+        with _translated(target.api_url):
+            options = ClientOptions(auto_refresh_token=False, persist_session=False, httpx_client=self._http)
+            self._client: Client = create_client(target.api_url, target.key, options=options)
+
+    def rows(
+        self,
+        table: str,
+        narrow: Narrow = lambda query: query,
+        *,
+        select: str = "*",
+        order: str,
+        newest_first: bool = False,
+        limit: int | None = None,
+    ) -> list[Row]:
+        """Every matching row (or the first `limit`), page by page, in a stable order: `order` must be unique
+        or have ties that nobody minds to see twice while rows are added."""
+        found: list[Row] = []
+        while limit is None or len(found) < limit:
+            page = PAGE if limit is None else min(PAGE, limit - len(found))
+            query = narrow(self._client.table(table).select(select))
+            query = query.order(order, desc=newest_first).range(len(found), len(found) + page - 1)
+            got = self._run(query)
+            found += got
+            if len(got) < page:
+                break
+        return found
+
+    def rows_of(
+        self, table: str, column: str, values: Sequence[str], *, select: str = "*", order: str
+    ) -> list[Row]:
+        """The rows whose `column` is one of `values`, asked for in batches that fit a URL."""
+        found: list[Row] = []
+        for start in range(0, len(values), BATCH):
+            part = values[start : start + BATCH]
+            found += self.rows(table, _is_one_of(column, part), select=select, order=order)
+        return found
+
+    def insert(self, table: str, row: Mapping[str, Any]) -> Row:
+        """Insert one row; returns it as the database made it."""
+        return _only(self._run(self._client.table(table).insert(dict(row))))
+
+    def update(self, table: str, change: Mapping[str, Any], narrow: Narrow) -> list[Row]:
+        """Change the matching rows; returns them. Always narrowed: nothing here changes a whole table."""
+        return self._run(narrow(self._client.table(table).update(dict(change))))
+
+    def delete(self, table: str, narrow: Narrow) -> list[Row]:
+        return self._run(narrow(self._client.table(table).delete()))
+
+    def rpc(self, function: str, **arguments: Any) -> Any:
+        """Call a SQL function by name; arguments left out take their defaults."""
+        with _translated(self.target.api_url):
+            return self._client.rpc(function, arguments).execute().data
+
+    def make_user(self, email: str, password: str) -> UUID:
+        """Make a Supabase Auth user whose address counts as confirmed; returns its id.
+
+        Raises FleetctlError `user_exists`, `password_refused`.
+        """
+        with _translated(self.target.api_url):
+            try:
+                made = self._client.auth.admin.create_user(
+                    {"email": email, "password": password, "email_confirm": True}
+                )
+                return UUID(made.user.id)
+            except AuthApiError as error:
+                # The embedded stack's Auth has no admin interface; there sign-up is open and unconfirmed.
+                if error.status not in (404, 405):
+                    raise
+            signed_up = self._client.auth.sign_up({"email": email, "password": password})
+            # From here on this client would act as that user.
+            self._client.auth.sign_out()
+            if signed_up.user is None:
+                raise FleetctlError("auth_failed", f"Auth made no user for {email}.")
+            return UUID(signed_up.user.id)
+
+    def _run(self, query: Any) -> list[Row]:
+        with _translated(self.target.api_url):
+            data = query.execute().data
+        return list(data or [])
+
+
+def _is_one_of(column: str, values: Sequence[str]) -> Narrow:
+    return lambda query: query.in_(column, list(values))
+
+
+def _only(rows: list[Row]) -> Row:
+    if len(rows) != 1:
+        raise FleetctlError("bad_answer", f"The control plane answered {len(rows)} rows where one was due.")
+    return rows[0]
+
+
+@contextmanager
+def _translated(api_url: str) -> Iterator[None]:
+    try:
+        yield
+    except APIError as error:
+        raise _from_rest(error) from error
+    except AuthError as error:
+        raise _from_auth(error) from error
+    except httpx.TimeoutException as error:
+        raise FleetctlError(
+            "timed_out", f"{api_url} did not answer within {_TIMEOUT_S} s.", hint=_ATTEMPT_HINT, exit_code=3
+        ) from error
+    except httpx.HTTPError as error:
+        raise FleetctlError(
+            "unreachable", f"{api_url} cannot be reached: {error}.", hint=_ATTEMPT_HINT, exit_code=3
+        ) from error
+
+
+#: SQLSTATE or PostgREST code -> kind and exit code, where the database did not name a kind itself.
+_CODES: dict[str, tuple[str, int]] = {
+    "42501": ("permission_denied", 4),
+    "PGRST301": ("key_refused", 4),
+    "PGRST302": ("key_refused", 4),
+    "PGRST303": ("key_refused", 4),
+    "401": ("key_refused", 4),
+    "403": ("permission_denied", 4),
+    "PGRST202": ("function_missing", 1),
+    "PGRST205": ("table_missing", 1),
+    "23505": ("already_exists", 1),
+    "23503": ("still_in_use", 1),
+    "23514": ("value_refused", 2),
+    "22P02": ("value_refused", 2),
+    "22007": ("value_refused", 2),
+    "23502": ("value_missing", 2),
+    "57014": ("took_too_long", 1),
+}
+#: PTnnn is raised by our own SQL and stands for HTTP nnn.
+_PT_EXIT_CODES = {"PT400": 2, "PT401": 4, "PT403": 4, "PT404": 5}
+_KIND = re.compile(r"[a-z][a-z0-9_]+")
+# Our constraints are named as sentences.
+_CONSTRAINT = re.compile(
+    r'violates (?:check|unique) constraint "([^"]* [^"]*)"|unique constraint "([^"]* [^"]*)"'
+)
+_HINTS = {
+    "key_refused": "fleetctl needs the project's secret key (sb_secret_…): --key or FLEET_KEY.",
+    "function_missing": "The database lacks migrations of this version: fleetctl up, or supabase db push.",
+    "table_missing": "The database lacks migrations of this version: fleetctl up, or supabase db push.",
+}
+
+
+def _from_rest(error: APIError) -> FleetctlError:
+    code = str(error.code or "")
+    message = str(error.message or "The control plane refused.")
+    if code.startswith("PT"):
+        kind = error.details if error.details and _KIND.fullmatch(error.details) else "refused"
+        return FleetctlError(kind, message, hint=error.hint or "", exit_code=_PT_EXIT_CODES.get(code, 1))
+    if re.search(r"invalid api key|no api key|invalid authentication", message, re.IGNORECASE):
+        code = "401"
+    kind, exit_code = _CODES.get(code, ("refused", 1))
+    if sentence := _CONSTRAINT.search(message):
+        text = sentence.group(1) or sentence.group(2)
+        message = text[0].upper() + text[1:] + "."
+    elif not message.endswith("."):
+        message = message[0].upper() + message[1:] + "."
+    return FleetctlError(kind, message, hint=_HINTS.get(kind, error.hint or ""), exit_code=exit_code)
+
+
+def _from_auth(error: AuthError) -> FleetctlError:
+    code = str(error.code or "")
+    if code in ("email_exists", "user_already_exists") or "already" in error.message.lower():
+        return FleetctlError(
+            "user_exists",
+            "A user with this address exists in Auth already.",
+            hint="Make that user an operator with --user-id (see Auth, Users).",
+        )
+    if code == "weak_password" or "password" in error.message.lower():
+        return FleetctlError("password_refused", error.message, hint="Give another --password.", exit_code=2)
+    return FleetctlError("auth_failed", error.message)
