@@ -157,6 +157,12 @@ export class Channel {
     });
   }
 
+  /** Another join of the same topic takes its place; who was never told it had joined is not told it ended. */
+  replace(): void {
+    if (this.#state === "joining") this.abandon();
+    else this.close();
+  }
+
   /** The socket is gone: no more words, only tidying up. */
   abandon(): void {
     if (this.#state !== "closed") this.#release();

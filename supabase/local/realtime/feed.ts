@@ -6,8 +6,7 @@ const MESSAGES = "realtime_messages";
 const MARKS = "realtime_marks";
 /** Rows read back in one query. */
 const BATCH = 256;
-/** How often the mark moves while messages flow, and how long it may take to come back. */
-const MARK_EVERY_MS = 5_000;
+/** How long a mark may take to come back before the connection counts as lost. */
 const MARK_TIMEOUT_MS = 10_000;
 const RETRY_FIRST_MS = 50;
 const RETRY_MOST_MS = 2_000;
@@ -18,31 +17,74 @@ export interface FeedOptions {
   deliver: (message: StoredMessage) => void;
   /** False when nobody listens to the topic: the row is not read back then. */
   wants: (topic: string) => boolean;
+  /** How often the mark moves while messages flow, in ms. */
+  markEveryMs: number;
   log: (line: string) => void;
 }
 
-/** Ids announced before `snapshot` was taken are delivered or queued; `seen` are those announced since. */
-interface Mark {
-  snapshot: string;
-  seen: Set<string>;
+/**
+ * What was announced so far, as far as it must be remembered. Every transaction that ended below `floor` has
+ * been announced. A set may be forgotten once the floor has passed its `below`: the transaction ids of its
+ * rows are all smaller.
+ */
+class Seen {
+  #latest = new Set<string>();
+  #sets: { ids: Set<string>; below: bigint }[] = [];
+
+  constructor(public floor: bigint) {}
+
+  get isEmpty(): boolean {
+    return this.#latest.size === 0 && this.#sets.length === 0;
+  }
+
+  has(id: string): boolean {
+    return this.#latest.has(id) || this.#sets.some(({ ids }) => ids.has(id));
+  }
+
+  add(id: string): void {
+    this.#latest.add(id);
+  }
+
+  /** Starts a new set, and returns the way to say up to where everything in the one before is known. */
+  split(): (snapshot: Snapshot) => void {
+    if (this.#latest.size) this.#sets.push({ ids: this.#latest, below: MAX_XID });
+    this.#latest = new Set();
+    return ({ xmin, xmax }) => {
+      // Sets of earlier tries that got no answer are older still.
+      for (const set of this.#sets) { if (set.below === MAX_XID) set.below = xmax; }
+      this.floor = xmin;
+      this.#sets = this.#sets.filter(({ below }) => below > xmin);
+    };
+  }
 }
+
+interface Snapshot {
+  /** Every transaction below it had ended. */
+  xmin: bigint;
+  /** No transaction from it on had begun. */
+  xmax: bigint;
+}
+
+const MAX_XID = 2n ** 64n;
 
 /**
  * Rows of `realtime.messages`, delivered after their commit, in commit order, none lost for connected clients.
  *
  * A trigger announces each row with NOTIFY, which PostgreSQL hands over only after commit and in commit order;
  * the row is read back by its id. When the listening connection breaks, announcements made meanwhile are gone,
- * so the feed remembers a mark: a database snapshot of which everything visible was announced to it. After
- * reconnecting it reads the rows that are not visible in that snapshot, leaves out those it has seen, and goes
- * on. Visibility, unlike a timestamp, cannot miss a transaction that began early and committed late.
+ * so the feed keeps a mark: a database snapshot of which everything visible was announced to it. After
+ * reconnecting it reads the rows of every transaction that was running then or began later, leaves out those
+ * it has seen, and goes on. Transaction ids, unlike timestamps, cannot miss what began early and committed
+ * late. (They are compared with the snapshot's lower bound and not by pg_visible_in_snapshot, which knows no
+ * subtransactions, and realtime.send runs in one.)
  *
  * See docs/decisions/2026-11-23-realtime-feed.md.
  */
 export class Feed {
   #options: FeedOptions;
   #reader: Sql;
-  #mark: Mark | null = null;
-  #candidate: { token: string; seen: Set<string>; arrived: () => void } | null = null;
+  #seen: Seen | null = null;
+  #awaited: { token: string; arrived: () => void } | null = null;
   #queue: string[] = [];
   /** Announcements that arrive while missed rows are being looked for wait here, to stay behind them. */
   #held: string[] | null = null;
@@ -129,10 +171,10 @@ export class Feed {
       } as Parameters<typeof postgres>[1],
     );
     try {
-      this.#mark ??= { snapshot: await snapshot(sql), seen: new Set() };
+      this.#seen ??= new Seen((await snapshot(sql)).xmin);
       this.#held = [];
       await sql.unsafe(`listen ${MESSAGES}; listen ${MARKS}`).simple();
-      await this.#catchUp(sql, this.#mark);
+      await this.#catchUp(sql, this.#seen);
       this.#setReady(true);
       listening();
       await this.#keepMark(sql, lost.promise);
@@ -145,10 +187,9 @@ export class Feed {
   }
 
   /** Queues the rows whose announcement was missed, in the order of commit as far as the database keeps it. */
-  async #catchUp(sql: Sql, mark: Mark): Promise<void> {
-    const missed = await missedSince(sql, mark.snapshot);
-    const fresh = missed.filter((id) => !mark.seen.has(id));
-    for (const id of fresh) mark.seen.add(id);
+  async #catchUp(sql: Sql, seen: Seen): Promise<void> {
+    const fresh = (await idsFrom(sql, seen.floor)).filter((id) => !seen.has(id));
+    for (const id of fresh) seen.add(id);
     if (fresh.length) this.#options.log(`the database feed caught up with ${fresh.length} messages`);
     this.#release(fresh);
   }
@@ -165,11 +206,11 @@ export class Feed {
     const ended = Promise.race([lost, this.#close.promise]).then(() => true);
     while (true) {
       const timer = Promise.withResolvers<false>();
-      const handle = setTimeout(() => timer.resolve(false), MARK_EVERY_MS);
+      const handle = setTimeout(() => timer.resolve(false), this.#options.markEveryMs);
       const over = await Promise.race([ended, timer.promise]);
       clearTimeout(handle);
       if (over) return;
-      if (!this.#mark!.seen.size) continue;
+      if (this.#seen!.isEmpty) continue;
       if (!await this.#moveMark(sql, ended)) return;
     }
   }
@@ -181,36 +222,34 @@ export class Feed {
   async #moveMark(sql: Sql, ended: Promise<boolean>): Promise<boolean> {
     const { promise, resolve } = Promise.withResolvers<boolean>();
     const token = crypto.randomUUID();
-    const candidate = { token, seen: new Set<string>(), arrived: () => resolve(true) };
-    this.#candidate = candidate;
+    this.#awaited = { token, arrived: () => resolve(true) };
     const timer = setTimeout(() => resolve(false), MARK_TIMEOUT_MS);
+    // Before the snapshot is asked for: what is announced from here on may not be visible in it.
+    const confirm = this.#seen!.split();
     try {
-      const query = sql<{ snapshot: string }[]>`
-        select pg_current_snapshot()::text as snapshot, pg_notify(${MARKS}, ${token})`;
-      const rows = await Promise.race([query, ended.then(() => null)]);
-      if (rows === null) return false;
-      const back = await Promise.race([promise, ended.then(() => false)]);
-      if (back) this.#mark = { snapshot: rows[0].snapshot, seen: candidate.seen };
+      const query = snapshot(sql, sql`, pg_notify(${MARKS}, ${token})`);
+      const taken = await Promise.race([query, ended.then(() => null)]);
+      const back = taken !== null && await Promise.race([promise, ended.then(() => false)]);
+      if (back) confirm(taken);
       return back;
     } catch {
       return false;
     } finally {
       clearTimeout(timer);
-      this.#candidate = null;
+      this.#awaited = null;
     }
   }
 
   #notified(channel: string, payload: string): void {
     if (channel === MARKS) {
-      if (payload === this.#candidate?.token) this.#candidate.arrived();
+      if (payload === this.#awaited?.token) this.#awaited.arrived();
       return;
     }
     if (channel !== MESSAGES) return;
     const { id, topic } = JSON.parse(payload) as { id: string; topic: string };
-    // Two listeners of one row, say a mark and a missed row, must not make two deliveries.
-    if (this.#mark?.seen.has(id)) return;
-    this.#mark?.seen.add(id);
-    this.#candidate?.seen.add(id);
+    // Listening starts before the missed rows are read, so a row may turn up twice.
+    if (this.#seen!.has(id)) return;
+    this.#seen!.add(id);
     if (!this.#options.wants(topic)) return;
     if (this.#held) {
       this.#held.push(id);
@@ -267,9 +306,12 @@ export class Feed {
   }
 }
 
-async function snapshot(sql: Sql): Promise<string> {
-  const [row] = await sql<{ snapshot: string }[]>`select pg_current_snapshot()::text as snapshot`;
-  return row.snapshot;
+/** The current snapshot's bounds; `and` is more to select along with it. */
+async function snapshot(sql: Sql, and: unknown = sql``): Promise<Snapshot> {
+  const [row] = await sql<{ xmin: string; xmax: string }[]>`
+    select pg_snapshot_xmin(s)::text as xmin, pg_snapshot_xmax(s)::text as xmax ${and as never}
+    from pg_current_snapshot() s`;
+  return { xmin: BigInt(row.xmin), xmax: BigInt(row.xmax) };
 }
 
 async function readBack(sql: Sql, ids: string[]): Promise<Map<string, StoredMessage>> {
@@ -282,11 +324,11 @@ async function readBack(sql: Sql, ids: string[]): Promise<Map<string, StoredMess
 }
 
 /**
- * Rows not visible in the snapshot. `xmin` has 32 bits and a snapshot 64, so the upper half is put back: a row
- * cannot be newer than the next transaction. Rows of one transaction keep their place in the table; the order
- * between transactions is that of commit where the server tracks it, of their start otherwise.
+ * Rows of transactions from `floor` on. `xmin` has 32 bits, a transaction id 64, so the upper half is put back:
+ * no row is newer than the next transaction. Rows of one transaction keep their place in the table; the order
+ * between transactions is that of commit where the database keeps it, of their start otherwise.
  */
-async function missedSince(sql: Sql, since: string): Promise<string[]> {
+async function idsFrom(sql: Sql, floor: bigint): Promise<string[]> {
   const [{ tracked }] = await sql<{ tracked: boolean }[]>`
     select current_setting('track_commit_timestamp')::boolean as tracked`;
   const committed = tracked ? sql`pg_xact_commit_timestamp(m.xmin)` : sql`null::timestamptz`;
@@ -294,10 +336,9 @@ async function missedSince(sql: Sql, since: string): Promise<string[]> {
     with at as (select pg_snapshot_xmax(pg_current_snapshot())::text::bigint as next)
     select m.id::text
     from realtime.messages m, at,
-      lateral (select at.next - at.next % 4294967296 + m.xmin::text::bigint as full_xid) f,
-      lateral (select case when f.full_xid > at.next then f.full_xid - 4294967296 else f.full_xid end as xid) x
+      lateral (select at.next - at.next % 4294967296 + m.xmin::text::bigint as xid) near
     where m.extension = 'broadcast'
-      and not pg_visible_in_snapshot(greatest(x.xid, 0)::text::xid8, ${since}::pg_snapshot)
+      and case when near.xid > at.next then near.xid - 4294967296 else near.xid end >= ${String(floor)}::bigint
     order by ${committed}, m.inserted_at, m.tableoid, m.ctid`;
   return rows.map((row) => row.id);
 }

@@ -40,6 +40,8 @@ export interface Limits {
   authorizationTimeoutMs: number;
   /** Width of one bucket of the rate averages; an average covers up to twelve. */
   rateTickMs: number;
+  /** How often, in ms, the database feed moves the mark that it would catch up from. */
+  feedMarkMs: number;
   /** Refuse public channels, as the hosted setting "Allow public access" does when it is off. */
   privateOnly: boolean;
 }
@@ -64,6 +66,7 @@ export const DEFAULT_LIMITS: Limits = {
   authorizationQueue: 5_000,
   authorizationTimeoutMs: 5_000,
   rateTickMs: 5_000,
+  feedMarkMs: 5_000,
   privateOnly: false,
 };
 

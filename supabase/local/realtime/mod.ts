@@ -44,7 +44,7 @@ const PARTITIONS_EVERY_MS = 3_600_000;
 /** Resolves once the database feed listens; raises when the database cannot be reached or lacks `realtime`. */
 export async function createRealtime(options: RealtimeOptions): Promise<Realtime> {
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
-  const log = (line: string) => options.log?.(`realtime: ${line}`);
+  const log = options.log ?? (() => {});
   const sql = pool(
     options.dbUrl,
     "realtime_authorization",
@@ -67,6 +67,7 @@ export async function createRealtime(options: RealtimeOptions): Promise<Realtime
       if (rates.messages.exceeded) return log(`message ${message.id} dropped: Too many messages per second`);
       deliver(hub, message, limits, rates.messages, log);
     },
+    markEveryMs: limits.feedMarkMs,
     log,
   });
   const context: Context = {

@@ -41,7 +41,8 @@ export async function replay(sql: Sql, topic: string, { since, limit }: ReplayWa
       and inserted_at >= ${since.toISOString()}::timestamptz at time zone 'UTC'
       -- Empty partitions of the days ahead need no look; a minute allows for a clock that jumped.
       and inserted_at < (now() at time zone 'UTC') + interval '1 minute'
-    order by inserted_at desc
+    -- One transaction's messages share inserted_at; their place in the table tells them apart.
+    order by inserted_at desc, tableoid desc, ctid desc
     limit ${limit}`;
   return rows.toReversed();
 }

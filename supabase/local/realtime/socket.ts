@@ -98,7 +98,7 @@ export class Socket {
   #join(message: Incoming): void {
     // v1 clients may leave join_ref out; null then stands for "the only join there is".
     const channel = new Channel(this.context, this, message.topic.slice("realtime:".length), message.joinRef);
-    this.#channels.get(message.topic)?.close();
+    this.#channels.get(message.topic)?.replace();
     this.#channels.set(message.topic, channel);
     channel.join(message);
   }
