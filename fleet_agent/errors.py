@@ -74,6 +74,7 @@ class Kind(StrEnum):
     STATE_UNWRITABLE = "state_unwritable"
     LOCKED = "locked"
     INTERRUPTED = "interrupted"
+    SUPERSEDED = "superseded"  # the control plane asked for something else before anything was changed
     NOTHING_TO_ROLL_BACK = "nothing_to_roll_back"
     INTERNAL = "internal"
 

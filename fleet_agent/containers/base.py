@@ -1,0 +1,87 @@
+"""What the engine asks of a container runtime, in the engine's words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from fleet_agent.model import ServiceState
+
+#: Called with a sentence while something long goes on.
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A resolved Compose file on disk and the constant project it runs as."""
+
+    project: str
+    file: Path
+
+
+class Container(ServiceState):
+    """A service's container as the engine sees it; reports carry only the ServiceState of it."""
+
+    id: str
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class LogLine:
+    service: str
+    text: str
+    at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    exit_code: int
+    output: str
+
+
+class Runtime(Protocol):
+    """All calls block, are limited in time and raise ContainerError only.
+
+    `docker_unavailable` is always retryable: nothing is known about the containers then.
+    """
+
+    #: `docker` or `simulated`.
+    name: str
+    #: Whether a network probe from this machine reaches the services.
+    reachable: bool
+
+    def config(self, folder: Path, environment: Mapping[str, str], project: str) -> dict[str, Any]:
+        """The folder's compose.yaml with every value settled. Raises ContainerError (`compose_invalid`)."""
+
+    def missing_images(self, images: Sequence[str]) -> list[str]:
+        """Those of `images` that are not on this machine."""
+
+    def pull(self, image: str, say: Say) -> None:
+        """Bring one image here. Raises ContainerError (`image_missing`, `disk_full`)."""
+
+    def up(self, stack: Stack) -> None:
+        """Make `stack` run: start what is missing or changed, remove what it lacks, touch nothing else."""
+
+    def down(self, project: str) -> None:
+        """Stop and remove the project's containers; volumes stay. Absent is fine."""
+
+    def restart(self, stack: Stack) -> None:
+        """Stop and start every service of `stack`."""
+
+    def services(self, project: str) -> tuple[Container, ...]:
+        """Every container of the project, by service name."""
+
+    def logs(self, project: str, *, lines: int, since: datetime | None = None) -> list[LogLine]:
+        """The last lines of each container of the project."""
+
+    def execute(self, project: str, service: str, command: Sequence[str], timeout_s: float) -> CommandResult:
+        """Run a command inside a service's container."""
+
+    def published_ports(self, project: str) -> set[tuple[int, str]]:
+        """(port, protocol) on this machine that the project holds now."""
+
+    def remove_image(self, image: str) -> bool:
+        """Remove an image that nothing uses; False where it stays."""

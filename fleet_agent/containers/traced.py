@@ -1,0 +1,58 @@
+"""A runtime whose every call is a named effect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from fleet_agent.containers.base import CommandResult, Container, LogLine, Runtime, Say, Stack
+from fleet_agent.engine.effects import Effects
+
+
+class Traced:
+    """Delegates to `runtime`."""
+
+    def __init__(self, runtime: Runtime, effects: Effects) -> None:
+        self._runtime, self._effects = runtime, effects
+        self.name, self.reachable = runtime.name, runtime.reachable
+
+    def config(self, folder: Path, environment: Mapping[str, str], project: str) -> dict[str, Any]:
+        return self._effects.perform(
+            "compose config", lambda: self._runtime.config(folder, environment, project)
+        )
+
+    def missing_images(self, images: Sequence[str]) -> list[str]:
+        return self._effects.perform("docker images", lambda: self._runtime.missing_images(images))
+
+    def pull(self, image: str, say: Say) -> None:
+        self._effects.perform("docker pull", lambda: self._runtime.pull(image, say))
+
+    def up(self, stack: Stack) -> None:
+        self._effects.perform("compose up", lambda: self._runtime.up(stack))
+
+    def down(self, project: str) -> None:
+        self._effects.perform("compose down", lambda: self._runtime.down(project))
+
+    def restart(self, stack: Stack) -> None:
+        self._effects.perform("compose restart", lambda: self._runtime.restart(stack))
+
+    def services(self, project: str) -> tuple[Container, ...]:
+        return self._effects.perform("docker list", lambda: self._runtime.services(project))
+
+    def logs(self, project: str, *, lines: int, since: datetime | None = None) -> list[LogLine]:
+        return self._effects.perform(
+            "docker logs", lambda: self._runtime.logs(project, lines=lines, since=since)
+        )
+
+    def execute(self, project: str, service: str, command: Sequence[str], timeout_s: float) -> CommandResult:
+        return self._effects.perform(
+            "docker exec", lambda: self._runtime.execute(project, service, command, timeout_s)
+        )
+
+    def published_ports(self, project: str) -> set[tuple[int, str]]:
+        return self._effects.perform("docker ports", lambda: self._runtime.published_ports(project))
+
+    def remove_image(self, image: str) -> bool:
+        return self._effects.perform("docker rmi", lambda: self._runtime.remove_image(image))

@@ -1,0 +1,145 @@
+"""The engine as a process, so that it can be killed and its memory is given back.
+
+Standard input: one JSON request, `{"verb": …, "config": …, "directive": …, "reason": …, "asked": …}`; for
+`converge` further lines `{"directive": …}` may follow, and supersede it. Standard output: one `Progress` a
+line, last `{"done": EngineStatus}` or `{"error": {kind, message, hint, retryable}}`. Log: standard error.
+
+Exit code 0: ran to an end, whatever came of the update. 75: somebody else holds the lock. 1: the engine could
+not come to rest; its journal lets the next start go on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+from typing import Any, NoReturn
+
+from loguru import logger
+from pydantic import ValidationError as PydanticValidationError
+
+from fleet_agent.engine import api
+from fleet_agent.engine.config import EngineConfig
+from fleet_agent.engine.effects import Seams
+from fleet_agent.errors import FleetError, Kind
+from fleet_agent.model import Directive, EngineStatus, Frozen, Progress
+
+EXIT_LOCKED = 75
+
+
+class Request(Frozen):
+    """Without a verb: converge where there is a directive, else recover."""
+
+    verb: str | None = None
+    config: EngineConfig
+    directive: Directive | None = None
+    reason: str = ""
+    asked: bool = False
+
+
+class Newest:
+    """Directives that arrive on standard input while the engine works; never waits for one."""
+
+    def __init__(self) -> None:
+        self._buffer, self._open = b"", True
+        self._newest: Directive | None = None
+
+    def __call__(self) -> Directive | None:
+        while self._open and select.select([0], [], [], 0)[0]:
+            piece = os.read(0, 65536)
+            self._open = bool(piece)
+            self._buffer += piece
+        *lines, self._buffer = self._buffer.split(b"\n")
+        for line in lines:
+            try:
+                self._newest = Directive.model_validate(json.loads(line)["directive"])
+            except (ValueError, KeyError, TypeError) as error:
+                logger.warning("an unreadable directive is ignored: {error}", error=error)
+        return self._newest
+
+
+def _read_request() -> Request:
+    """The first line, or all of it where it is spread over lines. Unbuffered: the rest is `Newest`'s."""
+    raw = b""
+    while piece := os.read(0, 1 << 20):
+        raw += piece
+        if raw.endswith(b"\n"):
+            try:
+                return Request.model_validate(json.loads(raw))
+            except json.JSONDecodeError:
+                continue
+    return Request.model_validate(json.loads(raw))
+
+
+def _say(line: dict[str, Any] | Progress) -> None:
+    text = line.model_dump_json() if isinstance(line, Progress) else json.dumps(line)
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Nobody listens any more: the work itself goes on.
+        sys.stdout = open("/dev/null", "w")  # noqa: SIM115, PTH123
+
+
+def _carry_out(request: Request) -> EngineStatus:  # noqa: PLR0911  one line a verb
+    config = request.config
+    match request.verb or ("converge" if request.directive else "recover"):
+        case "converge" if request.directive is not None:
+            seams = Seams(newest=Newest())
+            return api.converge(config, request.directive, _say, asked=request.asked, seams=seams)
+        case "recover":
+            return api.recover(config, _say)
+        case "rollback":
+            return api.rollback(config, _say, reason=request.reason)
+        case "restart":
+            return api.restart(config, _say)
+        case "enter_safe_mode":
+            return api.enter_safe_mode(config, _say, reason=request.reason)
+        case "leave_safe_mode":
+            return api.leave_safe_mode(config, _say)
+        case "status":
+            return api.status(config, containers=True)
+        case other:
+            raise FleetError(Kind.INTERNAL, f"The engine was asked to {other} and does not know how.")
+
+
+def _stop(signum: int, _frame: object) -> NoReturn:
+    # Through the stack, so that a running Compose is killed with us; the journal lets the next start go on.
+    sys.exit(128 + signum)
+
+
+def main() -> int:
+    logger.remove()
+    logger.add(sys.stderr, level="INFO", diagnose=False, backtrace=False)
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        done = _carry_out(_read_request())
+    except PydanticValidationError as error:
+        where = "; ".join(
+            f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_input=False)
+        )
+        _say({"error": _problem(FleetError(Kind.CONFIG_INVALID, f"The engine's request is wrong: {where}."))})
+        return 2
+    except ValueError:
+        _say({"error": _problem(FleetError(Kind.CONFIG_INVALID, "The engine's request is no JSON."))})
+        return 2
+    except FleetError as error:
+        logger.error("{kind}: {error}", kind=error.kind.value, error=error)
+        _say({"error": _problem(error)})
+        return EXIT_LOCKED if error.kind is Kind.LOCKED else 1
+    _say({"done": done.model_dump(mode="json")})
+    return 0
+
+
+def _problem(error: FleetError) -> dict[str, Any]:
+    return {
+        "kind": error.kind.value,
+        "message": error.message,
+        "hint": error.hint,
+        "retryable": error.retryable,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,40 @@
+"""What the engine must know about its device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from fleet_agent.model import Frozen
+from fleet_agent.paths import Paths
+
+
+class EngineConfig(Frozen):
+    """Sizes in bytes, times in seconds."""
+
+    root: Path
+    git_url: str
+    runtime: Literal["docker", "simulated", "auto"] = "auto"
+    project: str = Field(default="fleet", pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
+    allowed_signers: Path | None = None
+    verify_signatures: bool = True
+    min_free_bytes: int = Field(default=256 * 1024 * 1024, ge=0)
+    #: The Compose program; looked for where it is not given.
+    compose: Path | None = None
+    #: Memory that must be available when a release is validated.
+    min_memory_bytes: int = Field(default=24 * 1024 * 1024, ge=0)
+    #: How long Docker may be away in the middle of an update before that counts as a failure.
+    docker_patience_s: float = Field(default=120, ge=0)
+    #: Failed attempts in a row, or failed tries to heal the running release, that lead to safe mode.
+    safe_mode_after: int = Field(default=3, ge=1)
+
+    @property
+    def paths(self) -> Paths:
+        return Paths(self.root)
+
+    @property
+    def safe_project(self) -> str:
+        """The Compose project of the safe-mode stack: its own, so that it can run beside a release."""
+        return f"{self.project}-safe"

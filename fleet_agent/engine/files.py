@@ -1,0 +1,61 @@
+"""The engine's file operations: each one durable, each one a named effect."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from fleet_agent import durable
+from fleet_agent.engine.effects import Effects
+
+
+class Files:
+    """Raises StateError (`disk_full`, `state_unwritable`) only."""
+
+    def __init__(self, effects: Effects) -> None:
+        self._effects = effects
+
+    def write(self, path: Path, content: bytes, *, mode: int = 0o600) -> None:
+        self._effects.perform(f"write {path.name}", lambda: durable.write_atomic(path, content, mode=mode))
+
+    def link(self, link: Path, target: Path) -> None:
+        """Point `link` at `target`; nothing is written where it does already."""
+        if points_at(link) != target:
+            self._effects.perform(f"link {link.name}", lambda: durable.swap_link(link, target))
+
+    def remove(self, path: Path) -> None:
+        """Remove a file or link; absent is fine and costs nothing."""
+        if path.is_symlink() or path.exists():
+            self._effects.perform(f"remove {path.name}", lambda: durable.remove(path))
+
+    def discard_tree(self, folder: Path) -> None:
+        """Remove what nobody will look for; half of it may stay for the next time."""
+        self._effects.perform(
+            f"discard {folder.parent.name}/", lambda: shutil.rmtree(folder, ignore_errors=True)
+        )
+
+    def remove_tree(self, folder: Path) -> None:
+        """Remove a folder: first out of the way by one rename, so that half of it is never taken for it."""
+        doomed = folder.with_name(f".{folder.name}.doomed")
+
+        def remove() -> None:
+            try:
+                shutil.rmtree(doomed, ignore_errors=True)
+                if folder.exists():
+                    folder.rename(doomed)
+                    durable.sync_folder(folder.parent)
+            except OSError as error:
+                raise durable.unwritable(folder, error) from error
+            shutil.rmtree(doomed, ignore_errors=True)
+
+        if folder.exists() or doomed.exists():
+            self._effects.perform(f"remove folder {folder.parent.name}/", remove)
+
+
+def points_at(link: Path) -> Path | None:
+    """Where a link leads, as a path beside it; None where there is no link."""
+    try:
+        return Path(os.path.normpath(link.parent / link.readlink()))
+    except OSError:
+        return None

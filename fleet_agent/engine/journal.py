@@ -1,0 +1,132 @@
+"""What the engine knows about itself, in one file that is either the old version or the new one.
+
+A journal that cannot be read is set aside and rebuilt from the links, which are only ever changed in an order
+that lets it be: `app_next` exists exactly while a staged release is neither committed nor given up.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+from loguru import logger
+from pydantic import Field
+from pydantic import ValidationError as PydanticValidationError
+
+from fleet_agent.engine.phases import Phase
+from fleet_agent.model import DevicePlace, Frozen, Outcome, Release, ReportState
+
+
+class Deployed(Frozen):
+    """A release in a role: what runs, ran or shall run here."""
+
+    release: Release
+    role: str
+
+    @property
+    def key(self) -> str:
+        """Names its stack on disk. A role change at the same commit is another deployment."""
+        return f"{self.release.commit_sha}.{self.role}"
+
+
+class AttemptKind(StrEnum):
+    """Why the device moves."""
+
+    UPDATE = "update"
+    #: An operator sends it back to the previous release, which is still here whole.
+    GO_BACK = "go_back"
+    #: Out of safe mode, to what was committed last.
+    REVIVE = "revive"
+
+
+class Failure(Frozen):
+    """Why an attempt did not end well. `evidence` is small and holds no secret."""
+
+    phase: Phase
+    kind: str
+    message: str
+    retryable: bool = False
+    evidence: dict[str, Any] = Field(default_factory=dict)
+
+
+class AttemptInHand(Frozen):
+    """An attempt. `id` and `started_at` never change from its first moment: recording it twice is harmless."""
+
+    id: UUID
+    kind: AttemptKind = AttemptKind.UPDATE
+    target: Deployed
+    origin: Deployed | None = None
+    place: DevicePlace | None = None
+    rollout_id: UUID | None = None
+    started_at: datetime
+    finished_at: datetime | None = None
+    outcome: Outcome | None = None
+    failure: Failure | None = None
+    #: How often the engine died while it had this attempt in hand.
+    interruptions: int = 0
+    durations_ms: dict[str, int] = Field(default_factory=dict)
+    bytes_fetched: int = 0
+    #: What the probation rested on, for people; empty until it ended.
+    proof: str = ""
+
+
+class SafeMode(Frozen):
+    """Why the device is in safe mode, and whether what was committed last keeps running beside it."""
+
+    reason: str
+    kind: str
+    release_runs: bool = False
+    since: datetime
+
+
+class Journal(Frozen):
+    """The engine's memory between two starts."""
+
+    version: int = 1
+    phase: Phase = Phase.STEADY
+    state: ReportState = ReportState.HEALTHY
+    reason: str = ""
+    error_kind: str | None = None
+    error: str | None = None
+    current: Deployed | None = None
+    previous: Deployed | None = None
+    attempt: AttemptInHand | None = None
+    safe_mode: SafeMode | None = None
+    #: `docker` or `simulated`, chosen once: a device whose Docker is down must not start to simulate.
+    runtime: str | None = None
+    #: Attempts that failed one after the other; a success resets it.
+    failures_in_a_row: int = 0
+    #: Times the running release had to be started again without proving healthy in between.
+    heals_in_a_row: int = 0
+
+
+def load(file: Path, *, set_aside: bool = True) -> Journal | None:
+    """Read the journal; None where there is none or it was unreadable (then it is set aside, not lost)."""
+    try:
+        raw = file.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        logger.error("the journal {file} cannot be read: {error}", file=file, error=error)
+        return None
+    try:
+        return Journal.model_validate_json(raw)
+    except PydanticValidationError as error:
+        if not set_aside:
+            return None
+        aside = file.with_name(f"journal.unreadable-{datetime.now(UTC):%Y%m%dT%H%M%S}.json")
+        logger.error(
+            "the journal is unreadable and set aside as {aside}: {problem}",
+            aside=aside.name,
+            problem=error.errors(include_url=False, include_input=False)[0]["msg"],
+        )
+        file.replace(aside)
+        return None
+
+
+def new_attempt(target: Deployed, origin: Deployed | None) -> AttemptInHand:
+    """A stand-in for an attempt of which nothing but the links is left."""
+    return AttemptInHand(id=uuid4(), target=target, origin=origin, started_at=datetime.now(UTC))

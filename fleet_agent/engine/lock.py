@@ -1,0 +1,98 @@
+"""One convergence at a time per root: flock, so a dead holder never leaves it locked."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fleet_agent.errors import Kind, StateError
+
+
+@contextmanager
+def converging(lock: Path, what: str) -> Iterator[None]:
+    """Hold the lock while the block runs. Raises StateError (`locked`), naming the holder; never waits.
+
+    The file names its holder for people. It is not synced: only the kernel's lock counts.
+    """
+    handle = _open(lock)
+    try:
+        if not _take(handle):
+            raise StateError(
+                Kind.LOCKED,
+                f"Another convergence is under way: {holder(lock) or 'an unnamed process'}.",
+                hint="Wait for it to finish.",
+                retryable=True,
+            )
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, _self_description(what), 0)
+        try:
+            yield
+        finally:
+            os.ftruncate(handle, 0)
+    finally:
+        os.close(handle)
+
+
+def holder(lock: Path) -> str | None:
+    """Who holds the lock now, as a phrase for people, or None where nobody does."""
+    try:
+        handle = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _phrase(os.pread(handle, 4096, 0))
+        return None
+    finally:
+        os.close(handle)
+
+
+def _take(handle: int) -> bool:
+    """Try a few times: whoever asks for the `holder` has the lock for an instant."""
+    for _ in range(5):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(0.01)
+    return False
+
+
+def _open(lock: Path) -> int:
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise StateError(
+            Kind.STATE_UNWRITABLE,
+            f"{lock} could not be opened: {error.strerror}.",
+            hint="Check that the file system is mounted read-write and that the agent owns the folder.",
+        ) from error
+
+
+def _self_description(what: str) -> bytes:
+    return json.dumps(
+        {"pid": os.getpid(), "what": what, "program": Path(sys.argv[0]).name, "since": _now()}
+    ).encode()
+
+
+def _phrase(raw: bytes) -> str:
+    try:
+        said = json.loads(raw)
+        return f"{said['what']} by process {said['pid']} since {said['since']}"
+    except (ValueError, KeyError, TypeError):
+        # The holder has the lock and is about to write its name.
+        return "a process that has just started"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,121 @@
+"""From whatever the last run left behind to a place the engine can go on from."""
+
+from __future__ import annotations
+
+from loguru import logger
+from pydantic import ValidationError as PydanticValidationError
+
+from fleet_agent.engine import failures, links
+from fleet_agent.engine import journal as journals
+from fleet_agent.engine.core import Engine
+from fleet_agent.engine.journal import AttemptInHand, Deployed, Failure, Journal
+from fleet_agent.engine.memory import INTERRUPTIONS_LIMIT
+from fleet_agent.engine.phases import RESTING, UNTOUCHED, Phase
+from fleet_agent.engine.stacks import Stacks
+from fleet_agent.errors import FleetError, Kind, StateError
+from fleet_agent.model import Outcome, ReportState
+from fleet_agent.paths import Paths
+
+#: A release in which the engine died this often after the swap is not started once more.
+STARTS = 2
+_ONWARDS = (Phase.SWAPPING, Phase.STARTING, Phase.PROBATION)
+
+
+def load(paths: Paths, stacks: Stacks) -> Journal:
+    """The journal; where there is none that can be read, what the links and the attempt's copy say."""
+    found = journals.load(paths.journal)
+    return found if found is not None else rebuild(paths, stacks)
+
+
+def rebuild(paths: Paths, stacks: Stacks) -> Journal:
+    """Make a journal out of the links (see `links`). Undecided means back to what has proved itself."""
+    seen = links.read(paths)
+    current, previous, staged = (_deployed(stacks, c) for c in (seen.current, seen.previous, seen.next))
+    attempt = _copy_of_attempt(paths)
+    if seen.current is None and attempt is None:
+        return Journal()
+    logger.warning("the journal is rebuilt from the links: {links}", links=seen)
+    lost = Failure(
+        phase=Phase.PROBATION if seen.next else Phase.FETCHING,
+        kind=Kind.STATE_CORRUPT,
+        message="The agent's journal was lost during the update.",
+        retryable=True,
+    )
+    if seen.next is not None:
+        # Swapped already, then the older one is `app_prev`; not yet, then it is still `app_current`.
+        older = previous if seen.current == seen.next else current
+        if attempt is None and staged is not None:
+            attempt = journals.new_attempt(staged, older)
+        if attempt is not None:
+            attempt = attempt.model_copy(update={"origin": older, "failure": lost})
+            return Journal(
+                phase=Phase.ROLLING_BACK,
+                state=ReportState.UPDATING,
+                reason=lost.message,
+                current=older,
+                attempt=attempt,
+            )
+        return Journal(current=older, reason=lost.message)
+    journal = Journal(current=current, previous=previous, reason="Known from the links only.")
+    if attempt is None:
+        return journal
+    arrived = attempt.target == current
+    attempt = attempt.model_copy(
+        update={
+            "outcome": Outcome.SUCCEEDED if arrived else Outcome.FAILED,
+            "failure": None if arrived else lost,
+            "finished_at": attempt.started_at,
+        }
+    )
+    return journal.model_copy(update={"phase": Phase.RECORDING, "attempt": attempt})
+
+
+def prepare(engine: Engine) -> None:
+    """Decide how an interrupted attempt goes on; afterwards the steps can simply be run."""
+    journal = engine.journal
+    if journal.phase in RESTING:
+        # Written before the journal, removed after it: at rest it is only a leftover.
+        engine.files.remove(engine.attempt_file)
+        return
+    logger.warning("the last run ended while {phase}; going on from there", phase=journal.phase)
+    attempt = engine.journal.attempt
+    if attempt is None:
+        return
+    attempt = attempt.model_copy(update={"interruptions": attempt.interruptions + 1})
+    engine.save(attempt=attempt)
+    if journal.phase in UNTOUCHED:
+        _give_up(engine, attempt)
+    elif journal.phase in _ONWARDS and attempt.interruptions >= STARTS:
+        failures.follow(engine, _interrupted(attempt, "The device or the agent died twice with it."))
+
+
+def _give_up(engine: Engine, attempt: AttemptInHand) -> None:
+    """Nothing was touched and other things may be wanted by now: the next check-in decides."""
+    memory = engine.memory.with_interruption(attempt.target.key)
+    engine.remember(memory)
+    often = memory.interruptions[attempt.target.key]
+    if often >= INTERRUPTIONS_LIMIT:
+        error = StateError(
+            Kind.INTERNAL,
+            f"The agent died {often} times while it prepared this release.",
+            hint="Its log of the previous boots says more (journalctl -b -1).",
+        )
+        failures.follow(engine, error)
+        return
+    failures.follow(engine, _interrupted(attempt, "The update was interrupted; nothing had been changed."))
+
+
+def _interrupted(attempt: AttemptInHand, sentence: str) -> FleetError:
+    return StateError(Kind.INTERRUPTED, sentence, evidence={"interruptions": attempt.interruptions})
+
+
+def _deployed(stacks: Stacks, commit: str | None) -> Deployed | None:
+    record = stacks.of_commit(commit) if commit is not None else None
+    return record.deployed if record is not None else None
+
+
+def _copy_of_attempt(paths: Paths) -> AttemptInHand | None:
+    try:
+        return AttemptInHand.model_validate_json((paths.state / "attempt.json").read_bytes())
+    except (OSError, PydanticValidationError):
+        return None

@@ -1,0 +1,72 @@
+"""What stays on the disk: the release that runs, the one before, the one in hand. The rest goes."""
+
+from __future__ import annotations
+
+import shutil
+
+from loguru import logger
+
+from fleet_agent.engine import safe
+from fleet_agent.engine.core import Engine
+from fleet_agent.errors import FleetError, Kind, ReleaseError, StateError
+
+MIB = 1024 * 1024
+
+
+def need_space(engine: Engine) -> None:
+    """Raises ReleaseError (`disk_full`) where less is free than the configuration wants to stay free."""
+    free = shutil.disk_usage(engine.paths.root).free
+    wanted = engine.config.min_free_bytes
+    if free < wanted:
+        raise ReleaseError(
+            Kind.DISK_FULL,
+            f"Too little space: {free // MIB} MiB are free and {wanted // MIB} MiB must stay free.",
+            hint="Free some space on the device.",
+            retryable=True,
+            evidence={"free_bytes": free, "needed_bytes": wanted},
+        )
+
+
+def clean(engine: Engine) -> None:
+    """Remove what nothing refers to any more. Best effort: what cannot be removed now goes another time."""
+    journal, attempt = engine.journal, engine.journal.attempt
+    kept = [journal.current, journal.previous]
+    if attempt is not None:
+        kept += [attempt.target, attempt.origin]
+    deployed = [one for one in kept if one is not None]
+    keys = {one.key for one in deployed}
+    try:
+        _images(engine, keys)
+        for key in engine.stacks.names():
+            if key not in keys:
+                engine.stacks.remove(key)
+        _content(engine, keys)
+        engine.source.prune({one.release.commit_sha for one in deployed})
+    except (FleetError, OSError) as error:
+        logger.warning("cleaning up stopped: {error}", error=error)
+
+
+def _images(engine: Engine, keys: set[str]) -> None:
+    """Only images that our own releases brought, and that no kept release names."""
+    used: set[str] = safe.images(engine).union(*(engine.stacks.images(key) for key in keys))
+    gone: set[str] = set().union(
+        *(engine.stacks.images(key) for key in engine.stacks.names() if key not in keys)
+    )
+    for image in sorted(gone - used):
+        if engine.runtime.remove_image(image):
+            logger.info("removed the image {image}, which no kept release uses", image=image)
+
+
+def _content(engine: Engine, keys: set[str]) -> None:
+    store = engine.stacks.content
+    if not store.is_dir():
+        return
+    try:
+        used = safe.content(engine).union(*(engine.stacks.content_of(key) for key in keys))
+    except StateError as error:
+        # Which content it needs is not known: keep all of it.
+        logger.warning("no content is removed: {error}", error=error.message)
+        return
+    for folder in sorted(store.iterdir()):
+        if folder.name not in used:
+            engine.files.discard_tree(folder)

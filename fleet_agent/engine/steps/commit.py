@@ -1,0 +1,29 @@
+"""The new release is the one that counts from here on."""
+
+from __future__ import annotations
+
+from fleet_agent.engine import safe
+from fleet_agent.engine.core import Engine
+from fleet_agent.engine.phases import Phase
+from fleet_agent.model import Outcome, ReportState
+
+
+def run(engine: Engine) -> None:
+    attempt = engine.attempt
+    safe.prepare(engine, attempt.target)
+    engine.files.remove(engine.paths.next)
+    # A revived release has no new predecessor.
+    previous = engine.journal.previous if attempt.target == engine.journal.current else engine.journal.current
+    engine.move(
+        Phase.RECORDING,
+        attempt=attempt.model_copy(update={"outcome": Outcome.SUCCEEDED}),
+        current=attempt.target,
+        previous=previous,
+        state=ReportState.HEALTHY,
+        reason=attempt.proof,
+        error=None,
+        error_kind=None,
+        safe_mode=None,
+        failures_in_a_row=0,
+        heals_in_a_row=0,
+    )

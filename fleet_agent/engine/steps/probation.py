@@ -1,0 +1,16 @@
+"""Watch the fresh release until it has proved itself or has not."""
+
+from __future__ import annotations
+
+from fleet_agent.engine import watch
+from fleet_agent.engine.core import Engine
+from fleet_agent.engine.phases import Phase
+
+
+def run(engine: Engine) -> None:
+    attempt = engine.attempt
+    if engine.resumed:
+        # The machine may have been off: nothing need run now.
+        engine.patiently("start the release", lambda: engine.runtime.up(engine.stack(attempt.target)))
+    proof = watch.until_proven(engine, attempt.target, since=attempt.started_at)
+    engine.move(Phase.COMMITTING, attempt=attempt.model_copy(update={"proof": proof}))

@@ -1,0 +1,77 @@
+"""Hand the finished attempt to the outbox, exactly once by its id, and remember what it taught."""
+
+from __future__ import annotations
+
+from fleet_agent import __version__
+from fleet_agent.engine.core import Engine
+from fleet_agent.engine.journal import AttemptInHand, Failure
+from fleet_agent.engine.memory import MENDED_BY_ENV, BadRelease, Memory
+from fleet_agent.engine.phases import UNTOUCHED, Phase
+from fleet_agent.errors import Kind, StateError
+from fleet_agent.model import Attempt, Outcome
+
+
+def run(engine: Engine) -> None:
+    attempt = engine.attempt
+    row = as_row(attempt)
+    engine.seams.effects.perform("put attempt", lambda: engine.outbox.put(row))
+    engine.remember(learned(engine, attempt))
+    engine.move(Phase.SAFE_MODE if engine.journal.safe_mode else Phase.STEADY, attempt=None)
+    engine.files.remove(engine.attempt_file)
+
+
+def as_row(attempt: AttemptInHand) -> Attempt:
+    """The row of `update_history`: always the same for the same journal, so repeating it changes nothing."""
+    if attempt.outcome is None or attempt.finished_at is None:
+        raise StateError(Kind.INTERNAL, "An attempt without an outcome cannot be recorded.")
+    failure = attempt.failure
+    evidence = dict(failure.evidence) if failure else {}
+    if attempt.proof:
+        evidence["proof"] = attempt.proof
+    if attempt.interruptions:
+        evidence["interruptions"] = attempt.interruptions
+    return Attempt(
+        id=attempt.id,
+        release_id=attempt.target.release.id,
+        rollout_id=attempt.rollout_id,
+        from_commit=attempt.origin.release.commit_sha if attempt.origin else None,
+        to_commit=attempt.target.release.commit_sha,
+        outcome=attempt.outcome,
+        failed_phase=failure.phase if failure else None,
+        error_kind=failure.kind if failure else None,
+        error=failure.message if failure else None,
+        evidence=evidence,
+        started_at=attempt.started_at,
+        finished_at=attempt.finished_at,
+        phase_durations_ms=attempt.durations_ms,
+        bytes_fetched=attempt.bytes_fetched,
+        agent_version=__version__,
+    )
+
+
+def learned(engine: Engine, attempt: AttemptInHand) -> Memory:
+    """What this device knows about the release now."""
+    memory, key, now = engine.memory, attempt.target.key, engine.seams.clock.now()
+    failure = attempt.failure
+    match attempt.outcome:
+        case Outcome.SUCCEEDED:
+            memory = memory.without(key)
+            if attempt.kind == "go_back" and attempt.origin is not None:
+                left = BadRelease(kind="left", message="An operator went back from it.", at=now)
+                memory = memory.with_bad(attempt.origin.key, left)
+            return memory
+        case Outcome.SKIPPED:
+            return memory
+        case _ if failure is None:
+            return memory
+        case _ if failure.retryable and attempt.outcome is Outcome.FAILED and not is_bad(failure):
+            return memory.with_trouble(key, failure.kind, failure.message, now, engine.random)
+        case _:
+            env = engine.env_fingerprint() if failure.kind in MENDED_BY_ENV else None
+            bad = BadRelease(kind=failure.kind, message=failure.message, at=now, env=env)
+            return memory.with_bad(key, bad)
+
+
+def is_bad(failure: Failure) -> bool:
+    """Whether a failure that might pass happened where it cannot be told from the release's own fault."""
+    return failure.phase not in UNTOUCHED

@@ -1,0 +1,42 @@
+"""Swap back, start what ran before, prove it healthy. Where that does not work either: safe mode."""
+
+from __future__ import annotations
+
+from loguru import logger
+
+from fleet_agent.engine import failures, links, watch
+from fleet_agent.engine.core import Engine
+from fleet_agent.engine.journal import Deployed
+from fleet_agent.errors import FleetError, HealthError, Kind, StateError
+from fleet_agent.model import Outcome, ReportState
+
+
+def run(engine: Engine) -> None:
+    origin = engine.attempt.origin
+    links.restore(engine)
+    if origin is None:
+        failures.into_safe_mode(engine, "there is no earlier release to go back to")
+        return
+    try:
+        _start(engine, origin)
+        # Not the whole watch again: it was well for a long time before.
+        proof = watch.until_proven(engine, origin, since=engine.seams.clock.now(), briefly=True)
+    except FleetError as error:
+        if error.kind is Kind.DOCKER_UNAVAILABLE or isinstance(error, StateError):
+            # Nothing is known, nothing is decided: the next start goes on from here.
+            raise
+        logger.error("the previous release did not come back: {error}", error=error.message)
+        failures.into_safe_mode(engine, f"the previous release did not come back: {error.message}")
+        return
+    links.settle(engine)
+    logger.info("{version} runs again: {proof}", version=origin.release.version, proof=proof)
+    failures.record(engine, Outcome.ROLLED_BACK, ReportState.ROLLED_BACK)
+
+
+def _start(engine: Engine, origin: Deployed) -> None:
+    try:
+        engine.stacks.load(origin)
+    except StateError as error:
+        raise HealthError(Kind.STATE_CORRUPT, error.message) from error
+    stack = engine.stack(origin)
+    engine.patiently("start the previous release", lambda: engine.runtime.up(stack))

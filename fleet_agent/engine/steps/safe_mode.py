@@ -1,0 +1,18 @@
+"""Stop what does not work and show why, on a stack that needs neither network nor a pull."""
+
+from __future__ import annotations
+
+from fleet_agent.engine import safe
+from fleet_agent.engine.core import Engine
+from fleet_agent.engine.phases import Phase
+from fleet_agent.errors import Kind, StateError
+
+
+def run(engine: Engine) -> None:
+    mode = engine.journal.safe_mode
+    if mode is None:
+        raise StateError(Kind.INTERNAL, "The engine enters safe mode without a reason.")
+    if not mode.release_runs:
+        engine.patiently("stop the release", lambda: engine.runtime.down(engine.config.project))
+    safe.bring_up(engine)
+    engine.move(Phase.RECORDING if engine.journal.attempt else Phase.SAFE_MODE)

@@ -1,0 +1,16 @@
+"""Start what changed. Images are here already, so the outage is only that of the changed services."""
+
+from __future__ import annotations
+
+from fleet_agent.engine import safe
+from fleet_agent.engine.core import Engine
+from fleet_agent.engine.phases import Phase
+
+
+def run(engine: Engine) -> None:
+    target = engine.attempt.target
+    # Its status page may hold a port that the release needs.
+    safe.take_down(engine)
+    stack = engine.stack(target)
+    engine.patiently("start the release", lambda: engine.runtime.up(stack))
+    engine.move(Phase.PROBATION)

@@ -1,0 +1,215 @@
+"""Everything that can be known before anything stops. Each refusal leaves the running release untouched."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import socket
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from loguru import logger
+
+from fleet_agent.containers import processes, resolve
+from fleet_agent.engine import retention
+from fleet_agent.engine.core import Engine
+from fleet_agent.engine.journal import AttemptInHand
+from fleet_agent.engine.phases import Phase
+from fleet_agent.engine.stacks import StackRecord
+from fleet_agent.errors import Kind, ValidationError
+from fleet_agent.role import Role, read_env, refuse
+
+MIB = 1024 * 1024
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)b?", re.I)
+
+
+def run(engine: Engine) -> None:
+    attempt = engine.attempt
+    target = attempt.target
+    engine.source.check(target.release, target.role)
+    role = Role.load(engine.role_folder(target))
+    values = read_env(engine.paths.env_file)
+    refuse(role.problems(values))
+    environment = role.environment(values, provided(attempt))
+    compose = engine.runtime.config(role.folder, environment, engine.config.project)
+    images = resolve.images(compose)
+    _check_ports(engine, compose)
+    _check_memory(engine, compose)
+    retention.need_space(engine)
+    _run_validate(engine, role, environment)
+    addressed = engine.seams.effects.perform(
+        "copy content",
+        lambda: _addressed(compose, engine.paths.release(target.release.commit_sha), engine.stacks.content),
+    )
+    record = StackRecord(
+        deployed=target,
+        images=tuple(images),
+        services=tuple(sorted(resolve.services(addressed))),
+        health=role.health.model_copy(update={"checks": role.checks(environment)}),
+    )
+    engine.stacks.save(record, addressed)
+    engine.move(Phase.PULLING)
+
+
+def provided(attempt: AttemptInHand) -> dict[str, str]:
+    """What the agent itself gives every role."""
+    release, place = attempt.target.release, attempt.place
+    return {
+        "FLEET_RELEASE_VERSION": release.version,
+        "FLEET_RELEASE_COMMIT": release.commit_sha,
+        "FLEET_DEVICE_NAME": place.name if place else socket.gethostname(),
+        "FLEET_DEVICE_ID": str(place.id) if place else "",
+        "FLEET_ROLE": attempt.target.role,
+    }
+
+
+def _addressed(compose: dict[str, Any], release: Path, content: Path) -> dict[str, Any]:
+    try:
+        return resolve.address_content(compose, release, content)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise ValidationError(
+            Kind.DISK_FULL if full else Kind.STATE_UNWRITABLE,
+            f"The release's files could not be copied: {error.strerror}.",
+            retryable=True,
+        ) from error
+
+
+def _check_ports(engine: Engine, compose: dict[str, Any]) -> None:
+    """Ports must be free or already ours. Simulated containers open none, and thousands share a machine."""
+    if not engine.runtime.reachable:
+        return
+    wanted = resolve.published(compose)
+    if not wanted:
+        return
+    ours = engine.runtime.published_ports(engine.config.project)
+    ours |= engine.runtime.published_ports(engine.config.safe_project)
+    seen: dict[tuple[str, int, str], str] = {}
+    for service, address, port, protocol in wanted:
+        other = seen.setdefault((address, port, protocol), service)
+        if other != service:
+            raise ValidationError(
+                Kind.PORT_CONFLICT,
+                f"{other} and {service} both want port {port}/{protocol}.",
+                hint="Give one of them another port.",
+            )
+        if (port, protocol) not in ours and not _is_free(address, port, protocol):
+            raise ValidationError(
+                Kind.PORT_CONFLICT,
+                f"Port {port}/{protocol}, which {service} wants, is taken by another program of this device.",
+                hint="Stop that program, or give the service another port in the device's .env.",
+                evidence={"service": service, "port": port},
+            )
+
+
+def _is_free(address: str, port: int, protocol: str) -> bool:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
+    with socket.socket(family, kind) as probe:
+        if kind == socket.SOCK_STREAM:
+            # As Docker does: a port that only lingers after a closed connection is free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            # An address that this machine does not have is Compose's to complain about.
+            return error.errno != errno.EADDRINUSE
+    return True
+
+
+def _check_memory(engine: Engine, compose: dict[str, Any]) -> None:
+    memory = _meminfo()
+    total, available = memory.get("MemTotal"), memory.get("MemAvailable")
+    if total is None or available is None:
+        return
+    reserved = sum(_reserved(service) for service in resolve.services(compose).values())
+    if reserved > total:
+        raise ValidationError(
+            Kind.MEMORY_SHORT,
+            f"The release reserves {reserved // MIB} MiB and the device has {total // MIB} MiB.",
+            hint="Lower the reservations, or keep this release from small devices.",
+        )
+    if available < engine.config.min_memory_bytes:
+        raise ValidationError(
+            Kind.MEMORY_SHORT,
+            f"Only {available // MIB} MiB of memory are available; an update needs "
+            f"{engine.config.min_memory_bytes // MIB} MiB.",
+            retryable=True,
+        )
+
+
+def _reserved(service: dict[str, Any]) -> int:
+    """Bytes that a service reserves, by either of Compose's two ways to say it."""
+    resources = (service.get("deploy") or {}).get("resources") or {}
+    said = service.get("mem_reservation") or (resources.get("reservations") or {}).get("memory") or 0
+    match = _SIZE.fullmatch(str(said).strip())
+    if match is None:
+        return 0
+    return int(float(match[1]) * 1024 ** " kmg".index(match[2].lower() or " "))
+
+
+def _meminfo() -> dict[str, int]:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return {}
+    return {
+        name: int(rest.split()[0]) * 1024
+        for name, _, rest in (line.partition(":") for line in lines)
+        if rest.split() and rest.split()[0].isdigit()
+    }
+
+
+def _run_validate(engine: Engine, role: Role, environment: Mapping[str, str]) -> None:
+    """The role's own check: own process group, limited in time, no network unless it asks for it."""
+    program = role.validate_file
+    if program is None:
+        return
+    command: list[str] = [str(program)]
+    if not role.validation.network:
+        wall = network_wall()
+        if wall is None:
+            logger.warning("this machine cannot take the network from a role's validate; it runs with it")
+        command = [*(wall or []), *command]
+    limit = role.validation.timeout_s
+    path = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(role.folder), "LANG": "C.UTF-8"}
+    try:
+        done = engine.seams.effects.perform(
+            "role validate",
+            lambda: processes.run(
+                command, timeout_s=limit, environment={**path, **environment}, folder=role.folder
+            ),
+        )
+    except processes.HungError as error:
+        raise ValidationError(
+            Kind.VALIDATE_FAILED,
+            f"The role's validate did not end within {limit:g} s.",
+            evidence={"output": error.output.splitlines()[-20:]},
+        ) from error
+    except OSError as error:
+        raise ValidationError(
+            Kind.VALIDATE_FAILED, f"The role's validate could not be started: {error.strerror}."
+        ) from error
+    if done.exit_code != 0:
+        said = [line for line in f"{done.stdout}\n{done.stderr}".splitlines() if line.strip()]
+        why = said[-1].strip().rstrip(".") if said else "it gave no reason"
+        raise ValidationError(
+            Kind.VALIDATE_FAILED,
+            f"The role's validate refused (exit code {done.exit_code}): {why[:300]}.",
+            evidence={"exit_code": done.exit_code, "output": said[-20:]},
+        )
+
+
+@cache
+def network_wall() -> list[str] | None:
+    """A command prefix that takes the network away, or None where this machine allows no such thing."""
+    for prefix in (["unshare", "--net"], ["unshare", "--map-root-user", "--net"]):
+        try:
+            if processes.run([*prefix, "true"], timeout_s=10).exit_code == 0:
+                return prefix
+        except (OSError, processes.HungError):
+            continue
+    return None

@@ -1,0 +1,16 @@
+"""Refuse what nobody this device trusts has signed; then unpack it, whole or not at all."""
+
+from __future__ import annotations
+
+from loguru import logger
+
+from fleet_agent.engine.core import Engine
+from fleet_agent.engine.phases import Phase
+
+
+def run(engine: Engine) -> None:
+    target = engine.attempt.target
+    signer = engine.source.verify(target.release)
+    logger.info("{version} is signed by {signer}", version=target.release.version, signer=signer)
+    engine.source.export(target.release, target.role)
+    engine.move(Phase.VALIDATING)

@@ -1,0 +1,89 @@
+"""Look at what runs, round by round, and let the judge decide."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from loguru import logger
+
+from fleet_agent.containers.base import Container
+from fleet_agent.engine.core import Engine
+from fleet_agent.engine.journal import Deployed
+from fleet_agent.engine.stacks import StackRecord
+from fleet_agent.errors import ContainerError, HealthError
+from fleet_agent.health import checks, probation
+from fleet_agent.health.base import HealthCheck, Reading, Sight
+from fleet_agent.health.probation import Healthy, Round, Seen, Unhealthy
+
+
+def until_proven(engine: Engine, deployed: Deployed, *, since: datetime, briefly: bool = False) -> str:
+    """Watch until it is proven well; return what that rests on. Raises HealthError with the evidence.
+
+    `since` is when what is judged began. `briefly` leaves out the least time to watch.
+    """
+    record = engine.stacks.load(deployed)
+    rules = record.health.model_copy(update={"watch_s": 0.0}) if briefly else record.health
+    watcher = _Watcher(engine, record, since)
+    clock = engine.seams.clock
+    started, seen = clock.monotonic(), Seen()
+    while True:
+        at_s = clock.monotonic() - started
+        now = Round(at_s, watcher.look())
+        was_failing = seen.first_failure_s is not None
+        seen = probation.observe(rules, seen, now)
+        if seen.first_failure_s is not None and not was_failing and now.worst is not None:
+            logger.info("first failing check after {at:.1f} s: {why}", at=at_s, why=now.worst.detail)
+        match probation.judge(rules, seen, at_s):
+            case Healthy(proof):
+                return proof
+            case Unhealthy(reason, kind, evidence):
+                raise HealthError(kind, reason, evidence=evidence)
+        engine.say(
+            now.worst.detail if now.worst else f"{seen.successes} of {rules.successes} rounds passed",
+            min(99.0, 100 * at_s / max(rules.watch_s, rules.successes * rules.interval_s, 0.1)),
+        )
+        spent = clock.monotonic() - started - at_s
+        clock.sleep(max(0.0, min(rules.interval_s - spent, rules.deadline_s - at_s - spent)))
+
+
+def once(engine: Engine, record: StackRecord) -> Round:
+    """One round now, of a release that was committed long ago."""
+    watcher = _Watcher(engine, record, engine.seams.clock.now())
+    return Round(0.0, watcher.look())
+
+
+class _Watcher:
+    def __init__(self, engine: Engine, record: StackRecord, since: datetime) -> None:
+        self._engine, self._record, self._since = engine, record, since
+        self._checks: list[HealthCheck] = checks.make(
+            record.health.checks, reachable=engine.runtime.reachable
+        )
+        self._restarts: dict[str, int] = {}
+
+    def look(self) -> tuple[Reading, ...] | None:
+        """All checks of one round, or None where Docker did not answer."""
+        engine = self._engine
+        try:
+            containers = engine.runtime.services(engine.config.project)
+            self._note_restarts(containers)
+            sight = Sight(
+                containers=containers,
+                expected=self._record.services,
+                runtime=engine.runtime,
+                project=engine.config.project,
+                since=self._since,
+                now=engine.seams.clock.now(),
+                monotonic=engine.seams.clock.monotonic,
+                restarts_before=self._restarts,
+            )
+            return tuple(check.look(sight) for check in self._checks)
+        except ContainerError as error:
+            logger.warning("nothing is known about the containers: {error}", error=error.message)
+            return None
+
+    def _note_restarts(self, containers: Sequence[Container]) -> None:
+        """A container from before keeps its past restarts; a new one has none to excuse."""
+        for container in containers:
+            ours = container.created_at is not None and container.created_at >= self._since
+            self._restarts.setdefault(container.id, 0 if ours else container.restarts)

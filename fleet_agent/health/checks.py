@@ -1,0 +1,58 @@
+"""From a role's declared checks to what looks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fleet_agent.health.base import HealthCheck
+from fleet_agent.health.command import CommandSucceeds
+from fleet_agent.health.compose import ComposeHealthy
+from fleet_agent.health.container import ContainerRuns
+from fleet_agent.health.file import FileIsFresh
+from fleet_agent.health.http import HttpAnswers
+from fleet_agent.health.log import LogIsQuiet
+from fleet_agent.health.tcp import TcpOpens
+from fleet_agent.role import (
+    Check,
+    CommandCheck,
+    ComposeCheck,
+    ContainerCheck,
+    FileCheck,
+    HttpCheck,
+    LogCheck,
+    TcpCheck,
+)
+
+
+def make(declared: Sequence[Check], *, reachable: bool) -> list[HealthCheck]:
+    """The checks to run; containers are always looked at, declared or not.
+
+    Where nothing is `reachable` (simulated containers) only what the runtime itself knows is asked.
+    """
+    checks = [_one(check) for check in declared if reachable or isinstance(check, _RUNTIME_KNOWS)]
+    if not any(isinstance(check, ContainerCheck) for check in declared):
+        checks.insert(0, ContainerRuns(ContainerCheck(kind="container")))
+    if not any(isinstance(check, ComposeCheck) for check in declared):
+        checks.append(ComposeHealthy(ComposeCheck(kind="compose")))
+    return checks
+
+
+_RUNTIME_KNOWS = (ContainerCheck, ComposeCheck, CommandCheck)
+
+
+def _one(check: Check) -> HealthCheck:  # noqa: PLR0911  one line a kind
+    match check:
+        case HttpCheck():
+            return HttpAnswers(check)
+        case TcpCheck():
+            return TcpOpens(check)
+        case ContainerCheck():
+            return ContainerRuns(check)
+        case ComposeCheck():
+            return ComposeHealthy(check)
+        case LogCheck():
+            return LogIsQuiet(check)
+        case CommandCheck():
+            return CommandSucceeds(check)
+        case FileCheck():
+            return FileIsFresh(check)

@@ -1,0 +1,75 @@
+"""A GET that answers in time, with the right status and body."""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from fleet_agent.health.base import Answer, Reading, Sight
+from fleet_agent.role import HttpCheck
+
+#: Bytes of a body that are looked at.
+BODY_LIMIT = 64 * 1024
+
+
+class _SlowError(Exception):
+    """The answer came, but not all of it in time."""
+
+
+class HttpAnswers:
+    def __init__(self, wanted: HttpCheck) -> None:
+        self._wanted = wanted
+        self.name = f"http {wanted.url}"
+
+    def look(self, sight: Sight) -> Reading:
+        wanted, started = self._wanted, sight.monotonic()
+        try:
+            status, body = self._get(started, sight.monotonic)
+        except (OSError, http.client.HTTPException, ValueError, _SlowError) as error:
+            return self._fail(f"does not answer ({_why(error)})")
+        took_ms = round((sight.monotonic() - started) * 1000)
+        if status not in wanted.status:
+            return self._fail(f"answers {status}", status=status, body=body[:200])
+        if wanted.body is not None and wanted.body not in body:
+            return self._fail(f"answers without {wanted.body!r}", body=body[:200])
+        if wanted.body_is is not None and body.strip() != wanted.body_is.strip():
+            return self._fail(f"answers {body.strip()[:60]!r} and not {wanted.body_is!r}", body=body[:200])
+        if wanted.max_latency_ms is not None and took_ms > wanted.max_latency_ms:
+            return self._fail(f"takes {took_ms} ms, more than {wanted.max_latency_ms} ms", took_ms=took_ms)
+        return Reading(self.name, Answer.PASS, f"{wanted.url} answers {status}")
+
+    def _get(self, started: float, monotonic: Callable[[], float]) -> tuple[int, str]:
+        url, limit = urlsplit(self._wanted.url), self._wanted.timeout_s
+        connection: http.client.HTTPConnection
+        if url.scheme == "https":
+            connection = http.client.HTTPSConnection(
+                url.hostname or "", url.port, timeout=limit, context=ssl.create_default_context()
+            )
+        elif url.scheme == "http":
+            connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=limit)
+        else:
+            raise ValueError("it is no http address")
+        try:
+            target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+            connection.request("GET", target, headers={"User-Agent": "fleet-agent", "Connection": "close"})
+            response = connection.getresponse()
+            body = b""
+            # A timeout of the socket is one of silence: a drip of bytes would never end.
+            while len(body) < BODY_LIMIT and (piece := response.read1(BODY_LIMIT - len(body))):
+                body += piece
+                if monotonic() - started > limit:
+                    raise _SlowError(f"not whole within {limit:g} s")
+            return response.status, body.decode(errors="replace")
+        finally:
+            connection.close()
+
+    def _fail(self, detail: str, **evidence: object) -> Reading:
+        return Reading(self.name, Answer.FAIL, f"{self._wanted.url} {detail}", evidence=dict(evidence))
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "timed out"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

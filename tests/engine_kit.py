@@ -1,0 +1,140 @@
+"""What the engine's tests share: a fleet repository, directives, a clock that does not wait."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from fleet_agent.engine.config import EngineConfig
+from fleet_agent.model import Action, Attempt, DevicePlace, Directive, Release
+from fleet_agent.outbox import Outbox
+from fleetctl.fleet_repo import FleetRepo
+
+START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+ROLE_YAML = """\
+description: Two services that the engine's tests update.
+variables:
+  GREETING: {type: string, default: hello, description: What the page says.}
+  PASSWORD: {type: string, secret: true, description: Never shown.}
+health:
+  grace_s: 2
+  successes: 2
+  interval_s: 0.5
+  watch_s: 1
+  deadline_s: 20
+  failure_budget: 1
+"""
+
+COMPOSE_YAML = """\
+services:
+  web:
+    image: busybox:stable
+    command: [sleep, "1000000"]
+    init: true
+    stop_grace_period: 1s
+    environment: {{VERSION: "${{FLEET_RELEASE_VERSION}}", GREETING: "${{GREETING}}"}}
+    volumes: ["./page:/page:ro"]
+    labels: {{fleet.simulate: "{behaviour}"}}
+  clock:
+    image: busybox:stable
+    command: [sleep, "1000000"]
+    init: true
+    stop_grace_period: 1s
+"""
+
+
+@dataclass
+class FakeClock:
+    """Time that passes while somebody sleeps, and a millisecond with each look at the wall clock."""
+
+    at: datetime = START
+    passed: float = 0.0
+    naps: list[float] = field(default_factory=list)
+
+    def now(self) -> datetime:
+        self.passed += 0.001
+        return self.at + timedelta(seconds=self.passed)
+
+    def monotonic(self) -> float:
+        return self.passed
+
+    def sleep(self, seconds: float) -> None:
+        self.naps.append(seconds)
+        # Never zero: a loop that waits for time to pass must see it pass.
+        self.passed += max(seconds, 0.01)
+
+
+class Fleet:
+    """A signed fleet repository whose releases are made on demand, each once."""
+
+    def __init__(self, folder: Path, role: str = "tested") -> None:
+        self.repo = FleetRepo.create(folder, roles=None)
+        self.role = role
+        self._releases: dict[str, Release] = {}
+
+    def release(
+        self,
+        version: str,
+        behaviour: str = "",
+        *,
+        edits: dict[str, str] | None = None,
+        sign: bool = True,
+        branch: str = "main",
+    ) -> Release:
+        """The release `version`; `behaviour` is what its service `web` does (see the simulated runtime)."""
+        if version not in self._releases:
+            base = f"roles/{self.role}"
+            files = {
+                f"{base}/role.yaml": ROLE_YAML,
+                f"{base}/compose.yaml": COMPOSE_YAML.format(behaviour=behaviour),
+                f"{base}/page/index.html": f"<p>{version}</p>\n",
+                f"{base}/validate": None,
+            }
+            if not (self.repo.path / base / "validate").exists():
+                del files[f"{base}/validate"]
+            files |= {f"{base}/{name}": text for name, text in (edits or {}).items()}
+            commit = self.repo.commit(version, files, sign=sign)
+            self._releases[version] = Release(
+                id=uuid5(NAMESPACE_URL, f"{version}.{commit}"),
+                commit_sha=commit,
+                version=version,
+                branch=branch,
+            )
+        return self._releases[version]
+
+    def config(self, root: Path, **changes: object) -> EngineConfig:
+        root.mkdir(parents=True, exist_ok=True)
+        settings: dict[str, object] = {
+            "root": root,
+            "git_url": self.repo.url,
+            "allowed_signers": self.repo.allowed_signers,
+            "runtime": "simulated",
+            "min_free_bytes": 1024 * 1024,
+            "min_memory_bytes": 1024 * 1024,
+            "docker_patience_s": 2.0,
+            **changes,
+        }
+        return EngineConfig.model_validate(settings)
+
+    def directive(
+        self, release: Release | None, action: Action = Action.UPDATE, **changes: object
+    ) -> Directive:
+        settings: dict[str, object] = {
+            "action": action,
+            "release": release,
+            "device": DevicePlace(
+                id=UUID(int=7), name="bench-1", role=self.role, segment="canary", branch="main"
+            ),
+            "poll_after_s": 900,
+            "server_time": START,
+            **changes,
+        }
+        return Directive.model_validate(settings)
+
+
+def rows(config: EngineConfig) -> list[Attempt]:
+    """What waits to be sent, oldest first."""
+    return Outbox(config.paths.outbox).pending()
