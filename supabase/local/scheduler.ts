@@ -2,6 +2,7 @@
 import postgres from "postgres";
 
 const EVERY_MS = 10_000;
+const RETRY_MS = 1_000;
 
 export interface Scheduler {
   /** The last failure, or null. */
@@ -28,16 +29,20 @@ export function startScheduler(url: string, log: (line: string) => void): Schedu
     }
   }
 
+  // One after the other: a slow tick is not overtaken by the next one.
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let closed = false;
   const next = () => {
-    // A slow tick is not overtaken by the next one.
-    running ??= tick().finally(() => running = null);
+    running = tick().finally(() => {
+      if (!closed) timer = setTimeout(next, problem === null ? EVERY_MS : RETRY_MS);
+    });
   };
   next();
-  const timer = setInterval(next, EVERY_MS);
   return {
     problem: () => problem,
     async close() {
-      clearInterval(timer);
+      closed = true;
+      clearTimeout(timer);
       await running;
       await sql.end({ timeout: 5 });
     },

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import uuid
-
 import httpx
-import psycopg
 import pytest
 
 from fleetctl.stack import Stack
-from tests.stack.cast import DeviceJwt, MakeOperator
+from tests.stack.cast import MakeOperator
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from logging.handlers import RotatingFileHandler
@@ -73,16 +74,15 @@ class Identity:
         return True
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until the process is gone; False if it still runs after `timeout_s`."""
-        process = self.process()
-        if process is None:
-            return True
-        try:
-            process.wait(timeout_s)
-        except psutil.TimeoutExpired:
-            return self.process() is None
-        except psutil.Error:
-            return True
+        """Wait until the process has ended; False if it still runs after `timeout_s`.
+
+        One that its parent has not collected yet has ended: psutil's own wait would wait for that parent.
+        """
+        deadline = time.monotonic() + timeout_s
+        while self.process() is not None:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
         return True
 
 
