@@ -1,0 +1,139 @@
+"""The migration runner, against a real database of its own, with the history that the Supabase CLI keeps."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from fleetctl.errors import FleetctlError
+from fleetctl.migrate import find, migrate
+from fleetctl.stack import Stack
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def database(stack: Stack, admin: psycopg.Connection) -> Iterator[psycopg.Connection]:
+    """An empty database of the stack's cluster, as `postgres`."""
+    name = f"migrate_{uuid.uuid4().hex[:8]}"
+    admin.execute(f"create database {name} owner postgres".encode())
+    url = stack.postgres_db_url.rsplit("/", 1)[0]
+    with psycopg.connect(f"{url}/{name}", autocommit=True) as connection:
+        yield connection
+    admin.execute(f"drop database {name}".encode())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "20260101000000_make_a.sql").write_text("create table public.a (id int);\n")
+    (tmp_path / "20260102000000_make_b.sql").write_text(
+        "create table public.b (id int);\ninsert into public.b values (1);\n"
+    )
+    return tmp_path
+
+
+def tables(connection: psycopg.Connection) -> list[str]:
+    rows = connection.execute("select tablename from pg_tables where schemaname = 'public' order by 1")
+    return [row[0] for row in rows]
+
+
+def history(connection: psycopg.Connection) -> list[tuple[str, str, list[str]]]:
+    rows = connection.execute(
+        "select version, name, statements from supabase_migrations.schema_migrations order by version"
+    )
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
+def test_files_apply_in_order_and_once(database: psycopg.Connection, folder: Path) -> None:
+    seen: list[str] = []
+    first = migrate(database, folder, progress=seen.append)
+    second = migrate(database, folder, progress=seen.append)
+    assert seen == first.applied == ["20260101000000_make_a.sql", "20260102000000_make_b.sql"]
+    assert (second.applied, second.already) == ([], 2)
+    assert tables(database) == ["a", "b"]
+
+
+def test_history_is_what_the_supabase_cli_reads(database: psycopg.Connection, folder: Path) -> None:
+    migrate(database, folder)
+    assert history(database)[0] == ("20260101000000", "make_a", ["create table public.a (id int);\n"])
+    columns = database.execute(
+        "select column_name, data_type, is_nullable from information_schema.columns "
+        "where table_schema = 'supabase_migrations' and table_name = 'schema_migrations' order by 1"
+    )
+    assert list(columns) == [
+        ("name", "text", "YES"),
+        ("statements", "ARRAY", "YES"),
+        ("version", "text", "NO"),
+    ]
+
+
+def test_stack_applied_every_migration_as_postgres(stack: Stack, admin: psycopg.Connection) -> None:
+    """Not as the superuser: what applies here applies on hosted Supabase."""
+    applied = admin.execute("select version from supabase_migrations.schema_migrations order by 1")
+    assert [row[0] for row in applied] == [migration.version for migration in find(ROOT / "migrations")]
+    owners = admin.execute(
+        "select distinct tableowner from pg_tables where schemaname in ('public', 'private')"
+    )
+    assert list(owners) == [("postgres",)]
+    superuser = admin.execute(
+        "select rolsuper, rolbypassrls, rolcreaterole from pg_roles where rolname = 'postgres'"
+    )
+    assert list(superuser) == [(False, True, True)]
+
+
+def test_supabase_folder_is_what_the_cli_expects() -> None:
+    assert (ROOT / "supabase" / "migrations").readlink() == Path("../migrations")
+
+
+def test_failing_migration_leaves_nothing_and_names_file_and_line(
+    database: psycopg.Connection, folder: Path
+) -> None:
+    (folder / "20260103000000_break.sql").write_text(
+        "create table public.c (id int);\n\ninsert into public.no_such_table values (1);\n"
+    )
+    with pytest.raises(FleetctlError) as caught:
+        migrate(database, folder)
+    assert caught.value.kind == "migration_failed"
+    assert caught.value.message.startswith(
+        '20260103000000_break.sql, line 3: relation "public.no_such_table" does not exist (42P01).'
+    )
+    assert tables(database) == ["a", "b"]
+    assert [row[0] for row in history(database)] == ["20260101000000", "20260102000000"]
+    (folder / "20260103000000_break.sql").write_text("create table public.c (id int);\n")
+    assert migrate(database, folder).applied == ["20260103000000_break.sql"]
+
+
+def test_settings_of_one_file_do_not_reach_the_next(database: psycopg.Connection, tmp_path: Path) -> None:
+    (tmp_path / "1_quiet.sql").write_text("set search_path = ''; set role anon;")
+    (tmp_path / "2_make.sql").write_text("create table here (id int);")
+    migrate(database, tmp_path)
+    assert tables(database) == ["here"]
+
+
+def test_file_edited_after_it_was_applied_is_told(database: psycopg.Connection, folder: Path) -> None:
+    migrate(database, folder)
+    (folder / "20260101000000_make_a.sql").write_text("create table public.a (id bigint);\n")
+    assert migrate(database, folder).changed == ["20260101000000_make_a.sql"]
+
+
+def test_database_ahead_of_the_folder_is_refused(database: psycopg.Connection, folder: Path) -> None:
+    migrate(database, folder)
+    (folder / "20260102000000_make_b.sql").unlink()
+    with pytest.raises(FleetctlError, match="20260102000000") as caught:
+        migrate(database, folder)
+    assert caught.value.kind == "migration_unknown"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("make_c.sql", "migration_name"), ("20260101000000_again.sql", "migration_version")],
+)
+def test_file_that_the_cli_would_skip_or_confuse_is_refused(folder: Path, name: str, kind: str) -> None:
+    (folder / name).write_text("select 1;")
+    with pytest.raises(FleetctlError, match=name) as caught:
+        find(folder)
+    assert caught.value.kind == kind
