@@ -50,7 +50,7 @@ export default function DevicePage({ id }: { id: string }) {
   const labels = Object.entries(fields(row.labels));
   const facts: [string, ReactNode][] = [
     ["Runs", view.current ?? "nothing yet"],
-    ["Should run", view.target ?? "the same"],
+    ["Should run", explained.data?.release ?? view.target ?? "nothing else"],
     ["Last contact", <Ago key="contact" at={view.contactAt} />],
     ["Checks in every", span(checkInEvery(row, fleet.settings) * 1000)],
     ["Role", row.role],
@@ -80,7 +80,7 @@ export default function DevicePage({ id }: { id: string }) {
             <Title order={1} size="h2" style={{ overflowWrap: "anywhere" }}>{row.name}</Title>
             <StateWord state={view.shown} size={22} />
           </Group>
-          <Text mt={4} maw="60rem">{view.why}</Text>
+          <Text mt={4} maw="60rem" style={{ overflowWrap: "anywhere" }}>{view.why}</Text>
         </div>
         {mayOperate(operator.rank) && row.state !== "retired" && <Actions device={row} held={view.held} />}
       </Group>

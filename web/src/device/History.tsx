@@ -40,8 +40,8 @@ function Attempt({ attempt }: { attempt: AttemptView }) {
       </div>
       {attempt.error && (
         <Text size="sm">
-          {attempt.failedPhase && <b>In {attempt.failedPhase.replaceAll("_", " ")}:</b>}
-          {attempt.error} {attempt.errorKind && <span className="soft">({attempt.errorKind})</span>}
+          {attempt.failedPhase && <b>In {attempt.failedPhase.replaceAll("_", " ")}:</b>} {attempt.error}{" "}
+          {attempt.errorKind && <span className="soft">({attempt.errorKind})</span>}
         </Text>
       )}
       {attempt.phases.length > 0 && <Phases phases={attempt.phases} />}

@@ -16,16 +16,16 @@ export function Resources({ meters }: { meters: readonly Meter[] }) {
             {shown}
             {tone === "bad" && <b>: too high</b>}
             {tone === "warn" && <b>: high</b>}
+            {share !== null && (
+              <Progress
+                value={share * 100}
+                color={`var(--tone-${tone})`}
+                size="sm"
+                aria-label={name}
+                className={classes.meter}
+              />
+            )}
           </dd>
-          {share !== null && (
-            <Progress
-              value={share * 100}
-              color={`var(--tone-${tone})`}
-              size="sm"
-              aria-label={name}
-              className={classes.meter}
-            />
-          )}
         </div>
       ))}
     </dl>

@@ -172,7 +172,7 @@ function Row({ view, index }: { view: DeviceView; index: number }) {
 function DeviceLink({ view }: { view: DeviceView }) {
   return (
     <Link href={`/devices/${view.id}`} className={classes.link}>
-      {view.name}
+      <span className={classes.linkName} title={view.name}>{view.name}</span>
       {view.pinned && <Icon name="pin" size={14} />}
       {view.pinned && <span className="visually-hidden">, pinned</span>}
       {view.held && <Icon name="hand" size={14} />}

@@ -1,7 +1,7 @@
 /** The list: counts and the stop above, filters, then every device, the ones that need somebody first. */
 import { Group, Stack, Text, Title } from "@mantine/core";
 import { useMemo } from "react";
-import { useSearchParams } from "wouter";
+import { useLocation, useSearch } from "wouter";
 import { mayOperate } from "../access/rank.ts";
 import { useOperator } from "../access/session.tsx";
 import { useFleet } from "../data/fleet.ts";
@@ -19,9 +19,11 @@ import { type Filters, narrow, readFilters, toggleState, writeFilters } from "./
 export function DevicesPage() {
   const { views, fleet, error } = useFleet();
   const operator = useOperator();
-  const [query, setQuery] = useSearchParams();
-  const filters = useMemo(() => readFilters(query), [query]);
-  const setFilters = (next: Filters) => setQuery(writeFilters(next), { replace: true });
+  const [, go] = useLocation();
+  const query = useSearch();
+  const filters = useMemo(() => readFilters(new URLSearchParams(query)), [query]);
+  // With its question mark even when nothing follows: without it, the last query would stay in the address.
+  const setFilters = (next: Filters) => go(`/?${writeFilters(next)}`, { replace: true });
   const counts = useMemo(() => countByState(views), [views]);
   const shown = useMemo(() => narrow(views, filters), [views, filters]);
 

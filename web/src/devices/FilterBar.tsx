@@ -32,7 +32,7 @@ export function FilterBar({ views, filters, setFilters }: Props) {
         leftSection={<Icon name="search" size={16} />}
         value={filters.text}
         onChange={(event) => setFilters({ ...filters, text: event.currentTarget.value })}
-        style={{ flex: "1 1 14rem" }}
+        style={{ flex: "4 1 16rem" }}
       />
       {FIELDS.map(({ field, label, any }) => (
         <NativeSelect
@@ -44,7 +44,7 @@ export function FilterBar({ views, filters, setFilters }: Props) {
             { value: "", label: any },
             ...new Set([...choices[field], ...(filters[field] ? [filters[field]] : [])]),
           ]}
-          style={{ flex: "0 1 9rem" }}
+          style={{ flex: "1 1 8rem" }}
         />
       ))}
       {narrowed && <Button variant="default" onClick={() => setFilters(NO_FILTERS)}>Show all</Button>}

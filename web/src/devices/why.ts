@@ -18,7 +18,7 @@ export function why(
   if (!status) return "Enrolled, but has not reported yet";
   if (shown === "silent") {
     const every = span(checkInEvery(device, settings) * 1000);
-    return sentences(`Should report every ${every}`, status.error ?? `said last: ${stateReason(status)}`);
+    return `Reports every ${every}, but has stopped. It said last: ${status.error ?? stateReason(status)}`;
   }
   if (status.error) return status.error;
   if (isHeld(device, now)) return sentences("Held", device.hold_reason);

@@ -17,7 +17,7 @@ export function EmergencyStop({ facts }: { facts: StopFacts }) {
   return (
     <>
       <Button
-        color="red"
+        color="var(--tone-bad)"
         variant="outline"
         leftSection={<Icon name="stop" />}
         onClick={() => setAsking(true)}

@@ -1,5 +1,5 @@
 import { Button, Stack, Text } from "@mantine/core";
-import { useQueryClient } from "@tanstack/react-query";
+import { useIsFetching, useQueryClient } from "@tanstack/react-query";
 import { KEYS } from "../data/fleet.ts";
 import type { IconName } from "../shown/Icon.tsx";
 import { Disclosure } from "../shown/Disclosure.tsx";
@@ -20,6 +20,7 @@ const ICONS: Record<LinkShown["word"], IconName> = {
 export function LinkIndicator() {
   const cache = useQueryClient();
   const { channel, pollSeconds } = useLink();
+  const reading = useIsFetching() > 0;
   // The ticker renders this every second, which is also when it looks at the cache.
   const now = useNow();
   const statuses = cache.getQueryState(KEYS.statuses);
@@ -32,7 +33,7 @@ export function LinkIndicator() {
     <Disclosure
       label={`${shown.word}: how fresh this page is`}
       button={
-        <span data-link={shown.word}>
+        <span data-link={shown.word} data-reading={reading}>
           <Toned tone={shown.tone} icon={ICONS[shown.word]}>{shown.word}</Toned>
         </span>
       }
@@ -42,7 +43,9 @@ export function LinkIndicator() {
         <Text size="sm" className="soft">
           {readAt === 0 ? "Nothing was read yet." : `Everything was read ${span(age)} ago.`}
         </Text>
-        <Button variant="default" onClick={() => void cache.invalidateQueries()}>Read everything now</Button>
+        <Button variant="default" loading={reading} onClick={() => void cache.invalidateQueries()}>
+          Read everything now
+        </Button>
       </Stack>
     </Disclosure>
   );

@@ -1,5 +1,5 @@
 /** Ties the live channel to the query cache, and tells the page how fresh it is. */
-import { useQueryClient } from "@tanstack/react-query";
+import { type QueryClient, useQueryClient } from "@tanstack/react-query";
 import { createContext, type ReactNode, useContext, useEffect, useMemo, useState } from "react";
 import { useClient } from "../access/session.tsx";
 import { applyBatch } from "../data/fleet.ts";
@@ -37,9 +37,7 @@ export function LiveProvider({ pollSeconds, children }: { pollSeconds: number; c
       changed: (change) => gatherer.add(change),
       state: (state) => {
         setChannel(state);
-        // What happened before the channel was joined was not told: read it all again. Reads under way may have
-        // begun before, so they are dropped.
-        if (state === "live") void cache.cancelQueries().then(() => cache.invalidateQueries());
+        if (state === "live") void readAgain(cache);
       },
     });
     return () => {
@@ -50,4 +48,10 @@ export function LiveProvider({ pollSeconds, children }: { pollSeconds: number; c
 
   const link = useMemo(() => ({ channel, pollSeconds }), [channel, pollSeconds]);
   return <LinkContext.Provider value={link}>{children}</LinkContext.Provider>;
+}
+
+/** What happened before the channel was joined was not told: after the reads under way, which began before, once more. */
+async function readAgain(cache: QueryClient): Promise<void> {
+  await cache.refetchQueries({ fetchStatus: "fetching" }, { cancelRefetch: false });
+  await cache.invalidateQueries();
 }

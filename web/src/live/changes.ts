@@ -81,7 +81,9 @@ export class Gatherer {
   constructor(
     private readonly flush: (batch: Batch) => Promise<void>,
     private readonly waitMs: number,
-    private readonly later: (run: () => void, ms: number) => ReturnType<typeof setTimeout> = setTimeout,
+    private readonly later: (run: () => void, ms: number) => ReturnType<typeof setTimeout> =
+      // Not setTimeout itself: a browser refuses to call it as a method of this object.
+      (run, ms) => setTimeout(run, ms),
   ) {}
 
   add(change: Change): void {

@@ -30,7 +30,13 @@ export default function AskReasonModal(
   }
 
   return (
-    <Modal opened onClose={close} title={title} centered closeButtonProps={{ "aria-label": "Close" }}>
+    <Modal
+      opened
+      onClose={close}
+      title={<b>{title}</b>}
+      centered
+      closeButtonProps={{ "aria-label": "Close" }}
+    >
       <form onSubmit={submit}>
         <Stack>
           {children}

@@ -16,7 +16,13 @@ export function Toned({ tone, icon, children, title, size = 18 }: TonedProps) {
   return (
     <span
       title={title}
-      style={{ display: "inline-flex", alignItems: "center", gap: 6, whiteSpace: "nowrap" }}
+      style={{
+        display: "inline-flex",
+        verticalAlign: "middle",
+        alignItems: "center",
+        gap: 6,
+        whiteSpace: "nowrap",
+      }}
     >
       <Icon name={icon} size={size} style={{ color: `var(--tone-${tone})` }} />
       <span>{children}</span>

@@ -1,0 +1,204 @@
+"""The built dashboard on a running stack, in a real browser, with a cast of people and devices."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
+
+from fleetctl.stack import Stack
+from tests.conftest import chromium
+from tests.stack.cast import DeviceJwt, MakeOperator
+from tests.stack.conftest import admin, device_jwt, make_operator  # noqa: F401
+
+PASSWORD = "correct horse battery"
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync",
+]  # fmt: skip
+# Long enough that no test sees the lists read again: what shows up came by the live channel.
+NO_POLLING_S = 3600
+
+expect.set_options(timeout=15_000)
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """A running stack that serves the dashboard, built from the sources of this checkout."""
+    # Not tmp_path: as root, Postgres runs as another user, and pytest closes its folders to others.
+    folder = Path(tempfile.mkdtemp(prefix="fleet-e2e-"))
+    try:
+        with Stack.start(data=folder / "data", port=0, web=True, durable=False) as running:
+            yield running
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
+        yield started
+        started.close()
+
+
+@dataclass
+class Device:
+    """A device of the fleet that reports with its own token, as an agent would."""
+
+    id: str
+    name: str
+    _stack: Stack
+    _token: str
+
+    def reports(self, **fields: Any) -> None:
+        """Upsert its row of `device_status` over REST."""
+        answer = httpx.post(
+            f"{self._stack.api_url}/rest/v1/device_status?on_conflict=device_id",
+            headers=self._headers | {"Prefer": "resolution=merge-duplicates"},
+            json={"device_id": self.id, "agent_version": "0.1.0"} | fields,
+        )
+        answer.raise_for_status()
+
+    def tried(self, **fields: Any) -> None:
+        """Insert a row of `update_history` over REST."""
+        row = {
+            "id": str(uuid.uuid4()), "device_id": self.id, "agent_version": "0.1.0",
+            "started_at": "2026-11-20T10:00:00Z", "finished_at": "2026-11-20T10:00:08.5Z",
+        }  # fmt: skip
+        httpx.post(
+            f"{self._stack.api_url}/rest/v1/update_history", headers=self._headers, json=row | fields
+        ).raise_for_status()
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {"apikey": self._stack.publishable_key, "Authorization": f"Bearer {self._token}"}
+
+
+MakeDevice = Callable[[str], Device]
+
+
+@pytest.fixture
+def make_device(
+    stack: Stack,
+    admin: psycopg.Connection,  # noqa: F811
+    device_jwt: DeviceJwt,  # noqa: F811
+) -> MakeDevice:
+    """`make_device("lobby")` → an active device of the segment canary, with a name of its own."""
+
+    def make(prefix: str) -> Device:
+        name = f"{prefix}-{uuid.uuid4().hex[:8]}"
+        row = admin.execute(
+            "insert into public.devices (name, role, segment, state, public_key)"
+            " values (%s, 'beacon', 'canary', 'active', %s) returning id",
+            (name, (uuid.uuid4().hex + uuid.uuid4().hex)[:43]),
+        ).fetchone()
+        assert row is not None
+        return Device(str(row[0]), name, stack, device_jwt(row[0]))
+
+    return make
+
+
+@pytest.fixture
+def make_release(admin: psycopg.Connection) -> Callable[[str], str]:  # noqa: F811
+    """`make_release("v7")` → the id of a release of main with that version."""
+
+    def make(version: str) -> str:
+        row = admin.execute(
+            "insert into public.releases (commit_sha, version) values (%s, %s) returning id",
+            ((uuid.uuid4().hex * 2)[:40], version),
+        ).fetchone()
+        assert row is not None
+        return str(row[0])
+
+    return make
+
+
+@dataclass
+class Visit:
+    """One person's browser tab, and what it asked the database for."""
+
+    page: Page
+    asked: list[str]
+    broken: list[str]
+
+    def row(self, device: Device) -> Any:
+        return self.page.locator(f'[data-device="{device.name}"]')
+
+    def is_live(self) -> None:
+        """Wait until the channel is joined and the lists were read again after that."""
+        expect(self.page.locator('[data-link="Live"][data-reading="false"]')).to_be_visible()
+
+
+VisitDashboard = Callable[..., Visit]
+
+
+@pytest.fixture(scope="session")
+def sessions() -> dict[str, Any]:
+    """What a browser keeps of each rank's first sign-in, so that the next visit is signed in already."""
+    return {}
+
+
+@pytest.fixture
+def visit(
+    stack: Stack,
+    browser: Browser,
+    sessions: dict[str, Any],
+    make_operator: MakeOperator,  # noqa: F811
+) -> Iterator[VisitDashboard]:
+    """`visit("operator")` → that rank's dashboard, signed in; rank "stranger" has no row in operators.
+
+    `prepare` gets the page before it loads anything; further keywords go to the browser's context.
+    """
+    contexts: list[BrowserContext] = []
+
+    def open_dashboard(
+        rank: str | None,
+        *,
+        poll_s: int = NO_POLLING_S,
+        prepare: Callable[[Page], None] = lambda page: None,
+        **context: Any,
+    ) -> Visit:
+        known = sessions.get(rank or "")
+        opened = browser.new_context(
+            **({"viewport": {"width": 1360, "height": 850}, "storage_state": known} | context)
+        )
+        contexts.append(opened)
+        page = opened.new_page()
+        seen = Visit(page, asked=[], broken=[])
+        page.on(
+            "request", lambda request: seen.asked.append(request.url) if "/rest/v1/" in request.url else None
+        )
+        page.on("pageerror", lambda error: seen.broken.append(str(error)))
+        page.route("**/config.json", lambda route: _give_config(route, stack, poll_s))
+        prepare(page)
+        page.goto(stack.dashboard_url)
+        if rank is not None and known is None:
+            email = f"{rank}@fleet.example"
+            make_operator(email, None if rank == "stranger" else rank)
+            page.get_by_label("E-mail address").fill(email)
+            page.get_by_role("textbox", name="Password").fill(PASSWORD)
+            page.get_by_role("button", name="Sign in").click()
+            expect(page.get_by_role("button", name="Sign in")).to_have_count(0)
+            if rank != "stranger":
+                sessions[rank] = opened.storage_state()
+        return seen
+
+    yield open_dashboard
+    for context in contexts:
+        context.close()
+
+
+def _give_config(route: Route, stack: Stack, poll_s: int) -> None:
+    config = {"supabaseUrl": "", "publishableKey": stack.publishable_key, "pollSeconds": poll_s}
+    route.fulfill(status=200, content_type="application/json", body=json.dumps(config))

@@ -1,0 +1,130 @@
+"""Who gets in, and what each rank may do from the dashboard."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from playwright.sync_api import expect
+
+from fleetctl.stack import Stack
+from tests.e2e.conftest import MakeDevice, VisitDashboard
+
+pytestmark = pytest.mark.browser
+
+
+def test_a_wrong_password_is_refused_in_words(visit: VisitDashboard) -> None:
+    page = visit(None).page
+    page.get_by_label("E-mail address").fill("nobody@fleet.example")
+    page.get_by_role("textbox", name="Password").fill("wrong")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_contain_text("Signing in did not work")
+    expect(page.get_by_role("button", name="Sign in")).to_be_enabled()
+
+
+def test_a_person_without_a_row_in_operators_is_told_what_is_missing(
+    visit: VisitDashboard, make_device: MakeDevice
+) -> None:
+    make_device("secret")
+    seen = visit("stranger")
+    expect(seen.page.get_by_role("heading", name="Not an operator yet")).to_be_visible()
+    expect(seen.page.get_by_text("Ask an admin to add you to the table operators")).to_be_visible()
+    expect(seen.page.locator("[data-device]")).to_have_count(0)
+    seen.page.get_by_role("button", name="Sign out").click()
+    expect(seen.page.get_by_role("button", name="Sign in")).to_be_visible()
+
+
+def test_a_viewer_cannot_halt_from_the_page_nor_past_it(
+    stack: Stack, visit: VisitDashboard, make_device: MakeDevice
+) -> None:
+    device = make_device("watched")
+    seen = visit("viewer")
+    expect(seen.row(device)).to_be_visible()
+    expect(seen.page.get_by_role("button", name="Emergency stop")).to_have_count(0)
+    seen.row(device).get_by_role("link").click()
+    expect(seen.page.locator("[data-gate]").first).to_be_visible()
+    expect(seen.page.get_by_role("group", name="Actions")).to_have_count(0)
+
+    session = seen.page.evaluate("JSON.parse(localStorage.getItem('metrica-fleet-session'))")
+    answer = _rpc(stack, session["access_token"], "halt_fleet", {"reason": "a viewer tries"})
+    assert answer.status_code == 403
+    assert answer.json()["details"] == "rank_too_low"
+
+
+def test_an_operator_stops_the_fleet_after_hearing_how_many_and_lifts_it(
+    visit: VisitDashboard, make_device: MakeDevice, admin: psycopg.Connection
+) -> None:
+    make_device("stopped")
+    active = admin.execute("select count(*) from public.devices where state = 'active'").fetchone()
+    assert active is not None
+    devices = "1 device" if active[0] == 1 else f"{active[0]:,} devices"
+    seen = visit("operator")
+    other = visit("viewer")
+    seen.is_live()
+    other.is_live()
+
+    page = seen.page
+    page.get_by_role("button", name="Emergency stop").click()
+    stop = page.get_by_role("button", name=f"Stop updates on {devices}", exact=True)
+    expect(stop).to_be_disabled()
+    page.get_by_label("What you have seen").fill("v3 breaks the canteen")
+    stop.click()
+
+    for screen in (page, other.page):
+        expect(screen.get_by_test_id("halt")).to_contain_text("The whole fleet is halted")
+        expect(screen.get_by_test_id("halt")).to_contain_text("v3 breaks the canteen")
+    expect(other.page.get_by_role("button", name="Lift")).to_have_count(0)
+
+    page.get_by_role("button", name="Lift").click()
+    page.get_by_label("Why it is safe to go on").fill("v4 is good")
+    page.get_by_role("button", name=re.compile("update again")).click()
+    for screen in (page, other.page):
+        expect(screen.get_by_test_id("halt")).to_have_count(0)
+    kept = admin.execute(
+        "select reason, lift_reason, opened_by = lifted_by from public.halts order by opened_at desc limit 1"
+    ).fetchone()
+    assert kept == ("v3 breaks the canteen", "v4 is good", True)
+    assert seen.broken == other.broken == []
+
+
+def test_an_operator_accepts_holds_and_suspends_a_device(
+    visit: VisitDashboard, make_device: MakeDevice, admin: psycopg.Connection
+) -> None:
+    device = make_device("applicant")
+    admin.execute("alter table public.devices disable trigger check_device")
+    admin.execute("update public.devices set state = 'pending' where id = %s", (device.id,))
+    admin.execute("alter table public.devices enable trigger check_device")
+    seen = visit("operator")
+    seen.row(device).get_by_role("link").click()
+    page = seen.page
+
+    _do(page, "Accept", f"Accept {device.name}")
+    expect(page.locator('[data-gate="device_state"]')).to_have_attribute("data-verdict", "pass")
+    page.get_by_role("button", name="Hold", exact=True).click()
+    page.get_by_label("Why").fill("exhibition until Friday")
+    page.get_by_role("button", name=f"Hold {device.name}").click()
+    expect(page.locator('[data-gate="hold"]')).to_contain_text("exhibition until Friday")
+    _do(page, "End hold", "End hold")
+    expect(page.locator('[data-gate="hold"]')).to_have_attribute("data-verdict", "pass")
+    _do(page, "Suspend", f"Suspend {device.name}")
+    expect(page.locator('[data-gate="device_state"]')).to_have_attribute("data-verdict", "refuse")
+    state = admin.execute("select state, hold from public.devices where id = %s", (device.id,)).fetchone()
+    assert state == ("suspended", False)
+
+
+def _do(page: Any, offered: str, confirmed: str) -> None:
+    """Press an action, and the button of its question."""
+    page.get_by_role("group", name="Actions").get_by_role("button", name=offered, exact=True).click()
+    page.get_by_role("dialog").get_by_role("button", name=confirmed, exact=True).click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def _rpc(stack: Stack, token: str, name: str, arguments: dict[str, str]) -> httpx.Response:
+    return httpx.post(
+        f"{stack.api_url}/rest/v1/rpc/{name}",
+        headers={"apikey": stack.publishable_key, "Authorization": f"Bearer {token}"},
+        json=arguments,
+    )

@@ -1,0 +1,119 @@
+"""Everybody can use the pages: axe finds nothing, a phone scrolls one way only, addresses keep filters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.conftest import ROOT
+from tests.e2e.conftest import Device, MakeDevice, VisitDashboard
+
+pytestmark = pytest.mark.browser
+
+AXE = ROOT / "web" / "node_modules" / "axe-core" / "axe.min.js"
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+
+
+@pytest.fixture
+def eventful(make_device: MakeDevice, make_release: Callable[[str], str]) -> Device:
+    """A device with something in every part of its page."""
+    release = make_release("v1-eventful")
+    device = make_device("a-device-with-quite-a-long-name-in-the-canteen")
+    device.reports(
+        state="degraded", current_release=release, error_kind="unhealthy",
+        error="clock exits with 137 and was restarted 4 times; http://127.0.0.1:8080/long/address/that/does/not/break",
+        resources={"cpu_percent": 97, "memory_used_bytes": 9e8, "memory_total_bytes": 1e9},
+        containers=[{"service": "clock", "image": "busybox:stable", "state": "exited", "exit_code": 137}],
+        log_tail=[{"at": "2026-11-23T18:00:05Z", "level": "ERROR", "message": "web did not answer"}],
+    )  # fmt: skip
+    device.tried(
+        release_id=release, to_commit="c" * 40, outcome="failed", failed_phase="fetching",
+        error_kind="git_unreachable", error="The Git host closed the connection.",
+        phase_durations_ms={"fetching": 6000},
+    )  # fmt: skip
+    return device
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_passes_wcag_22_aa(visit: VisitDashboard, eventful: Device, scheme: str) -> None:
+    door = visit(None, color_scheme=scheme, bypass_csp=True).page
+    expect(door.get_by_role("button", name="Sign in")).to_be_visible()
+    assert _violations(door) == []
+
+    seen = visit("operator", color_scheme=scheme, bypass_csp=True)
+    expect(seen.row(eventful)).to_be_visible()
+    seen.is_live()
+    assert _violations(seen.page) == []
+    seen.page.get_by_role("button", name="Emergency stop").click()
+    expect(seen.page.get_by_role("dialog")).to_be_visible()
+    seen.page.wait_for_function("document.getAnimations().length === 0")
+    assert _violations(seen.page) == []
+    seen.page.keyboard.press("Escape")
+    seen.row(eventful).get_by_role("link").click()
+    expect(seen.page.locator("[data-gate]").first).to_be_visible()
+    expect(seen.page.locator("[data-outcome]").first).to_be_visible()
+    assert _violations(seen.page) == []
+
+
+def test_a_phone_needs_no_sideways_scrolling(visit: VisitDashboard, eventful: Device) -> None:
+    seen = visit("operator", viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+    expect(seen.row(eventful)).to_contain_text("Degraded")
+    assert _overflow(seen.page) <= 0
+    seen.row(eventful).get_by_role("link").click()
+    expect(seen.page.locator("[data-outcome]").first).to_be_visible()
+    expect(seen.page.locator("[data-gate]").first).to_be_visible()
+    assert _overflow(seen.page) <= 0
+
+
+def test_filters_live_in_the_address_and_show_all_clears_them(
+    visit: VisitDashboard, make_device: MakeDevice, eventful: Device
+) -> None:
+    other = make_device("other")
+    seen = visit("viewer")
+    page = seen.page
+    page.get_by_label("Search").fill(eventful.name)
+    expect(seen.row(other)).to_have_count(0)
+    expect(seen.row(eventful)).to_be_visible()
+    page.reload()
+    expect(page.get_by_label("Search")).to_have_value(eventful.name)
+    expect(seen.row(eventful)).to_be_visible()
+    expect(seen.row(other)).to_have_count(0)
+    page.get_by_role("button", name="Show all").click()
+    expect(seen.row(other)).to_be_visible()
+    page.get_by_role("group", name="Devices by state").get_by_role("button", name="Degraded").click()
+    expect(seen.row(other)).to_have_count(0)
+    expect(seen.row(eventful)).to_be_visible()
+
+
+def test_more_devices_than_one_answer_holds_are_all_there(
+    visit: VisitDashboard, make_device: MakeDevice, admin: Any
+) -> None:
+    """PostgREST cuts an answer at 1000 rows without saying so."""
+    try:
+        admin.execute(
+            "insert into public.devices (name, role, state) select 'bulk-' || n, 'beacon', 'pending'"
+            " from generate_series(1, 1001) n"
+        )
+        seen = visit("viewer")
+        seen.page.get_by_label("Search").fill("bulk-")
+        expect(seen.page.get_by_text("1,001 of")).to_be_visible()
+    finally:
+        admin.execute("delete from public.devices where name like 'bulk-%'")
+
+
+def _violations(page: Page) -> list[str]:
+    """What axe finds against WCAG 2.2 AA, as `rule: element`."""
+    page.add_script_tag(path=AXE)
+    found = page.evaluate("(tags) => axe.run({runOnly: {type: 'tag', values: tags}})", RULES)
+    return [
+        f"{broken['id']}: {node['html'][:160]} {node['failureSummary']}"
+        for broken in found["violations"]
+        for node in broken["nodes"]
+    ]
+
+
+def _overflow(page: Page) -> int:
+    return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))

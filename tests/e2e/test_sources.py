@@ -1,0 +1,54 @@
+"""The dashboard's own checks, run where the whole suite runs, and the size of what a first visit loads."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from fleetctl.stack import Stack
+from fleetctl.stack.supervisor import deno
+from tests.conftest import ROOT
+
+WEB = ROOT / "web"
+FIRST_LOAD_BYTES = 250_000
+
+
+def test_the_view_model_keeps_its_rules() -> None:
+    _task("test")
+
+
+def test_types_lint_and_format_are_clean() -> None:
+    _task("check")
+
+
+def test_the_types_are_those_of_the_schema(stack: Stack) -> None:
+    """Else: `deno task types` in web/, with FLEET_DB_URL of a stack that has the migrations."""
+    _task("types", "--check", FLEET_DB_URL=stack.db_url)
+
+
+def test_the_first_visit_loads_at_most_250_kb(stack: Stack) -> None:
+    """Everything up to the device list, gzip: the page, its scripts and styles."""
+    dist = WEB / "dist"
+    manifest: dict[str, dict[str, Any]] = json.loads((dist / ".vite" / "manifest.json").read_text())
+    files = {"index.html"}
+    wanted = ["index.html", "src/app/Fleet.tsx"]
+    while wanted:
+        chunk = manifest[wanted.pop()]
+        if chunk["file"] not in files:
+            files |= {chunk["file"], *chunk.get("css", [])}
+            wanted += chunk.get("imports", [])
+    sizes = {name: len(gzip.compress((dist / name).read_bytes(), 9)) for name in files}
+    assert sum(sizes.values()) <= FIRST_LOAD_BYTES, sizes
+    assert sum(name.endswith(".js") for name in files) >= 3, "the manifest was misread"
+
+
+def _task(name: str, *arguments: str, **environment: str) -> None:
+    done = subprocess.run(
+        [deno(), "task", "--quiet", name, *arguments], cwd=Path(WEB), capture_output=True, text=True,
+        timeout=120, check=False, env=os.environ | {"NO_COLOR": "1"} | environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
