@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import IO
 
@@ -80,6 +81,14 @@ class DemoDevice:
 
     def alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
+
+    def woken_after(self, moment: datetime) -> datetime | None:
+        """When the agent's log first says that it was woken after `moment`."""
+        for line in self.log_file.read_text(errors="replace").splitlines():
+            stamp, _, text = line.partition(" ")
+            if " woken: " in f" {text}" and (at := datetime.fromisoformat(stamp)) >= moment:
+                return at
+        return None
 
     def ask_to_stop(self) -> None:
         if self.alive() and self.process is not None:
