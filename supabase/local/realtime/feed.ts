@@ -51,7 +51,7 @@ class Seen {
     this.#latest = new Set();
     return ({ xmin, xmax }) => {
       // Sets of earlier tries that got no answer are older still.
-      for (const set of this.#sets) { if (set.below === MAX_XID) set.below = xmax; }
+      for (const set of this.#sets) if (set.below === MAX_XID) set.below = xmax;
       this.floor = xmin;
       this.#sets = this.#sets.filter(({ below }) => below > xmin);
     };

@@ -21,13 +21,7 @@ from tests.stack.realtime.support import Cast, Endpoint, EndpointFactory, Projec
 @pytest.fixture(scope="session")
 def project(stack: Stack) -> Project:
     """The running stack's database, addresses and keys."""
-    return Project(
-        db_url=stack.db_url,
-        realtime_url=f"{stack.api_url}/realtime/v1",
-        jwt_secret=stack.jwt_secret,
-        publishable_key=stack.publishable_key,
-        secret_key=stack.secret_key,
-    )
+    return Project.of(stack)
 
 
 @pytest.fixture

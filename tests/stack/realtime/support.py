@@ -21,6 +21,7 @@ import psycopg
 from realtime import AsyncRealtimeChannel, AsyncRealtimeClient, RealtimeSubscribeStates
 from websockets.asyncio.client import ClientConnection, connect
 
+from fleetctl.stack import Stack
 from fleetctl.stack.supervisor import deno
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -37,6 +38,17 @@ class Project:
     jwt_secret: str
     publishable_key: str
     secret_key: str
+
+    @classmethod
+    def of(cls, stack: Stack) -> Self:
+        """The project that a running stack serves."""
+        return cls(
+            db_url=stack.db_url,
+            realtime_url=f"{stack.api_url}/realtime/v1",
+            jwt_secret=stack.jwt_secret,
+            publishable_key=stack.publishable_key,
+            secret_key=stack.secret_key,
+        )
 
     def token(self, role: str, sub: uuid.UUID | str | None = None, ttl_s: int = 3600, **claims: Any) -> str:
         """A user's or device's JWT as the project's own functions mint it."""
