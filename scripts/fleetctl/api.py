@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -18,7 +19,6 @@ from uuid import UUID
 import httpx
 from postgrest.exceptions import APIError
 from supabase import Client, ClientOptions, create_client
-from supabase_auth.errors import AuthApiError, AuthError
 
 from fleetctl.errors import FleetctlError
 
@@ -75,7 +75,13 @@ class Api:
         # Redirects are not followed: what redirects an API call is not the API.
         self._http = httpx.Client(timeout=_TIMEOUT_S, http2=True)
         with _translated(target.api_url):
-            options = ClientOptions(auto_refresh_token=False, persist_session=False, httpx_client=self._http)
+            options = ClientOptions(
+                auto_refresh_token=False,
+                persist_session=False,
+                httpx_client=self._http,
+                # Seven seconds of silent retries are the agent's way, not a person's at a terminal.
+                postgrest_client_retry=False,
+            )
             self._client: Client = create_client(target.api_url, target.key, options=options)
 
     def rows(
@@ -130,24 +136,37 @@ class Api:
     def make_user(self, email: str, password: str) -> UUID:
         """Make a Supabase Auth user whose address counts as confirmed; returns its id.
 
-        Raises FleetctlError `user_exists`, `password_refused`.
+        A user who exists already and has this very password is taken as made. Plain requests: the library
+        cannot parse the sessions of the embedded stack's Auth. Raises FleetctlError `user_exists`,
+        `password_refused`, `auth_failed`.
         """
+        person = {"email": email, "password": password}
+        status, answer = self._auth("admin/users", {**person, "email_confirm": True})
+        # The embedded stack's Auth has no admin interface and answers as for an unknown user; there sign-up
+        # is open and confirms at once. A wrong key is refused by either.
+        if status in (401, 403, 404, 405):
+            status, answer = self._auth("signup", person)
+        if status == HTTPStatus.UNPROCESSABLE_ENTITY and "weak" not in str(answer.get("error_code")):
+            known, session = self._auth("token?grant_type=password", person)
+            if known == HTTPStatus.OK:
+                status, answer = known, session
+        if status >= HTTPStatus.BAD_REQUEST:
+            raise _from_auth(email, status, answer)
+        try:
+            return UUID((answer.get("user") or answer)["id"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise FleetctlError("bad_answer", f"Auth made no user for {email} that has an id.") from error
+
+    def _auth(self, path: str, body: Mapping[str, Any]) -> tuple[int, Row]:
+        key = self.target.key
+        headers = {"apikey": key, "Authorization": f"Bearer {key}"}
         with _translated(self.target.api_url):
-            try:
-                made = self._client.auth.admin.create_user(
-                    {"email": email, "password": password, "email_confirm": True}
-                )
-                return UUID(made.user.id)
-            except AuthApiError as error:
-                # The embedded stack's Auth has no admin interface; there sign-up is open and unconfirmed.
-                if error.status not in (404, 405):
-                    raise
-            signed_up = self._client.auth.sign_up({"email": email, "password": password})
-            # From here on this client would act as that user.
-            self._client.auth.sign_out()
-            if signed_up.user is None:
-                raise FleetctlError("auth_failed", f"Auth made no user for {email}.")
-            return UUID(signed_up.user.id)
+            answer = self._http.post(f"{self.target.api_url}/auth/v1/{path}", json=body, headers=headers)
+        try:
+            parsed = answer.json()
+        except ValueError:
+            parsed = {}
+        return answer.status_code, parsed if isinstance(parsed, dict) else {}
 
     def _run(self, query: Any) -> list[Row]:
         with _translated(self.target.api_url):
@@ -171,8 +190,6 @@ def _translated(api_url: str) -> Iterator[None]:
         yield
     except APIError as error:
         raise _from_rest(error) from error
-    except AuthError as error:
-        raise _from_auth(error) from error
     except httpx.TimeoutException as error:
         raise FleetctlError(
             "timed_out", f"{api_url} did not answer within {_TIMEOUT_S} s.", hint=_ATTEMPT_HINT, exit_code=3
@@ -208,8 +225,10 @@ _KIND = re.compile(r"[a-z][a-z0-9_]+")
 _CONSTRAINT = re.compile(
     r'violates (?:check|unique) constraint "([^"]* [^"]*)"|unique constraint "([^"]* [^"]*)"'
 )
+_KEY_HINT = "fleetctl needs the project's secret key (sb_secret_…): --key or FLEET_KEY."
 _HINTS = {
-    "key_refused": "fleetctl needs the project's secret key (sb_secret_…): --key or FLEET_KEY.",
+    "key_refused": _KEY_HINT,
+    "permission_denied": _KEY_HINT,
     "function_missing": "The database lacks migrations of this version: fleetctl up, or supabase db push.",
     "table_missing": "The database lacks migrations of this version: fleetctl up, or supabase db push.",
 }
@@ -225,21 +244,28 @@ def _from_rest(error: APIError) -> FleetctlError:
         code = "401"
     kind, exit_code = _CODES.get(code, ("refused", 1))
     if sentence := _CONSTRAINT.search(message):
-        text = sentence.group(1) or sentence.group(2)
-        message = text[0].upper() + text[1:] + "."
-    elif not message.endswith("."):
-        message = message[0].upper() + message[1:] + "."
+        message = sentence.group(1) or sentence.group(2)
+    elif code == "23505" and error.details:
+        message = error.details  # Key (name)=(kitchen) already exists.
+    # A column's name stays as it is spelt.
+    if "_" not in message.split(" ", 1)[0]:
+        message = message[0].upper() + message[1:]
+    if not message.endswith("."):
+        message += "."
     return FleetctlError(kind, message, hint=_HINTS.get(kind, error.hint or ""), exit_code=exit_code)
 
 
-def _from_auth(error: AuthError) -> FleetctlError:
-    code = str(error.code or "")
-    if code in ("email_exists", "user_already_exists") or "already" in error.message.lower():
+def _from_auth(email: str, status: int, answer: Row) -> FleetctlError:
+    code = str(answer.get("error_code") or answer.get("code") or "")
+    said = str(answer.get("msg") or answer.get("message") or f"Auth answered {status}.")
+    if code in ("email_exists", "user_already_exists") or "already" in said.lower():
         return FleetctlError(
             "user_exists",
-            "A user with this address exists in Auth already.",
-            hint="Make that user an operator with --user-id (see Auth, Users).",
+            f"Auth has a user {email} already, with another password.",
+            hint="Give their --password, or their id with --user-id.",
         )
-    if code == "weak_password" or "password" in error.message.lower():
-        return FleetctlError("password_refused", error.message, hint="Give another --password.", exit_code=2)
-    return FleetctlError("auth_failed", error.message)
+    if code == "weak_password" or "password" in said.lower():
+        return FleetctlError("password_refused", said, hint="Give another --password.", exit_code=2)
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        return FleetctlError("key_refused", said, hint=_HINTS["key_refused"], exit_code=4)
+    return FleetctlError("auth_failed", f"{email}: {said}")

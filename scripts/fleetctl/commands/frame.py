@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from fleetctl.api import Api, Narrow, Row
 
 DEFAULT_DATA = Path(".fleet")
+#: Ids in tables are cut to what tells them apart in practice; --json has them whole.
+SHORT_ID = 8
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -300,6 +302,21 @@ def find_release(fleet: Fleet, name: str, branch: str | None = None) -> Row:
             exit_code=2,
         )
     return found[0]
+
+
+def find_by_id(rows: Sequence[Row], text: str, what: str) -> Row:
+    """The one row whose id is `text` or begins with it (8 characters or more, as lists show it).
+
+    Raises FleetctlError `<what>_unknown`.
+    """
+    found = [
+        row for row in rows if row["id"] == text or (len(text) >= SHORT_ID and row["id"].startswith(text))
+    ]
+    if len(found) == 1:
+        return found[0]
+    raise FleetctlError(
+        f"{what}_unknown", f"There is no {what} {text}.", hint=f"See fleetctl {what} list.", exit_code=5
+    )
 
 
 def pairs_of(texts: Sequence[str]) -> dict[str, str]:

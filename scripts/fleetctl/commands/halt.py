@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 from typing import Annotated, Any
-from uuid import UUID
 
 import typer
 
-from fleetctl.commands.frame import Fleet, command, find_release
+from fleetctl.commands.frame import SHORT_ID, Fleet, command, find_by_id, find_release
 from fleetctl.errors import FleetctlError
 
 app = typer.Typer(help="Brakes: stop updates, see why, go on.", no_args_is_help=True)
@@ -59,7 +58,7 @@ def list_halts(
     fleet.show(
         "Halts",
         {
-            "id": lambda row: row["id"],
+            "id": lambda row: row["id"][:SHORT_ID],
             "halted": lambda row: (
                 row["scope"] if row["target"] is None else f"{row['scope']} {row['target']}"
             ),
@@ -81,28 +80,17 @@ def lift(
     reason: _Reason,
 ) -> None:
     """Lift a halt; its row and both reasons stay."""
+    opened = fleet.api.rows("halts", _is_open, order="opened_at")
     if halt == "fleet":
-        opened = fleet.api.rows(
-            "halts", lambda query: _is_open(query).eq("scope", "fleet"), order="opened_at"
-        )
-        if not opened:
+        ids = [row["id"] for row in opened if row["scope"] == "fleet"]
+        if not ids:
             raise FleetctlError(
                 "halt_unknown", "The fleet is not halted.", hint="See fleetctl halt list.", exit_code=5
             )
-        ids = [row["id"] for row in opened]
     else:
-        ids = [str(_halt_id(halt))]
+        ids = [find_by_id(opened, halt, "halt")["id"]]
     lifted = [fleet.api.rpc("lift_halt", halt_id=one, reason=reason) for one in ids]
     fleet.say(f"Lifted {len(lifted)} halt{'' if len(lifted) == 1 else 's'}.", lifted)
-
-
-def _halt_id(text: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError as error:
-        raise FleetctlError(
-            "halt_unknown", f"{text} is no id of a halt.", hint="See fleetctl halt list.", exit_code=5
-        ) from error
 
 
 def _is_open(query: Any) -> Any:

@@ -41,6 +41,12 @@ def add(
     ] = None,
 ) -> None:
     """Let somebody in: makes their Auth user and gives it a rank."""
+    if fleet.api.rows("operators", _is(email), order="email"):
+        raise FleetctlError(
+            "operator_exists",
+            f"{email} is an operator already.",
+            hint="Change it with fleetctl operator rank.",
+        )
     shown = None
     if user_id is not None:
         user = _user_id(user_id)

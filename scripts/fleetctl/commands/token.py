@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fleetctl.commands.frame import Fleet, command, duration
+from fleetctl.commands.frame import SHORT_ID, Fleet, command, duration, find_by_id
 from fleetctl.console import err, out, print_json
 
 app = typer.Typer(help="Provisioning tokens, with which machines enrol.", no_args_is_help=True)
@@ -47,14 +47,14 @@ def list_tokens(fleet: Fleet) -> None:
     fleet.show(
         "Tokens",
         {
-            "id": lambda row: row["id"],
+            "id": lambda row: row["id"][:SHORT_ID],
             "label": lambda row: row["label"],
             "role": lambda row: row["role"],
             "segment": lambda row: row["segment"],
             "branch": lambda row: row["branch"],
             "used": lambda row: f"{row['uses']} of {row['max_uses']}",
-            "expires": lambda row: row["expires_at"],
-            "revoked": lambda row: row["revoked_at"],
+            "expires": lambda row: row["expires_at"][:16].replace("T", " "),
+            "revoked": lambda row: (row["revoked_at"] or "")[:16].replace("T", " "),
         },
         fleet.api.rpc("provisioning_tokens"),
     )
@@ -65,5 +65,6 @@ def revoke(
     fleet: Fleet, token_id: Annotated[str, typer.Argument(help="The id from fleetctl token list.")]
 ) -> None:
     """Make a token useless; devices that came in with it stay."""
-    fleet.api.rpc("revoke_provisioning_token", token_id=token_id)
-    fleet.say(f"Token {token_id} is revoked.", {"id": token_id, "revoked": True})
+    token = find_by_id(fleet.api.rpc("provisioning_tokens"), token_id, "token")
+    fleet.api.rpc("revoke_provisioning_token", token_id=token["id"])
+    fleet.say(f"Token {token['id']} is revoked.", {"id": token["id"], "revoked": True})
