@@ -10,9 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -40,6 +38,8 @@ ROLE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 HOST_PATHS = ("/dev", "/sys", "/proc", "/run/udev", "/run/dbus", "/etc/localtime", "/etc/timezone")
 SAMPLE_PATH = "/fleet-role-check"
 _REFERENCE = re.compile(r"\$(?:\$|(?P<bare>[A-Za-z_]\w*)|\{(?P<name>[A-Za-z_]\w*)(?P<rest>[^}]*)\})")
+#: Where only the names matter: also inside the default of another.
+_NAMES = re.compile(r"\$(?:\$|\{?([A-Za-z_]\w*))")
 _SAMPLES = {
     VariableType.STRING: "sample",
     VariableType.INT: "1",
@@ -167,23 +167,15 @@ def resolve(role: Role, raw: dict[str, Any]) -> dict[str, Any]:
 
 def compose_command() -> list[str] | None:
     """How to call Compose here, or None. Only `config` is used, which needs no engine."""
-    beside = Path(sys.executable).with_name("docker-compose")
-    if found := (str(beside) if beside.exists() else shutil.which("docker-compose")):
-        return [found]
-    docker = shutil.which("docker")
-    if docker is None:
-        return None
-    plugin = subprocess.run([docker, "compose", "version"], capture_output=True, check=False)
-    return [docker, "compose"] if plugin.returncode == 0 else None
+    from fleet_agent.containers.compose import find_compose
+
+    return find_compose()
 
 
 def references(value: object) -> Iterator[str]:
     """Every variable used anywhere in a parsed file, pass-through environment entries included."""
     if isinstance(value, str):
-        for match in _REFERENCE.finditer(value):
-            if name := match["bare"] or match["name"]:
-                yield name
-                yield from references(match["rest"] or "")
+        yield from (name for name in _NAMES.findall(value) if name)
     elif isinstance(value, dict):
         for key, item in value.items():
             if key == "environment":

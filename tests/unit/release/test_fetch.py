@@ -368,20 +368,23 @@ def test_hooks_are_not_run(repo: FleetRepo, device: Device, limits: Limits, tmp_
 def test_settings_from_outside_do_not_reach_git(
     repo: FleetRepo, device: Device, limits: Limits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
-    monkeypatch.setenv("GIT_OBJECT_DIRECTORY", str(tmp_path / "objects"))
-    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
-    monkeypatch.setenv("GIT_CONFIG_KEY_0", "protocol.file.allow")
-    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "never")
-    (tmp_path / "home").mkdir()
-    (tmp_path / "home" / ".gitconfig").write_text("[protocol]\n\tallow = never\n")
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("GIT_DIR")  # for the helper below, not for the agent
-    commit_in = repo.commit("v1")
-    monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
-    fetch(device.git, repo.url, commit_in, ROLE, limits=limits)
-    assert not (tmp_path / "elsewhere").exists()
-    assert not (tmp_path / "objects").exists()
+    """Neither a surrounding hook's GIT_* variables nor the settings of whoever runs the agent."""
+    commit = repo.commit("v1")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / ".gitconfig").write_text('[url "file:///nowhere/"]\n\tinsteadOf = file:///\n')
+    for name, value in {
+        "HOME": str(elsewhere),
+        "XDG_CONFIG_HOME": str(elsewhere),
+        "GIT_DIR": str(elsewhere / "git"),
+        "GIT_OBJECT_DIRECTORY": str(elsewhere / "objects"),
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": "url.file:///nowhere/.insteadOf",
+        "GIT_CONFIG_VALUE_0": "file:///",
+    }.items():
+        monkeypatch.setenv(name, value)
+    fetch(device.git, repo.url, commit, ROLE, limits=limits)
+    assert [path.name for path in elsewhere.iterdir()] == [".gitconfig"]
 
 
 def test_a_device_without_git_is_told_so(
