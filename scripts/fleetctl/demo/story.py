@@ -178,7 +178,7 @@ class Story:
             self._until(lambda: self._answers(probes, good))
             self._remember(version, release, attempts, probes, since)
             latencies = self.facts.wake_latency_ms
-            step.detail = f"woken {latencies[version]:.0f} ms (median) after the row was made"
+            step.detail = f"woken after {latencies[version]:.0f} ms"
 
     def _remember(
         self,
