@@ -104,7 +104,7 @@ def test_an_operator_accepts_holds_and_suspends_a_device(
     _do(page, "Accept", f"Accept {device.name}")
     expect(page.locator('[data-gate="device_state"]')).to_have_attribute("data-verdict", "pass")
     page.get_by_role("button", name="Hold", exact=True).click()
-    page.get_by_label("Why").fill("exhibition until Friday")
+    page.get_by_role("textbox", name="Why").fill("exhibition until Friday")
     page.get_by_role("button", name=f"Hold {device.name}").click()
     expect(page.locator('[data-gate="hold"]')).to_contain_text("exhibition until Friday")
     _do(page, "End hold", "End hold")

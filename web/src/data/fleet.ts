@@ -70,32 +70,32 @@ export function usePollMs(): number {
   return pollEvery(channel, pollSeconds) * 1000;
 }
 
-export interface FleetSeen {
-  views: DeviceView[];
-  fleet: Fleet | null;
-  error: Error | null;
-}
-
-/** Every device as it is shown now; `fleet` is null until all lists were read once. */
-export function useFleet(): FleetSeen {
+/** The rows of all lists; `fleet` is null until each was read once. */
+export function useFleet(): { fleet: Fleet | null; error: Error | null } {
   const client = useClient();
   const refetchInterval = usePollMs();
-  const now = useNow(SILENCE_STEP_MS);
   const devices = useQuery({ ...devicesQuery(client), refetchInterval });
   const statuses = useQuery({ ...statusesQuery(client), refetchInterval });
-  const releases = useReleases();
   const settings = useQuery({ ...settingsQuery(client), refetchInterval });
+  const releases = useReleases();
+  const halts = useOpenHalts();
   const fleet = useMemo<Fleet | null>(() => {
-    if (!devices.data || !statuses.data || !releases.data || !settings.data) return null;
+    if (!devices.data || !statuses.data || !releases.data || !halts.data || !settings.data) return null;
     return {
       devices: devices.data,
       statuses: statuses.data,
       releases: releases.data,
+      halts: halts.data,
       settings: settings.data,
     };
-  }, [devices.data, statuses.data, releases.data, settings.data]);
-  const views = useMemo(() => (fleet ? deviceViews(fleet, now) : []), [fleet, now]);
-  return { views, fleet, error: devices.error ?? statuses.error ?? releases.error ?? settings.error };
+  }, [devices.data, statuses.data, releases.data, halts.data, settings.data]);
+  return { fleet, error: devices.error ?? statuses.error ?? releases.error ?? halts.error ?? settings.error };
+}
+
+/** Every device as it is shown now. */
+export function useDeviceViews(fleet: Fleet | null): DeviceView[] {
+  const now = useNow(SILENCE_STEP_MS);
+  return useMemo(() => (fleet ? deviceViews(fleet, now) : []), [fleet, now]);
 }
 
 export function useReleases() {

@@ -6,7 +6,7 @@ import { mayOperate } from "../access/rank.ts";
 import { useOperator } from "../access/session.tsx";
 import { useFleet } from "../data/fleet.ts";
 import { fields } from "../data/json.ts";
-import { deviceView } from "../devices/deviceView.ts";
+import { deviceView, knownOf } from "../devices/deviceView.ts";
 import { checkInEvery } from "../devices/shownState.ts";
 import { useNow } from "../live/ticker.ts";
 import { Ago } from "../shown/Ago.tsx";
@@ -44,8 +44,7 @@ export default function DevicePage({ id }: { id: string }) {
   }
   const row = device.data;
   const said = status.data;
-  const releases = new Map(fleet.releases.map((release) => [release.id, release]));
-  const view = deviceView(row, said ?? undefined, releases, fleet.settings, now);
+  const view = deviceView(row, said ?? undefined, knownOf(fleet), now);
   const drift = said && clockDrift(said.device_time, said.reported_at);
   const labels = Object.entries(fields(row.labels));
   const facts: [string, ReactNode][] = [

@@ -35,20 +35,19 @@ export interface AttemptView {
   phases: Phase[];
 }
 
-/** The order in which an update goes through its phases; unknown ones follow as they come. */
+/** The order of `fleet_agent/engine/phases.py`; a phase that is not known here comes last. */
 const PHASE_ORDER = [
   "fetching",
   "verifying",
-  "exporting",
   "validating",
   "pulling",
-  "staged",
   "swapping",
   "starting",
-  "applying",
   "probation",
   "committing",
   "rolling_back",
+  "entering_safe_mode",
+  "recording",
 ];
 
 export function attemptView(row: HistoryRow, releases: readonly ReleaseRow[]): AttemptView {

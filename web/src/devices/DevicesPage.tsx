@@ -4,7 +4,7 @@ import { useMemo } from "react";
 import { useLocation, useSearch } from "wouter";
 import { mayOperate } from "../access/rank.ts";
 import { useOperator } from "../access/session.tsx";
-import { useFleet } from "../data/fleet.ts";
+import { useDeviceViews, useFleet } from "../data/fleet.ts";
 import { EmergencyStop } from "../fleet/EmergencyStop.tsx";
 import { stopFacts } from "../fleet/halts.ts";
 import { StateCounts } from "../fleet/StateCounts.tsx";
@@ -17,7 +17,8 @@ import { FilterBar } from "./FilterBar.tsx";
 import { type Filters, narrow, readFilters, toggleState, writeFilters } from "./filters.ts";
 
 export function DevicesPage() {
-  const { views, fleet, error } = useFleet();
+  const { fleet, error } = useFleet();
+  const views = useDeviceViews(fleet);
   const operator = useOperator();
   const [, go] = useLocation();
   const query = useSearch();

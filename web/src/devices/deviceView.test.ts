@@ -5,7 +5,7 @@ import { device, NOW, RELEASES, SETTINGS, status } from "./example.ts";
 const [v1, v2] = RELEASES;
 const view = (said: Parameters<typeof status>[0], row: Parameters<typeof device>[0] = {}) =>
   deviceViews(
-    { devices: [device(row)], statuses: [status(said)], releases: RELEASES, settings: SETTINGS },
+    { devices: [device(row)], statuses: [status(said)], releases: RELEASES, halts: [], settings: SETTINGS },
     NOW,
   )[0];
 
@@ -29,6 +29,7 @@ Deno.test("a device keeps its own status, and counts add up to the fleet", () =>
     devices: [device(), device({ id: other, name: "lobby-2" }), device({ id: "x", state: "pending" })],
     statuses: [status({ device_id: other, state: "degraded" }), status()],
     releases: RELEASES,
+    halts: [],
     settings: SETTINGS,
   }, NOW);
   equal(views.map((it) => it.shown), ["healthy", "degraded", "pending"]);

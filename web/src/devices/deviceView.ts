@@ -1,5 +1,5 @@
 /** From rows to what one line of the list shows. */
-import type { DeviceRow, ReleaseRow, SettingsRow, StatusRow } from "../data/rows.ts";
+import type { DeviceRow, HaltRow, ReleaseRow, SettingsRow, StatusRow } from "../data/rows.ts";
 import { isHeld, type ShownState, shownState } from "./shownState.ts";
 import { why } from "./why.ts";
 
@@ -27,30 +27,40 @@ export interface Fleet {
   devices: readonly DeviceRow[];
   statuses: readonly StatusRow[];
   releases: readonly ReleaseRow[];
+  /** Open ones only. */
+  halts: readonly HaltRow[];
   settings: SettingsRow;
+}
+
+/** What holds for more than one device. */
+export interface Known {
+  releases: ReadonlyMap<string, ReleaseRow>;
+  halts: readonly HaltRow[];
+  settings: SettingsRow;
+}
+
+export function knownOf({ releases, halts, settings }: Omit<Fleet, "devices" | "statuses">): Known {
+  return { releases: new Map(releases.map((release) => [release.id, release])), halts, settings };
 }
 
 /** Every device of the fleet as it is shown at `now`, in the order of the rows. */
 export function deviceViews(fleet: Fleet, now: number): DeviceView[] {
   const statuses = new Map(fleet.statuses.map((status) => [status.device_id, status]));
-  const releases = new Map(fleet.releases.map((release) => [release.id, release]));
-  return fleet.devices.map((device) =>
-    deviceView(device, statuses.get(device.id), releases, fleet.settings, now)
-  );
+  const known = knownOf(fleet);
+  return fleet.devices.map((device) => deviceView(device, statuses.get(device.id), known, now));
 }
 
 /** One device as it is shown at `now`. */
 export function deviceView(
   device: DeviceRow,
   status: StatusRow | undefined,
-  releases: ReadonlyMap<string, ReleaseRow>,
-  settings: SettingsRow,
+  known: Known,
   now: number,
 ): DeviceView {
-  const shown = shownState(device, status, settings, now);
-  const reason = why(device, status, shown, settings, (id) => releases.get(id), now);
-  const current = versionOf(status?.current_release, releases);
-  const wanted = versionOf(status?.target_release ?? device.pinned_release, releases);
+  const shown = shownState(device, status, known.settings, now);
+  const reason = why(device, status, shown, known, now);
+  const current = versionOf(status?.current_release, known.releases);
+  const wanted = versionOf(status?.target_release ?? device.pinned_release, known.releases);
   return {
     id: device.id,
     name: device.name,

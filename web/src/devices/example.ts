@@ -1,5 +1,5 @@
 /** Rows for the unit tests of the view model. */
-import type { DeviceRow, ReleaseRow, SettingsRow, StatusRow } from "../data/rows.ts";
+import type { DeviceRow, HaltRow, ReleaseRow, SettingsRow, StatusRow } from "../data/rows.ts";
 
 export const NOW = Date.parse("2026-11-23T12:00:00Z");
 
@@ -57,3 +57,16 @@ export const RELEASES: ReleaseRow[] = [
     created_at: "2026-11-21T00:00:00+00:00",
   },
 ];
+
+export function halt(fields: Partial<HaltRow> = {}): HaltRow {
+  return {
+    id: "33333333-0000-4000-8000-000000000003",
+    scope: "fleet",
+    target: null,
+    cause: "operator",
+    reason: "v2 breaks the canteen",
+    opened_at: "2026-11-23T11:50:00+00:00",
+    opened_by: null,
+    ...fields,
+  };
+}

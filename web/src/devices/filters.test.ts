@@ -14,6 +14,7 @@ const views = deviceViews({
     status({ device_id: "b", state: "degraded", error: "web did not answer" }),
   ],
   releases: RELEASES,
+  halts: [],
   settings: SETTINGS,
 }, NOW);
 const names = (filters: Partial<Filters>) =>

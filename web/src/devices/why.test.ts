@@ -1,20 +1,19 @@
-import type { DeviceRow, StatusRow } from "../data/rows.ts";
+import type { DeviceRow, HaltRow, StatusRow } from "../data/rows.ts";
 import { equal } from "../testing.ts";
-import { device, NOW, RELEASES, SETTINGS, status } from "./example.ts";
+import { knownOf } from "./deviceView.ts";
+import { device, halt, NOW, RELEASES, SETTINGS, status } from "./example.ts";
 import { shownState } from "./shownState.ts";
 import { why } from "./why.ts";
 
-const sentence = (fields: Partial<DeviceRow>, said: Partial<StatusRow> | null = {}) => {
+const sentence = (
+  fields: Partial<DeviceRow>,
+  said: Partial<StatusRow> | null = {},
+  halts: HaltRow[] = [],
+) => {
   const row = device(fields);
   const report = said === null ? undefined : status(said);
-  return why(
-    row,
-    report,
-    shownState(row, report, SETTINGS, NOW),
-    SETTINGS,
-    (id) => RELEASES.find((it) => it.id === id),
-    NOW,
-  );
+  const known = knownOf({ releases: RELEASES, halts, settings: SETTINGS });
+  return why(row, report, shownState(row, report, SETTINGS, NOW), known, NOW);
 };
 
 Deno.test("an error says more than a hold, a hold more than a pin, a pin more than nothing", () => {
@@ -26,7 +25,7 @@ Deno.test("an error says more than a hold, a hold more than a pin, a pin more th
   );
   equal(sentence({ ...pin, ...hold }), "Held: exhibition until Friday");
   equal(sentence(pin), "Pinned to v1");
-  equal(sentence({}), "Runs what it should");
+  equal(sentence({}), "Runs v1, all checks green");
 });
 
 Deno.test("what the device gives as its reason is shown", () => {
@@ -50,5 +49,23 @@ Deno.test("a device that an operator keeps out says so, whatever its last error 
 Deno.test("a hold that has ended by itself is no reason any more", () => {
   const held = { hold: true, hold_reason: "exhibition" };
   equal(sentence({ ...held, hold_until: "2026-11-23T12:00:01+00:00" }), "Held: exhibition");
-  equal(sentence({ ...held, hold_until: "2026-11-23T12:00:00+00:00" }), "Runs what it should");
+  equal(sentence({ ...held, hold_until: "2026-11-23T12:00:00+00:00" }), "Runs v1, all checks green");
+});
+
+Deno.test("a healthy device says what it runs, and one without a release what it waits for", () => {
+  equal(sentence({}), "Runs v1, all checks green");
+  equal(sentence({}, { current_release: null }), "Waits for its first release");
+});
+
+Deno.test("a halt of the fleet, or of what the device belongs to, keeps it where it is", () => {
+  equal(sentence({}, {}, [halt({})]), "Gets no update: the fleet is halted");
+  equal(
+    sentence({}, {}, [halt({ scope: "segment", target: "stable" })]),
+    "Gets no update: segment stable is halted",
+  );
+  equal(sentence({}, {}, [halt({ scope: "segment", target: "canary" })]), "Runs v1, all checks green");
+});
+
+Deno.test("a device in the middle of an update finishes it whatever is halted", () => {
+  equal(sentence({}, { state: "updating", reason: "fetching v2" }, [halt({})]), "fetching v2");
 });

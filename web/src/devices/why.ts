@@ -1,15 +1,15 @@
 /** "Why it is where it is": one sentence a row, the most decisive reason first. */
-import type { DeviceRow, ReleaseRow, SettingsRow, StatusRow } from "../data/rows.ts";
+import type { DeviceRow, HaltRow, StatusRow } from "../data/rows.ts";
 import { span } from "../shown/time.ts";
+import type { Known } from "./deviceView.ts";
 import { checkInEvery, isHeld, type ShownState } from "./shownState.ts";
 
-/** The sentence for a device in `shown`. `release` finds a release by its id. */
+/** The sentence for a device in `shown`. */
 export function why(
   device: DeviceRow,
   status: StatusRow | undefined,
   shown: ShownState,
-  settings: SettingsRow,
-  release: (id: string) => ReleaseRow | undefined,
+  known: Known,
   now: number,
 ): string {
   if (shown === "pending") return "Waits for an operator to accept it";
@@ -17,21 +17,49 @@ export function why(
   if (shown === "retired") return "Retired";
   if (!status) return "Enrolled, but has not reported yet";
   if (shown === "silent") {
-    const every = span(checkInEvery(device, settings) * 1000);
-    return `Reports every ${every}, but has stopped. It said last: ${status.error ?? stateReason(status)}`;
+    const every = span(checkInEvery(device, known.settings) * 1000);
+    return `Reports every ${every}, but has stopped. It said last: ${
+      status.error ?? stateReason(status, known)
+    }`;
   }
   if (status.error) return status.error;
   if (isHeld(device, now)) return sentences("Held", device.hold_reason);
   if (device.pinned_release) {
-    return sentences(`Pinned to ${release(device.pinned_release)?.version ?? "a release"}`, status.reason);
+    return sentences(
+      `Pinned to ${known.releases.get(device.pinned_release)?.version ?? "a release"}`,
+      status.reason,
+    );
   }
-  return stateReason(status);
+  const halt = status.state === "updating" ? undefined : known.halts.find((open) => isHaltedBy(device, open));
+  if (halt) {
+    return `Gets no update: ${
+      halt.scope === "fleet" ? "the fleet" : `${halt.scope} ${halt.target}`
+    } is halted`;
+  }
+  return stateReason(status, known);
 }
 
-function stateReason(status: StatusRow): string {
+/** Whether an open halt keeps this device from updates; halts of releases and rollouts are the database's to judge. */
+export function isHaltedBy(device: DeviceRow, halt: Pick<HaltRow, "scope" | "target">): boolean {
+  switch (halt.scope) {
+    case "fleet":
+      return true;
+    case "segment":
+    case "role":
+    case "branch":
+      return device[halt.scope] === halt.target;
+    default:
+      return false;
+  }
+}
+
+function stateReason(status: StatusRow, { releases }: Known): string {
   if (status.reason) return status.reason;
-  if (status.state === "updating" && status.phase) return `In phase ${status.phase}`;
-  if (status.state === "healthy") return "Runs what it should";
+  if (status.state === "healthy") {
+    return status.current_release
+      ? `Runs ${releases.get(status.current_release)?.version ?? "its release"}, all checks green`
+      : "Waits for its first release";
+  }
   return status.phase ? `In phase ${status.phase}` : "It gave no reason";
 }
 
