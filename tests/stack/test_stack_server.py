@@ -1,0 +1,286 @@
+"""What the server serves, with a small project of its own: functions, pages, table editor, scheduler, SQL."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+
+from fleetctl.stack import Stack
+
+ROOT = Path(__file__).resolve().parents[2]
+
+MIGRATION = """
+create role fleet_device nologin;
+grant fleet_device to authenticator;
+create schema private;
+create table private.ticks (at timestamptz, by_role text);
+create function private.tick(at timestamptz) returns void language sql
+  as $$ insert into private.ticks values (at, current_user) $$;
+create table public.things (id int primary key, name text check (name <> 'bad'));
+alter table public.things enable row level security;
+grant select, insert, update, delete on public.things to service_role;
+create function public.kind_of(value jsonb) returns text language sql as 'select jsonb_typeof(value)';
+create function public.timeout() returns text language sql
+  as $$ select current_setting('statement_timeout') $$;
+grant execute on function public.kind_of(jsonb), public.timeout() to service_role, fleet_device;
+"""
+
+FUNCTIONS = {
+    "echo": """
+      export const handler = async (request: Request) => Response.json({
+        path: new URL(request.url).pathname, body: await request.json(), url: Deno.env.get("SUPABASE_URL"),
+        publishable: JSON.parse(Deno.env.get("SUPABASE_PUBLISHABLE_KEYS")!).default,
+        secret: JSON.parse(Deno.env.get("SUPABASE_SECRET_KEYS")!).default,
+        jwk: JSON.parse(Deno.env.get("FLEET_SIGNING_JWK")!),
+      });
+      if (import.meta.main) Deno.serve(handler);""",
+    "throws": "export const handler = () => { throw new Error('on purpose'); };",
+    "rejects_later": """
+      export const handler = () => {
+        setTimeout(() => { void Promise.reject(new Error('late, on purpose')); }, 0);
+        setTimeout(() => { throw new Error('later, on purpose'); }, 0);
+        return Promise.resolve(new Response('answered'));
+      };""",
+    "broken": "import './missing.ts'; export const handler = () => Promise.resolve(new Response());",
+    "_shared": "export const nothing = 1;",
+}
+
+
+@pytest.fixture(scope="module")
+def project() -> Iterator[Path]:
+    root = Path(tempfile.mkdtemp(prefix="fleet-project-"))
+    (root / "supabase").mkdir()
+    (root / "supabase" / "local").symlink_to(ROOT / "supabase" / "local")
+    (root / "supabase" / "seed.sql").write_text("insert into public.things values (1, 'seeded');")
+    (root / "migrations").mkdir()
+    (root / "migrations" / "20260101000000_make_things.sql").write_text(MIGRATION)
+    for name, source in FUNCTIONS.items():
+        folder = root / "edge_functions" / name
+        folder.mkdir(parents=True)
+        (folder / "index.ts").write_text(source)
+    assets = root / "web" / "dist" / "assets"
+    assets.mkdir(parents=True)
+    (root / "web" / "dist" / "index.html").write_text("<title>the dashboard</title>")
+    (root / "web" / "dist" / ".built-from").write_text("a stamp")
+    (assets / "main-4f2a.js").write_text("export {};")
+    (root / "secret.txt").write_text("outside")
+    yield root
+    shutil.rmtree(root)
+
+
+@pytest.fixture(scope="module")
+def running(project: Path) -> Iterator[Stack]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLEET_PROJECT", str(project))
+        with Stack.start(data=project / "data", port=0, web=False, durable=False) as stack:
+            yield stack
+
+
+@pytest.fixture(scope="module")
+def api(running: Stack) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=running.api_url, headers={"apikey": running.secret_key}) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def editor(running: Stack) -> Iterator[httpx.Client]:
+    assert running.table_editor_url is not None
+    with httpx.Client(base_url=running.table_editor_url) as client:
+        yield client
+
+
+# --- edge functions -----------------------------------------------------------------------------------------
+
+
+def test_function_gets_the_environment_that_hosted_gives(running: Stack, api: httpx.Client) -> None:
+    answer = api.post("/functions/v1/echo/deeper", json={"a": 1}).json()
+    assert answer["path"] == "/functions/v1/echo/deeper"
+    assert answer["body"] == {"a": 1}
+    assert answer["url"] == running.api_url
+    assert (answer["publishable"], answer["secret"]) == (running.publishable_key, running.secret_key)
+    assert {key: answer["jwk"][key] for key in ("kty", "alg")} == {"kty": "oct", "alg": "HS256"}
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "kind"),
+    [
+        ("throws", 500, "function_crashed"),
+        ("broken", 503, "function_unavailable"),
+        ("absent", 404, "function_not_found"),
+        ("_shared", 404, "function_not_found"),
+    ],
+)
+def test_function_that_fails_says_so_and_harms_nothing_else(
+    running: Stack, api: httpx.Client, name: str, status: int, kind: str
+) -> None:
+    before = running.process_of("server")
+    answer = api.post(f"/functions/v1/{name}", json={})
+    assert (answer.status_code, answer.json()["kind"]) == (status, kind)
+    assert api.post("/functions/v1/echo", json={}).status_code == 200
+    assert running.process_of("server") == before
+
+
+def test_error_after_the_answer_does_not_end_the_server(running: Stack, api: httpx.Client) -> None:
+    before = running.process_of("server")
+    assert api.post("/functions/v1/rejects_later").text == "answered"
+    log = running.data / "logs" / "server.log"
+    for _ in range(200):
+        if "later, on purpose" in log.read_text():
+            break
+        time.sleep(0.02)
+    assert "unhandled rejection: Error: late, on purpose" in log.read_text()
+    assert api.post("/functions/v1/echo", json={}).status_code == 200
+    assert running.process_of("server") == before
+
+
+def test_function_answers_a_browsers_preflight(api: httpx.Client) -> None:
+    answer = api.options("/functions/v1/echo", headers={"origin": "https://elsewhere.example"})
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (204, "*")
+    assert "authorization" in answer.headers["access-control-allow-headers"]
+
+
+def test_status_names_the_part_that_does_not_work(running: Stack, api: httpx.Client) -> None:
+    answer = api.get("/_fleet/health")
+    assert (answer.status_code, answer.json()["parts"]["functions"]) == (
+        503,
+        {"state": "failed", "detail": "cannot be loaded: broken"},
+    )
+    status = Stack.status_of(running.data)
+    assert (status.state, status.detail) == ("broken", "not working: functions")
+
+
+# --- the dashboard's files ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "said", "cache"),
+    [
+        ("/", 200, "the dashboard", "no-cache"),
+        ("/devices/some-id", 200, "the dashboard", "no-cache"),
+        ("/assets/main-4f2a.js", 200, "export {};", "public, max-age=31536000, immutable"),
+        ("/assets/gone.js", 404, "not_found", None),
+        ("/.built-from", 200, "the dashboard", "no-cache"),
+        ("/%2e%2e/%2e%2e/secret.txt", 200, "the dashboard", "no-cache"),
+        ("/assets/..%2f..%2f..%2fsecret.txt", 404, "not_found", None),
+    ],
+)
+def test_dashboard_files_and_nothing_beside_them(
+    api: httpx.Client, path: str, status: int, said: str, cache: str | None
+) -> None:
+    answer = api.get(path)
+    assert (answer.status_code, answer.headers.get("cache-control")) == (status, cache)
+    assert said in answer.text
+    assert "outside" not in answer.text
+
+
+def test_unchanged_file_is_not_sent_again(api: httpx.Client) -> None:
+    first = api.get("/")
+    assert api.get("/", headers={"if-none-match": first.headers["etag"]}).status_code == 304
+
+
+def test_dashboard_is_told_the_address_that_the_browser_used(running: Stack, api: httpx.Client) -> None:
+    answer = api.get("/config.json", headers={"host": "fleet.example:8443"})
+    assert answer.json() == {
+        "supabaseUrl": "http://fleet.example:8443",
+        "publishableKey": running.publishable_key,
+    }
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_missing_dashboard_is_said_plainly(project: Path, api: httpx.Client) -> None:
+    dist = project / "web" / "dist"
+    dist.rename(project / "web" / "away")
+    try:
+        answer = api.get("/")
+    finally:
+        (project / "web" / "away").rename(dist)
+    assert answer.status_code == 404
+    assert "The dashboard is not built" in answer.text
+
+
+# --- the table editor ---------------------------------------------------------------------------------------
+
+
+def test_table_editor_lists_and_edits_without_a_key(editor: httpx.Client) -> None:
+    assert "<title>" in editor.get("/").text
+    assert editor.get("/static/favicon.ico").headers["content-type"] == "image/x-icon"
+    names = [table["name"] for table in editor.get("/_system/introspect").json()["tables"]]
+    assert "things" in names
+    assert editor.post("/rest/v1/things", json={"id": 2, "name": "by hand"}).status_code == 201
+    assert {"id": 2, "name": "by hand"} in editor.get("/rest/v1/things").json()
+
+
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        ({"host": "evil.example"}, "unknown host name"),
+        ({"origin": "https://evil.example"}, "request from another site"),
+        ({"sec-fetch-site": "cross-site"}, "request from another site"),
+        ({"sec-fetch-site": "same-site", "sec-fetch-mode": "cors"}, "request from another site"),
+    ],
+)
+def test_table_editor_refuses_pages_of_other_sites(
+    editor: httpx.Client, headers: dict[str, str], said: str
+) -> None:
+    """Any page in the operator's browser can reach this port; none may act through it."""
+    for path in ("/rest/v1/things", "/_system/info", "/"):
+        answer = editor.get(path, headers=headers)
+        assert (answer.status_code, answer.json()["message"]) == (403, f"Refused: {said}.")
+
+
+def test_table_editor_tells_no_secret(running: Stack, editor: httpx.Client) -> None:
+    said = editor.get("/_system/info").text + editor.get("/_system/config").text
+    assert "postgresql://" not in said
+    assert running.secret_key not in said
+    assert running.jwt_secret not in said
+
+
+def test_table_editor_listens_on_loopback_only(running: Stack) -> None:
+    import psutil  # type: ignore[import-untyped]
+
+    assert running.table_editor_url is not None
+    port = int(running.table_editor_url.rstrip("/").rsplit(":", 1)[1])
+    addresses = [
+        connection.laddr.ip
+        for connection in psutil.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port in (port, port - 1, port - 2)
+    ]
+    assert addresses == ["127.0.0.1"] * 3
+
+
+# --- SQL through Lite, seed, scheduler ----------------------------------------------------------------------
+
+
+def test_json_arguments_arrive_as_json(api: httpx.Client) -> None:
+    """Lite's own serializer would quote them once more."""
+    kinds = [api.post("/rest/v1/rpc/kind_of", json={"value": value}).json() for value in ({"a": 1}, [1], 1)]
+    assert kinds == ["object", "array", "number"]
+
+
+def test_violated_check_is_a_bad_request_with_its_sqlstate(api: httpx.Client) -> None:
+    """As PostgREST answers it; Lite alone says 500 without a code."""
+    answer = api.post("/rest/v1/things", json={"id": 3, "name": "bad"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "23514")
+
+
+def test_requests_run_under_the_statement_timeout_of_hosted(api: httpx.Client) -> None:
+    """It comes with the login role `authenticator`."""
+    assert api.post("/rest/v1/rpc/timeout", json={}).json() == "8s"
+
+
+def test_new_database_is_seeded_once(running: Stack) -> None:
+    with psycopg.connect(running.db_url) as connection:
+        assert list(connection.execute("select name from public.things where id = 1")) == [("seeded",)]
+
+
+def test_scheduler_ticks_as_postgres(running: Stack) -> None:
+    with psycopg.connect(running.db_url, autocommit=True) as connection:
+        roles = list(connection.execute("select distinct by_role from private.ticks"))
+    assert roles == [("postgres",)]
