@@ -55,9 +55,23 @@ async function handle(request: Request, info: Deno.ServeHandlerInfo<Deno.NetAddr
     if (typeof realtime !== "string") return await realtime.handle(request, info);
     return answer(503, "realtime_unavailable", "Realtime did not start; the server's log says why. Devices poll.");
   }
-  if (path.startsWith("/functions/v1/")) return await functions.handle(request, path);
+  if (path.startsWith("/functions/v1/")) {
+    return await functions.handle(withClientAddress(request, peerAddress), path);
+  }
   if (path === "/_fleet/health") return await health();
   return await serveDashboard(config.webDir, path, request, config);
+}
+
+/**
+ * As the gateway does on hosted. Functions ration strangers by this header, so a stranger must not choose it; a
+ * proxy on this machine may, since it alone knows who called.
+ */
+function withClientAddress(request: Request, peer: string): Request {
+  const loopback = /^(127\.|::1$|::ffff:127\.)/.test(peer);
+  if (loopback && request.headers.has("x-forwarded-for")) return request;
+  const headers = new Headers(request.headers);
+  headers.set("x-forwarded-for", peer);
+  return new Request(request, { headers });
 }
 
 /** 200 when every part works, 503 otherwise; the body says which. Nothing in it is secret. */
