@@ -278,7 +278,7 @@ def _break(files: dict[str, str], breakage: Breakage) -> dict[str, str]:
 _LABELS = {
     Breakage.UNHEALTHY: "unhealthy",
     Breakage.CRASH: "crash",
-    Breakage.CRASH_LATE: "crash_late",
+    Breakage.CRASH_LATE: "crash-later=2",
     Breakage.HTTP_ERROR: "unhealthy",
     Breakage.IGNORES_TERM: "unhealthy",
 }

@@ -79,7 +79,7 @@ def test_simulated_devices_are_told_how_it_breaks() -> None:
         for files in [beacon("v2", breakage)]
     }
     assert {breakage.value: label["fleet.simulate"] for breakage, label in labels.items()} == {
-        "unhealthy": "unhealthy", "crash": "crash", "crash_late": "crash_late", "http_error": "unhealthy",
+        "unhealthy": "unhealthy", "crash": "crash", "crash_late": "crash-later=2", "http_error": "unhealthy",
     }  # fmt: skip
 
 

@@ -1,0 +1,80 @@
+"""The roles that we ship, on a real engine: they serve what they say, and stop at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from fleet_agent.containers.compose import find_compose
+
+ROLES = Path(__file__).resolve().parents[3] / "roles"
+pytestmark = pytest.mark.docker
+
+
+@contextmanager
+def up(folder: Path, project: str, values: dict[str, str]) -> Iterator[list[str]]:
+    """The stack of `folder`, healthy; yields the Compose command to ask more of it."""
+    compose = find_compose()
+    assert compose is not None
+    command = [*compose, "--project-name", project, "--file", str(folder / "compose.yaml")]
+    environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **values}
+    try:
+        run([*command, "up", "--detach", "--wait", "--wait-timeout", "60"], environment)
+        yield command
+    finally:
+        run([*command, "down", "--timeout", "0"], environment)
+
+
+def run(command: list[str], environment: dict[str, str] | None = None) -> str:
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def get(port: int, path: str) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+        return str(answer.read().decode())
+
+
+def stop(project: str, service: str) -> int:
+    """Stop as an update does; the exit code is 137 where it had to be killed after its grace period."""
+    name = f"{project}-{service}-1"
+    run(["docker", "stop", name])
+    return int(run(["docker", "inspect", "--format", "{{.State.ExitCode}}", name]))
+
+
+def test_the_beacon_serves_its_version_and_the_time_and_stops_when_told() -> None:
+    values = {"BEACON_PORT": "54810", "BEACON_CLOCK_PORT": "54811", "FLEET_RELEASE_VERSION": "v42"}
+    with up(ROLES / "beacon", "rel-beacon", values):
+        assert get(54810, "/version") == "v42\n"
+        assert "<h1>This device runs</h1>" in get(54810, "/")
+        assert time.strptime(get(54811, "/time").strip(), "%Y-%m-%dT%H:%M:%SZ")
+        assert [stop("rel-beacon", service) for service in ("web", "clock")] == [0, 0]
+
+
+def test_safe_mode_shows_what_the_agent_writes_without_a_restart(tmp_path: Path) -> None:
+    status = tmp_path / "status.json"
+    status.write_text(json.dumps({"reason": "first"}))
+    tmp_path.chmod(0o755)
+    values = {
+        "SAFE_MODE_PORT": "54812",
+        "FLEET_SAFE_MODE_STATE": str(tmp_path),
+        "FLEET_DEVICE_NAME": "till 7",
+    }
+    with up(ROLES / "common" / "safe-mode", "rel-safe", values):
+        assert "<h1>Safe mode" in get(54812, "/")
+        assert get(54812, "/name") == "till 7"
+        assert json.loads(get(54812, "/status.json")) == {"reason": "first"}
+        newer = tmp_path / ".new"
+        newer.write_text(json.dumps({"reason": "second"}))
+        newer.replace(status)
+        assert json.loads(get(54812, "/status.json")) == {"reason": "second"}
+        assert stop("rel-safe", "status") == 0
