@@ -577,17 +577,18 @@ async def test_a_locked_out_device_gets_no_token(site: Site, member: Identity, d
 
 
 async def test_an_address_is_rationed_and_told_when_to_come_back(
-    plain_deno: Site, member: Identity, db: Any
+    site: Site, member: Identity, db: Any
 ) -> None:
+    here, elsewhere = (f"2001:db8:{uuid4().hex[:4]}::1" for _ in range(2))
     db.execute("update fleet_settings set token_per_minute_per_address = 3 where id")
     try:
         answers = [
             await post(
-                plain_deno, "device-token",
+                site, "device-token",
                 {"assertion": member.assertion("device-token", datetime.now(UTC))},
                 **{"x-forwarded-for": address},
             )
-            for address in ["192.0.2.7, 10.0.0.1"] * 4 + ["192.0.2.8"]
+            for address in [f"{here}, 10.0.0.1"] * 4 + [elsewhere]
         ]  # fmt: skip
     finally:
         db.execute("update fleet_settings set token_per_minute_per_address = 100000 where id")
