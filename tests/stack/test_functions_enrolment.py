@@ -738,7 +738,8 @@ async def test_a_function_without_its_settings_says_so(tmp_path: Path) -> None:
         "console.log(r.status, await r.text());\n"
     )
     done = await asyncio.create_subprocess_exec(
-        deno(), "run", "--no-prompt", "--allow-env", "--allow-read", str(script),
+        deno(), "run", "--no-prompt", "--allow-env", "--allow-read",
+        "--config", str(ROOT / "edge_functions" / "device-token" / "deno.json"), str(script),
         env={name: os.environ[name] for name in ("PATH", "HOME", "DENO_DIR") if name in os.environ},
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
