@@ -29,6 +29,9 @@ FLAGS = [
 # Long enough that no test sees the lists read again: what shows up came by the live channel.
 NO_POLLING_S = 3600
 
+# Reduced motion: nothing fades, so nothing has to be waited for.
+VIEW: dict[str, Any] = {"viewport": {"width": 1360, "height": 850}, "reduced_motion": "reduce"}
+
 expect.set_options(timeout=15_000)
 
 
@@ -170,9 +173,8 @@ def visit(
         **context: Any,
     ) -> Visit:
         known = sessions.get(rank or "")
-        opened = browser.new_context(
-            **({"viewport": {"width": 1360, "height": 850}, "storage_state": known} | context)
-        )
+        options: dict[str, Any] = VIEW | {"storage_state": known} | context
+        opened = browser.new_context(**options)
         contexts.append(opened)
         page = opened.new_page()
         seen = Visit(page, asked=[], broken=[])

@@ -49,7 +49,6 @@ def test_every_page_passes_wcag_22_aa(visit: VisitDashboard, eventful: Device, s
     assert _violations(seen.page) == []
     seen.page.get_by_role("button", name="Emergency stop").click()
     expect(seen.page.get_by_role("dialog")).to_be_visible()
-    seen.page.wait_for_function("document.getAnimations().length === 0")
     assert _violations(seen.page) == []
     seen.page.keyboard.press("Escape")
     seen.row(eventful).get_by_role("link").click()
