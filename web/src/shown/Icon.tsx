@@ -58,7 +58,7 @@ export function Icon({ name, size = 18, style }: { name: IconName; size?: number
       strokeWidth={1.9}
       strokeLinecap="round"
       strokeLinejoin="round"
-      style={{ flex: "none", ...style }}
+      style={{ display: "block", flex: "none", ...style }}
     >
       {PATHS[name].map((path) => <path key={path} d={path} />)}
     </svg>
