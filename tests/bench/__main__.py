@@ -12,7 +12,7 @@ import pkgutil
 import sys
 from pathlib import Path
 
-from fleetctl.console import print_table
+from fleetctl.console import out, print_table
 from tests.bench.table import CannotRunError, Row, machine, markdown
 
 HELPERS = {"table", "__main__"}
