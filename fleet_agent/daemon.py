@@ -11,7 +11,7 @@ import contextlib
 import ctypes
 import gc
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ from fleet_agent.control.client import HISTORY_BATCH, ControlPlane
 from fleet_agent.control.clock import Clock
 from fleet_agent.control.failures import refuses_this_device
 from fleet_agent.control.reporter import Reporter
-from fleet_agent.errors import ConfigError, ControlPlaneError, FleetError, Kind
+from fleet_agent.errors import ControlPlaneError, FleetError, Kind, StateError
 from fleet_agent.identity import Identity
 from fleet_agent.model import Action, Attempt, CommandKind, Directive, EngineStatus
 from fleet_agent.notify import Notifier
@@ -111,7 +111,9 @@ class Daemon:
         self.directive: Directive | None = None
         self._due = Due(float("-inf"), "start")
         self._stir = asyncio.Event()
-        self._stopping = False
+        self._stop = asyncio.Event()
+        self._trouble: FleetError | None = None
+        self._woken_while_working = False
         self._failures = 0
         self._refusal: Kind | None = None
         self._refused_rows: dict[UUID, float] = {}
@@ -122,6 +124,10 @@ class Daemon:
     @property
     def config(self) -> DeviceConfig:
         return self.config_file.current
+
+    @property
+    def _stopping(self) -> bool:
+        return self._stop.is_set()
 
     # The daemon
 
@@ -154,14 +160,14 @@ class Daemon:
 
     def stop(self) -> None:
         """End after the present step; a running update is interrupted and finished by the next start."""
-        self._stopping = True
+        self._stop.set()
         self._stir.set()
 
     async def _turn(self) -> None:
         """One check-in, and when the next one is due."""
         why, self._due = self._due.why, Due(float("inf"), "poll")
         task = asyncio.create_task(self._check_in(why))
-        stopped = asyncio.create_task(self._until_stopping())
+        stopped = asyncio.create_task(self._stop.wait())
         try:
             await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
@@ -197,11 +203,6 @@ class Daemon:
     def _interval_s(self) -> float:
         asked = self.directive.poll_after_s if self.directive is not None else None
         return decide.poll_interval_s(self.config.poll_interval_s, asked)
-
-    async def _until_stopping(self) -> None:
-        while not self._stopping:
-            await self._stir.wait()
-            self._stir.clear()
 
     async def _wait(self) -> None:
         """Until the next check-in is due; looks up now and then at the configuration."""
@@ -287,14 +288,14 @@ class Daemon:
 
     async def _check_in(self, why: str) -> Outcome:
         logger.debug("check-in: {why}", why=why)
+        self._trouble = await self._look_after_what_runs()
         try:
-            if self.engine is None or decide.is_unfinished(self.engine):
-                await self._work(Verb.RECOVER)
             await self._ship()
             directive = self.directive = await self.network.plane.desired_state()
         except ControlPlaneError as error:
             return self._not_answered(error)
         except FleetError as error:
+            self._trouble = self._trouble or error
             return self._not_done(error)
         self._heard()
         asked = await self._carry_out(directive)
@@ -304,13 +305,29 @@ class Daemon:
             return await self._report_back(Outcome.CONVERGED)
         outcome = await self._act(directive, asked=bool(asked))
         for command in asked:
-            await self._answer(
-                command.id, orders.outcome_of_update(self.engine, outcome == Outcome.CONVERGED)
-            )
+            done = outcome == Outcome.CONVERGED
+            await self._answer(command.id, orders.outcome_of_update(self.engine, self._trouble, done))
         return await self._report_back(outcome)
 
+    async def _look_after_what_runs(self) -> FleetError | None:
+        """Finish what was interrupted, start what has stopped, see how it is; now and then, network or not.
+
+        Returns what stood in the way: the device then checks in and reports, and changes nothing.
+        """
+        fresh = self.clock.monotonic() - self._looked_at_containers < LOOK_AT_CONTAINERS_S
+        if self.engine is not None and not decide.is_unfinished(self.engine) and fresh:
+            return None
+        try:
+            await self._work(Verb.RECOVER)
+        except FleetError as error:
+            return error
+        return None
+
     async def _act(self, directive: Directive, *, asked: bool) -> Outcome:
-        assert self.engine is not None  # noqa: S101 - the caller recovered
+        if self._trouble is not None:
+            return self._not_done(self._trouble)
+        if self.engine is None:
+            return Outcome.NOT_CONVERGED
         step = decide.next_step(directive, self.engine, asked=asked)
         logger.debug("decided: {step}", step=step)
         try:
@@ -323,13 +340,53 @@ class Daemon:
                     await self._work(Verb.RECOVER)
                 case decide.Converge(target, why, asked):
                     logger.info("converging {why}", why=why)
-                    await self._work(Verb.CONVERGE, directive=target, asked=asked)
+                    async with self._passing_on_what_is_newer(target):
+                        await self._work(Verb.CONVERGE, directive=target, asked=asked)
+                    directive = self.directive or directive
         except FleetError as error:
+            self._trouble = error
             return self._not_done(error)
         finally:
-            with contextlib.suppress(ControlPlaneError):
+            with contextlib.suppress(ControlPlaneError, StateError):
                 await self._ship()
         return self._arrived(directive)
+
+    @contextlib.asynccontextmanager
+    async def _passing_on_what_is_newer(self, directive: Directive) -> AsyncIterator[None]:
+        """A wake during an update: ask again, and tell the engine if the answer differs.
+
+        Whatever comes of that, the loop asks once more right after the update: there may be orders, too.
+        """
+
+        async def watch() -> None:
+            while True:
+                while (left := self._due.at - self.clock.monotonic()) > 0:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(min(left, LOOK_S)):
+                            await self._stir.wait()
+                    self._stir.clear()
+                self._due = Due(float("inf"), "poll")
+                self._woken_while_working = True
+                try:
+                    newer = await self.network.plane.desired_state()
+                except FleetError as error:
+                    logger.info("a wake during the update waits: {error}", error=error)
+                    return
+                if newer.release != directive.release or newer.action != directive.action:
+                    logger.info("the control plane asks for something else by now")
+                    await self.worker.supersede(newer)
+                self.directive = newer
+
+        watching = asyncio.create_task(watch())
+        try:
+            yield
+        finally:
+            watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watching
+            if self._woken_while_working:
+                self._woken_while_working = False
+                self._hasten(0.0, "woken during the update")
 
     def _arrived(self, directive: Directive) -> Outcome:
         engine = self.engine
@@ -343,7 +400,7 @@ class Daemon:
         self, verb: Verb, *, directive: Directive | None = None, reason: str = "", asked: bool = False
     ) -> EngineStatus:
         """Run the engine, telling the control plane about its phases. Raises StateError."""
-        plane = self.network.plane
+        plane, before = self.network.plane, self.engine
         self.reporter.working_towards(directive.release if directive is not None else None)
         try:
             async with self.reporter.while_working(plane, self.engine, self._problem(), self.notifier) as say:
@@ -351,17 +408,26 @@ class Daemon:
                     verb, directive=directive, reason=reason, asked=asked, on_progress=say
                 )
         except FleetError:
-            # The journal knows more than we do now: ask it before the next decision.
-            self.engine = None
+            # The journal knows more than we do now.
+            self.engine = await self._status()
+            self._looked_at_containers = float("-inf")
             raise
         self._looked_at_containers = self.clock.monotonic()
-        logger.info(
+        logger.log(
+            "DEBUG" if verb == Verb.RECOVER and self.engine == before else "INFO",
             "{verb}: {state}, on {version}{reason}",
             verb=verb.value, state=self.engine.state.value,
             version=self.engine.current.version if self.engine.current else "no release",
             reason=f" ({self.engine.reason})" if self.engine.reason else "",
         )  # fmt: skip
         return self.engine
+
+    async def _status(self) -> EngineStatus | None:
+        try:
+            return await self.worker.run(Verb.STATUS)
+        except FleetError as error:
+            logger.warning("the engine does not say how it is: {error}", error=error)
+            return None
 
     # Orders of operators
 
@@ -372,6 +438,8 @@ class Daemon:
         """
         updates = []
         changed = False
+        for unknown in self.network.plane.unknown_orders:
+            await self._answer(unknown, orders.NOT_SUPPORTED)
         for command in directive.commands:
             if command.id in self._answers:
                 await self._answer(command.id, self._answers[command.id])
@@ -435,24 +503,13 @@ class Daemon:
                 logger.error("the attempt {id} is not accepted: {error}", id=attempt.id, error=error)
 
     async def _report_back(self, outcome: Outcome) -> Outcome:
-        if self.engine is None:
-            return outcome
         if self.reporter.is_due(self.engine, self._problem(), self._interval_s()):
-            await self._look_at_containers()
             await self.reporter.report(self.network.plane, self.engine, self._problem())
         return outcome
 
-    async def _look_at_containers(self) -> None:
-        if self.clock.monotonic() - self._looked_at_containers < LOOK_AT_CONTAINERS_S:
-            return
-        self._looked_at_containers = self.clock.monotonic()
-        try:
-            self.engine = await self.worker.run(Verb.STATUS)
-        except FleetError as error:
-            logger.warning("the containers could not be looked at: {error}", error=error)
-
-    def _problem(self) -> ConfigError | None:
-        return self.config_file.problem
+    def _problem(self) -> FleetError | None:
+        """What is wrong beside the engine's own last error."""
+        return self._trouble or self.config_file.problem
 
     def _heard(self) -> None:
         if self._refusal is not None:

@@ -52,12 +52,8 @@ def next_step(directive: Directive, engine: EngineStatus, *, asked: bool = False
     """
     if is_unfinished(engine):
         return Finish(f"an attempt was interrupted while {engine.phase}")
-    at_target = (
-        directive.release is not None
-        and engine.current is not None
-        and engine.current.commit_sha == directive.release.commit_sha
-        and engine.role == directive.device.role
-    )
+    # All of the release: the same commit under another row or version is taken over by the engine, untouched.
+    at_target = engine.current == directive.release and engine.role == directive.device.role
     match directive.action:
         case Action.RUN | Action.HOLD:
             return Stay(_waiting(directive) or "the control plane asks for nothing")

@@ -42,10 +42,10 @@ async def run(job: str, request: dict[str, object]) -> dict[str, Any]:
 
 
 def _tail_logs(request: dict[str, Any]) -> dict[str, Any]:
-    from fleet_agent.engine import api
+    from fleet_agent.engine.api import EngineConfig, logs
 
     lines = request.pop("lines")
-    found = api.logs(api.EngineConfig.model_validate(request), lines=lines)
+    found = logs(EngineConfig.model_validate(request), lines=lines)
     return {
         "lines": [
             {"service": line.service, "text": line.text, "at": line.at.isoformat() if line.at else None}
@@ -55,9 +55,9 @@ def _tail_logs(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_drift(request: dict[str, Any]) -> dict[str, Any]:
-    from fleet_agent.engine import api
+    from fleet_agent.engine.api import EngineConfig, drift
 
-    return {"changed": api.drift(api.EngineConfig.model_validate(request))}
+    return {"changed": drift(EngineConfig.model_validate(request))}
 
 
 _JOBS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {

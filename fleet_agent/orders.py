@@ -19,6 +19,8 @@ from fleet_agent.worker import Verb
 
 Order = Command
 
+_UNWELL = (ReportState.DEGRADED, ReportState.SAFE_MODE)
+REASON_LIMIT = 200
 LOG_LINES_DEFAULT = 50
 LOG_LINES_LIMIT = 200
 LOG_LINE_LIMIT = 500
@@ -61,13 +63,12 @@ def failed(error: FleetError) -> Answer:
     )
 
 
-def outcome_of_update(status: EngineStatus | None, converged: bool) -> Answer:
+def outcome_of_update(status: EngineStatus | None, trouble: FleetError | None, converged: bool) -> Answer:
     """The answer to `update_now`."""
+    if trouble is not None:
+        return failed(trouble)
     if status is None:
-        return Answer(
-            "failed",
-            {"kind": Kind.INTERRUPTED.value, "message": "The update was interrupted.", "hint": ""},
-        )
+        return failed(FleetError(Kind.INTERRUPTED, "The update was interrupted."))
     release = status.current.version if status.current is not None else None
     if converged:
         return Answer("succeeded", {"release": release, "state": status.state.value})
@@ -83,17 +84,18 @@ def outcome_of_update(status: EngineStatus | None, converged: bool) -> Answer:
 
 async def _roll_back(_order: Order, hands: Hands) -> tuple[Answer, bool]:
     status = await hands.work(Verb.ROLLBACK, reason="An operator asked for it.")
-    return _moved(status), True
+    return _reached(status, status.state not in _UNWELL), True
 
 
 async def _restart(_order: Order, hands: Hands) -> tuple[Answer, bool]:
     status = await hands.work(Verb.RESTART)
-    return _moved(status), True
+    return _reached(status, status.state not in _UNWELL), True
 
 
-def _moved(status: EngineStatus) -> Answer:
+def _reached(status: EngineStatus, reached: bool) -> Answer:
+    """The answer to an order that moves the device, from where it is afterwards."""
     release = status.current.version if status.current is not None else None
-    if status.state in (ReportState.DEGRADED, ReportState.SAFE_MODE):
+    if not reached:
         return Answer(
             "failed",
             {
@@ -123,15 +125,26 @@ async def _check_drift(_order: Order, hands: Hands) -> tuple[Answer, bool]:
     return Answer("succeeded", {"drifted": bool(found["changed"]), "changed": found["changed"]}), False
 
 
-async def _not_supported(order: Order, _hands: Hands) -> tuple[Answer, bool]:
-    return Answer(
-        "failed",
-        {
-            "kind": Kind.NOT_SUPPORTED.value,
-            "message": f"This agent does not know how to {order.kind.value.replace('_', ' ')} yet.",
-            "hint": "Update the agent.",
-        },
-    ), False
+async def _enter_safe_mode(order: Order, hands: Hands) -> tuple[Answer, bool]:
+    reason = str(order.args.get("reason") or "An operator asked for it.")[:REASON_LIMIT]
+    status = await hands.work(Verb.ENTER_SAFE_MODE, reason=reason)
+    return _reached(status, status.state == ReportState.SAFE_MODE), True
+
+
+async def _leave_safe_mode(_order: Order, hands: Hands) -> tuple[Answer, bool]:
+    status = await hands.work(Verb.LEAVE_SAFE_MODE)
+    return _reached(status, status.state != ReportState.SAFE_MODE), True
+
+
+#: To an order of a kind that a newer control plane knows and this agent does not.
+NOT_SUPPORTED = Answer(
+    "failed",
+    {
+        "kind": Kind.NOT_SUPPORTED.value,
+        "message": "This agent does not know how to do that.",
+        "hint": "Update the agent.",
+    },
+)
 
 
 _HANDLERS: dict[CommandKind, Callable[[Order, Hands], Awaitable[tuple[Answer, bool]]]] = {
@@ -139,6 +152,6 @@ _HANDLERS: dict[CommandKind, Callable[[Order, Hands], Awaitable[tuple[Answer, bo
     CommandKind.RESTART: _restart,
     CommandKind.TAIL_LOGS: _tail_logs,
     CommandKind.CHECK_DRIFT: _check_drift,
-    CommandKind.ENTER_SAFE_MODE: _not_supported,
-    CommandKind.LEAVE_SAFE_MODE: _not_supported,
+    CommandKind.ENTER_SAFE_MODE: _enter_safe_mode,
+    CommandKind.LEAVE_SAFE_MODE: _leave_safe_mode,
 }

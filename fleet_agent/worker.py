@@ -1,8 +1,9 @@
 """The engine as the daemon sees it: a child process that can be killed, never imported.
 
-One JSON request on its standard input; one `Progress` a line on its standard output, the last line
-`{"done": EngineStatus}`. Exit 0: it ran to an end (a rollback is one). 75: somebody else converges. Anything
-else: it died, and its journal lets the next start finish.
+One JSON request on its standard input, which stays open: newer directives may follow.
+One `Progress` a line on its standard output, the last line `{"done": EngineStatus}` or `{"error": …}`. Exit
+code 0: it ran to an end (a rollback is one). 75: somebody else converges. Anything else: it could not come to
+rest, and its journal lets the next start go on.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class Verb(StrEnum):
     RECOVER = "recover"
     ROLLBACK = "rollback"
     RESTART = "restart"
+    ENTER_SAFE_MODE = "enter_safe_mode"
+    LEAVE_SAFE_MODE = "leave_safe_mode"
     STATUS = "status"
 
 
@@ -88,13 +91,21 @@ class Worker:
             with contextlib.suppress(ConnectionError, BrokenPipeError):
                 child.stdin.write(json.dumps(request).encode() + b"\n")
                 await child.stdin.drain()
-                child.stdin.close()
             done = await self._follow(child, on_progress)
             code = await child.wait()
         finally:
             await self._end(child)
             self._child = None
         return _outcome(verb, code, done)
+
+    async def supersede(self, directive: Directive) -> None:
+        """Tell the engine at work what the control plane asks for by now; it may still give up."""
+        child = self._child
+        if child is None or child.stdin is None:
+            return
+        with contextlib.suppress(ConnectionError, BrokenPipeError):
+            child.stdin.write(json.dumps({"directive": directive.model_dump(mode="json")}).encode() + b"\n")
+            await child.stdin.drain()
 
     async def stop(self) -> None:
         """Ask a running child to end; kill it when it does not. Its journal lets the next start finish."""

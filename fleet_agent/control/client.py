@@ -6,6 +6,7 @@ nothing from HTTP/2, and `h2` costs memory.
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from fleet_agent.control.clock import Clock
 from fleet_agent.control.tokens import Token, Tokens
 from fleet_agent.errors import ControlPlaneError, Kind
 from fleet_agent.identity import Identity
-from fleet_agent.model import Attempt, Directive
+from fleet_agent.model import Attempt, CommandKind, Directive
 
 Result = TypeVar("Result")
 
@@ -80,6 +81,8 @@ class ControlPlane:
         self.config = config
         self.device_id: UUID = identity.device_id
         self.clock = clock
+        #: Ids of the orders in the last answer that this agent does not know.
+        self.unknown_orders: list[UUID] = []
         self._bearer = _Bearer()
         # Without TLS there is no certificate to check, and loading the authorities would cost 3 MiB.
         self.tls = tls_context() if config.api_url.startswith("https") else None
@@ -102,7 +105,7 @@ class ControlPlane:
         """Ask what this device should run; takes the server's time from the answer."""
         answer = await self._call(retry.CHECK_IN, lambda: self._rest.rpc("desired_state", {}).execute())
         try:
-            directive = Directive.model_validate(answer.data)
+            directive = Directive.model_validate(self._without_unknown_orders(answer.data))
         except PydanticValidationError as error:
             places = sorted({".".join(map(str, item["loc"])) for item in error.errors(include_input=False)})
             raise ControlPlaneError(
@@ -159,6 +162,20 @@ class ControlPlane:
                 .execute()
             ),
         )
+
+    def _without_unknown_orders(self, data: Any) -> Any:
+        """Set aside orders of a kind that this agent does not know: they must not hide the rest."""
+        self.unknown_orders = []
+        if not isinstance(data, dict) or not isinstance(data.get("commands"), list):
+            return data
+        known = []
+        for order in data["commands"]:
+            if isinstance(order, dict) and order.get("kind") not in set(CommandKind):
+                with contextlib.suppress(ValueError):
+                    self.unknown_orders.append(UUID(str(order.get("id"))))
+            else:
+                known.append(order)
+        return {**data, "commands": known}
 
     async def _call(self, policy: retry.Policy, request: Callable[[], Awaitable[Result]]) -> Result:
         """Run `request` under `policy`, once more with a new token when the token was refused."""

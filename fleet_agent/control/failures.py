@@ -41,7 +41,7 @@ def from_transport(error: httpx.HTTPError | OSError, *, clock_is_wrong: bool) ->
         if isinstance(cause, ssl.SSLError):
             return ControlPlaneError(
                 Kind.NOT_OUR_SERVER,
-                f"What answered at api_url does not speak TLS as expected: {cause.reason or cause}.",
+                f"What answered at api_url does not speak TLS as expected: {cause}.",
                 hint="Is there a captive portal or a proxy in between? Check api_url.",
                 retryable=True,
             )
@@ -65,13 +65,31 @@ def from_response(status: int, headers: httpx.Headers, content: bytes) -> Contro
     """Translate an answer; None when it is a good one."""
     is_json = "json" in headers.get("content-type", "")
     if 200 <= status < 300 and (is_json or not content):
-        return None
+        return None if not content or _is_whole(content) else _cut_off()
     body = _body(content) if is_json else {}
     if status >= 500 or status == 429:
         return _wait(status, headers, body)
     if status < 400 or not body:
         return _not_ours(status, headers)
     return _refusal(status, headers, body)
+
+
+def _is_whole(content: bytes) -> bool:
+    """postgrest hands unreadable JSON on as text, so it is looked at here."""
+    try:
+        json.loads(content)
+    except ValueError:
+        return False
+    return True
+
+
+def _cut_off() -> ControlPlaneError:
+    return ControlPlaneError(
+        Kind.BAD_ANSWER,
+        "The control plane's answer was cut off or garbled.",
+        hint="The agent tries again by itself.",
+        retryable=True,
+    )
 
 
 def _wait(status: int, headers: httpx.Headers, body: dict[str, Any]) -> ControlPlaneError:
@@ -193,10 +211,15 @@ def _evidence(status: int, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    seen: BaseException | None = error
-    while seen is not None:
-        yield seen
-        if isinstance(seen, BaseExceptionGroup):
-            for inner in seen.exceptions:
-                yield from _causes(inner)
-        seen = seen.__cause__ or seen.__context__
+    """`error` and what led to it, each once: chains of exceptions may be circles."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        current = waiting.pop()
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        waiting += [current.__context__, current.__cause__]
+        if isinstance(current, BaseExceptionGroup):
+            waiting += current.exceptions

@@ -16,7 +16,7 @@ from fleet_agent import __version__, decide
 from fleet_agent.control.client import ControlPlane
 from fleet_agent.control.clock import Clock
 from fleet_agent.control.facts import Machine
-from fleet_agent.errors import ConfigError, ControlPlaneError, FleetError, Kind
+from fleet_agent.errors import ControlPlaneError, FleetError, Kind
 from fleet_agent.log import Ring, redact
 from fleet_agent.model import EngineStatus, Progress, Release, ReportState
 from fleet_agent.notify import Notifier
@@ -51,12 +51,14 @@ class Reporter:
     def working_towards(self, target: Release | None) -> None:
         self._target = target
 
-    def is_due(self, engine: EngineStatus, problem: ConfigError | None, interval_s: float) -> bool:
+    def is_due(self, engine: EngineStatus | None, problem: FleetError | None, interval_s: float) -> bool:
         changed = _fingerprint(self._resting(engine, problem)) != self._told
         since = None if self._told_at is None else self._clock.monotonic() - self._told_at
         return decide.report_is_due(changed=changed, since_last_s=since, interval_s=interval_s)
 
-    async def report(self, plane: ControlPlane, engine: EngineStatus, problem: ConfigError | None) -> None:
+    async def report(
+        self, plane: ControlPlane, engine: EngineStatus | None, problem: FleetError | None
+    ) -> None:
         """Tell the resting state. A report that does not get through is made again at the next check-in."""
         await self._send(plane, self._resting(engine, problem))
 
@@ -65,7 +67,7 @@ class Reporter:
         self,
         plane: ControlPlane,
         engine: EngineStatus | None,
-        problem: ConfigError | None,
+        problem: FleetError | None,
         notifier: Notifier,
     ) -> AsyncIterator[OnProgress]:
         """Tell the phases of the engine's work beside it: a slow control plane does not slow an update."""
@@ -125,8 +127,16 @@ class Reporter:
                 raise
             await plane.report({**row, "current_release": None, "target_release": None})
 
-    def _resting(self, engine: EngineStatus, problem: ConfigError | None) -> dict[str, Any]:
+    def _resting(self, engine: EngineStatus | None, problem: FleetError | None) -> dict[str, Any]:
         row = self._common(engine, problem)
+        if engine is None:
+            # The engine does not even start: all that is known is that something is wrong.
+            return {
+                **row,
+                "state": ReportState.DEGRADED.value,
+                "reason": row["error"],
+                "target_release": None,
+            }
         row["state"] = engine.state.value
         row["phase"] = engine.phase
         row["reason"] = _text(engine.reason or self.waiting)
@@ -134,7 +144,7 @@ class Reporter:
         return row
 
     def _working(
-        self, engine: EngineStatus | None, progress: Progress, problem: ConfigError | None
+        self, engine: EngineStatus | None, progress: Progress, problem: FleetError | None
     ) -> dict[str, Any]:
         row = self._common(engine, problem)
         target = progress.target or self._target
@@ -144,7 +154,7 @@ class Reporter:
         row["target_release"] = str(target.id) if target is not None else None
         return row
 
-    def _common(self, engine: EngineStatus | None, problem: ConfigError | None) -> dict[str, Any]:
+    def _common(self, engine: EngineStatus | None, problem: FleetError | None) -> dict[str, Any]:
         error_kind = engine.error_kind if engine is not None else None
         error = engine.error if engine is not None else None
         if error_kind is None and problem is not None:

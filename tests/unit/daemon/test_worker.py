@@ -1,0 +1,144 @@
+"""The engine as a child process: a real process that speaks the protocol, and one that does not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from fleet_agent.errors import FleetError, Kind, StateError
+from fleet_agent.model import Directive, Progress, ReportState
+from fleet_agent.worker import Verb, Worker
+from tests.unit.daemon.conftest import FAKE_ENGINE, Device
+
+
+def worker(device: Device, *command: str, **changes: Any) -> Worker:
+    return Worker(
+        lambda: {"root": str(device.folder)},
+        command=command or (sys.executable, str(FAKE_ENGINE)),
+        **changes,
+    )
+
+
+def plan(device: Device, **what: Any) -> None:
+    (device.paths.state / "fake_plan.json").write_text(json.dumps(what))
+
+
+def release(version: str = "1.0.0") -> dict[str, Any]:
+    return {"id": str(uuid4()), "commit_sha": uuid4().hex + "0" * 8, "version": version, "branch": "main"}
+
+
+def update(device: Device, **changes: Any) -> Directive:
+    return Directive.model_validate(device.directive(action="update", release=release(), **changes))
+
+
+async def test_phases_are_passed_on_in_order_and_the_end_is_the_status(device: Device) -> None:
+    phases: list[str] = []
+
+    async def note(progress: Progress) -> None:
+        phases.append(progress.phase)
+
+    directive = update(device)
+    status = await worker(device).run(Verb.CONVERGE, directive=directive, on_progress=note)
+    assert phases == ["fetching", "pulling", "probation"]
+    assert status.state == ReportState.HEALTHY
+    assert status.current == directive.release
+
+
+async def test_somebody_elses_lock_has_its_own_kind(device: Device) -> None:
+    plan(device, locked=True)
+    with pytest.raises(StateError) as caught:
+        await worker(device).run(Verb.RECOVER)
+    assert caught.value.kind == Kind.LOCKED
+
+
+async def test_a_killed_engine_is_an_interruption(device: Device) -> None:
+    plan(device, die="pulling")
+    with pytest.raises(StateError) as caught:
+        await worker(device).run(Verb.CONVERGE, directive=update(device))
+    assert caught.value.kind == Kind.INTERRUPTED
+    assert caught.value.retryable
+
+
+async def test_the_engines_own_refusal_keeps_its_kind(device: Device) -> None:
+    plan(device, refuse={"verb": "rollback", "kind": "nothing_to_roll_back"})
+    with pytest.raises(FleetError) as caught:
+        await worker(device).run(Verb.ROLLBACK)
+    assert caught.value.kind == Kind.NOTHING_TO_ROLL_BACK
+
+
+async def test_noise_on_its_output_is_skipped(device: Device) -> None:
+    script = 'import json; input(); print("hello"); print("{}"); print(json.dumps({"done": {"state": "healthy", "phase": "steady"}}))'
+    status = await worker(device, sys.executable, "-c", script).run(Verb.STATUS)
+    assert status.phase == "steady"
+
+
+async def test_an_end_without_an_answer_is_an_interruption_even_with_exit_code_zero(device: Device) -> None:
+    with pytest.raises(StateError) as caught:
+        await worker(device, sys.executable, "-c", "input()").run(Verb.STATUS)
+    assert caught.value.kind == Kind.INTERRUPTED
+
+
+async def test_a_silent_engine_is_stopped(device: Device) -> None:
+    script = "import time; time.sleep(600)"
+    with pytest.raises(StateError) as caught:
+        await worker(device, sys.executable, "-c", script, silence_limit_s=0.2).run(Verb.RECOVER)
+    assert caught.value.kind == Kind.INTERRUPTED
+
+
+async def test_an_engine_that_ignores_the_request_to_end_is_killed(device: Device) -> None:
+    gate = device.folder / "gate"
+    plan(device, hold=str(gate), deaf=True)
+    busy = worker(device, stop_grace_s=0.2)
+    pulling = asyncio.Event()
+
+    async def note(progress: Progress) -> None:
+        if progress.phase == "pulling":
+            pulling.set()
+
+    work = asyncio.create_task(busy.run(Verb.CONVERGE, directive=update(device), on_progress=note))
+    await pulling.wait()
+    await busy.stop()
+    with pytest.raises(StateError) as caught:
+        await work
+    assert caught.value.kind == Kind.INTERRUPTED
+    assert not gate.exists()
+
+
+async def test_a_newer_directive_reaches_the_engine_at_work(device: Device) -> None:
+    gate = device.folder / "gate"
+    plan(device, hold=str(gate))
+    busy = worker(device)
+    pulling = asyncio.Event()
+
+    async def note(progress: Progress) -> None:
+        if progress.phase == "pulling":
+            pulling.set()
+
+    newer = update(device)
+    work = asyncio.create_task(busy.run(Verb.CONVERGE, directive=update(device), on_progress=note))
+    await pulling.wait()
+    await busy.supersede(newer)
+    gate.with_name("wait").touch()
+    await asyncio.to_thread(_touch_when_read, gate)
+    assert (await work).current == newer.release
+
+
+def _touch_when_read(gate: Path) -> None:
+    """The pipe is read within the engine's 20 ms turn; the gate opens a few turns later."""
+    import time
+
+    time.sleep(0.3)
+    gate.touch()
+
+
+async def test_the_request_names_verb_and_whether_an_operator_asked(device: Device) -> None:
+    await worker(device).run(Verb.RECOVER, asked=True)
+    (line,) = (device.paths.state / "fake_requests.jsonl").read_text().splitlines()
+    assert json.loads(line)["verb"] == "recover"
+    assert json.loads(line)["asked"] is True
