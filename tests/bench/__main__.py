@@ -47,6 +47,7 @@ def main() -> int:
             rows += module.run(options)
         except CannotRunError as reason:
             rows.append(Row(name, "not run", str(reason)))
+    out.width = max(out.width, 150)
     print_table(
         machine(), ["what", "result", "aim", "how"], [(r.measure, r.value, r.aim, r.how) for r in rows]
     )
