@@ -50,6 +50,9 @@ HISTORY = Policy("update_history", attempts=3, base_s=1, cap_s=20, budget_s=60)
 ANSWER = Policy("device_commands", attempts=4, base_s=0.5, cap_s=10, budget_s=30)
 #: The device token: without it nothing else works.
 TOKEN = Policy("device-token", attempts=4, base_s=1, cap_s=30, budget_s=90)
+#: Git, over lines that break: what arrived is kept. The budget is for the waits; transfers have limits of
+#: their own (`release.limits`).
+FETCH = Policy("git fetch", attempts=4, base_s=2, cap_s=30, budget_s=120)
 #: A person or an installer waits in front of it.
 ENROL = Policy("enroll", attempts=5, base_s=1, cap_s=30, budget_s=120)
 
@@ -57,7 +60,7 @@ ENROL = Policy("enroll", attempts=5, base_s=1, cap_s=30, budget_s=120)
 WAKE_BASE_S = 5.0
 WAKE_CAP_S = 300.0
 
-POLICIES = (CHECK_IN, REPORT, HISTORY, ANSWER, TOKEN, ENROL)
+POLICIES = (CHECK_IN, REPORT, HISTORY, ANSWER, TOKEN, ENROL, FETCH)
 
 
 class _FullJitter(wait_base):

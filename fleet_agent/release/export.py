@@ -158,7 +158,7 @@ def _check_entries(entries: list[_Entry], limits: Limits) -> None:
 
 def _write(job: _Job, entries: list[_Entry], target: Path) -> Manifest:
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        durable.make_folder(target.parent)
         _remove_left_overs(target)
         temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{job.commit}-", dir=target.parent))
         try:

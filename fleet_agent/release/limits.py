@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet_agent.errors import Kind, ReleaseError
+from fleet_agent.retry import FETCH
 
 MIB = 1024 * 1024
 
@@ -25,9 +26,9 @@ class Limits:
     file_size: int = 256 * MIB
     idle_s: float = 120.0
     total_s: float = 3600.0
-    attempts: int = 4
-    backoff_s: float = 2.0
-    backoff_cap_s: float = 30.0
+    attempts: int = FETCH.attempts
+    backoff_s: float = FETCH.base_s
+    backoff_cap_s: float = FETCH.cap_s
     batch_files: int = 256
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -76,8 +77,21 @@ def _ask_git(repo: Repository, commit: str, allowed_signers: Path) -> str:
         "",
     ][:4]
     if checked.status != 0 or asked.status != 0 or (verdict, trust) != ("G", "fully") or not principal:
+        _check_git(repo)
         raise _invalid(commit, _why(said, checked.err), evidence=[*checked.err.splitlines()[-4:]])
     return principal
+
+
+def _check_git(repo: Repository) -> None:
+    """Git before 2.34 cannot read SSH signatures, and says of each that it is bad."""
+    said = repo.git.local("version").out.decode(errors="replace")
+    found = re.search(r"(\d+)\.(\d+)", said)
+    if found and (int(found[1]), int(found[2])) < (2, 34):
+        raise ReleaseError(
+            Kind.TOOL_MISSING,
+            f"Signatures cannot be verified: {said.strip()} is too old.",
+            hint="Install Git 2.34 or newer.",
+        )
 
 
 def _why(said: str, complaint: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -178,3 +179,25 @@ def test_a_device_without_ssh_keygen_is_told_so(
     error = refusal(repo, commit)
     assert error.kind is Kind.TOOL_MISSING
     assert "ssh-keygen" in error.message
+
+
+def test_a_git_too_old_for_ssh_signatures_is_named_as_the_cause(
+    repo: FleetRepo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It calls every signature bad; the release is not to blame."""
+    commit = repo.commit("v1")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "git").write_text(
+        "#!/bin/sh\n"
+        'case "$*" in\n'
+        '  *" version") echo "git version 2.33.8" ;;\n'
+        "  *verify-commit*) exit 1 ;;\n"
+        f'  *) exec {shutil.which("git")} "$@" ;;\n'
+        "esac\n"
+    )
+    (tools / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    error = refusal(repo, commit)
+    assert error.kind is Kind.TOOL_MISSING
+    assert "2.33.8" in error.message
