@@ -13,6 +13,8 @@ export function connect(config: Config): Client {
       detectSessionInUrl: false,
       storageKey: "metrica-fleet-session",
     },
+    // The query cache tries again, and the page says meanwhile that it does: a silent retry here would hide it.
+    db: { retry: false },
     global: {
       fetch: async (input, init) => {
         const answer = await fetch(input, init);
