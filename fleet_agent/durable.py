@@ -19,13 +19,21 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def make_folder(folder: Path) -> None:
+    """Make `folder` and its missing parents durably: a synced file in a folder that was not is lost with it."""
+    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    for parent in reversed(missing):
+        parent.mkdir(exist_ok=True)
+        sync_folder(parent.parent)
+
+
 def write_atomic(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     """Replace `path` durably: temporary file, fsync, rename, fsync of the folder.
 
     Raises StateError (`disk_full` or `state_unwritable`); the old content is then untouched.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
         raise unwritable(path, error) from error
