@@ -212,6 +212,7 @@ _CODES: dict[str, tuple[str, int]] = {
     "PGRST205": ("table_missing", 1),
     "23505": ("already_exists", 1),
     "23503": ("still_in_use", 1),
+    "23503 not present": ("reference_unknown", 2),
     "23514": ("value_refused", 2),
     "22P02": ("value_refused", 2),
     "22007": ("value_refused", 2),
@@ -242,10 +243,13 @@ def _from_rest(error: APIError) -> FleetctlError:
         return FleetctlError(kind, message, hint=error.hint or "", exit_code=_PT_EXIT_CODES.get(code, 1))
     if re.search(r"invalid api key|no api key|invalid authentication", message, re.IGNORECASE):
         code = "401"
+    # Two ways to break a foreign key: to name what is not there, or to remove what is named.
+    if code == "23503" and "not present" in (error.details or ""):
+        code = "23503 not present"
     kind, exit_code = _CODES.get(code, ("refused", 1))
     if sentence := _CONSTRAINT.search(message):
         message = sentence.group(1) or sentence.group(2)
-    elif code == "23505" and error.details:
+    elif code.startswith(("23505", "23503")) and error.details:
         message = error.details  # Key (name)=(kitchen) already exists.
     # A column's name stays as it is spelt.
     if "_" not in message.split(" ", 1)[0]:

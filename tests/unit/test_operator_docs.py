@@ -38,7 +38,7 @@ def kinds(*patterns: str, files: list[Path]) -> list[str]:
 
 OF_FLEETCTL = kinds(
     r'FleetctlError\(\s*"([a-z_]+)"',
-    r'^    "\w+": \("([a-z_]+)", \d\),$',
+    r'^    "[^"]+": \("([a-z_]+)", \d\),$',
     files=[*(ROOT / "scripts/fleetctl/commands").glob("*.py"), ROOT / "scripts/fleetctl/api.py"],
 )
 OF_FUNCTIONS = kinds(

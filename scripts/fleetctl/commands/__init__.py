@@ -18,12 +18,14 @@ def register(app: typer.Typer) -> None:
         order,
         pin,
         release,
+        rollout,
         settings,
         token,
     )
 
     for module, name in (
-        (device, "device"), (release, "release"), (halt, "halt"), (hold, "hold"), (order, "command"),
+        (device, "device"), (release, "release"), (rollout, "rollout"), (halt, "halt"),
+        (hold, "hold"), (order, "command"),
         (token, "token"), (operator, "operator"), (settings, "settings"),
     ):  # fmt: skip
         app.add_typer(module.app, name=name)
