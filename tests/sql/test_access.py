@@ -7,8 +7,10 @@ import pytest
 from tests.sql.cast import DEVICE, OPERATOR, OTHER, SUSPENDED, V1, V2, VIEWER, Fleet
 
 TABLES = [
-    "audit_log", "branches", "device_commands", "device_roles", "device_status", "devices", "fleet_settings",
-    "halts", "known_bad_releases", "maintenance_windows", "operators", "releases", "segments", "update_history",
+    "alerts", "audit_log", "branches", "device_commands", "device_roles", "device_status", "devices",
+    "fleet_settings", "halts", "known_bad_releases", "maintenance_openings", "maintenance_windows", "operators",
+    "releases", "rollout_claims", "rollout_stages", "rollout_template_stages", "rollout_templates", "rollouts",
+    "segments", "update_history",
 ]  # fmt: skip
 DEVICE_TABLES = {"device_status", "device_commands", "update_history"}
 
@@ -25,6 +27,16 @@ def _fill(fleet: Fleet) -> None:
         )  # fmt: skip
     fleet.sql("insert into public.maintenance_windows (name) values ('nights')")
     fleet.sql("insert into public.halts (reason) values ('test')")
+    fleet.sql(
+        "insert into public.maintenance_openings (maintenance_window, starts_at) values ('nights', '02:00')"
+    )
+    fleet.sql(
+        "with r as (insert into public.rollouts (release_id) values (%s) returning id), "
+        "s as (insert into public.rollout_stages (rollout_id, position) select id, 1 from r) "
+        "insert into public.rollout_claims (rollout_id, device_id, stage, claimed_at, lease_until, to_release) "
+        "select r.id, d.id, 1, now(), now(), %s from r, public.devices d where d.name in ('device', 'other')",
+        V2, V2,
+    )  # fmt: skip
 
 
 def test_each_member_of_the_cast_reads_exactly_what_is_theirs(fleet: Fleet) -> None:
@@ -162,6 +174,15 @@ CALLS = {
         "select public.accept_device((select id from public.devices where name = 'pending'))",
         "operator",
     ),
+    "create_rollout": (f"select public.create_rollout('{V2}')", "operator"),
+    "start_rollout": ("select public.start_rollout((select id from public.rollouts limit 1))", "operator"),
+    "cancel_rollout": ("select public.cancel_rollout((select id from public.rollouts limit 1))", "operator"),
+    "approve_stage": ("select public.approve_stage((select id from public.rollouts limit 1), 1)", "operator"),
+    "rollout_progress": (
+        "select public.rollout_progress((select id from public.rollouts limit 1))",
+        "viewer",
+    ),
+    "preview_rollout": ("select public.preview_rollout((select id from public.rollouts limit 1))", "viewer"),
     "create_provisioning_token": ("select public.create_provisioning_token('beacon')", "admin"),
     "provisioning_tokens": ("select * from public.provisioning_tokens()", "admin"),
 }

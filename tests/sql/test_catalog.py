@@ -17,6 +17,16 @@ EDIT = "select insert update delete"
 
 # Table -> role -> what it may do, before row-level security. A verb with () is allowed on some columns only.
 GRANTS: dict[str, dict[str, str]] = {
+    "public.alerts": {"authenticated": "select update()", "service_role": "select insert update"},
+    "public.maintenance_openings": {"authenticated": EDIT, "service_role": EDIT},
+    "public.rollout_claims": {"authenticated": READ, "service_role": READ},
+    "public.rollout_stages": {"authenticated": EDIT, "service_role": EDIT},
+    "public.rollout_template_stages": {"authenticated": EDIT, "service_role": EDIT},
+    "public.rollout_templates": {"authenticated": EDIT, "service_role": EDIT},
+    "public.rollouts": {"authenticated": "select insert update", "service_role": "select insert update"},
+    "private.rollout_counters": {},
+    "private.rollout_queue": {},
+    "private.tick_state": {},
     "public.audit_log": {"authenticated": READ, "service_role": READ},
     "public.branches": {"authenticated": EDIT, "service_role": EDIT},
     "public.device_commands": {
@@ -51,6 +61,14 @@ CALLABLE: dict[str, set[str]] = {
     "fleet_device": {"public.desired_state"},
     "authenticated": {
         "public.accept_device",
+        "public.approve_stage",
+        "public.cancel_rollout",
+        "public.create_rollout",
+        "public.pause_rollout",
+        "public.preview_rollout",
+        "public.resume_rollout",
+        "public.rollout_progress",
+        "public.start_rollout",
         "public.create_provisioning_token",
         "public.explain_device",
         "public.halt_fleet",
@@ -72,6 +90,7 @@ HELPERS: dict[str, set[str]] = {
         "private.actor_id", "private.actor_name", "private.caller_role", "private.claimed_id", "private.claims",
         "private.device_id", "private.device_is_active", "private.device_segment", "private.is_trusted",
         "private.operator_is", "private.operator_rank", "private.refuse", "private.require_rank",
+        "private.set_rollout_state",
     },
 }  # fmt: skip
 OURS = "n.nspname in ('public', 'private')"

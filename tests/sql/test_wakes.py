@@ -160,7 +160,7 @@ def test_operators_see_halts_releases_commands_and_attempts(fleet: Fleet) -> Non
         DEVICE, who="device",
     )  # fmt: skip
     sent = {event: payload for _, event, payload in fleet.messages("fleet")}
-    assert set(sent) == {"halts", "releases", "device_commands", "update_history"}
+    assert set(sent) == {"halts", "releases", "device_commands", "update_history", "alerts"}
     assert sent["halts"]["record"]["reason"] == "x"
     assert sent["update_history"]["device_id"] == str(DEVICE)
 

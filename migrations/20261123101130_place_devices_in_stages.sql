@@ -1,0 +1,56 @@
+-- Which device belongs to which stage: pure, from the release's and the device's id, so that a percentage is the same
+-- set on every call, raising it only adds devices, and the first ones differ from release to release.
+
+create function private.bucket(release_id uuid, device_id uuid) returns int
+language sql immutable set search_path = ''
+as $$
+  -- md5, not hashtext: the bucket must not move when PostgreSQL is upgraded. 28 bits stay positive in an int.
+  select ('x' || left(md5(release_id::text || device_id::text), 7))::bit(28)::int % 100000
+$$;
+comment on function private.bucket(uuid, uuid) is 'A device''s fixed place in the order of one release: 0 to 99999, evenly spread.';
+
+create function private.stage_holds(stage public.rollout_stages, device_id uuid, segment text, bucket int) returns boolean
+language sql immutable set search_path = ''
+as $$
+  select coalesce(device_id = any (stage.device_ids), false)
+    or (coalesce(stage.segment = stage_holds.segment, true)
+        and coalesce(stage.percent, case when stage.device_ids is null then 100 else 0 end) > 0
+        and bucket < greatest(coalesce(stage.percent, case when stage.device_ids is null then 100 else 0 end) * 1000,
+                              coalesce(stage.floor_bucket, 0)))
+$$;
+comment on function private.stage_holds(public.rollout_stages, uuid, text, int) is 'Does this stage hold a matching device of this segment and bucket?';
+
+create function private.rollout_places(wanted_id uuid) returns table (
+  device_id uuid, name text, segment text, bucket int, stage int, current_release uuid, reported_at timestamptz)
+language sql stable security definer set search_path = ''
+as $$
+  -- Definer: policy's own view of the fleet. The whole audience at once, the same rule as stage_holds() written
+  -- out, because a call for each of 100,000 devices would take seconds. Stages not open yet get the floor that
+  -- opening them now would give.
+  with matching as materialized (
+    select d.id, d.name, d.segment, s.current_release, s.reported_at,
+      ('x' || left(md5(r.release_id::text || d.id::text), 7))::bit(28)::int % 100000 as bucket
+    from public.rollouts r
+    join public.devices d on d.branch = r.branch and (r.role is null or d.role = r.role)
+      and d.labels @> r.label_selector and d.state = 'active' and d.pinned_release is null
+    left join public.device_status s on s.device_id = d.id
+    where r.id = wanted_id
+  ),
+  stages as (
+    select s.position, s.segment, s.device_ids,
+      coalesce(s.percent, case when s.device_ids is null then 100 else 0 end) * 1000 as share,
+      coalesce(s.floor_bucket, (
+        select min(m.bucket) + 1 from matching m where s.segment is null or m.segment = s.segment)) as floor_bucket
+    from public.rollout_stages s where s.rollout_id = wanted_id
+  )
+  select m.id, m.name, m.segment, m.bucket, (
+      select min(s.position) from stages s
+      where m.id = any (s.device_ids)
+         or ((s.segment is null or s.segment = m.segment) and s.share > 0
+             and m.bucket < greatest(s.share, coalesce(s.floor_bucket, 0)))),
+    m.current_release, m.reported_at
+  from matching m
+$$;
+comment on function private.rollout_places(uuid) is 'Every device a rollout concerns, with its bucket and first stage (null: no stage holds it).';
+revoke execute on function private.bucket(uuid, uuid), private.stage_holds(public.rollout_stages, uuid, text, int),
+  private.rollout_places(uuid) from public;
