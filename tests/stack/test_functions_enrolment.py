@@ -628,6 +628,25 @@ async def test_a_device_is_rationed_wherever_it_asks_from_and_a_stranger_cannot_
     assert statuses == [401, 401, 401, 200, 200, 429]
 
 
+async def test_requests_that_race_spend_one_allowance(plain_deno: Site, member: Identity, db: Any) -> None:
+    db.execute("update fleet_settings set token_per_minute_per_address = 5 where id")
+    address = f"2001:db8:{uuid4().hex[:4]}::1"
+    assertions = [member.assertion("device-token", datetime.now(UTC)) for _ in range(15)]
+    # The same assertion twice in the race as well: one of the two at most is believed.
+    try:
+        answers = await asyncio.gather(
+            *(
+                post(plain_deno, "device-token", {"assertion": assertion}, **{"x-forwarded-for": address})
+                for assertion in [*assertions, assertions[0]]
+            )
+        )
+    finally:
+        db.execute("update fleet_settings set token_per_minute_per_address = 100000 where id")
+    statuses = [answer.status_code for answer in answers]
+    assert statuses.count(429) == 11
+    assert answers[0].status_code != 200 or answers[-1].status_code != 200
+
+
 async def test_spent_assertions_and_allowances_are_forgotten_in_time(
     member: Identity, embedded: Site, db: Any
 ) -> None:
