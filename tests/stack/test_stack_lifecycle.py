@@ -231,7 +231,7 @@ def until_ready(client: httpx.Client) -> dict[str, object]:
 
 def test_half_made_database_is_made_anew(empty: Path) -> None:
     """Only a folder that initdb finished gets the name `postgres`."""
-    unfinished = DataFolder.at(empty).postgres_unfinished
+    unfinished = DataFolder.at(empty).new_unfinished()
     (unfinished / "base").mkdir(parents=True)
     (unfinished / "PG_VERSION").write_text("18\n")
     with start(empty) as stack:
@@ -259,6 +259,28 @@ def test_database_of_another_version_is_refused_untouched(
         start(empty)
     assert caught.value.kind == kind
     assert sorted(path.name for path in folder.postgres.iterdir()) == ["PG_VERSION", "row"]
+
+
+@pytest.mark.parametrize(
+    "stage", ["Making the database", "Starting PostgreSQL", "Applying migrations", "Starting the API"]
+)
+def test_start_that_was_killed_at_any_stage_does_not_hinder_the_next(empty: Path, stage: str) -> None:
+    options = {"data": str(empty), "port": 0, "web": False, "durable": False}
+    with subprocess.Popen(
+        [sys.executable, "-m", "fleetctl.stack"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as supervisor:
+        assert supervisor.stdin is not None
+        assert supervisor.stdout is not None
+        supervisor.stdin.write(json.dumps(options) + "\n")
+        supervisor.stdin.flush()
+        for line in supervisor.stdout:
+            if json.loads(line).get("progress") == stage:
+                break
+        supervisor.kill()
+    with start(empty) as stack:
+        name = add_segment(stack)
+        assert has_segment(stack, name)
+    assert DataFolder.at(empty).all_unfinished() == []
 
 
 # --- ports and locks ----------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import pytest
 from fleetctl.errors import FleetctlError
 from fleetctl.migrate import find, migrate
 from fleetctl.stack import Stack
+from fleetctl.stack.layout import Project
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -74,7 +75,7 @@ def test_history_is_what_the_supabase_cli_reads(database: psycopg.Connection, fo
 def test_stack_applied_every_migration_as_postgres(stack: Stack, admin: psycopg.Connection) -> None:
     """Not as the superuser: what applies here applies on hosted Supabase."""
     applied = admin.execute("select version from supabase_migrations.schema_migrations order by 1")
-    assert [row[0] for row in applied] == [migration.version for migration in find(ROOT / "migrations")]
+    assert [row[0] for row in applied] == [migration.version for migration in find(Project.find().migrations)]
     owners = admin.execute(
         "select distinct tableowner from pg_tables where schemaname in ('public', 'private')"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,10 +31,16 @@ class DataFolder:
     def postgres(self) -> Path:
         return self.root / "postgres"
 
-    @property
-    def postgres_unfinished(self) -> Path:
-        """initdb works here; the folder takes its real name only when it is complete and synced."""
-        return self.root / "postgres.new"
+    def new_unfinished(self) -> Path:
+        """Where one initdb works; the folder takes its real name only when it is complete and synced.
+
+        Another name each time: an initdb of a killed start may still be at it.
+        """
+        return self.root / f"postgres.new-{secrets.token_hex(4)}"
+
+    def all_unfinished(self) -> list[Path]:
+        """What initdbs that were cut off left behind."""
+        return list(self.root.glob("postgres.new-*"))
 
     @property
     def socket(self) -> Path:

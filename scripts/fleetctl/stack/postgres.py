@@ -25,7 +25,7 @@ import psycopg
 from fleet_agent.durable import sync_folder
 from fleetctl.errors import FleetctlError
 from fleetctl.stack.layout import DataFolder
-from fleetctl.stack.process import Child, Identity, last_lines
+from fleetctl.stack.process import Child, Identity, death_signal, last_lines
 
 SUPERUSER = "supabase_admin"
 DATABASE = "postgres"
@@ -57,12 +57,13 @@ class Postgres:
         Raises FleetctlError `postgres_too_old`, `postgres_too_new`, `postgres_damaged`, `initdb_failed`.
         A folder that a killed initdb left behind is thrown away: it never held a row.
         """
-        _remove_tree(self.folder.postgres_unfinished)
+        for left in self.folder.all_unfinished():
+            shutil.rmtree(left, ignore_errors=True)
         if self.folder.postgres.exists():
             self._check_version()
             return False
         self._let_user_through()
-        unfinished = self.folder.postgres_unfinished
+        unfinished = self.folder.new_unfinished()
         self._own(unfinished)
         with tempfile.NamedTemporaryFile("w", prefix="fleet-initdb-") as file:
             file.write(password)
@@ -238,6 +239,7 @@ class Postgres:
             capture_output=True, text=True, check=False, user=self.user, cwd=self.folder.root.anchor,
             group=pwd.getpwnam(self.user).pw_gid if self.user else None,
             extra_groups=[] if self.user else None, env=_environment(),
+            preexec_fn=death_signal(signal.SIGKILL),  # as in process.py
         )  # fmt: skip
         if result.returncode != 0:
             raise FleetctlError(
@@ -311,8 +313,3 @@ def _environment() -> dict[str, str]:
     """No PG* variable of the caller's shell may redirect the server or its tools."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
     return kept | {"LC_ALL": "C", "TZ": "UTC"}
-
-
-def _remove_tree(path: Path) -> None:
-    if path.exists():
-        shutil.rmtree(path)

@@ -118,7 +118,7 @@ class Child:
             group=user_group(user),
             extra_groups=[] if user else None,
             start_new_session=True,
-            preexec_fn=_death_signal(dies_with_us),  # noqa: PLW1509  # one prctl call, nothing allocated
+            preexec_fn=death_signal(dies_with_us),  # noqa: PLW1509  # one prctl call, nothing allocated
         )
         self.identity = Identity.of(self._process.pid) or Identity(self._process.pid, 0.0)
         self._pump = threading.Thread(target=self._copy_output, args=(log,), daemon=True, name=f"log-{name}")
@@ -193,7 +193,7 @@ def user_group(user: str | None) -> int | None:
     return pwd.getpwnam(user).pw_gid
 
 
-def _death_signal(number: signal.Signals) -> Callable[[], None] | None:
+def death_signal(number: signal.Signals) -> Callable[[], None] | None:
     """On Linux the kernel ends children of a killed supervisor; elsewhere the next start finds them."""
     if not sys.platform.startswith("linux"):
         return None

@@ -85,7 +85,7 @@ class Stack:
         # A file, not a pipe: nobody reads it while the stack runs.
         with tempfile.TemporaryFile("w+") as stderr:
             process = subprocess.Popen(
-                [sys.executable, "-m", "fleetctl.stack.supervisor"],
+                [sys.executable, "-m", "fleetctl.stack"],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True,
                 start_new_session=True,
             )  # fmt: skip
@@ -148,7 +148,7 @@ class Stack:
         with hold_lock(folder):
             _stop_leftovers(folder)
             there = folder.postgres.exists()
-            for path in (folder.postgres, folder.postgres_unfinished, folder.socket, folder.logs):
+            for path in (folder.postgres, *folder.all_unfinished(), folder.socket, folder.logs):
                 if path.exists():
                     shutil.rmtree(path)
         return there

@@ -1,9 +1,4 @@
-"""The process that owns a running stack: starts its parts in order, keeps them up, stops them in order.
-
-Run as `python -m fleetctl.stack.supervisor`: the first line of stdin is a JSON `Options`; progress, then
-`ready` or `error`, come as JSON lines on stdout. Unless detached, the end of stdin (the parent is gone,
-however it went) stops the stack: a killed test run leaves nothing behind.
-"""
+"""The process that owns a running stack: starts its parts in order, keeps them up, stops them in order."""
 
 from __future__ import annotations
 
@@ -19,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from fleetctl.errors import FleetctlError
@@ -152,10 +146,15 @@ class Supervisor:
         self._say("Building the dashboard (once; the first time fetches its packages)")
         failed: list[FleetctlError] = []
 
+        def say(line: str) -> None:
+            # Not the table of files that Vite prints: that is in the log.
+            if not line.startswith("dist/"):
+                self._say(f"dashboard: {line}")
+
         def work() -> None:
             try:
                 log = self.folder.logs / "dashboard-build.log"
-                web.build(self.project, deno(), log, lambda line: self._say(f"dashboard: {line}"))
+                web.build(self.project, deno(), log, say)
             except FleetctlError as error:
                 failed.append(error)
 
@@ -419,48 +418,3 @@ def _set_password(admin: Any, role: str, password: str) -> None:
         admin.execute(
             sql.SQL("alter role {} password {}").format(sql.Identifier(role), sql.Literal(password))
         )
-
-
-def main() -> None:
-    """Entry point of the separate supervisor process."""
-    options = Options(**json.loads(sys.stdin.readline()))
-    emit_lock = threading.Lock()
-
-    def emit(**message: object) -> None:
-        with emit_lock, contextlib.suppress(BrokenPipeError, ValueError, OSError):
-            print(json.dumps(message), flush=True)
-
-    try:
-        supervisor = Supervisor(options, lambda text: emit(progress=text))
-    except FleetctlError as error:
-        emit(error={"kind": error.kind, "message": error.message, "hint": error.hint})
-        sys.exit(1)
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        supervisor.request_stop()
-
-    signal.signal(signal.SIGTERM, on_signal)
-    signal.signal(signal.SIGINT, on_signal)
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    if not options.detach:
-        threading.Thread(target=_follow_parent, args=(supervisor,), daemon=True, name="parent").start()
-
-    def ready() -> None:
-        emit(ready=True)
-
-    try:
-        supervisor.run(ready)
-    except FleetctlError as error:
-        emit(error={"kind": error.kind, "message": error.message, "hint": error.hint})
-        sys.exit(1)
-
-
-def _follow_parent(supervisor: Supervisor) -> None:
-    # os.read, not sys.stdin: a thread that waits inside a buffered reader keeps Python from exiting.
-    while os.read(0, 4096):
-        pass
-    supervisor.request_stop()
-
-
-if __name__ == "__main__":
-    main()
