@@ -20,7 +20,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make `folder` and its missing parents durably: a synced file in a folder that was not is lost with it."""
+    """Make `folder` and its missing parents durably: a file is lost with the folder it was synced in."""
     missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     for parent in reversed(missing):
         parent.mkdir(exist_ok=True)

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fleet_agent.durable import sync_folder
+from fleet_agent.durable import make_folder, sync_folder
 from fleet_agent.errors import Kind, ValidationError
 
 #: A tag other than `latest`, or a digest. The name may hold a registry's port.
@@ -155,7 +155,7 @@ def _keep(source: Path, inside: Path, store: Path, owner: str) -> Path:
 
 def _copy(source: Path, store: Path, digest: str) -> None:
     """Build beside, sync, rename: a folder named by its hash is always whole."""
-    store.mkdir(parents=True, exist_ok=True)
+    make_folder(store)
     building = store / f".{digest}.new"
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir()

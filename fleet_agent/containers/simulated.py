@@ -39,6 +39,11 @@ class SimulatedContainer(BaseModel):
     looks: int = 0
     ports: list[tuple[int, str]] = Field(default_factory=list)
 
+    @staticmethod
+    def fingerprint(service: dict[str, Any]) -> str:
+        """Changes with anything about a service, like Compose's config hash."""
+        return hashlib.sha256(json.dumps(service, sort_keys=True).encode()).hexdigest()
+
 
 class World(BaseModel):
     """What a Docker engine would know. `absent_images` makes a registry that lacks them."""
@@ -155,7 +160,7 @@ class SimulatedRuntime:
                 Kind.COMPOSE_FAILED,
                 f"Compose could not start the services: {name} is simulated not to start.",
             )
-        fingerprint = hashlib.sha256(json.dumps(service, sort_keys=True).encode()).hexdigest()
+        fingerprint = SimulatedContainer.fingerprint(service)
         with _Changing(self) as world:
             running = world.containers.setdefault(project, {})
             known = running.get(name)

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 from loguru import logger
 from pydantic import ValidationError as PydanticValidationError
 
+from fleet_agent import log
 from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.effects import Seams
@@ -42,8 +43,8 @@ class Request(Frozen):
 class Newest:
     """Directives that arrive on standard input while the engine works; never waits for one."""
 
-    def __init__(self) -> None:
-        self._buffer, self._open = b"", True
+    def __init__(self, buffer: bytes) -> None:
+        self._buffer, self._open = buffer, True
         self._newest: Directive | None = None
 
     def __call__(self) -> Directive | None:
@@ -60,17 +61,19 @@ class Newest:
         return self._newest
 
 
-def _read_request() -> Request:
-    """The first line, or all of it where it is spread over lines. Unbuffered: the rest is `Newest`'s."""
+def _read_request() -> tuple[Request, bytes]:
+    """The request, and what came after its line already. Unbuffered: what comes later is `Newest`'s."""
     raw = b""
     while piece := os.read(0, 1 << 20):
         raw += piece
-        if raw.endswith(b"\n"):
-            try:
-                return Request.model_validate(json.loads(raw))
-            except json.JSONDecodeError:
-                continue
-    return Request.model_validate(json.loads(raw))
+        line, newline, rest = raw.partition(b"\n")
+        try:
+            if newline:
+                return Request.model_validate(json.loads(line)), rest
+        except json.JSONDecodeError:
+            # Spread over lines: then it is all there is.
+            continue
+    return Request.model_validate(json.loads(raw)), b""
 
 
 def _say(line: dict[str, Any] | Progress) -> None:
@@ -82,11 +85,11 @@ def _say(line: dict[str, Any] | Progress) -> None:
         sys.stdout = open("/dev/null", "w")  # noqa: SIM115, PTH123
 
 
-def _carry_out(request: Request) -> EngineStatus:  # noqa: PLR0911  one line a verb
+def _carry_out(request: Request, rest: bytes) -> EngineStatus:  # noqa: PLR0911  one line a verb
     config = request.config
     match request.verb or ("converge" if request.directive else "recover"):
         case "converge" if request.directive is not None:
-            seams = Seams(newest=Newest())
+            seams = Seams(newest=Newest(rest))
             return api.converge(config, request.directive, _say, asked=request.asked, seams=seams)
         case "recover":
             return api.recover(config, _say)
@@ -110,11 +113,10 @@ def _stop(signum: int, _frame: object) -> NoReturn:
 
 
 def main() -> int:
-    logger.remove()
-    logger.add(sys.stderr, level="INFO", diagnose=False, backtrace=False)
+    log.set_up("INFO")
     signal.signal(signal.SIGTERM, _stop)
     try:
-        done = _carry_out(_read_request())
+        done = _carry_out(*_read_request())
     except PydanticValidationError as error:
         where = "; ".join(
             f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_input=False)

@@ -53,7 +53,7 @@ class Failure(Frozen):
 
 
 class AttemptInHand(Frozen):
-    """An attempt. `id` and `started_at` never change from its first moment: recording it twice is harmless."""
+    """An attempt. `id` and `started_at` are fixed at its first moment: recording it twice is harmless."""
 
     id: UUID
     kind: AttemptKind = AttemptKind.UPDATE

@@ -73,6 +73,7 @@ def rebuild(paths: Paths, stacks: Stacks) -> Journal:
 def prepare(engine: Engine) -> None:
     """Decide how an interrupted attempt goes on; afterwards the steps can simply be run."""
     journal = engine.journal
+    _tidy(engine)
     if journal.phase in RESTING:
         # Written before the journal, removed after it: at rest it is only a leftover.
         engine.files.remove(engine.attempt_file)
@@ -87,6 +88,20 @@ def prepare(engine: Engine) -> None:
         _give_up(engine, attempt)
     elif journal.phase in _ONWARDS and attempt.interruptions >= STARTS:
         failures.follow(engine, _interrupted(attempt, "The device or the agent died twice with it."))
+
+
+def _tidy(engine: Engine) -> None:
+    """Remove what a crash left of files being written. Only ours: the daemon writes in this folder too."""
+    state = engine.paths.state
+    ours = ("journal.json", "attempt.json", "known_bad.json", "compose.json", "stack.json", "status.json")
+    for name in ours:
+        for left in state.rglob(f".{name}.*"):
+            engine.files.remove(left)
+    for link in (engine.paths.current, engine.paths.previous, engine.paths.next):
+        engine.files.remove(link.with_name(f".{link.name}.new"))
+    # Attempts are put by whoever holds the lock, so by us.
+    for left in engine.paths.outbox.glob(".*.json.*"):
+        engine.files.remove(left)
 
 
 def _give_up(engine: Engine, attempt: AttemptInHand) -> None:

@@ -1,0 +1,358 @@
+"""The crash lab: runs the engine in forked processes, kills it at a chosen instant, lets it recover, looks.
+
+Run as a program of its own (`python -m tests.faults.lab`), so that forking is safe; one JSON object a line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+from typing import TypeVar
+
+from loguru import logger
+
+from fleet_agent.containers.simulated import LABEL, World
+from fleet_agent.engine import api, links
+from fleet_agent.engine import journal as journals
+from fleet_agent.engine.config import EngineConfig
+from fleet_agent.engine.effects import Seams
+from fleet_agent.engine.journal import Journal
+from fleet_agent.engine.phases import RESTING
+from fleet_agent.engine.source import GitSource
+from fleet_agent.model import Release, ReportState
+from fleet_agent.outbox import Outbox
+from tests.engine_kit import FakeClock, Fleet
+from tests.faults.disk import ForgettingDisk, survivors
+
+T = TypeVar("T")
+KILLED = 77
+#: The world outside the agent keeps its own disk.
+LOOKS = frozenset(
+    {"docker list", "docker images", "docker ports", "docker logs", "compose config", "git verify"}
+)
+OUTSIDE = frozenset({"simulated.json", "simulated.new", "converge.lock"})
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """`before` is converged to in peace, one after the other; then `action` is what gets killed.
+
+    `ends` are the versions that may run at the end (None: no release, so safe mode).
+    """
+
+    name: str
+    before: tuple[str, ...]
+    action: str
+    ends: tuple[str | None, ...]
+    fetches: bool = False
+
+
+SCENARIOS = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario("update", ("v1", "v2"), "v3", ("v2", "v3"), fetches=True),
+        Scenario("bad-update", ("v1", "v2"), "crashes", ("v2",)),
+        Scenario("refused-update", ("v1",), "refuses", ("v1",)),
+        Scenario("first-release", (), "v1", (None, "v1")),
+        Scenario("bad-first-release", (), "crashes", (None,)),
+        Scenario("out-of-safe-mode", ("crashes",), "v1", (None, "v1")),
+        Scenario("go-back", ("v1", "v2"), "rollback", ("v1", "v2")),
+        Scenario("enter-safe-mode", ("v1",), "enter_safe_mode", ("v1", None)),
+        Scenario("leave-safe-mode", ("v1", "enter_safe_mode"), "leave_safe_mode", (None, "v1")),
+    )
+}
+
+BEHAVIOUR = {"crashes": "crash-later=2"}
+EDITS = {"refuses": {"validate": "#!/bin/sh\nexit 1\n"}}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one kill. `wrong` is empty where the invariant held."""
+
+    scenario: str
+    point: int
+    label: str
+    mode: str
+    wrong: str
+
+
+class Ticking:
+    """Effects that tell when they begin and end."""
+
+    def __init__(self, tick: Callable[[str], None]) -> None:
+        self._tick = tick
+
+    def perform(self, name: str, action: Callable[[], T]) -> T:
+        self._tick(f"before {name}")
+        done = action()
+        self._tick(f"after {name}")
+        return done
+
+
+class Lab:
+    def __init__(self, folder: Path, scenario: Scenario) -> None:
+        self.folder, self.scenario = folder, scenario
+        self.fleet = Fleet(folder / "repo")
+        self.template = folder / "template"
+        self.template.mkdir()
+        for version in scenario.before:
+            self._do(version, self.template, Seams(clock=FakeClock()))
+        self._base_rows = len(Outbox(self._config(self.template).paths.outbox).pending())
+        if scenario.action.startswith(("v", "crashes", "refuses")):
+            release = self._release(scenario.action)
+            if not scenario.fetches:
+                # The fetch is killed in the other scenarios; here it would only cost time.
+                source = GitSource(self._config(self.template), Seams().effects)
+                source.fetch(release, self.fleet.role, lambda _: None)
+
+    def points(self) -> list[str]:
+        """Every instant at which the action can be killed, by running it once undisturbed."""
+        root = self._fresh()
+        read, write = os.pipe()
+        if os.fork() == 0:
+            os.close(read)
+            labels: list[str] = []
+            self._child(root, lambda seams: self._do(self.scenario.action, root, seams), labels.append)
+            with os.fdopen(write, "w") as pipe:
+                json.dump(labels, pipe)
+            os._exit(0)
+        os.close(write)
+        with os.fdopen(read) as pipe:
+            found: list[str] = json.load(pipe)
+        os.wait()
+        shutil.rmtree(root)
+        return found
+
+    def kill(self, point: int, mode: str, seed: int, *, again: int | None = None) -> Result:
+        """Kill the action at `point`, then (with `again`) its recovery too; recover in peace and look.
+
+        `mode`: `kill` keeps what was written, `lose` and `tear` do not (see `disk`).
+        """
+        root = self._fresh()
+        label = self._killed(root, lambda s: self._do(self.scenario.action, root, s), point, mode, seed)
+        seen = journals.load(self._config(root).paths.journal, set_aside=False)
+        if again is not None:
+            label += " | " + self._killed(root, lambda s: self._recover(root, s), again, mode, seed + 1)
+        wrong = self._in_peace(root) or self._look(root, seen)
+        shutil.rmtree(root)
+        shutil.rmtree(f"{root}.lost", ignore_errors=True)
+        return Result(self.scenario.name, point, label, mode, wrong)
+
+    # One process each
+
+    def _child(self, root: Path, action: Callable[[Seams], object], tick: Callable[[str], None]) -> None:
+        disk = ForgettingDisk(root, tick, OUTSIDE)
+        disk.install()
+        action(Seams(clock=FakeClock(), effects=Ticking(tick)))
+
+    def _killed(self, root: Path, action: Callable[[Seams], object], point: int, mode: str, seed: int) -> str:
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(read)
+            count = 0
+            disk: ForgettingDisk
+
+            def tick(label: str) -> None:
+                nonlocal count
+                if count == point:
+                    os.write(write, label.encode())
+                    if mode != "kill":
+                        disk.crash(survivors(Random(seed)), tear=mode == "tear")
+                    os._exit(KILLED)
+                count += 1
+
+            disk = ForgettingDisk(root, tick, OUTSIDE)
+            disk.install()
+            try:
+                action(Seams(clock=FakeClock(), effects=Ticking(tick)))
+            except BaseException:
+                os.write(write, traceback.format_exc().encode())
+                os._exit(1)
+            os._exit(0)
+        os.close(write)
+        with os.fdopen(read) as pipe:
+            label = pipe.read()
+        os.waitpid(pid, 0)
+        return label or "(ran to its end)"
+
+    def _in_peace(self, root: Path) -> str:
+        """Recover undisturbed; what went wrong, or nothing."""
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(read)
+            try:
+                self._recover(root, Seams(clock=FakeClock()))
+            except BaseException:
+                os.write(write, traceback.format_exc().encode())
+                os._exit(1)
+            os._exit(0)
+        os.close(write)
+        with os.fdopen(read) as pipe:
+            said = pipe.read()
+        _, status = os.waitpid(pid, 0)
+        return f"recovery failed: {said}" if status else ""
+
+    # What they do
+
+    def _do(self, what: str, root: Path, seams: Seams) -> None:
+        config = self._config(root)
+        match what:
+            case "rollback":
+                api.rollback(config, seams=seams)
+            case "enter_safe_mode":
+                api.enter_safe_mode(config, seams=seams)
+            case "leave_safe_mode":
+                api.leave_safe_mode(config, seams=seams)
+            case version:
+                api.converge(config, self.fleet.directive(self._release(version)), seams=seams)
+
+    def _release(self, version: str) -> Release:
+        return self.fleet.release(version, BEHAVIOUR.get(version, ""), edits=EDITS.get(version))
+
+    def _recover(self, root: Path, seams: Seams) -> None:
+        api.recover(self._config(root), seams=seams)
+
+    def _config(self, root: Path) -> EngineConfig:
+        return self.fleet.config(root)
+
+    def _fresh(self) -> Path:
+        # Always the same path: it is part of the resolved compose files.
+        root = self.folder / "device"
+        shutil.rmtree(root, ignore_errors=True)
+        shutil.copytree(self.template, root, symlinks=True)
+        return root
+
+    # The invariant
+
+    def _look(self, root: Path, at_kill: Journal | None) -> str:
+        """Exactly one healthy release, links and journal agreeing, the attempt exactly once."""
+        return "; ".join(self._complaints(root, at_kill))
+
+    def _complaints(self, root: Path, at_kill: Journal | None) -> Iterator[str]:
+        config = self._config(root)
+        paths = config.paths
+        journal = journals.load(paths.journal, set_aside=False) or Journal()
+        if journal.phase not in RESTING or journal.attempt is not None:
+            yield f"the engine does not rest: {journal.phase}"
+        seen = links.read(paths)
+        told = tuple(d.release.commit_sha if d else None for d in (journal.current, journal.previous))
+        if (seen.current, seen.previous) != told or seen.next is not None:
+            yield f"links {seen} and journal {told} disagree"
+        version = journal.current.release.version if journal.current else None
+        ended = None if journal.safe_mode and not journal.safe_mode.release_runs else version
+        if ended not in self.scenario.ends:
+            yield f"{ended} runs"
+        yield from self._wrong_containers(root, config, journal, ended)
+        if (paths.state / "attempt.json").exists():
+            yield "a copy of the attempt is left over"
+        leftovers = [p for p in (*paths.state.rglob(".*"), *root.glob(".*")) if not p.is_dir()]
+        if leftovers:
+            yield f"left over: {leftovers}"
+        yield from self._wrong_rows(config, journal, at_kill)
+
+    def _wrong_containers(
+        self, root: Path, config: EngineConfig, journal: Journal, ended: str | None
+    ) -> Iterator[str]:
+        try:
+            world = World.model_validate_json((root / "state" / "simulated.json").read_bytes())
+        except FileNotFoundError:
+            world = World()
+        running = world.containers.get(config.project, {})
+        if ended is None:
+            if running:
+                yield f"in safe mode, and {sorted(running)} run"
+            return
+        if journal.current is None:
+            yield "no current release"
+            return
+        file = root / "state" / "stacks" / journal.current.key / "compose.json"
+        if not file.exists():
+            yield f"the compose file of {ended} is gone"
+            return
+        wanted = json.loads(file.read_text())["services"]
+        if sorted(running) != sorted(wanted):
+            yield f"{sorted(running)} run and {sorted(wanted)} should"
+        for name, service in wanted.items():
+            if name in running and running[name].config_hash != running[name].fingerprint(service):
+                yield f"{name} is not the one of {ended}"
+            if service.get("labels", {}).get(LABEL):
+                yield f"{name} is not healthy"
+        if not (config.paths.release(journal.current.release.commit_sha) / "release.json").exists():
+            yield "the release's folder is gone"
+
+    def _wrong_rows(self, config: EngineConfig, journal: Journal, at_kill: Journal | None) -> Iterator[str]:
+        found = Outbox(config.paths.outbox).pending()
+        ids = [row.id for row in found]
+        if len(set(ids)) != len(ids):
+            yield "a row twice"
+        attempts = len(found) - self._base_rows
+        in_hand = at_kill.attempt if at_kill is not None else None
+        if in_hand is not None and in_hand.id not in ids:
+            yield f"the attempt {in_hand.id} has no row"
+        if attempts > 1:
+            yield f"{attempts} rows of one attempt"
+        changed = journal.state is ReportState.ROLLED_BACK or (
+            journal.current is not None and journal.current.release.version == self.scenario.action
+        )
+        if attempts == 0 and changed:
+            yield "the device changed and there is no row"
+
+
+def distinct(labels: list[str], stride: int, offset: int) -> list[int]:
+    """The points worth a kill: between two of them something was changed.
+
+    Around every effect; what only looks leaves nothing behind, and the end of one effect is the start of the
+    next. Inside of effects (each system call) one in `stride`.
+    """
+    chosen = []
+    for point, label in enumerate(labels):
+        following = labels[point + 1] if point + 1 < len(labels) else ""
+        if label.startswith("before "):
+            if label.removeprefix("before ") not in LOOKS:
+                chosen.append(point)
+        elif label.startswith("after "):
+            if not following.startswith("before ") and label.removeprefix("after ") not in LOOKS:
+                chosen.append(point)
+        elif (point + offset) % stride == 0:
+            chosen.append(point)
+    return chosen
+
+
+def main() -> int:
+    """Arguments: scenario, modes (comma), stride of the points inside effects, seed, pairs."""
+    name, modes, stride, seed, pairs = sys.argv[1:6]
+    logger.remove()
+    random = Random(int(seed))
+    base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="fleet-lab-", dir=base) as folder:
+        lab = Lab(Path(folder).resolve(), SCENARIOS[name])
+        labels = lab.points()
+        print(json.dumps({"points": len(labels)}), flush=True)
+        offset = random.randrange(int(stride))
+        for point in distinct(labels, int(stride), offset):
+            for mode in modes.split(","):
+                print(json.dumps(asdict(lab.kill(point, mode, random.randrange(1 << 30)))), flush=True)
+        for _ in range(int(pairs)):
+            result = lab.kill(
+                random.randrange(len(labels)),
+                random.choice(modes.split(",")),
+                random.randrange(1 << 30),
+                again=random.randrange(40),
+            )
+            print(json.dumps(asdict(result)), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
