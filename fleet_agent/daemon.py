@@ -153,7 +153,7 @@ class Daemon:
     async def once(self) -> Outcome:
         """Converge a single time: what the timer and a hand-run `fleet-agent once` do."""
         try:
-            return await self._check_in("once")
+            return await self.check_in("once")
         finally:
             await self.worker.stop()
             await self.network.close()
@@ -166,7 +166,7 @@ class Daemon:
     async def _turn(self) -> None:
         """One check-in, and when the next one is due."""
         why, self._due = self._due.why, Due(float("inf"), "poll")
-        task = asyncio.create_task(self._check_in(why))
+        task = asyncio.create_task(self.check_in(why))
         stopped = asyncio.create_task(self._stop.wait())
         try:
             await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -286,7 +286,7 @@ class Daemon:
 
     # One check-in
 
-    async def _check_in(self, why: str) -> Outcome:
+    async def check_in(self, why: str) -> Outcome:
         logger.debug("check-in: {why}", why=why)
         self._trouble = await self._look_after_what_runs()
         try:

@@ -79,7 +79,8 @@ class Reporter:
             notifier.alive()
             notifier.status(f"{progress.phase} {progress.detail}".strip())
             if latest is None or progress.phase != latest.phase:
-                logger.info("{phase} {detail}", phase=progress.phase, detail=progress.detail)
+                # The engine's own log line says the same at INFO.
+                logger.debug("{phase} {detail}", phase=progress.phase, detail=progress.detail)
             latest = progress
             fresh.set()
 

@@ -1,7 +1,7 @@
 """A process that speaks the engine's protocol and keeps its world in `<root>/state/fake.json`.
 
-What it does is set by `<root>/state/fake_plan.json`: {"fail": kind} ends an update badly, {"die": phase} exits
-in that phase, {"locked": true} exits 75, {"hold": path} waits in "pulling" until that file exists,
+What it does is set by `<root>/state/fake_plan.json`: {"fail": kind} ends an update badly, {"die": phase} is
+killed in that phase, {"locked": true} exits 75, {"hold": path} waits in "pulling" until that file exists,
 {"deaf": true} ignores SIGTERM. Every request is appended to `<root>/state/fake_requests.jsonl`.
 """
 

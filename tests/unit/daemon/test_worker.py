@@ -73,7 +73,8 @@ async def test_the_engines_own_refusal_keeps_its_kind(device: Device) -> None:
 
 
 async def test_noise_on_its_output_is_skipped(device: Device) -> None:
-    script = 'import json; input(); print("hello"); print("{}"); print(json.dumps({"done": {"state": "healthy", "phase": "steady"}}))'
+    end = '{"done": {"state": "healthy", "phase": "steady"}}'
+    script = f"input(); print('hello'); print('{{}}'); print({end!r})"
     status = await worker(device, sys.executable, "-c", script).run(Verb.STATUS)
     assert status.phase == "steady"
 
