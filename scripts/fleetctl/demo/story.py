@@ -74,7 +74,9 @@ class Story:
 
     def tell(self, *, once: bool) -> int:
         """Run the story; return the exit code: 0 when every step was seen."""
-        signal.signal(signal.SIGTERM, _interrupt)
+        # SIGINT too: a shell that starts us in the background has it ignored.
+        for stop in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(stop, _interrupt)
         try:
             self._prepare_folder()
             with self._step("The control plane starts"):
