@@ -30,6 +30,8 @@ SETTINGS = {
     "synchronous_commit": "off",
     "full_page_writes": "off",
     "autovacuum": "off",
+    # The race tests ask in which order transactions committed.
+    "track_commit_timestamp": "on",
     "timezone": "UTC",
 }
 
