@@ -234,9 +234,16 @@ def test_half_made_database_is_made_anew(empty: Path) -> None:
     unfinished = DataFolder.at(empty).new_unfinished()
     (unfinished / "base").mkdir(parents=True)
     (unfinished / "PG_VERSION").write_text("18\n")
+    unfinished.with_name(f"{unfinished.name}.password").write_text("of the start that was cut off")
     with start(empty) as stack:
         assert query(stack, "select 1") == 1
-    assert not unfinished.exists()
+    assert sorted(path.name for path in empty.iterdir()) == [
+        "keys.json",
+        "logs",
+        "postgres",
+        "run",
+        "stack.lock",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -57,25 +56,26 @@ class Postgres:
         Raises FleetctlError `postgres_too_old`, `postgres_too_new`, `postgres_damaged`, `initdb_failed`.
         A folder that a killed initdb left behind is thrown away: it never held a row.
         """
-        for left in self.folder.all_unfinished():
-            shutil.rmtree(left, ignore_errors=True)
+        remove_unfinished(self.folder)
         if self.folder.postgres.exists():
             self._check_version()
             return False
         self._let_user_through()
         unfinished = self.folder.new_unfinished()
         self._own(unfinished)
-        with tempfile.NamedTemporaryFile("w", prefix="fleet-initdb-") as file:
-            file.write(password)
-            file.flush()
-            if self.user is not None:
-                os.chown(file.name, pwd.getpwnam(self.user).pw_uid, -1)
-            # libc with C would sort by byte; the builtin UTF-8 locale is the same on every machine.
-            self._run(
-                "initdb", "--pgdata", str(unfinished), "--username", SUPERUSER, "--pwfile", file.name,
-                "--auth", "scram-sha-256", "--encoding", "UTF8", "--locale-provider", "builtin",
-                "--builtin-locale", "C.UTF-8", "--locale", "C", "--no-sync", "--no-instructions",
-            )  # fmt: skip
+        # In the data folder, so that a start that is killed now leaves no password anywhere else.
+        password_file = unfinished.with_name(f"{unfinished.name}.password")
+        password_file.touch(mode=0o600)
+        password_file.write_text(password)
+        if self.user is not None:
+            os.chown(password_file, pwd.getpwnam(self.user).pw_uid, -1)
+        # libc with C would sort by byte; the builtin UTF-8 locale is the same on every machine.
+        self._run(
+            "initdb", "--pgdata", str(unfinished), "--username", SUPERUSER, "--pwfile", str(password_file),
+            "--auth", "scram-sha-256", "--encoding", "UTF8", "--locale-provider", "builtin",
+            "--builtin-locale", "C.UTF-8", "--locale", "C", "--no-sync", "--no-instructions",
+        )  # fmt: skip
+        password_file.unlink()
         if self.durable:
             # The finished folder at once, not its thousand files one by one: minutes on a slow or busy disk.
             method = "syncfs" if sys.platform.startswith("linux") else "fsync"
@@ -270,6 +270,15 @@ class Postgres:
 def url(role: str, password: str, port: int) -> str:
     """A connection string; the passwords are URL-safe by construction (keys.py)."""
     return f"postgresql://{role}:{password}@{HOST}:{port}/{DATABASE}"
+
+
+def remove_unfinished(folder: DataFolder) -> None:
+    """Throw away what initdbs that were cut off left behind: they never held a row."""
+    for left in folder.all_unfinished():
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def binaries() -> Path:

@@ -20,7 +20,7 @@ from typing import IO, Any, Literal, Self, cast
 from fleetctl.errors import FleetctlError
 from fleetctl.stack.keys import Keys
 from fleetctl.stack.layout import DEFAULT_PORT, DataFolder
-from fleetctl.stack.postgres import SUPERUSER, url
+from fleetctl.stack.postgres import SUPERUSER, remove_unfinished, url
 from fleetctl.stack.process import Identity
 from fleetctl.stack.supervisor import Options, hold_lock, is_locked, read_owner, read_state
 
@@ -148,7 +148,8 @@ class Stack:
         with hold_lock(folder):
             _stop_leftovers(folder)
             there = folder.postgres.exists()
-            for path in (folder.postgres, *folder.all_unfinished(), folder.socket, folder.logs):
+            remove_unfinished(folder)
+            for path in (folder.postgres, folder.socket, folder.logs):
                 if path.exists():
                     shutil.rmtree(path)
         return there
