@@ -1,6 +1,7 @@
 /**
  * The Realtime endpoint alone, beside any Postgres that has `bootstrap.sql`: for tests that need their own
- * limits and for benchmarks. Prints one JSON line with its address when it is ready; SIGTERM stops it.
+ * limits and for benchmarks. Prints one JSON line with its address when it is ready; SIGTERM stops it,
+ * and so does the end of its standard input: it must not outlive a test run that was killed.
  *
  *   FLEET_DB_URL=… FLEET_JWT_SECRET=… FLEET_PUBLISHABLE_KEY=… FLEET_SECRET_KEY=… \
  *   FLEET_REALTIME_LIMITS='{"maxConnections":2}' deno run -A dev_server.ts
@@ -26,8 +27,13 @@ const server = Deno.serve({
   port: Number(Deno.env.get("FLEET_PORT") ?? 0),
   onListen: ({ port }) => console.log(JSON.stringify({ url: `http://127.0.0.1:${port}` })),
 }, (req) => realtime.handle(req));
-Deno.addSignalListener("SIGTERM", async () => {
+
+async function stop(): Promise<void> {
   await realtime.close();
   await server.shutdown();
   Deno.exit(0);
-});
+}
+Deno.addSignalListener("SIGTERM", stop);
+// deno-lint-ignore no-empty
+for await (const _ of Deno.stdin.readable) {}
+await stop();

@@ -12,7 +12,9 @@ const TRY_AGAIN_LATER = 1013;
 export class Socket {
   #channels = new Map<string, Channel>();
   #idleTimer: ReturnType<typeof setTimeout> | undefined;
-  #lastHeardAt = performance.now();
+  #lastHeardAt = 0;
+  /** Set by a close that came before the handshake was through. */
+  #ending: [code: number, reason: string] | null = null;
 
   /** `token` is the JWT that the API key stands for: what a join without a token of its own uses. */
   constructor(
@@ -27,7 +29,7 @@ export class Socket {
     ws.onmessage = (event) => this.#heard(event.data);
     ws.onclose = () => this.#closed();
     ws.onerror = () => {}; // A close follows, and it is all that matters.
-    this.#watchIdle();
+    ws.onopen = () => this.#opened();
   }
 
   /** Channels joined or being joined. */
@@ -61,6 +63,12 @@ export class Socket {
   /** The endpoint is stopping. */
   goAway(): void {
     this.#end(GOING_AWAY, "Realtime is restarting");
+  }
+
+  #opened(): void {
+    if (this.#ending) return this.ws.close(...this.#ending);
+    this.#lastHeardAt = performance.now();
+    this.#watchIdle();
   }
 
   #heard(data: unknown): void {
@@ -116,7 +124,9 @@ export class Socket {
   }
 
   #end(code: number, reason: string): void {
-    if (this.ws.readyState <= WebSocket.OPEN) this.ws.close(code, reason);
+    // Closing a socket that is still connecting is lost on it, and the client would keep a line to nobody.
+    if (this.ws.readyState === WebSocket.CONNECTING) this.#ending = [code, reason];
+    else if (this.ws.readyState === WebSocket.OPEN) this.ws.close(code, reason);
     this.#closed();
   }
 

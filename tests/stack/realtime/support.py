@@ -120,7 +120,7 @@ class Endpoint:
                     "FLEET_REALTIME_LIMITS": json.dumps(quick),
                     "FLEET_PORT": "0",
                 },
-                stdout=subprocess.PIPE, stderr=stderr, text=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True,
             )  # fmt: skip
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -131,8 +131,9 @@ class Endpoint:
         """Stop it as the stack does."""
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(PATIENCE_S)
-        if self.process.stdout is not None:
-            self.process.stdout.close()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
 
 
 EndpointFactory = Callable[..., Endpoint]

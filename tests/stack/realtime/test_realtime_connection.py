@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from tests.stack.realtime.support import Endpoint, EndpointFactory, Project, Raw, Subscribers
+from tests.stack.realtime.support import (
+    PATIENCE_S,
+    Endpoint,
+    EndpointFactory,
+    Project,
+    Raw,
+    Subscribers,
+)
 
 
 @pytest.fixture(scope="module")
 def quick(endpoint: EndpointFactory) -> Endpoint:
-    """An endpoint that loses patience after a fifth of a second."""
-    return endpoint(idleMs=200, frameBytes=2000)
+    """An endpoint that loses patience after a second."""
+    return endpoint(idleMs=1000, frameBytes=2000)
 
 
 async def refused(url: str, key: str, **options: str) -> tuple[int, str]:
@@ -147,11 +155,22 @@ async def test_a_silent_client_is_closed_and_a_talking_one_is_not(project: Proje
     async with talking as one, Raw.open(quick.url, project.publishable_key) as other:
         raw = Raw(one, "1.0.0")
         silent = Raw(other, "1.0.0")
-        while other.close_code is None:
-            await raw.push("phoenix", "heartbeat", {})
-            assert (await raw.receive())["event"] == "phx_reply"
+        async with asyncio.timeout(PATIENCE_S):
+            while other.close_code is None:
+                await raw.push("phoenix", "heartbeat", {})
+                assert (await raw.receive())["event"] == "phx_reply"
         assert await silent.closed() == 1000
         assert one.close_code is None
+
+
+async def test_a_socket_closed_while_it_opens_is_closed_all_the_same(
+    project: Project, endpoint: EndpointFactory
+) -> None:
+    """A close that overtakes the handshake must not leave the client on a line to nobody."""
+    url = endpoint(idleMs=0).url
+    for _ in range(10):
+        async with Raw.open(url, project.publishable_key) as socket:
+            assert await Raw(socket, "1.0.0").closed() == 1000
 
 
 async def test_a_stopping_endpoint_says_that_it_goes_away(

@@ -6,7 +6,7 @@ import asyncio
 import json
 
 import pytest
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.stack.realtime.support import EndpointFactory, Project, Raw, Subscribers
 
@@ -76,3 +76,25 @@ async def test_a_full_authorization_queue_says_so(
     url = endpoint(authorizationQueue=0).url
     refusal = await subscribers(topic, token=project.token("service_role"), url=url).refusal()
     assert refusal == "IncreaseConnectionPool: Please increase your connection pool size"
+
+
+async def test_a_client_that_does_not_read_is_closed(
+    project: Project, endpoint: EndpointFactory, topic: str
+) -> None:
+    """Its unsent broadcasts would fill the memory that everybody shares."""
+    url = endpoint(bufferedBytes=2_000_000).url
+    filler = "x" * 500_000
+    slow = Raw.open(url, project.publishable_key, max_queue=1, max_size=None)
+    async with slow as lagging, Raw.open(url, project.publishable_key) as sending:
+        reader, sender = Raw(lagging, "1.0.0"), Raw(sending, "1.0.0")
+        await reader.join(topic)
+        await sender.join(topic, {"broadcast": {"ack": True}})
+        broadcast = {"type": "broadcast", "event": "e", "payload": {"filler": filler}}
+        for _ in range(40):
+            await sender.push(f"realtime:{topic}", "broadcast", broadcast)
+            assert (await sender.receive())["payload"]["status"] == "ok"
+        with pytest.raises(ConnectionClosed) as closed:
+            while True:
+                await reader.receive()
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1013, "Too slow")
