@@ -9,8 +9,8 @@
     ├── HealthError        a release that started and is not well
     └── StateError         the agent's own files
 
-Each carries a `kind` from `Kind` (closed list: metrics, tests and the dashboard rely on it), one sentence for a
-person, and optionally what to try.
+Each carries a `kind` from `Kind` (closed list: metrics, tests and the dashboard rely on it), one sentence
+for a person, and optionally what to try.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Kind(StrEnum):
     DEVICE_PENDING = "device_pending"
     DEVICE_SUSPENDED = "device_suspended"
     DEVICE_RETIRED = "device_retired"
-    TOKEN_INVALID = "token_invalid"
+    TOKEN_INVALID = "token_invalid"  # noqa: S105 - a kind of error, not a password
     # release
     GIT_UNREACHABLE = "git_unreachable"
     GIT_REFUSED = "git_refused"  # the host answered: no such repository, or no right to read it

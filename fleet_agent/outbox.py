@@ -11,12 +11,12 @@ from pydantic import ValidationError as PydanticValidationError
 from fleet_agent import durable
 from fleet_agent.model import Attempt
 
-#: How many attempts are kept while the control plane is away; then the oldest evidence is dropped, never an outcome.
+#: Attempts kept whole while the control plane is away; then the oldest evidence goes, never an outcome.
 DETAIL_LIMIT = 200
 
 
 class Outbox:
-    """Idempotent by construction: putting the same attempt twice is one file, shipping it twice is one row."""
+    """Idempotent by construction: the same attempt put twice is one file, shipped twice is one row."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
