@@ -487,8 +487,7 @@ class Daemon:
                 continue
             for attempt in batch:
                 self.outbox.discard(attempt.id)
-        if pending:
-            logger.info("{n} attempts recorded", n=len(pending))
+            logger.info("{n} attempts recorded", n=len(batch))
 
     async def _ship_one_by_one(self, batch: Sequence[Attempt]) -> None:
         """One bad row must not hold up the others; it stays in the outbox."""

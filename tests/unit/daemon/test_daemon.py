@@ -1,0 +1,459 @@
+"""The loop, with a real engine process (the fake one) and the control plane's HTTP edge."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+import respx
+
+from fleet_agent import retry
+from fleet_agent.control.wake import Wake
+from fleet_agent.daemon import Daemon, Outcome
+from fleet_agent.log import Log
+from fleet_agent.model import Attempt
+from fleet_agent.model import Outcome as AttemptOutcome
+from fleet_agent.outbox import Outbox
+from tests.unit.daemon.conftest import Device, json_answer
+
+
+@dataclass
+class Control:
+    """The control plane of one device: what it asks for, and what it was told."""
+
+    device: Device
+    asks: dict[str, Any] = field(default_factory=dict)
+    status: list[dict[str, Any]] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    answers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: Answers instead of the good one, by table or function, used up one a request.
+    broken: dict[str, list[httpx.Response | Exception]] = field(default_factory=dict)
+    questions: int = 0
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    _told: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def reports_phase(self, phase: str) -> None:
+        while self.status[-1:] == [] or self.status[-1].get("phase") != phase:
+            self._told.clear()
+            await self._told.wait()
+
+    def route(self, router: respx.MockRouter) -> None:
+        router.post("/rest/v1/rpc/desired_state").mock(side_effect=self._desired_state)
+        router.post("/rest/v1/device_status").mock(side_effect=self._status)
+        router.post("/rest/v1/update_history").mock(side_effect=self._history)
+        router.patch("/rest/v1/device_commands").mock(side_effect=self._answer)
+
+    def _broken(self, what: str) -> httpx.Response | None:
+        waiting = self.broken.get(what)
+        if not waiting:
+            return None
+        answer = waiting.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _desired_state(self, _request: httpx.Request) -> httpx.Response:
+        self.questions += 1
+        self.asked.set()
+        return self._broken("desired_state") or json_answer(self.device.directive(**self.asks))
+
+    def _status(self, request: httpx.Request) -> httpx.Response:
+        if broken := self._broken("device_status"):
+            return broken
+        self.status.append(json.loads(request.content))
+        self._told.set()
+        return httpx.Response(200)
+
+    def _history(self, request: httpx.Request) -> httpx.Response:
+        if broken := self._broken("update_history"):
+            return broken
+        self.history += json.loads(request.content)
+        return httpx.Response(201)
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        if broken := self._broken("device_commands"):
+            return broken
+        self.answers[request.url.params["id"].removeprefix("eq.")] = json.loads(request.content)
+        return httpx.Response(204)
+
+
+@pytest.fixture(autouse=True)
+def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CHECK_IN", "REPORT", "HISTORY", "ANSWER", "TOKEN"):
+        policy = getattr(retry, name)
+        monkeypatch.setattr(retry, name, retry.Policy(policy.name, 1, 0.001, 0.001, 1))
+
+
+@pytest.fixture
+def control(device: Device, rest: respx.MockRouter) -> Control:
+    made = Control(device)
+    made.route(rest)
+    return made
+
+
+@pytest.fixture
+async def daemon(device: Device, log: Log, control: Control) -> Any:
+    made = device.daemon(log)
+    yield made
+    await made.worker.stop()
+    await made.network.close()
+
+
+def release(version: str) -> dict[str, Any]:
+    return {"id": str(uuid4()), "commit_sha": uuid4().hex + "0" * 8, "version": version, "branch": "main"}
+
+
+def update_to(control: Control, version: str) -> dict[str, Any]:
+    wanted = release(version)
+    control.asks.update(action="update", release=wanted)
+    return wanted
+
+
+def order(control: Control, kind: str, **args: Any) -> str:
+    order_id = str(uuid4())
+    control.asks["commands"] = [{"id": order_id, "kind": kind, "args": args}]
+    return order_id
+
+
+def plan(device: Device, **what: Any) -> None:
+    (device.paths.state / "fake_plan.json").write_text(json.dumps(what))
+
+
+def requests(device: Device) -> list[str]:
+    file = device.paths.state / "fake_requests.jsonl"
+    return [json.loads(line)["verb"] for line in file.read_text().splitlines()]
+
+
+def attempt() -> Attempt:
+    now = datetime.now(UTC)
+    return Attempt(
+        id=uuid4(), release_id=None, rollout_id=None, from_commit=None, to_commit="a" * 40,
+        outcome=AttemptOutcome.SUCCEEDED, started_at=now, finished_at=now, agent_version="1",
+    )  # fmt: skip
+
+
+async def test_an_update_is_carried_out_recorded_and_reported(
+    daemon: Daemon, control: Control, device: Device
+) -> None:
+    wanted = update_to(control, "1.0.0")
+    assert await daemon.check_in("test") == Outcome.CONVERGED
+    assert requests(device) == ["recover", "converge"]
+    assert [row["to_commit"] for row in control.history] == [wanted["commit_sha"]]
+    assert Outbox(device.paths.outbox).pending() == []
+    last = control.status[-1]
+    assert last["state"] == "healthy"
+    assert last["current_release"] == wanted["id"]
+    assert last["containers"] == [
+        {"service": "web", "image": "busybox:stable", "state": "running", "restarts": 0}
+    ]
+
+
+async def test_phases_are_reported_while_the_engine_works(
+    daemon: Daemon, control: Control, device: Device
+) -> None:
+    gate = device.folder / "gate"
+    plan(device, hold=str(gate))
+    wanted = update_to(control, "1.0.0")
+    work = asyncio.create_task(daemon.check_in("test"))
+    await control.reports_phase("pulling")
+    gate.touch()
+    await work
+    (during,) = (row for row in control.status if row.get("phase") == "pulling")
+    assert during["state"] == "updating"
+    assert during["target_release"] == wanted["id"]
+
+
+async def test_nothing_to_do_starts_no_update_and_reports_once(
+    daemon: Daemon, control: Control, device: Device
+) -> None:
+    control.asks["gates"] = [{"gate": "halt", "verdict": "wait", "detail": "The fleet is halted."}]
+    for _ in range(3):
+        assert await daemon.check_in("test") == Outcome.CONVERGED
+    assert requests(device) == ["recover"]
+    assert len(control.status) == 1
+    assert control.status[0]["reason"] == "halt: The fleet is halted."
+
+
+async def test_a_rollback_is_not_convergence_and_is_told(
+    daemon: Daemon, control: Control, device: Device
+) -> None:
+    plan(device, fail="unhealthy")
+    update_to(control, "2.0.0")
+    assert await daemon.check_in("test") == Outcome.NOT_CONVERGED
+    assert control.history[0]["outcome"] == "rolled_back"
+    assert control.status[-1]["state"] == "rolled_back"
+    assert control.status[-1]["error_kind"] == "unhealthy"
+
+
+async def test_history_waits_on_disk_for_the_network_and_survives_a_restart(
+    device: Device, log: Log, control: Control
+) -> None:
+    update_to(control, "1.0.0")
+    control.broken["update_history"] = [httpx.ConnectError("gone")]
+    assert await device.daemon(log).once() == Outcome.CONVERGED
+    assert control.history == []
+    assert len(Outbox(device.paths.outbox).pending()) == 1
+
+    assert await device.daemon(log).once() == Outcome.CONVERGED
+    assert len(control.history) == 1
+    assert Outbox(device.paths.outbox).pending() == []
+
+
+async def test_a_refused_row_does_not_hold_up_the_others(
+    daemon: Daemon, control: Control, device: Device
+) -> None:
+    outbox, bad, good = Outbox(device.paths.outbox), attempt(), attempt()
+    for kept in (bad, good):
+        outbox.put(kept)
+    refusal = json_answer({"code": "23514", "message": "check failed"}, 400)
+    control.broken["update_history"] = [refusal, refusal]
+    await daemon.check_in("test")
+    assert {row["id"] for row in control.history} == {str(good.id)}
+    assert [kept.id for kept in outbox.pending()] == [bad.id]
+
+
+async def test_an_interrupted_update_is_finished_before_anything_else(
+    daemon: Daemon, control: Control, device: Device
+) -> None:
+    plan(device, die="probation")
+    update_to(control, "1.0.0")
+    assert await daemon.check_in("test") == Outcome.NOT_CONVERGED
+    assert control.status[-1]["error_kind"] == "interrupted"
+    plan(device)
+    assert await daemon.check_in("test") == Outcome.CONVERGED
+    assert requests(device) == ["recover", "converge", "status", "recover", "converge"]
+
+
+async def test_a_held_lock_is_left_alone_and_told(daemon: Daemon, control: Control, device: Device) -> None:
+    plan(device, locked=True)
+    update_to(control, "1.0.0")
+    assert await daemon.check_in("test") == Outcome.LOCKED
+    assert requests(device) == ["recover", "status"]
+    assert control.status[-1]["error_kind"] == "locked"
+
+
+async def test_an_engine_that_cannot_start_is_reported_as_degraded(
+    device: Device, log: Log, control: Control
+) -> None:
+    broken = device.daemon(log)
+    broken.worker.command = ("/bin/false",)
+    update_to(control, "1.0.0")
+    assert await broken.once() == Outcome.NOT_CONVERGED
+    assert control.status[-1]["state"] == "degraded"
+    assert control.status[-1]["error_kind"] == "interrupted"
+
+
+@pytest.mark.parametrize("kind", ["device_suspended", "device_retired", "device_pending"])
+async def test_a_refused_device_changes_nothing(
+    daemon: Daemon, control: Control, device: Device, kind: str
+) -> None:
+    update_to(control, "1.0.0")
+    refusal = {"code": "PT403", "message": "No.", "details": kind, "hint": "Ask."}
+    control.broken["desired_state"] = [json_answer(refusal, 403)]
+    assert await daemon.check_in("test") == Outcome.REFUSED
+    assert requests(device) == ["recover"]
+    assert control.status == []
+    assert [entry["message"] for entry in daemon.log.ring.entries()] == [f"{kind}: No. Ask."]
+
+
+async def test_an_unreachable_control_plane_leaves_what_runs_alone(
+    daemon: Daemon, control: Control, device: Device
+) -> None:
+    control.broken["desired_state"] = [httpx.ConnectError("gone")]
+    assert await daemon.check_in("test") == Outcome.UNREACHABLE
+    assert requests(device) == ["recover"]
+
+
+async def test_a_report_that_did_not_get_through_is_made_again(daemon: Daemon, control: Control) -> None:
+    control.broken["device_status"] = [httpx.Response(500)]
+    await daemon.check_in("test")
+    assert control.status == []
+    await daemon.check_in("test")
+    assert len(control.status) == 1
+
+
+async def test_a_report_naming_a_release_that_is_gone_is_made_without_it(
+    daemon: Daemon, control: Control
+) -> None:
+    update_to(control, "1.0.0")
+    await daemon.check_in("test")
+    control.status.clear()
+    gone = json_answer({"code": "23503", "message": "violates foreign key"}, 409)
+    control.broken["device_status"] = [gone]
+    plane = daemon.network.plane
+    await daemon.reporter.report(plane, daemon.engine, None)
+    assert control.status[-1]["current_release"] is None
+    assert control.status[-1]["state"] == "healthy"
+
+
+async def test_a_wake_during_an_update_is_passed_on_and_looked_at_again_after_it(
+    device: Device, log: Log, control: Control, daemon: Daemon
+) -> None:
+    gate = device.folder / "gate"
+    plan(device, hold=str(gate))
+    update_to(control, "1.0.0")
+    daemon._due.at = float("inf")
+    work = asyncio.create_task(daemon.check_in("test"))
+    await control.reports_phase("pulling")
+    newer = update_to(control, "2.0.0")
+    control.asked.clear()
+    daemon._on_wake(Wake(reason="release_added", spread_s=0))
+    await control.asked.wait()
+    await asyncio.sleep(0.3)
+    gate.touch()
+    assert await work == Outcome.CONVERGED
+    assert daemon.engine is not None
+    assert daemon.engine.current is not None
+    assert str(daemon.engine.current.id) == newer["id"]
+    assert daemon._due.at <= daemon.clock.monotonic()
+
+
+async def test_a_wake_only_ever_moves_the_next_check_in_closer(daemon: Daemon) -> None:
+    daemon.uniform = lambda _low, high: high
+    daemon._due.at = daemon.clock.monotonic() + 100
+    daemon._on_wake(Wake(reason="one", spread_s=10))
+    soon = daemon._due.at
+    daemon._on_wake(Wake(reason="two", spread_s=60))
+    assert daemon._due.at == soon
+    assert soon <= daemon.clock.monotonic() + 10
+
+
+async def test_update_now_is_asked_of_the_engine_and_answered_with_the_outcome(
+    daemon: Daemon, control: Control, device: Device
+) -> None:
+    update_to(control, "1.0.0")
+    order_id = order(control, "update_now")
+    await daemon.check_in("test")
+    lines = (device.paths.state / "fake_requests.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1])["asked"] is True
+    assert control.answers[order_id] == {
+        "state": "succeeded", "result": {"release": "1.0.0", "state": "healthy"},
+    }  # fmt: skip
+
+
+async def test_update_now_that_rolls_back_is_answered_as_failed_with_the_kind(
+    daemon: Daemon, control: Control, device: Device
+) -> None:
+    plan(device, fail="unhealthy")
+    update_to(control, "1.0.0")
+    order_id = order(control, "update_now")
+    await daemon.check_in("test")
+    assert control.answers[order_id]["state"] == "failed"
+    assert control.answers[order_id]["result"]["kind"] == "unhealthy"
+
+
+@pytest.mark.parametrize(
+    ("kind", "verb"),
+    [("rollback", "rollback"), ("restart", "restart"), ("enter_safe_mode", "enter_safe_mode"),
+     ("leave_safe_mode", "leave_safe_mode")],
+)  # fmt: skip
+async def test_an_order_is_carried_out_and_the_old_directive_is_asked_for_anew(
+    daemon: Daemon, control: Control, device: Device, kind: str, verb: str
+) -> None:
+    """What was asked before a rollback would undo it at once."""
+    update_to(control, "1.0.0")
+    order_id = order(control, kind)
+    daemon._due.at = float("inf")
+    await daemon.check_in("test")
+    assert requests(device) == ["recover", verb]
+    assert control.answers[order_id]["state"] == "succeeded"
+    assert daemon._due.at <= daemon.clock.monotonic()
+
+
+async def test_an_order_the_engine_refuses_is_answered_with_its_kind(
+    daemon: Daemon, control: Control, device: Device
+) -> None:
+    plan(device, refuse={"verb": "rollback", "kind": "nothing_to_roll_back"})
+    order_id = order(control, "rollback")
+    await daemon.check_in("test")
+    assert control.answers[order_id]["state"] == "failed"
+    assert control.answers[order_id]["result"]["kind"] == "nothing_to_roll_back"
+
+
+async def test_an_order_of_an_unknown_kind_is_answered_and_hides_nothing(
+    daemon: Daemon, control: Control, device: Device
+) -> None:
+    update_to(control, "1.0.0")
+    order_id = order(control, "self_destruct")
+    assert await daemon.check_in("test") == Outcome.CONVERGED
+    assert requests(device) == ["recover", "converge"]
+    assert control.answers[order_id]["state"] == "failed"
+    assert control.answers[order_id]["result"]["kind"] == "not_supported"
+
+
+async def test_an_order_whose_answer_was_lost_is_not_carried_out_twice(
+    daemon: Daemon, control: Control, device: Device
+) -> None:
+    order_id = order(control, "restart")
+    control.broken["device_commands"] = [httpx.ConnectError("gone")]
+    await daemon.check_in("test")
+    assert control.answers == {}
+    await daemon.check_in("test")
+    assert requests(device).count("restart") == 1
+    assert control.answers[order_id]["state"] == "succeeded"
+
+
+async def test_a_bad_change_of_the_configuration_is_shown_in_the_status(
+    daemon: Daemon, control: Control, device: Device
+) -> None:
+    await daemon.check_in("test")
+    device.configure(poll_interval_s="often")
+    await daemon._follow_configuration()
+    assert daemon._due.why == "the configuration changed" or daemon._due.at <= daemon.clock.monotonic()
+    await daemon.check_in("test")
+    assert control.status[-1]["error_kind"] == "config_invalid"
+    assert "`poll_interval_s`" in control.status[-1]["error"]
+
+
+async def test_a_new_address_takes_force_without_a_restart(
+    daemon: Daemon, control: Control, device: Device
+) -> None:
+    before = daemon.network
+    device.configure(poll_interval_s=77)
+    await daemon._follow_configuration()
+    assert daemon.network is before
+    device.configure(api_url="http://elsewhere.test")
+    await daemon._follow_configuration()
+    assert daemon.network.plane.config.api_url == "http://elsewhere.test"
+
+
+async def test_the_loop_checks_in_until_it_is_told_to_stop(daemon: Daemon, control: Control) -> None:
+    running = asyncio.create_task(daemon.run())
+    await control.asked.wait()
+    daemon.stop()
+    await running
+    assert control.questions == 1
+
+
+async def test_stopping_in_the_middle_of_an_update_ends_the_engine_too(
+    daemon: Daemon, control: Control, device: Device
+) -> None:
+    plan(device, hold=str(device.folder / "never"))
+    update_to(control, "1.0.0")
+    running = asyncio.create_task(daemon.run())
+    await control.reports_phase("pulling")
+    daemon.stop()
+    await running
+    assert daemon.worker._child is None
+
+
+async def test_a_bug_in_one_turn_does_not_end_the_loop(
+    daemon: Daemon, control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def explode() -> None:
+        monkeypatch.undo()
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(daemon, "_look_after_what_runs", explode)
+    daemon.uniform = lambda low, _high: 0.0
+    running = asyncio.create_task(daemon.run())
+    await control.asked.wait()
+    daemon.stop()
+    await running
+    assert control.questions >= 1
