@@ -135,7 +135,7 @@ class ComposeRuntime:
 
         repository, tag = _split(image)
         try:
-            with self._looking(limit_s=self._pull_limit_s) as client:
+            with self._looking(limit_s=self._pull_limit_s, refusals=True) as client:
                 for line in client.api.pull(repository, tag=tag, stream=True, decode=True):
                     if "error" in line:
                         raise self._pull_failed(image, str(line["error"]))
@@ -248,8 +248,12 @@ class ComposeRuntime:
         return found
 
     @contextlib.contextmanager
-    def _looking(self, limit_s: float | None = None) -> Iterator[DockerClient]:
-        """A client, and every way it can fail translated. API errors of one object are the caller's."""
+    def _looking(self, limit_s: float | None = None, *, refusals: bool = False) -> Iterator[DockerClient]:
+        """A client, and every way it can fail translated.
+
+        What the engine answers about one object is the caller's to translate; with `refusals` so is every
+        answer at all, like the engine's word on a registry.
+        """
         import docker
         import requests.exceptions
         from docker.errors import APIError, DockerException, NotFound
@@ -259,7 +263,7 @@ class ComposeRuntime:
             client = docker.from_env(timeout=int(max(1, limit_s or self._look_limit_s)))
             yield client
         except (NotFound, APIError) as error:
-            if isinstance(error, NotFound) or (error.status_code or 500) < 500:
+            if refusals or isinstance(error, NotFound) or (error.status_code or 500) < 500:
                 raise
             raise ContainerError(
                 Kind.DOCKER_UNAVAILABLE, f"Docker failed: {error.explanation}.", retryable=True

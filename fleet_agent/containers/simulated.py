@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +25,8 @@ from fleet_agent.containers.base import CommandResult, Container, LogLine, Say, 
 from fleet_agent.errors import ContainerError, FleetError, Kind
 
 LABEL = "fleet.simulate"
+#: `${NAME:?message}`; a name without a value is refused anyway.
+_REQUIRED = re.compile(r"\$\{(\w+):?\?[^}]*\}")
 
 
 class SimulatedContainer(BaseModel):
@@ -261,7 +264,9 @@ def _settle(value: Any, environment: Mapping[str, str]) -> Any:
         return {str(k): _settle(v, environment) for k, v in value.items()}
     if isinstance(value, list):
         return [_settle(v, environment) for v in value]
-    return variables.interpolate(value, environment) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    return variables.interpolate(_REQUIRED.sub(r"${\1}", value), environment)
 
 
 def _normal(service: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -94,6 +94,8 @@ class Journal(Frozen):
     current: Deployed | None = None
     previous: Deployed | None = None
     attempt: AttemptInHand | None = None
+    #: The device's place as the control plane said last.
+    place: DevicePlace | None = None
     safe_mode: SafeMode | None = None
     #: `docker` or `simulated`, chosen once: a device whose Docker is down must not start to simulate.
     runtime: str | None = None

@@ -62,3 +62,7 @@ def diagram() -> str:
     lines = ["stateDiagram-v2", f"    [*] --> {Phase.STEADY}"]
     lines += [f"    {was} --> {to}" for was in Phase for to in Phase if to in MOVES[was]]
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(diagram())

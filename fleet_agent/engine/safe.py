@@ -16,6 +16,7 @@ from loguru import logger
 
 from fleet_agent.containers import resolve
 from fleet_agent.containers.base import Stack
+from fleet_agent.durable import make_folder
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import Deployed
 from fleet_agent.engine.stacks import read_compose
@@ -35,6 +36,7 @@ def prepare(engine: Engine, deployed: Deployed, *, unless_there: bool = False) -
     if not (folder / COMPOSE_FILE).is_file() or (unless_there and file.exists()):
         return
     try:
+        _make_public(engine)
         own = {k: v for k, v in read_env(engine.paths.env_file).items() if k.startswith("SAFE_MODE_")}
         environment = {**own, **provided(engine.attempt), "FLEET_SAFE_MODE_STATE": str(_public(engine))}
         # What changes with each release must not change the stack.
@@ -67,6 +69,7 @@ def bring_up(engine: Engine) -> None:
         "way_out": "Offer the device a release that works, or send it the command leave_safe_mode.",
     }
     try:
+        _make_public(engine)
         engine.files.write(_public(engine) / "status.json", json.dumps(said, indent=1).encode(), mode=0o644)
         if not _compose(engine).exists():
             logger.warning("this fleet has no safe-mode page (roles/common/safe-mode)")
@@ -111,6 +114,14 @@ def content(engine: Engine) -> set[str]:
 
 def _compose(engine: Engine) -> Path:
     return engine.paths.state / "safe-mode" / "compose.json"
+
+
+def _make_public(engine: Engine) -> None:
+    """Mounted into the page's container, which reads it as another user."""
+    folder = _public(engine)
+    if not folder.is_dir():
+        make_folder(folder)
+        folder.chmod(0o755)
 
 
 def _public(engine: Engine) -> Path:

@@ -29,7 +29,7 @@ def make(declared: Sequence[Check], *, reachable: bool) -> list[HealthCheck]:
 
     Where nothing is `reachable` (simulated containers) only what the runtime itself knows is asked.
     """
-    checks = [_one(check) for check in declared if reachable or isinstance(check, _RUNTIME_KNOWS)]
+    checks = [one(check) for check in declared if reachable or isinstance(check, _RUNTIME_KNOWS)]
     if not any(isinstance(check, ContainerCheck) for check in declared):
         checks.insert(0, ContainerRuns(ContainerCheck(kind="container")))
     if not any(isinstance(check, ComposeCheck) for check in declared):
@@ -40,7 +40,8 @@ def make(declared: Sequence[Check], *, reachable: bool) -> list[HealthCheck]:
 _RUNTIME_KNOWS = (ContainerCheck, ComposeCheck, CommandCheck)
 
 
-def _one(check: Check) -> HealthCheck:  # noqa: PLR0911  one line a kind
+def one(check: Check) -> HealthCheck:  # noqa: PLR0911  one line a kind
+    """What looks after one declared check."""
     match check:
         case HttpCheck():
             return HttpAnswers(check)

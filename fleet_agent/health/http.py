@@ -38,7 +38,7 @@ class HttpAnswers:
             return self._fail(f"answers {body.strip()[:60]!r} and not {wanted.body_is!r}", body=body[:200])
         if wanted.max_latency_ms is not None and took_ms > wanted.max_latency_ms:
             return self._fail(f"takes {took_ms} ms, more than {wanted.max_latency_ms} ms", took_ms=took_ms)
-        return Reading(self.name, Answer.PASS, f"{wanted.url} answers {status}")
+        return Reading(self.name, Answer.PASS, f"GET {wanted.url} answers {status}")
 
     def _get(self, started: float, monotonic: Callable[[], float]) -> tuple[int, str]:
         url, limit = urlsplit(self._wanted.url), self._wanted.timeout_s
@@ -66,7 +66,7 @@ class HttpAnswers:
             connection.close()
 
     def _fail(self, detail: str, **evidence: object) -> Reading:
-        return Reading(self.name, Answer.FAIL, f"{self._wanted.url} {detail}", evidence=dict(evidence))
+        return Reading(self.name, Answer.FAIL, f"GET {self._wanted.url} {detail}", evidence=dict(evidence))
 
 
 def _why(error: Exception) -> str:

@@ -1,0 +1,83 @@
+"""The judge, on its own: rules, rounds and seconds in, a verdict out."""
+
+from __future__ import annotations
+
+import pytest
+
+from fleet_agent.errors import Kind
+from fleet_agent.health.base import Answer, Reading
+from fleet_agent.health.probation import Healthy, Round, Seen, Unhealthy, Verdict, Watch, judge, observe
+from fleet_agent.role import Health
+
+RULES = Health(grace_s=5, successes=3, interval_s=1, watch_s=4, deadline_s=20, failure_budget=2)
+
+
+def reading(answer: Answer) -> Reading:
+    return Reading("http", answer, f"it says {answer.value}")
+
+
+def watch(answers: str, rules: Health = RULES) -> list[Verdict]:
+    """Verdicts after each second's round: p pass, f fail, x fatal, w wait, ? no answer from the runtime."""
+    kinds = {"p": Answer.PASS, "f": Answer.FAIL, "x": Answer.FATAL, "w": Answer.WAIT}
+    seen, verdicts = Seen(), []
+    for second, letter in enumerate(answers):
+        readings = None if letter == "?" else (reading(kinds[letter]),)
+        seen = observe(rules, seen, Round(float(second), readings))
+        verdicts.append(judge(rules, seen, float(second)))
+    return verdicts
+
+
+def final(answers: str, rules: Health = RULES) -> Verdict:
+    return watch(answers, rules)[-1]
+
+
+def test_healthy_needs_successes_in_a_row_and_the_least_watch() -> None:
+    assert watch("ppppp")[:4] == [Watch()] * 4
+    assert isinstance(final("ppppp"), Healthy)
+    assert final("wwwwwpp") == Watch()
+    assert isinstance(final("wwwwwppp"), Healthy)
+
+
+@pytest.mark.parametrize(("answers", "verdict"), [("fffffff", Watch), ("ffffffff", Unhealthy)])
+def test_failures_count_only_after_the_grace(answers: str, verdict: type) -> None:
+    """Seconds 5, 6 and 7 count; the budget is two."""
+    assert isinstance(final(answers), verdict)
+
+
+def test_fatal_ends_it_even_within_the_grace() -> None:
+    assert final("x") == Unhealthy("It says fatal.", Kind.UNHEALTHY, {"check": "http"})
+
+
+def test_falling_counts_within_the_grace_and_is_called_flapping() -> None:
+    verdict = final("pfpfpf")
+    assert isinstance(verdict, Unhealthy)
+    assert "flapping: fell 3 times" in verdict.reason
+
+
+def test_one_slip_within_the_budget_is_forgiven() -> None:
+    assert isinstance(final("wwwwwwpfppp"), Healthy)
+
+
+def test_waiting_ends_at_the_deadline() -> None:
+    assert final("w" * 20) == Watch()
+    assert final("w" * 21) == Unhealthy(
+        "It says wait (not healthy within 20 s).", Kind.UNHEALTHY, {"check": "http"}
+    )
+
+
+def test_runtime_that_does_not_answer_is_no_failure_of_the_release() -> None:
+    assert final("ppp??" + "w" * 5) == Watch()
+    # Its containers come back one by one after a restart of Docker.
+    assert final("ppp??xx") == Watch()
+    assert isinstance(final("ppp??xxwppp"), Healthy)
+
+
+def test_runtime_away_until_the_deadline_is_named() -> None:
+    verdict = final("?" * 21)
+    assert isinstance(verdict, Unhealthy)
+    assert verdict.kind is Kind.DOCKER_UNAVAILABLE
+
+
+def test_no_declared_checks_is_called_weaker_evidence() -> None:
+    verdict = final("ppppp")
+    assert verdict == Healthy("running, which is weaker evidence: the role declares no health checks")
