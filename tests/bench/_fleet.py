@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from fleetctl.stack import Stack
 from supabase import Client, create_client
+
+from fleetctl.stack import Stack
 
 
 def service(stack: Stack) -> Client:
