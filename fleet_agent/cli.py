@@ -103,7 +103,27 @@ def _parser() -> argparse.ArgumentParser:
     rollback = verbs.add_parser("rollback", parents=[common], help="go back to the previous release")
     rollback.add_argument("--reason", default="Asked for on the device.", help="for the update history")
     rollback.set_defaults(run=_rollback)
+
+    install = verbs.add_parser("install", parents=[common], help="be a service of systemd")
+    install.add_argument("--dry-run", action="store_true", help="print the units and change nothing")
+    install.add_argument("--no-enable", action="store_true", help="write the units, and leave it at that")
+    install.add_argument("--now", action="store_true", help="start the service and the timer, too")
+    install.add_argument(
+        "--python", type=Path, help="the interpreter that has fleet_agent installed (default: this one)"
+    )
+    _add_prefix(install)
+    install.set_defaults(run=_install)
+
+    uninstall = verbs.add_parser("uninstall", parents=[common], help="stop being a service of systemd")
+    _add_prefix(uninstall)
+    uninstall.set_defaults(run=_uninstall)
     return parser
+
+
+def _add_prefix(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--prefix", type=Path, default=Path("/"), help="the tree of an image being built (default /)"
+    )
 
 
 def _enroll(place: Place, options: argparse.Namespace) -> int:
@@ -279,6 +299,37 @@ def _rollback(place: Place, options: argparse.Namespace) -> int:
     status = asyncio.run(worker.run(Verb.ROLLBACK, reason=options.reason, on_progress=show))
     print(f"{status.state.value}: runs {status.current.version if status.current else 'nothing'}")
     return 0 if status.error_kind is None else EXIT_FAILED
+
+
+def _install(place: Place, options: argparse.Namespace) -> int:
+    from fleet_agent import systemd
+
+    installer = systemd.Installer(options.prefix.absolute())
+    # Not resolved: the interpreter of a virtual environment is a link, and what it is called matters.
+    python = options.python or Path(sys.executable)
+    agent = systemd.Agent(place.paths.root, place.config, python.absolute())
+    if options.dry_run:
+        agent.check()
+        for name, text in systemd.render(agent, systemd_version=installer.systemd_version()).items():
+            print(f"# {installer.folder / name}\n{text}")
+        return 0
+    changed = installer.install(agent, enable=not options.no_enable, now=options.now)
+    if installer.is_here:
+        systemd.compile_installation()
+    for name in systemd.UNITS:
+        print(f"{installer.folder / name} {'written' if name in changed else 'unchanged'}")
+    if installer.is_here and not options.now:
+        print(f"Start it with: systemctl start {' '.join(systemd.ENABLED)}")
+    return 0
+
+
+def _uninstall(_place: Place, options: argparse.Namespace) -> int:
+    from fleet_agent import systemd
+
+    installer = systemd.Installer(options.prefix.absolute())
+    for name in installer.uninstall():
+        print(f"{installer.folder / name} removed")
+    return 0
 
 
 def _quiet() -> None:
