@@ -14,9 +14,9 @@ POLL_JITTER = 0.2
 DEFAULT_POLL_S = 900.0
 #: After a failed check-in or attempt: doubled each time, spread, never longer than the poll interval.
 FAILURE_BASE_S = 15.0
-#: Reports older than this many poll intervals are renewed although nothing changed. The dashboard shows a
-#: device as offline after three.
-HEARTBEAT_INTERVALS = 0.9
+#: Reports older than this many poll intervals are renewed although nothing changed: at every second poll. The
+#: dashboard shows a device as offline after three intervals without one.
+HEARTBEAT_INTERVALS = 1.5
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from pydantic import ValidationError as PydanticValidationError
 
 from fleet_agent import durable, enrolment, retry
 from fleet_agent.config import DeviceConfig
+from fleet_agent.control import failures
 from fleet_agent.control.clock import Clock
-from fleet_agent.errors import StateError
+from fleet_agent.errors import ControlPlaneError, StateError
 from fleet_agent.identity import Identity
 
 #: A token is renewed when this share of its life is over, give or take a fleet's spread.
@@ -95,9 +96,15 @@ class Tokens:
         async def attempt() -> enrolment.DeviceToken:
             # Twice a day: a client kept for it would only cost memory.
             async with self._http() as http:
-                return await enrolment.fetch_token(
-                    http, self._config(), self._identity, clock=self._clock.now, in_child=True
-                )
+                try:
+                    return await enrolment.fetch_token(
+                        http, self._config(), self._identity, clock=self._clock.now, in_child=True
+                    )
+                except ControlPlaneError as error:
+                    if failures.refuses_this_device(error):
+                        # Until a person acts; the next poll is soon enough to learn of it.
+                        error.retryable = False
+                    raise
 
         fresh = await retry.call(retry.TOKEN, attempt)
         self._clock.observe(fresh.server_time)

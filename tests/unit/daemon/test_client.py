@@ -256,6 +256,19 @@ async def test_a_device_refused_a_token_hears_why(device: Device, rest: respx.Mo
     assert (await ask(device)).kind == Kind.DEVICE_SUSPENDED
 
 
+@pytest.mark.parametrize("kind", ["device_pending", "device_suspended", "device_retired"])
+async def test_a_refused_device_does_not_hurry_for_a_token(
+    device: Device, rest: respx.MockRouter, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(retry, "TOKEN", retry.Policy("device-token", 4, 0.001, 0.001, 60))
+    (device.identity.folder / "token.json").unlink()
+    asked = rest.post("/functions/v1/device-token").mock(
+        return_value=json_answer({"kind": kind, "message": "No.", "hint": "Ask."}, 403)
+    )
+    assert (await ask(device)).kind == kind
+    assert asked.call_count == 1
+
+
 async def test_a_fetched_token_survives_a_restart(device: Device, rest: respx.MockRouter) -> None:
     (device.identity.folder / "token.json").unlink()
     rest.post(ASK).mock(return_value=json_answer(device.directive()))
