@@ -9,6 +9,11 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 export PATH := $(BIN):$(PATH)
 export DENO_NO_UPDATE_CHECK := 1
 export DO_NOT_TRACK := 1
+# uv trusts its own list alone; behind a proxy with a certificate of its own, only the system's list works.
+ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem),)
+export UV_SYSTEM_CERTS ?= 1
+endif
+export DENO_TLS_CA_STORE ?= system,mozilla
 
 .PHONY: setup demo test lint bench up down lock web clean
 
