@@ -14,7 +14,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from uuid import UUID
 
 from loguru import logger
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 #: How often the loop looks up while it waits: at the configuration file, and for the watchdog.
 LOOK_S = 15.0
+#: A check-in that gets nowhere for this long hangs, unless the engine is at work (which has its own limits).
+#: Longer than the longest call with all its tries.
+STALL_S = 600.0
 #: A row of history that the control plane refuses for itself (not the device) is offered again after this.
 REFUSED_ROW_S = 3600.0
 #: A device that an operator must accept asks this often: no wake can reach it yet.
@@ -100,6 +103,8 @@ class Daemon:
     engine_command: Sequence[str] = ENGINE_COMMAND
     uniform: Callable[[float, float], float] = retry.uniform
     notifier: Notifier = field(default_factory=Notifier)
+    look_s: float = LOOK_S
+    stall_s: float = STALL_S
 
     def __post_init__(self) -> None:
         self.clock = Clock(self.paths.state / "clock_floor")
@@ -112,6 +117,8 @@ class Daemon:
         self._due = Due(float("-inf"), "start")
         self._stir = asyncio.Event()
         self._stop = asyncio.Event()
+        self._reload_asked = False
+        self._got_further_at = self.clock.monotonic()
         self._trouble: FleetError | None = None
         self._woken_while_working = False
         self._failures = 0
@@ -163,21 +170,28 @@ class Daemon:
         self._stop.set()
         self._stir.set()
 
+    def _reload(self) -> None:
+        self._reload_asked = True
+        self._stir.set()
+
     async def _turn(self) -> None:
         """One check-in, and when the next one is due."""
         why, self._due = self._due.why, Due(float("inf"), "poll")
         task = asyncio.create_task(self.check_in(why))
         stopped = asyncio.create_task(self._stop.wait())
+        given_up = False
         try:
-            await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            given_up = not await self._watched(task, stopped)
             if not task.done():
                 task.cancel()
                 await self.worker.stop()
             outcome = await task
         except asyncio.CancelledError:
-            if not self._stopping:
+            if self._stopping:
+                return
+            if not given_up:
                 raise
-            return
+            outcome = Outcome.NOT_CONVERGED
         except Exception as error:
             # The one broad net: a bug must not end the loop, the next turn tries again.
             logger.opt(exception=error).error("check-in failed: {error}", error=error)
@@ -187,8 +201,26 @@ class Daemon:
         self._failures = 0 if outcome == Outcome.CONVERGED else self._failures + 1
         wait = self._next_wait(outcome)
         self._due.no_later_than(self.clock.monotonic() + wait, "poll")
-        self._start_listening()
         _give_back_memory()
+
+    async def _watched(self, task: asyncio.Task[Outcome], stopped: asyncio.Task[Literal[True]]) -> bool:
+        """Wait for the check-in or the stop, feeding the watchdog; False once the check-in hangs.
+
+        Should it then not even let itself be cancelled, nobody feeds any more and systemd ends the process.
+        """
+        look_s = self.notifier.feed_s(self.look_s)
+        self._get_further()
+        while not (task.done() or stopped.done()):
+            if not self.worker.busy and self.clock.monotonic() - self._got_further_at > self.stall_s:
+                logger.error("the check-in got nowhere for {n:g} s and is given up", n=self.stall_s)
+                return False
+            self.notifier.alive()
+            await asyncio.wait({task, stopped}, timeout=look_s, return_when=asyncio.FIRST_COMPLETED)
+        return True
+
+    def _get_further(self) -> None:
+        """Note that the check-in does not hang: a step of it has ended."""
+        self._got_further_at = self.clock.monotonic()
 
     def _next_wait(self, outcome: Outcome) -> float:
         interval = self._interval_s()
@@ -205,19 +237,34 @@ class Daemon:
         return decide.poll_interval_s(self.config.poll_interval_s, asked)
 
     async def _wait(self) -> None:
-        """Until the next check-in is due; looks up now and then at the configuration."""
+        """Until the next check-in is due; looks up now and then at the configuration and the subscription."""
+        look_s = self.notifier.feed_s(self.look_s)
         while not self._stopping:
+            await self._follow_configuration()
+            self._start_listening()
             left = self._due.at - self.clock.monotonic()
             if left <= 0:
                 return
             self.notifier.alive()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(left, LOOK_S)):
+                async with asyncio.timeout(min(left, look_s)):
                     await self._stir.wait()
             self._stir.clear()
-            await self._follow_configuration()
 
     async def _follow_configuration(self) -> None:
+        """Use the configuration as the file has it by now, if that can be used."""
+        asked, self._reload_asked = self._reload_asked, False
+        if not asked:
+            await self._use_what_changed()
+            return
+        self.notifier.reloading()
+        try:
+            await self._use_what_changed()
+        finally:
+            self.notifier.ready()
+        logger.info("the configuration was looked at, as asked by SIGHUP")
+
+    async def _use_what_changed(self) -> None:
         before, problem = self.config, self.config_file.problem
         if not self.config_file.reload_if_changed():
             if self.config_file.problem is not problem:
@@ -237,8 +284,8 @@ class Daemon:
         handled = {
             signal.SIGTERM: self.stop,
             signal.SIGINT: self.stop,
-            # systemctl reload: look at the configuration now.
-            signal.SIGHUP: self._stir.set,
+            # systemctl reload: look at the configuration now, or right after the present check-in.
+            signal.SIGHUP: self._reload,
         }
         for number, handler in handled.items():
             loop.add_signal_handler(number, handler)
@@ -298,6 +345,7 @@ class Daemon:
             self._trouble = self._trouble or error
             return self._not_done(error)
         self._heard()
+        self._get_further()
         asked = await self._carry_out(directive)
         if asked is None:
             # An order changed what runs here; what was asked before it is no longer the question.
@@ -347,6 +395,7 @@ class Daemon:
             self._trouble = error
             return self._not_done(error)
         finally:
+            self._get_further()
             with contextlib.suppress(ControlPlaneError, StateError):
                 await self._ship()
         return self._arrived(directive)
@@ -412,6 +461,8 @@ class Daemon:
             self.engine = await self._status()
             self._looked_at_containers = float("-inf")
             raise
+        finally:
+            self._get_further()
         self._looked_at_containers = self.clock.monotonic()
         logger.log(
             "DEBUG" if verb == Verb.RECOVER and self.engine == before else "INFO",
@@ -463,6 +514,7 @@ class Daemon:
         self._answers[command_id] = answer
         try:
             await self.network.plane.answer(command_id, answer.state, answer.result)
+            self._get_further()
         except ControlPlaneError as error:
             logger.warning("the answer to an order did not get through yet: {error}", error=error)
 
@@ -485,6 +537,7 @@ class Daemon:
                     raise
                 await self._ship_one_by_one(batch)
                 continue
+            self._get_further()
             for attempt in batch:
                 self.outbox.discard(attempt.id)
             logger.info("{n} attempts recorded", n=len(batch))
@@ -492,6 +545,7 @@ class Daemon:
     async def _ship_one_by_one(self, batch: Sequence[Attempt]) -> None:
         """One bad row must not hold up the others; it stays in the outbox."""
         for attempt in batch:
+            self._get_further()
             try:
                 await self.network.plane.record([attempt])
                 self.outbox.discard(attempt.id)

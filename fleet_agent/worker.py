@@ -29,6 +29,8 @@ ENGINE_COMMAND = (sys.executable, "-m", "fleet_agent.engine")
 EXIT_LOCKED = 75
 #: A large image over a slow link says nothing for a while; a hung child must not say nothing for ever.
 SILENCE_LIMIT_S = 45 * 60.0
+#: To look costs a second or two, even where Docker takes its time.
+STATUS_LIMIT_S = 120.0
 #: How long a child may take to end after it was asked to.
 STOP_GRACE_S = 15.0
 #: One line: a status with many containers is long.
@@ -91,12 +93,20 @@ class Worker:
             with contextlib.suppress(ConnectionError, BrokenPipeError):
                 child.stdin.write(json.dumps(request).encode() + b"\n")
                 await child.stdin.drain()
-            done = await self._follow(child, on_progress)
-            code = await child.wait()
+            limit_s = (
+                min(self.silence_limit_s, STATUS_LIMIT_S) if verb == Verb.STATUS else self.silence_limit_s
+            )
+            done = await self._follow(child, on_progress, limit_s)
+            code = await self._ended(child, verb)
         finally:
             await self._end(child)
             self._child = None
         return _outcome(verb, code, done)
+
+    @property
+    def busy(self) -> bool:
+        """Whether an engine is at work; it is not waited for without limits."""
+        return self._child is not None
 
     async def supersede(self, directive: Directive) -> None:
         """Tell the engine at work what the control plane asks for by now; it may still give up."""
@@ -113,18 +123,18 @@ class Worker:
             await self._end(self._child)
 
     async def _follow(
-        self, child: asyncio.subprocess.Process, on_progress: OnProgress
+        self, child: asyncio.subprocess.Process, on_progress: OnProgress, limit_s: float
     ) -> dict[str, Any] | None:
         assert child.stdout is not None  # noqa: S101 - PIPE above
         done: dict[str, Any] | None = None
         while True:
             try:
-                async with asyncio.timeout(self.silence_limit_s):
+                async with asyncio.timeout(limit_s):
                     line = await child.stdout.readline()
             except TimeoutError as error:
                 raise StateError(
                     Kind.INTERRUPTED,
-                    f"The engine said nothing for {self.silence_limit_s:.0f} s and was stopped.",
+                    f"The engine said nothing for {limit_s:.0f} s and was stopped.",
                     hint="The next check-in finishes what it began.",
                     retryable=True,
                 ) from error
@@ -139,6 +149,19 @@ class Worker:
             except (ValueError, PydanticValidationError):
                 logger.warning("the engine said something unreadable: {line}", line=line[:200])
 
+    async def _ended(self, child: asyncio.subprocess.Process, verb: Verb) -> int:
+        """The exit code of a child that closed its output, or StateError where it stays although it is done."""
+        try:
+            async with asyncio.timeout(self.stop_grace_s):
+                return await child.wait()
+        except TimeoutError as error:
+            raise StateError(
+                Kind.INTERRUPTED,
+                f"The engine, asked to {verb}, stopped talking and did not end; it was stopped.",
+                hint="The next check-in finishes what it began.",
+                retryable=True,
+            ) from error
+
     async def _end(self, child: asyncio.subprocess.Process) -> None:
         if child.returncode is not None:
             return
@@ -151,7 +174,12 @@ class Worker:
             logger.warning("the engine did not end when asked and is killed")
             with contextlib.suppress(ProcessLookupError):
                 child.kill()
-            await child.wait()
+            try:
+                async with asyncio.timeout(self.stop_grace_s):
+                    await child.wait()
+            except TimeoutError:
+                # Stuck in the kernel (a dead disk). It holds the lock for as long as it lives; we go on.
+                logger.error("the engine, process {pid}, cannot even be killed", pid=child.pid)
 
 
 def engine_settings(paths: Paths, config: DeviceConfig) -> dict[str, object]:
