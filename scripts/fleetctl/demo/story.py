@@ -84,8 +84,8 @@ class Story:
             with stack:
                 try:
                     self._run(stack)
+                    self._report()
                     self.facts.ok = all(step.seen for step in self.facts.steps)
-                    self._report(stack)
                     if not once:
                         self._stay(stack)
                 finally:
@@ -225,7 +225,7 @@ class Story:
                         "why": attempt["error"],
                     }
                 )
-        if version != "1.0.0":
+        if version != "1.0.0" and probes:
             self.facts.outage_ms[version] = {
                 service: probe.outage_s(since) * 1000 for service, probe in probes.items()
             }
@@ -316,7 +316,7 @@ class Story:
             hint=f"Read the logs in {self.data / 'demo' / 'devices'} and {self.data / 'logs'}.",
         )
 
-    def _report(self, stack: Stack) -> None:
+    def _report(self) -> None:
         facts = self.facts
         out.print()
         print_table(
@@ -353,6 +353,8 @@ class Story:
                     for version, ms in facts.outage_ms.items()
                 ],
             )
+        else:
+            out.print("[dim]Outage: not measured, since simulated containers serve nothing.[/]\n")
         print_table(
             "Why devices went back from 2.0.0",
             ["device", "kind", "why"],
