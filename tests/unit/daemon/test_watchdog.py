@@ -1,0 +1,243 @@
+"""What hangs is noticed: by the loop where it can act, by systemd where the loop itself is what hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from typing import Any
+
+import pytest
+import respx
+
+from fleet_agent import worker as worker_module
+from fleet_agent.control import wake
+from fleet_agent.daemon import Daemon, Outcome
+from fleet_agent.errors import Kind, StateError
+from fleet_agent.log import Log
+from fleet_agent.notify import Notifier
+from fleet_agent.worker import Verb, Worker
+from tests.unit.daemon.conftest import Device, json_answer
+
+
+class Heard(Notifier):
+    """Writes down what systemd would be told."""
+
+    def __init__(self, watchdog_s: float | None = None) -> None:
+        super().__init__("")
+        self.watchdog_s = watchdog_s
+        self.said: list[str] = []
+        self.news = asyncio.Event()
+
+    def _send(self, message: str) -> None:
+        self.said.append(message.splitlines()[0])
+        self.news.set()
+
+    async def until(self, message: str, times: int = 1) -> None:
+        while self.said.count(message) < times:
+            self.news.clear()
+            await self.news.wait()
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture
+async def daemon(device: Device, log: Log, rest: respx.MockRouter, heard: Heard) -> Any:
+    rest.post("/rest/v1/rpc/desired_state").mock(side_effect=lambda _: json_answer(device.directive()))
+    rest.post("/rest/v1/device_status").respond(200)
+    made = device.daemon(log, notifier=heard, look_s=0.01, stall_s=0.05)
+    yield made
+    await made.worker.stop()
+    await made.network.close()
+
+
+def hang(what: asyncio.Event) -> Any:
+    async def forever(*_: Any, **__: Any) -> Any:
+        what.set()
+        await asyncio.Event().wait()
+
+    return forever
+
+
+async def test_a_resting_loop_feeds_the_watchdog(daemon: Daemon, heard: Heard) -> None:
+    running = asyncio.create_task(daemon.run())
+    await heard.until("WATCHDOG=1", times=20)
+    daemon.stop()
+    await running
+    assert heard.said[0] == "READY=1"
+    assert heard.said[-1] == "STOPPING=1"
+
+
+async def test_a_check_in_that_hangs_is_given_up_and_the_loop_goes_on(
+    daemon: Daemon, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = daemon.network.plane.desired_state
+    hung = asyncio.Event()
+    monkeypatch.setattr(daemon.network.plane, "desired_state", hang(hung))
+    monkeypatch.setattr("fleet_agent.decide.FAILURE_BASE_S", 0.01)
+    running = asyncio.create_task(daemon.run())
+    await hung.wait()
+    monkeypatch.setattr(daemon.network.plane, "desired_state", good)
+    # Resting after a check-in that was answered.
+    await heard.until("STATUS=the control plane asks for nothing")
+    daemon.stop()
+    await running
+    given_up = [entry for entry in daemon.log.ring.entries() if "got nowhere" in entry["message"]]
+    assert len(given_up) == 1
+
+
+async def test_a_check_in_that_cannot_even_be_cancelled_starves_the_watchdog(
+    daemon: Daemon, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process is then systemd's to kill: nothing else may go on feeding."""
+    refused, let_go = asyncio.Event(), asyncio.Event()
+
+    async def stubborn(*_: Any) -> Outcome:
+        while not let_go.is_set():
+            try:
+                await let_go.wait()
+            except asyncio.CancelledError:
+                refused.set()
+        return Outcome.CONVERGED
+
+    monkeypatch.setattr(daemon, "check_in", stubborn)
+    running = asyncio.create_task(daemon.run())
+    await refused.wait()
+    fed = heard.said.count("WATCHDOG=1")
+    assert fed > 0
+    for _ in range(10):
+        await asyncio.sleep(daemon.look_s)
+    assert heard.said.count("WATCHDOG=1") == fed
+    let_go.set()
+    await heard.until("WATCHDOG=1", times=fed + 1)
+    daemon.stop()
+    await running
+
+
+async def test_an_engine_at_work_may_take_longer_than_a_stall(
+    daemon: Daemon, device: Device, heard: Heard
+) -> None:
+    """It has a limit of its own; until then the watchdog is fed."""
+    script = (
+        "import json, sys, time; asked = json.loads(input());"
+        "go = sys.argv[1]; import os\n"
+        "while not os.path.exists(go): time.sleep(0.01)\n"
+        "print(json.dumps({'done': {'state': 'healthy', 'phase': 'steady'}}))"
+    )
+    gate = device.folder / "gate"
+    daemon.worker.command = (sys.executable, "-c", script, str(gate))
+    running = asyncio.create_task(daemon.run())
+    # At 10 ms a look this is four stalls long.
+    await heard.until("WATCHDOG=1", times=20)
+    assert daemon.worker.busy
+    gate.touch()
+    await heard.until("STATUS=the control plane asks for nothing")
+    daemon.stop()
+    await running
+    assert [entry for entry in daemon.log.ring.entries() if "got nowhere" in entry["message"]] == []
+
+
+async def test_an_impatient_watchdog_is_fed_more_often_than_the_loop_would_look(
+    daemon: Daemon, heard: Heard
+) -> None:
+    heard.watchdog_s, daemon.look_s = 0.03, 600.0
+    running = asyncio.create_task(daemon.run())
+    async with asyncio.timeout(60):
+        await heard.until("WATCHDOG=1", times=20)
+    daemon.stop()
+    await running
+
+
+async def test_a_dead_subscription_is_started_again_without_waiting_for_a_poll(
+    device: Device, daemon: Daemon, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lives: list[int] = []
+    again = asyncio.Event()
+
+    async def run(_self: wake.Subscription) -> None:
+        lives.append(len(lives))
+        if len(lives) == 1:
+            raise RuntimeError("a bug in a library")
+        again.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(wake.Subscription, "run", run)
+    device.configure(wake=True)
+    running = asyncio.create_task(daemon.run())
+    async with asyncio.timeout(10):  # the next poll is 12 minutes away
+        await again.wait()
+    daemon.stop()
+    await running
+    assert lives == [0, 1]
+
+
+async def test_sighup_rereads_the_configuration_and_says_when_it_is_done(
+    device: Device, daemon: Daemon, heard: Heard
+) -> None:
+    daemon.look_s = 600.0
+    running = asyncio.create_task(daemon.run())
+    await heard.until("STATUS=the control plane asks for nothing")
+    device.configure(poll_interval_s=77)
+    os.kill(os.getpid(), signal.SIGHUP)
+    await heard.until("RELOADING=1")
+    await heard.until("READY=1", times=2)
+    assert daemon.config.poll_interval_s == 77
+    daemon.stop()
+    await running
+
+
+async def test_sighup_with_a_bad_configuration_keeps_the_old_one(
+    device: Device, daemon: Daemon, heard: Heard
+) -> None:
+    running = asyncio.create_task(daemon.run())
+    await heard.until("STATUS=the control plane asks for nothing")
+    before = daemon.config
+    device.config_path.write_text("{")
+    os.kill(os.getpid(), signal.SIGHUP)
+    await heard.until("READY=1", times=2)
+    assert daemon.config == before
+    assert daemon.config_file.problem is not None
+    assert daemon.config_file.problem.kind == Kind.CONFIG_INVALID
+    daemon.stop()
+    await running
+
+
+# The engine's process
+
+
+def hung_worker(device: Device, script: str, **limits: Any) -> Worker:
+    return Worker(
+        lambda: {"root": str(device.folder)}, command=(sys.executable, "-c", script), **limits
+    )  # fmt: skip
+
+
+async def test_a_status_that_hangs_is_not_waited_for_as_long_as_an_update(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "STATUS_LIMIT_S", 0.2)
+    with pytest.raises(StateError) as caught:
+        await hung_worker(device, "import time; time.sleep(600)").run(Verb.STATUS)
+    assert caught.value.kind == Kind.INTERRUPTED
+
+
+async def test_an_engine_that_answers_and_never_ends_is_killed(device: Device) -> None:
+    """It closed its output, so silence is no measure any more."""
+    mark = device.folder / "pid"
+    script = (
+        "import json, os, pathlib, signal, time; input(); signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        f"pathlib.Path({str(mark)!r}).write_text(str(os.getpid()))\n"
+        "print(json.dumps({'done': {'state': 'healthy', 'phase': 'steady'}}), flush=True)\n"
+        "os.close(1)\n"
+        "time.sleep(600)"
+    )
+    worker = hung_worker(device, script, stop_grace_s=0.2)
+    with pytest.raises(StateError) as caught:
+        await worker.run(Verb.CONVERGE)
+    assert caught.value.kind == Kind.INTERRUPTED
+    assert not worker.busy
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(mark.read_text()), 0)
