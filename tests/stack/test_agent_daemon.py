@@ -119,9 +119,8 @@ class Agent:
         return str(row["id"])
 
     def status(self) -> dict[str, Any]:
-        return (
-            self.db.execute("select * from device_status where device_id = %s", (self.id,)).fetchone() or {}
-        )
+        row = self.db.execute("select * from device_status where device_id = %s", (self.id,)).fetchone()
+        return dict(row or {})
 
     def history(self) -> list[dict[str, Any]]:
         return self.db.execute(
@@ -140,7 +139,8 @@ class Agent:
             found = self.db.execute("select * from device_commands where id = %s", (row["id"],)).fetchone()
             return found if found and found["state"] != "queued" else None
 
-        return self.until(answered, f"an answer to {kind}")
+        answer: dict[str, Any] = self.until(answered, f"an answer to {kind}")
+        return answer
 
     def runs(self, release_id: str) -> Callable[[], bool]:
         return lambda: str(self.status().get("current_release")) == release_id and self.rests()

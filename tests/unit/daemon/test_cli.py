@@ -1,0 +1,91 @@
+"""The command line: exit codes, sentences, and what it may not import."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from fleet_agent import cli
+from tests.unit.daemon.conftest import Device
+
+
+def run(device: Device, verb: str, *more: str) -> int:
+    return cli.main([verb, "--root", str(device.folder), "--config", str(device.config_path), *more])
+
+
+def test_a_good_configuration_is_good_and_an_open_one_is_named(
+    device: Device, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(device, "validate-config") == 0
+    said = capsys.readouterr().out
+    assert "is good" in said
+    assert "verify_signatures is false" in said
+
+
+def test_a_bad_configuration_is_one_sentence_with_its_kind_and_exit_code_2(
+    device: Device, capsys: pytest.CaptureFixture[str]
+) -> None:
+    device.configure(poll_intervall_s=60)
+    assert run(device, "validate-config") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("fleet-agent: config_invalid: ")
+    assert "`poll_intervall_s` is not a known key" in line
+
+
+def test_signers_that_are_not_there_are_found_by_validate_config(
+    device: Device, capsys: pytest.CaptureFixture[str]
+) -> None:
+    device.configure(verify_signatures=True, allowed_signers="signers")
+    assert run(device, "validate-config") == 2
+    assert "`allowed_signers` names" in capsys.readouterr().err
+    (device.folder / "signers").write_text("")
+    assert run(device, "validate-config") == 0
+
+
+@pytest.mark.parametrize("verb", ["once", "run"])
+def test_a_device_that_is_not_enrolled_is_told_to_enrol(
+    device: Device, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    monkeypatch.setattr(cli, "_start_lean", lambda: None)
+    device.identity.forget()
+    assert run(device, verb) == 2
+    assert "not_enrolled" in capsys.readouterr().err
+
+
+def test_status_works_without_a_network_and_before_any_release(
+    device: Device, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(device, "status", "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["device_id"] == str(device.id)
+    assert (shown["state"], shown["phase"], shown["current"]) == ("healthy", "steady", None)
+    assert (shown["outbox"], shown["converging"]) == (0, None)
+    assert run(device, "status") == 0
+    assert "runs        nothing" in capsys.readouterr().out
+
+
+def test_a_rollback_with_nothing_to_go_back_to_says_so(
+    device: Device, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(device, "rollback") == 1
+    assert "nothing_to_roll_back" in capsys.readouterr().err
+
+
+def test_an_unknown_command_is_exit_code_2(device: Device) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run(device, "dance")
+    assert caught.value.code == 2
+
+
+def test_the_daemon_imports_none_of_the_heavy_libraries() -> None:
+    """They would stay in memory for good: about 20 MiB."""
+    script = (
+        "import sys, fleet_agent.cli, fleet_agent.daemon, fleet_agent.control.wake\n"
+        "heavy = {'docker', 'git', 'cryptography', 'jwt', 'yaml', 'requests', 'h2', 'rich', 'typer'}\n"
+        "print(sorted(heavy & {name.partition('.')[0] for name in sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
