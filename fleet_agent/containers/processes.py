@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 #: Bytes of output kept for evidence; what a program says last matters most.
 OUTPUT_LIMIT = 64 * 1024
 
@@ -53,6 +57,7 @@ def run(
         cwd=folder,
         env=None if environment is None else dict(environment),
         start_new_session=True,
+        preexec_fn=_die_with_us,  # noqa: PLW1509  the engine has one thread
     )
     try:
         stdout, stderr = process.communicate(timeout=timeout_s)
@@ -64,6 +69,15 @@ def run(
         _kill(process)
         raise
     return Ended(process.returncode, _text(stdout), _text(stderr))
+
+
+def _die_with_us() -> None:
+    """In the child: be killed when we are, or a Compose left behind would race with the next start's.
+
+    The engine has one thread; this runs between fork and exec and only calls the kernel.
+    """
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

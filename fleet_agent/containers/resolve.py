@@ -89,7 +89,9 @@ def address_content(compose: dict[str, Any], release: Path, store: Path) -> dict
         mounts = []
         for mount in service.get("volumes") or []:
             if mount.get("type") == "bind" and _within(mount.get("source"), inside):
-                mounts.append({**mount, "source": str(_keep(Path(mount["source"]), inside, store, name))})
+                kept = _keep(Path(mount["source"]), inside, store, name)
+                # Without its content a service must not start on an empty folder that Docker makes up.
+                mounts.append({**mount, "source": str(kept), "bind": {"create_host_path": False}})
             else:
                 mounts.append(mount)
         result["services"][name] = {**service, **({"volumes": mounts} if mounts else {})}

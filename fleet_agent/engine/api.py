@@ -18,7 +18,7 @@ from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.effects import Seams
 from fleet_agent.engine.journal import AttemptKind, Deployed, Journal
 from fleet_agent.engine.lock import converging
-from fleet_agent.engine.phases import RESTING, Phase
+from fleet_agent.engine.phases import RESTING, UNTOUCHED, Phase
 from fleet_agent.errors import ContainerError, FleetError, Kind, StateError
 from fleet_agent.model import (
     Action,
@@ -311,7 +311,8 @@ def _status(journal: Journal, engine: Engine | None) -> EngineStatus:
     return EngineStatus(
         state=journal.state if resting else ReportState.UPDATING,
         phase=journal.phase,
-        reason=journal.reason,
+        # Before the swap the reason is still that of the rest the update began in.
+        reason="" if journal.phase in UNTOUCHED else journal.reason,
         role=journal.current.role if journal.current else None,
         current=journal.current.release if journal.current else None,
         previous=journal.previous.release if journal.previous else None,

@@ -123,7 +123,13 @@ class Engine:
         )
         self._started, self._began_here = self.seams.clock.monotonic(), True
         self.files.write(self.attempt_file, attempt.model_dump_json().encode())
-        self.move(first, attempt=attempt, place=attempt.place, reason=reason, runtime=self.runtime.name)
+        self.move(
+            first,
+            attempt=attempt,
+            place=attempt.place,
+            reason=reason or self.journal.reason,
+            runtime=self.runtime.name,
+        )
 
     def with_failure(self, error: FleetError) -> AttemptInHand:
         """The attempt with its first failure noted; what goes wrong on the way back does not hide it."""

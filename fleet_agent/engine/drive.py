@@ -6,7 +6,7 @@ import errno
 
 from loguru import logger
 
-from fleet_agent.engine import failures, links, recovery, retention, safe, watch
+from fleet_agent.engine import failures, links, mend, recovery, retention, safe, watch
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import SafeMode
 from fleet_agent.engine.phases import RESTING, UNTOUCHED, Phase
@@ -48,8 +48,9 @@ def heal(engine: Engine) -> None:
             return
     if journal.current is None:
         return
+    mend.folder(engine, journal.current)
     try:
-        record = engine.stacks.load(journal.current)
+        record = mend.stack(engine, journal.current)
         answer = watch.once(engine, record)
     except FleetError as error:
         _note(engine, ReportState.DEGRADED, error.kind, error.message)

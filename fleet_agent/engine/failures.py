@@ -70,11 +70,12 @@ def record(engine: Engine, outcome: Outcome, state: ReportState) -> None:
         )
         return
     skipped = outcome is Outcome.SKIPPED
+    still = "Still in safe mode. " if journal.safe_mode else ""
     engine.move(
         Phase.RECORDING,
         attempt=attempt.model_copy(update={"outcome": outcome}),
         state=ReportState.SAFE_MODE if journal.safe_mode else state,
-        reason=journal.reason if skipped and not journal.reason else story(attempt, outcome),
+        reason=journal.reason if skipped else still + story(attempt, outcome),
         error_kind=journal.error_kind if skipped or failure is None else failure.kind,
         error=journal.error if skipped or failure is None else failure.message,
         failures_in_a_row=in_a_row,

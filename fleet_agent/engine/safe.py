@@ -38,7 +38,7 @@ def prepare(engine: Engine, deployed: Deployed, *, unless_there: bool = False) -
     try:
         _make_public(engine)
         own = {k: v for k, v in read_env(engine.paths.env_file).items() if k.startswith("SAFE_MODE_")}
-        environment = {**own, **provided(engine.attempt), "FLEET_SAFE_MODE_STATE": str(_public(engine))}
+        environment = {**own, **provided(engine, deployed), "FLEET_SAFE_MODE_STATE": str(_public(engine))}
         # What changes with each release must not change the stack.
         environment |= {"FLEET_RELEASE_VERSION": "safe-mode", "FLEET_RELEASE_COMMIT": ""}
         compose = engine.runtime.config(folder, environment, engine.config.safe_project)

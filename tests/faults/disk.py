@@ -12,6 +12,7 @@ systems do: what is lost is always the newest part.
 from __future__ import annotations
 
 import builtins
+import errno
 import io
 import os
 import shutil
@@ -39,6 +40,8 @@ class ForgettingDisk:
     root: Path
     tick: Callable[[str], None]
     ignored: frozenset[str] = frozenset()
+    #: Once set, every change is refused with this error number: a full disk, or one mounted read-only.
+    broken: int | None = None
     _pending: list[_Change] = field(default_factory=list)
     _dirty: dict[int, str] = field(default_factory=dict)
     _real: dict[str, Any] = field(default_factory=dict)
@@ -66,6 +69,12 @@ class ForgettingDisk:
 
     # What the process does
 
+    def _about_to(self, what: str) -> None:
+        self.tick(what)
+        # A full disk still lets go of things; one that is read-only does not.
+        if self.broken == errno.EROFS or (self.broken and not what.startswith(("unlink", "fsync"))):
+            raise OSError(self.broken, os.strerror(self.broken))
+
     def _watched(self, path: Any) -> str | None:
         if isinstance(path, int):
             return None
@@ -79,7 +88,7 @@ class ForgettingDisk:
         if name is None or not flags & _CHANGES or flags & os.O_DIRECTORY:
             return int(self._real["open"](path, flags, mode, dir_fd=dir_fd))
         fresh = not os.path.lexists(name)
-        self.tick(f"open {self._short(name)}")
+        self._about_to(f"open {self._short(name)}")
         handle = int(self._real["open"](path, flags, mode, dir_fd=dir_fd))
         self._wrote(name, fresh)
         return handle
@@ -89,7 +98,7 @@ class ForgettingDisk:
         if name is None or not set(mode) & set("wax+"):
             return self._real["io.open"](file, mode, *more, **named)
         fresh = not os.path.lexists(name)
-        self.tick(f"open {self._short(name)}")
+        self._about_to(f"open {self._short(name)}")
         opened = self._real["io.open"](file, mode, *more, **named)
         self._wrote(name, fresh)
         return opened
@@ -110,7 +119,7 @@ class ForgettingDisk:
         if old is None or new is None:
             self._real[how](source, target, **named)
             return
-        self.tick(f"{how} {self._short(new)}")
+        self._about_to(f"{how} {self._short(new)}")
         saved = self._save(new)
         self._real[how](source, target, **named)
         for inode, path in list(self._dirty.items()):
@@ -127,7 +136,7 @@ class ForgettingDisk:
     def _symlink(self, target: Any, link: Any, *more: Any, **named: Any) -> None:
         name = self._watched(link)
         if name is not None:
-            self.tick(f"symlink {self._short(name)}")
+            self._about_to(f"symlink {self._short(name)}")
         self._real["symlink"](target, link, *more, **named)
         if name is not None:
             self._later(name, lambda: self._real["unlink"](name))
@@ -143,7 +152,7 @@ class ForgettingDisk:
         if name is None or not os.path.lexists(name):
             self._real[how](path, **named)
             return
-        self.tick(f"unlink {self._short(name)}")
+        self._about_to(f"unlink {self._short(name)}")
         saved = self._save(name)
         self._real[how](path, **named)
         if saved is not None:
@@ -152,7 +161,7 @@ class ForgettingDisk:
     def _mkdir(self, path: Any, *more: Any, **named: Any) -> None:
         name = self._watched(path) if named.get("dir_fd") is None else None
         if name is not None and not os.path.lexists(name):
-            self.tick(f"mkdir {self._short(name)}")
+            self._about_to(f"mkdir {self._short(name)}")
             self._real["mkdir"](path, *more, **named)
             self._later(name, lambda: shutil.rmtree(name))
             return
@@ -165,7 +174,7 @@ class ForgettingDisk:
         number = handle if isinstance(handle, int) else handle.fileno()
         path = os.readlink(f"/proc/self/fd/{number}")
         if self._watched(path) is not None or path == str(self.root):
-            self.tick(f"fsync {self._short(path)}")
+            self._about_to(f"fsync {self._short(path)}")
             self._dirty.pop(os.fstat(number).st_ino, None)
             self._pending = [change for change in self._pending if change.folder != path]
         # Nothing is gained by waiting for a real disk here.

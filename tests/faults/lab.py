@@ -5,6 +5,7 @@ Run as a program of its own (`python -m tests.faults.lab`), so that forking is s
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -27,6 +28,7 @@ from fleet_agent.engine.effects import Seams
 from fleet_agent.engine.journal import Journal
 from fleet_agent.engine.phases import RESTING
 from fleet_agent.engine.source import GitSource
+from fleet_agent.errors import FleetError, Kind
 from fleet_agent.model import Release, ReportState
 from fleet_agent.outbox import Outbox
 from tests.engine_kit import FakeClock, Fleet
@@ -103,16 +105,19 @@ class Lab:
         self.folder, self.scenario = folder, scenario
         self.fleet = Fleet(folder / "repo")
         self.template = folder / "template"
-        self.template.mkdir()
+        # Always at the same path: it is part of the resolved compose files.
+        device = folder / "device"
+        device.mkdir()
         for version in scenario.before:
-            self._do(version, self.template, Seams(clock=FakeClock()))
-        self._base_rows = len(Outbox(self._config(self.template).paths.outbox).pending())
+            self._do(version, device, Seams(clock=FakeClock()))
+        self._base_rows = len(Outbox(self._config(device).paths.outbox).pending())
         if scenario.action.startswith(("v", "crashes", "refuses")):
             release = self._release(scenario.action)
             if not scenario.fetches:
                 # The fetch is killed in the other scenarios; here it would only cost time.
-                source = GitSource(self._config(self.template), Seams().effects)
+                source = GitSource(self._config(device), Seams().effects)
                 source.fetch(release, self.fleet.role, lambda _: None)
+        device.rename(self.template)
 
     def points(self) -> list[str]:
         """Every instant at which the action can be killed, by running it once undisturbed."""
@@ -153,6 +158,55 @@ class Lab:
         disk = ForgettingDisk(root, tick, OUTSIDE)
         disk.install()
         action(Seams(clock=FakeClock(), effects=Ticking(tick)))
+
+    def break_disk(self, point: int, error: int) -> Result:
+        """From `point` on the disk refuses every change: the engine must end in words. Then it is back."""
+        root = self._fresh()
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(read)
+            count = 0
+            disk: ForgettingDisk
+
+            def tick(label: str) -> None:
+                nonlocal count
+                if count == point:
+                    os.write(write, label.encode())
+                    disk.broken = error
+                count += 1
+
+            disk = ForgettingDisk(root, tick, OUTSIDE)
+            disk.install()
+            try:
+                self._do(self.scenario.action, root, Seams(clock=FakeClock(), effects=Ticking(tick)))
+            except FleetError as said:
+                # Only these words may come out; a status is fine too.
+                os._exit(0 if said.kind in (Kind.DISK_FULL, Kind.STATE_UNWRITABLE) else 2)
+            except BaseException:
+                os.write(write, traceback.format_exc().encode())
+                os._exit(1)
+            os._exit(0)
+        os.close(write)
+        with os.fdopen(read) as pipe:
+            label = pipe.read()
+        _, status = os.waitpid(pid, 0)
+        seen = journals.load(self._config(root).paths.journal, set_aside=False)
+        wrong = f"it ended with {status >> 8}" if status else ""
+        wrong = wrong or self._in_peace(root) or self._look(root, seen)
+        shutil.rmtree(root)
+        return Result(self.scenario.name, point, label, os.strerror(error), wrong)
+
+    def damage(self, point: int, what: str) -> Result:
+        """Kill at `point`, then let something on the disk be damaged or gone."""
+        root = self._fresh()
+        label = self._killed(root, lambda s: self._do(self.scenario.action, root, s), point, "kill", 0)
+        paths = self._config(root).paths
+        seen = journals.load(paths.journal, set_aside=False)
+        DAMAGES[what](root)
+        wrong = self._in_peace(root) or self._look(root, seen)
+        shutil.rmtree(root)
+        return Result(self.scenario.name, point, label, what, wrong)
 
     def _killed(self, root: Path, action: Callable[[Seams], object], point: int, mode: str, seed: int) -> str:
         read, write = os.pipe()
@@ -227,7 +281,6 @@ class Lab:
         return self.fleet.config(root)
 
     def _fresh(self) -> Path:
-        # Always the same path: it is part of the resolved compose files.
         root = self.folder / "device"
         shutil.rmtree(root, ignore_errors=True)
         shutil.copytree(self.template, root, symlinks=True)
@@ -309,6 +362,43 @@ class Lab:
             yield "the device changed and there is no row"
 
 
+def _garbage(name: str) -> Callable[[Path], None]:
+    def damage(root: Path) -> None:
+        for file in (root / "state").rglob(name):
+            file.write_bytes(b"\0" * 100)
+
+    return damage
+
+
+def _gone(name: str) -> Callable[[Path], None]:
+    def damage(root: Path) -> None:
+        for found in list(root.glob(name)):
+            shutil.rmtree(found)
+
+    return damage
+
+
+def _image_store(root: Path) -> None:
+    file = root / "state" / "simulated.json"
+    if file.exists():
+        world = World.model_validate_json(file.read_bytes())
+        world.images.clear()
+        file.write_text(world.model_dump_json())
+
+
+#: What may be damaged while the engine is dead.
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "corrupt journal": _garbage("journal.json"),
+    "corrupt memory": _garbage("known_bad.json"),
+    "corrupt copy of the attempt": _garbage("attempt.json"),
+    "corrupt stacks": _garbage("stack.json"),
+    "corrupt compose files": _garbage("compose.json"),
+    "vanished release folders": _gone("releases/*"),
+    "vanished content": _gone("content/*"),
+    "empty image store": _image_store,
+}
+
+
 def distinct(labels: list[str], stride: int, offset: int) -> list[int]:
     """The points worth a kill: between two of them something was changed.
 
@@ -329,8 +419,29 @@ def distinct(labels: list[str], stride: int, offset: int) -> list[int]:
     return chosen
 
 
+def broken_disks(name: str, stride: int, seed: int) -> int:
+    """A full and a read-only disk from sampled points on, and each damage at each change of phase."""
+    logger.remove()
+    random = Random(seed)
+    base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="fleet-lab-", dir=base) as folder:
+        lab = Lab(Path(folder).resolve(), SCENARIOS[name])
+        labels = lab.points()
+        print(json.dumps({"points": len(labels)}), flush=True)
+        for error in (errno.ENOSPC, errno.EROFS):
+            for point in range(random.randrange(stride), len(labels), stride):
+                print(json.dumps(asdict(lab.break_disk(point, error))), flush=True)
+        boundaries = [point for point, label in enumerate(labels) if label == "after write journal.json"]
+        for what in DAMAGES:
+            for point in boundaries[random.randrange(max(1, stride // 8)) :: max(1, stride // 8)]:
+                print(json.dumps(asdict(lab.damage(point, what))), flush=True)
+    return 0
+
+
 def main() -> int:
     """Arguments: scenario, modes (comma), stride of the points inside effects, seed, pairs."""
+    if sys.argv[1] == "disk":
+        return broken_disks(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
     name, modes, stride, seed, pairs = sys.argv[1:6]
     logger.remove()
     random = Random(int(seed))

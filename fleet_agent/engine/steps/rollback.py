@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from loguru import logger
 
-from fleet_agent.engine import failures, links, watch
+from fleet_agent.engine import failures, links, mend, watch
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import Deployed
 from fleet_agent.errors import FleetError, HealthError, Kind, StateError
@@ -35,7 +35,7 @@ def run(engine: Engine) -> None:
 
 def _start(engine: Engine, origin: Deployed) -> None:
     try:
-        engine.stacks.load(origin)
+        engine.patiently("look for the previous release", lambda: mend.stack(engine, origin))
     except StateError as error:
         raise HealthError(Kind.STATE_CORRUPT, error.message) from error
     stack = engine.stack(origin)

@@ -16,7 +16,7 @@ from loguru import logger
 from fleet_agent.containers import processes, resolve
 from fleet_agent.engine import retention
 from fleet_agent.engine.core import Engine
-from fleet_agent.engine.journal import AttemptInHand
+from fleet_agent.engine.journal import Deployed
 from fleet_agent.engine.phases import Phase
 from fleet_agent.engine.stacks import StackRecord
 from fleet_agent.errors import Kind, ValidationError
@@ -27,19 +27,42 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)b?", re.I)
 
 
 def run(engine: Engine) -> None:
-    attempt = engine.attempt
-    target = attempt.target
+    target = engine.attempt.target
     engine.source.check(target.release, target.role)
     role = Role.load(engine.role_folder(target))
-    values = read_env(engine.paths.env_file)
-    refuse(role.problems(values))
-    environment = role.environment(values, provided(attempt))
+    environment = _environment(engine, target, role)
     compose = engine.runtime.config(role.folder, environment, engine.config.project)
     images = resolve.images(compose)
     _check_ports(engine, compose)
     _check_memory(engine, compose)
     retention.need_space(engine)
     _run_validate(engine, role, environment)
+    _keep(engine, target, role, environment, compose, images)
+    engine.move(Phase.PULLING)
+
+
+def resolve_stack(engine: Engine, deployed: Deployed) -> StackRecord:
+    """Make the stack of a release that was whole here before, with today's .env. Raises FleetError."""
+    role = Role.load(engine.role_folder(deployed))
+    environment = _environment(engine, deployed, role)
+    compose = engine.runtime.config(role.folder, environment, engine.config.project)
+    return _keep(engine, deployed, role, environment, compose, resolve.images(compose))
+
+
+def _environment(engine: Engine, deployed: Deployed, role: Role) -> dict[str, str]:
+    values = read_env(engine.paths.env_file)
+    refuse(role.problems(values))
+    return role.environment(values, provided(engine, deployed))
+
+
+def _keep(  # noqa: PLR0917
+    engine: Engine,
+    target: Deployed,
+    role: Role,
+    environment: Mapping[str, str],
+    compose: dict[str, Any],
+    images: list[str],
+) -> StackRecord:
     addressed = engine.seams.effects.perform(
         "copy content",
         lambda: _addressed(compose, engine.paths.release(target.release.commit_sha), engine.stacks.content),
@@ -51,18 +74,19 @@ def run(engine: Engine) -> None:
         health=role.health.model_copy(update={"checks": role.checks(environment)}),
     )
     engine.stacks.save(record, addressed)
-    engine.move(Phase.PULLING)
+    return record
 
 
-def provided(attempt: AttemptInHand) -> dict[str, str]:
+def provided(engine: Engine, deployed: Deployed) -> dict[str, str]:
     """What the agent itself gives every role."""
-    release, place = attempt.target.release, attempt.place
+    attempt = engine.journal.attempt
+    release, place = deployed.release, (attempt.place if attempt else None) or engine.journal.place
     return {
         "FLEET_RELEASE_VERSION": release.version,
         "FLEET_RELEASE_COMMIT": release.commit_sha,
         "FLEET_DEVICE_NAME": place.name if place else socket.gethostname(),
         "FLEET_DEVICE_ID": str(place.id) if place else "",
-        "FLEET_ROLE": attempt.target.role,
+        "FLEET_ROLE": deployed.role,
     }
 
 
