@@ -150,7 +150,7 @@ class Worker:
                 logger.warning("the engine said something unreadable: {line}", line=line[:200])
 
     async def _ended(self, child: asyncio.subprocess.Process, verb: Verb) -> int:
-        """The exit code of a child that closed its output, or StateError where it stays although it is done."""
+        """The exit code of a child that closed its output, or StateError where it stays although done."""
         try:
             async with asyncio.timeout(self.stop_grace_s):
                 return await child.wait()
