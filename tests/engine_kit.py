@@ -84,7 +84,10 @@ class Fleet:
         sign: bool = True,
         branch: str = "main",
     ) -> Release:
-        """The release `version`; `behaviour` is what its service `web` does (see the simulated runtime)."""
+        """The release `version`; `behaviour` is what its service `web` does (see the simulated runtime).
+
+        `edits` are files of the role, or of the repository where their name starts with `/`.
+        """
         if version not in self._releases:
             base = f"roles/{self.role}"
             files = {
@@ -95,7 +98,8 @@ class Fleet:
             }
             if not (self.repo.path / base / "validate").exists():
                 del files[f"{base}/validate"]
-            files |= {f"{base}/{name}": text for name, text in (edits or {}).items()}
+            for name, text in (edits or {}).items():
+                files[name.lstrip("/") if name.startswith("/") else f"{base}/{name}"] = text
             commit = self.repo.commit(version, files, sign=sign)
             self._releases[version] = Release(
                 id=uuid5(NAMESPACE_URL, f"{version}.{commit}"),

@@ -276,7 +276,7 @@ def _enter_safe_mode(engine: Engine, reason: str) -> None:
     from fleet_agent.engine import drive
 
     if engine.journal.safe_mode is None or engine.journal.safe_mode.release_runs:
-        drive.enter_safe_mode(engine, f"Safe mode: {reason}", "asked")
+        drive.enter_safe_mode(engine, f"Safe mode: {reason.rstrip('.')}.", "asked")
 
 
 @contextmanager

@@ -1,0 +1,298 @@
+"""Releases, orders, halts, faults and clocks in any order, against a model of what a device should be.
+
+Hypothesis looks for a sequence that breaks the engine and shrinks it to the shortest one.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from loguru import logger
+
+from fleet_agent.containers.simulated import World
+from fleet_agent.engine import api, links
+from fleet_agent.engine import journal as journals
+from fleet_agent.engine.effects import Direct, Seams
+from fleet_agent.engine.journal import Journal
+from fleet_agent.engine.phases import RESTING
+from fleet_agent.engine.source import GitSource
+from fleet_agent.errors import FleetError, Kind
+from fleet_agent.model import Action, EngineStatus, Release, ReportState
+from tests.engine_kit import FakeClock, Fleet, rows
+from tests.faults.test_crash_matrix import SOAK
+
+T = TypeVar("T")
+
+GOOD = ("good-1", "good-2", "good-3")
+BAD = {"crashes": "crash", "falls": "crash-later=2", "sick": "unhealthy", "never": "no-start", "refuses": ""}
+EDITS = {"refuses": {"validate": "#!/bin/sh\nexit 1\n"}}
+
+
+class Killed(BaseException):
+    """The engine is gone in this instant; nothing of it but its files goes on."""
+
+
+class Mortal(Direct):
+    """Dies at the n-th effect; never with None."""
+
+    def __init__(self, at: int | None) -> None:
+        self.left = at
+
+    def perform(self, name: str, action: Callable[[], T]) -> T:
+        if self.left is not None:
+            if self.left == 0:
+                raise Killed(name)
+            self.left -= 1
+        return action()
+
+
+class Shelf:
+    """Releases that were fetched and exported by the real parts before: Git itself has tests of its own."""
+
+    def __init__(self, shelf: Path, real: GitSource, releases: Path) -> None:
+        self.shelf, self.real, self.releases = shelf, real, releases
+
+    def fetch(self, release: Release, role: str, report: object) -> int:
+        del release, role, report
+        return 100
+
+    def verify(self, release: Release) -> str:
+        del release
+        return "tests"
+
+    def export(self, release: Release, role: str) -> None:
+        del role
+        target = self.releases / release.commit_sha
+        if not target.exists():
+            building = target.with_name(".export-building")
+            shutil.rmtree(building, ignore_errors=True)
+            shutil.copytree(self.shelf / release.commit_sha, building, symlinks=True)
+            building.rename(target)
+
+    def check(self, release: Release, role: str) -> None:
+        self.real.check(release, role)
+
+    def prune(self, keep: set[str]) -> None:
+        self.real.prune(keep)
+
+
+@cache
+def _stock() -> tuple[Fleet, Path]:
+    """The fleet repository and every release, exported once for all examples."""
+    folder = Path(tempfile.mkdtemp(prefix="fleet-model-"))
+    fleet = Fleet(folder / "repo")
+    config = fleet.config(folder / "first")
+    source = GitSource(config, Direct())
+    for version in (*GOOD, *BAD):
+        release = fleet.release(version, BAD.get(version, ""), edits=EDITS.get(version))
+        source.fetch(release, fleet.role, lambda _: None)
+        source.export(release, fleet.role)
+    return fleet, config.paths.releases
+
+
+class Device(RuleBasedStateMachine):
+    """The model: what runs (None in safe mode or at the start), what ran before, what failed here."""
+
+    @initialize()
+    def start(self) -> None:
+        logger.remove()
+        self.fleet, shelf = _stock()
+        self.folder = Path(tempfile.mkdtemp(prefix="fleet-device-", dir=_fast()))
+        self.config = self.fleet.config(self.folder / "device", safe_mode_after=4, docker_patience_s=0.5)
+        self.source = Shelf(shelf, GitSource(self.config, Direct()), self.config.paths.releases)
+        self.clock = FakeClock()
+        self.bad: set[str] = set()
+
+    def teardown(self) -> None:
+        if hasattr(self, "folder"):
+            shutil.rmtree(self.folder)
+
+    # What happens to it
+
+    @rule(version=st.sampled_from((*GOOD, *BAD)), asked=st.booleans(), dies=st.none() | st.integers(0, 45))
+    def update(self, version: str, asked: bool, dies: int | None) -> None:
+        before, count = self.status(), len(rows(self.config))
+        release = self.fleet.release(version)
+        known = version in self.bad and not asked
+        seams = self.seams(dies)
+        died = self.perform(
+            lambda: api.converge(self.config, self.fleet.directive(release), asked=asked, seams=seams), dies
+        )
+        after, made = self.status(), len(rows(self.config)) - count
+        assert made <= 1
+        if died:
+            assert after.current in (before.current, release, None)
+            self.relearn()
+        elif known and version != self.running(before):
+            assert (made, after.current) == (0, before.current)
+        elif version in BAD:
+            assert after.current == before.current
+            assert made == 1
+            self.bad.add(version)
+        elif before.current != release or before.state is ReportState.SAFE_MODE:
+            assert (after.state, after.current, made) == (ReportState.HEALTHY, release, 1), after
+            self.bad.discard(version)
+
+    @rule(dies=st.none() | st.integers(0, 30))
+    def go_back(self, dies: int | None) -> None:
+        before = self.status()
+        try:
+            died = self.perform(lambda: api.rollback(self.config, seams=self.seams(dies)), dies)
+        except FleetError as refusal:
+            assert refusal.kind is Kind.NOTHING_TO_ROLL_BACK
+            assert before.previous is None
+            return
+        if not died:
+            after = self.status()
+            assert after.current == before.previous
+            if before.current is not None and before.state is not ReportState.SAFE_MODE:
+                self.bad.add(before.current.version)
+        self.relearn()
+
+    @rule(dies=st.none() | st.integers(0, 20))
+    def enter_safe_mode(self, dies: int | None) -> None:
+        if not self.perform(lambda: api.enter_safe_mode(self.config, seams=self.seams(dies)), dies):
+            assert self.status().state is ReportState.SAFE_MODE
+
+    @rule(dies=st.none() | st.integers(0, 30))
+    def leave_safe_mode(self, dies: int | None) -> None:
+        try:
+            self.perform(lambda: api.leave_safe_mode(self.config, seams=self.seams(dies)), dies)
+        except FleetError as refusal:
+            assert refusal.kind is Kind.NOTHING_TO_ROLL_BACK
+            assert self.status().current is None
+        self.relearn()
+
+    @rule(version=st.sampled_from(GOOD), action=st.sampled_from((Action.RUN, Action.HOLD)))
+    def halted_mid_update(self, version: str, action: Action) -> None:
+        before = self.status()
+        newest = self.fleet.directive(None, action)
+        seams = Seams(clock=self.clock, source=self.source, newest=lambda: newest)
+        api.converge(self.config, self.fleet.directive(self.fleet.release(version)), seams=seams)
+        assert self.status().current == before.current
+
+    @rule(version=st.sampled_from(GOOD))
+    def docker_is_down(self, version: str) -> None:
+        before = self.status()
+        with self.docker_down():
+            try:
+                api.converge(
+                    self.config, self.fleet.directive(self.fleet.release(version)), seams=self.seams(None)
+                )
+            except FleetError as error:
+                assert error.kind is Kind.DOCKER_UNAVAILABLE
+        self.recover()
+        assert self.status().current == before.current
+
+    @rule(hours=st.sampled_from((-400_000, -1, 1, 9_000)))
+    def clock_jumps(self, hours: int) -> None:
+        self.clock.at += timedelta(hours=hours)
+
+    @precondition(lambda self: hasattr(self, "config") and self.config.paths.journal.exists())
+    @rule()
+    def containers_are_removed_by_hand(self) -> None:
+        file = self.config.paths.state / "simulated.json"
+        if file.exists():
+            world = World.model_validate_json(file.read_bytes())
+            world.containers.clear()
+            file.write_text(world.model_dump_json())
+        self.recover()
+
+    # What always holds
+
+    @invariant()
+    def exactly_one_healthy_release_or_safe_mode(self) -> None:
+        if not hasattr(self, "config"):
+            return
+        journal = journals.load(self.config.paths.journal, set_aside=False) or Journal()
+        assert journal.phase in RESTING
+        assert journal.attempt is None
+        seen = links.read(self.config.paths)
+        assert seen.next is None
+        assert seen.current == (journal.current.release.commit_sha if journal.current else None)
+        assert seen.previous == (journal.previous.release.commit_sha if journal.previous else None)
+        running = self.world().containers.get(self.config.project, {})
+        stopped = journal.safe_mode is not None and not journal.safe_mode.release_runs
+        if journal.current is None or stopped:
+            assert not running
+        else:
+            assert journal.current.release.version in GOOD
+            assert set(running) == {"web", "clock"}
+            assert running["web"].behaviour == ""
+        found = [row.id for row in rows(self.config)]
+        assert len(found) == len(set(found))
+        assert all(row.finished_at >= row.started_at for row in rows(self.config))
+
+    # Helpers
+
+    def seams(self, dies: int | None) -> Seams:
+        return Seams(clock=self.clock, source=self.source, effects=Mortal(dies))
+
+    def perform(self, action: Callable[[], object], dies: int | None) -> bool:
+        """Do it; where it died, recover, dying once more at the same depth first. Whether it died."""
+        try:
+            action()
+            return False
+        except Killed:
+            with suppress(Killed):
+                api.recover(self.config, seams=self.seams(dies))
+            self.recover()
+            return True
+
+    def recover(self) -> None:
+        # A passing trouble must not keep the next rule from trying.
+        self.clock.passed += 7200
+        api.recover(self.config, seams=self.seams(None))
+
+    def relearn(self) -> None:
+        """After a death what is remembered depends on where it was: ask."""
+        from fleet_agent.engine import memory
+
+        known = memory.load(self.config.paths.state / "known_bad.json").bad
+        by_key = {f"{self.fleet.release(v).commit_sha}.{self.fleet.role}": v for v in (*GOOD, *BAD)}
+        self.bad = {by_key[key] for key in known}
+
+    def status(self) -> EngineStatus:
+        return api.status(self.config)
+
+    def running(self, status: EngineStatus) -> str | None:
+        return status.current.version if status.current else None
+
+    def world(self) -> World:
+        try:
+            return World.model_validate_json((self.config.paths.state / "simulated.json").read_bytes())
+        except FileNotFoundError:
+            return World()
+
+    @contextmanager
+    def docker_down(self) -> Iterator[None]:
+        file = self.config.paths.state / "simulated.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(self.world().model_copy(update={"down": True}).model_dump_json())
+        yield
+        world = World.model_validate_json(file.read_bytes())
+        file.write_text(world.model_copy(update={"down": False}).model_dump_json())
+
+
+def _fast() -> str | None:
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+
+TestDevice = Device.TestCase
+TestDevice.settings = settings(
+    max_examples=300 if SOAK else 20,
+    stateful_step_count=30 if SOAK else 12,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    print_blob=True,
+)
