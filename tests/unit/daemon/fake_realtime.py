@@ -73,7 +73,9 @@ class FakeRealtime:
         """Wait until these topics were joined, in order; returns the token of the last join."""
         token = ""
         for expected in topics:
-            topic, token = await self.joins.get()
+            # A failure instead of a hang when the join never comes.
+            async with asyncio.timeout(20):
+                topic, token = await self.joins.get()
             assert topic == expected
         return token
 
