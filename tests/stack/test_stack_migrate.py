@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,7 +88,26 @@ def test_stack_applied_every_migration_as_postgres(stack: Stack, admin: psycopg.
 
 
 def test_supabase_folder_is_what_the_cli_expects() -> None:
-    assert (ROOT / "supabase" / "migrations").readlink() == Path("../migrations")
+    supabase = ROOT / "supabase"
+    assert (supabase / "migrations").readlink() == Path("../migrations")
+    config = tomllib.loads((supabase / "config.toml").read_text())
+    assert "private" not in config["api"]["schemas"]
+    assert config["db"]["migrations"]["enabled"]
+    assert [(supabase / path).is_file() for path in config["db"]["seed"]["sql_paths"]] == [True]
+
+
+def test_every_function_is_named_to_the_cli_with_its_entrypoint() -> None:
+    """Without its section the CLI would look in supabase/functions, and demand a Supabase token of a device."""
+    functions = tomllib.loads((ROOT / "supabase" / "config.toml").read_text())["functions"]
+    sources = ROOT.glob("edge_functions/*/index.ts")
+    assert functions == {
+        source.parent.name: {
+            "enabled": True,
+            "verify_jwt": False,
+            "entrypoint": f"../edge_functions/{source.parent.name}/index.ts",
+        }
+        for source in sources
+    }
 
 
 def test_failing_migration_leaves_nothing_and_names_file_and_line(
