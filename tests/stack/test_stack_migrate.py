@@ -97,7 +97,7 @@ def test_supabase_folder_is_what_the_cli_expects() -> None:
 
 
 def test_every_function_is_named_to_the_cli_with_its_entrypoint() -> None:
-    """Without its section the CLI would look in supabase/functions, and demand a Supabase token of a device."""
+    """Without its section the CLI would look in supabase/functions, and ask devices for a Supabase token."""
     functions = tomllib.loads((ROOT / "supabase" / "config.toml").read_text())["functions"]
     sources = ROOT.glob("edge_functions/*/index.ts")
     assert functions == {
