@@ -135,8 +135,8 @@ async function openSocket(context: Context, req: Request, url: URL): Promise<Res
     return Response.json({ error: error.message, hint: error.hint }, { status: error.status });
   }
   const headers = Object.fromEntries([...req.headers].filter(([name]) => name.startsWith("x-")));
-  // Deno pings as well, so that a half-open connection is noticed even by a server with nothing to send.
-  const { socket, response } = Deno.upgradeWebSocket(req, { idleTimeout: 60 });
+  // No pings of Deno's own: hosted sends none, a device pays for each, and silent clients are closed in socket.ts.
+  const { socket, response } = Deno.upgradeWebSocket(req, { idleTimeout: 0 });
   new Socket(context, socket, framing, token, headers);
   return response;
 }
