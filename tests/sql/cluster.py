@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,8 +94,8 @@ def bootstrap(admin: type_of_connection) -> None:
 
 
 @contextmanager
-def running(binaries: Path) -> Iterator[Cluster]:
-    """Start a cluster with these binaries; stop and delete it afterwards."""
+def running(binaries: Path, settings: Mapping[str, str] | None = None) -> Iterator[Cluster]:
+    """Start a cluster with these binaries; stop and delete it afterwards. `settings` win over ours."""
     user = _unprivileged_user()
     base = Path(os.environ.get("FLEET_TEST_DATA", "/dev/shm" if os.access("/dev/shm", os.W_OK) else "/tmp"))
     folder = Path(tempfile.mkdtemp(prefix="fleet-sql-", dir=base))
@@ -117,7 +117,7 @@ def running(binaries: Path) -> Iterator[Cluster]:
             str(binaries / "initdb"), "--pgdata", str(data), "--username", SUPERUSER,
             "--auth", "trust", "--encoding", "UTF8", "--locale", "C", "--no-sync",
         )  # fmt: skip
-        options = " ".join(f"-c {key}='{value}'" for key, value in SETTINGS.items())
+        options = " ".join(f"-c {key}='{value}'" for key, value in (SETTINGS | dict(settings or {})).items())
         control = [str(binaries / "pg_ctl"), "--pgdata", str(data), "--wait"]
         run(*control, "--log", str(folder / "log"), "-o", f"-k {socket} {options}", "start")
         try:

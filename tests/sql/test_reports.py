@@ -1,0 +1,407 @@
+"""The reports: who is offline, what ran when, how updates went, what failures have in common. Time is set, not slept."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from tests.sql.cast import DEVICE, OTHER, V1, V2, Fleet
+from tests.sql.test_rollouts import ask, make_devices, roll_out
+
+VIEWS = [
+    "devices_by_state", "drifted_clocks", "failure_patterns", "fleet_overview", "offline_devices", "slo",
+    "update_durations", "update_outcomes_per_day", "version_adoption",
+]  # fmt: skip
+
+
+def rows(fleet: Fleet, query: str, *params: object, who: str | None = "viewer") -> list[dict[str, Any]]:
+    """The rows as a client sees them."""
+    found = fleet.sql(f"select to_jsonb(r) from ({query}) r", *params, who=who)
+    return [row[0] for row in found]
+
+
+def overview(fleet: Fleet) -> dict[str, Any]:
+    (row,) = rows(fleet, "select * from public.fleet_overview")
+    return row
+
+
+def heard(fleet: Fleet, device: UUID, ago: str) -> None:
+    """The device reported so long ago; reported_at is a trigger's, so the superuser goes past it."""
+    fleet.sql("insert into public.device_status (device_id) values (%s) on conflict do nothing", device)
+    fleet.admin.execute("set session_replication_role = replica")
+    fleet.sql(
+        "update public.device_status set reported_at = now() - %s::interval where device_id = %s", ago, device
+    )
+    fleet.admin.execute("set session_replication_role = origin")
+
+
+def attempts(
+    fleet: Fleet,
+    count: int,
+    outcome: str = "succeeded",
+    *,
+    release: UUID | None = V2,
+    device: UUID = DEVICE,
+    arrived: str = "now()",
+    seconds: int = 60,
+) -> None:
+    """Rows of update_history that arrived at this SQL time, past the triggers."""
+    fleet.admin.execute("set session_replication_role = replica")
+    fleet.sql(
+        "insert into public.update_history (id, device_id, release_id, to_commit, outcome, started_at, finished_at, received_at, bytes_fetched) "
+        f"select gen_random_uuid(), %s, %s, repeat('2', 40), %s, t, t + make_interval(secs => %s), t, 10 "
+        f"from (select {arrived} as t) at, generate_series(1, %s)",
+        device, release, outcome, seconds, count,
+    )  # fmt: skip
+    fleet.admin.execute("set session_replication_role = origin")
+
+
+@pytest.mark.parametrize(
+    ("silent_s", "interval_s", "offline"),
+    [
+        (2700, None, False),
+        (2701, None, True),
+        (180, 60, False),
+        (181, 60, True),
+        (None, None, False),
+    ],
+)
+def test_offline_is_more_than_the_allowed_polls_missed(
+    fleet: Fleet, silent_s: int | None, interval_s: int | None, offline: bool
+) -> None:
+    assert (
+        fleet.one(
+            "select private.is_offline('2026-01-01Z', %s, 900, 3, '2026-01-01Z'::timestamptz + make_interval(secs => %s))"
+            if silent_s is not None
+            else "select private.is_offline(null, %s, 900, 3, now() + make_interval(secs => coalesce(%s, 0)))",
+            interval_s, silent_s,
+        )
+        is offline
+    )  # fmt: skip
+
+
+def test_offline_devices_are_the_active_ones_that_went_silent(fleet: Fleet) -> None:
+    suspended = fleet.one("select id from public.devices where name = 'suspended'")
+    heard(fleet, DEVICE, "46 minutes")
+    heard(fleet, OTHER, "44 minutes")
+    heard(fleet, suspended, "1 year")
+    found = rows(fleet, "select * from public.offline_devices")
+    assert [row["name"] for row in found] == ["device"]
+    assert found[0]["expected_every_s"] == 900
+    fleet.sql("update public.devices set update_interval_s = 60 where id = %s", OTHER, who="operator")
+    assert {row["name"] for row in rows(fleet, "select * from public.offline_devices")} == {"device", "other"}
+    fleet.report(V1, who="other device")
+    assert {row["name"] for row in rows(fleet, "select * from public.offline_devices")} == {"device"}
+
+
+def test_the_overview_adds_up(fleet: Fleet) -> None:
+    make_devices(fleet, 3)
+    bulk = [row[0] for row in fleet.sql("select id from public.devices where starts_with(name, 'bulk')")]
+    heard(fleet, DEVICE, "2 days")
+    heard(fleet, bulk[0], "1 minute")
+    fleet.report(V1, who="other device", state="degraded")
+    fleet.sql("update public.devices set hold = true where id = %s", OTHER, who="operator")
+    fleet.sql("select public.pin_device(%s, %s)", DEVICE, V1, who="operator")
+    fleet.sql("select public.halt_fleet('stop')", who="operator")
+    seen = overview(fleet)
+    assert seen["devices"] == 8
+    assert (seen["active"], seen["pending"], seen["suspended"], seen["retired"]) == (5, 1, 1, 1)
+    assert (seen["online"], seen["offline"], seen["not_heard_yet"]) == (2, 1, 2)
+    states = ("healthy", "updating", "degraded", "rolled_back", "isolated", "safe_mode")
+    assert [seen[state] for state in states] == [1, 0, 1, 0, 0, 0]
+    assert (seen["held"], seen["pinned"], seen["open_halts"], seen["open_alerts"]) == (1, 1, 1, 1)
+    # A hold that has ended is none.
+    fleet.sql(
+        "update public.devices set hold_until = now() - interval '1 s' where id = %s", OTHER, who="operator"
+    )
+    assert overview(fleet)["held"] == 0
+
+
+def test_the_overview_counts_what_is_in_flight(fleet: Fleet) -> None:
+    roll_out(fleet)
+    assert ask(fleet)["action"] == "update"
+    seen = overview(fleet)
+    assert (seen["rollouts_running"], seen["devices_in_flight"]) == (1, 1)
+
+
+def test_devices_by_state_sums_to_the_fleet(fleet: Fleet) -> None:
+    heard(fleet, DEVICE, "2 days")
+    found = rows(fleet, "select * from public.devices_by_state")
+    assert sum(row["devices"] for row in found) == 5
+    (active,) = [row for row in found if row["segment"] == "canary"]
+    assert (active["state"], active["report_state"], active["devices"], active["offline"]) == (
+        "active", "healthy", 1, 1,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("ahead_s", "listed"), [(60, False), (61, True), (-60, False), (-61, True)])
+def test_a_clock_is_drifted_past_the_setting(fleet: Fleet, ahead_s: int, listed: bool) -> None:
+    # One statement, one now(): the trigger stamps the same instant.
+    fleet.sql(
+        "insert into public.device_status (device_id, device_time) values (%s, now() + make_interval(secs => %s))",
+        DEVICE, ahead_s,
+    )  # fmt: skip
+    found = rows(fleet, "select * from public.drifted_clocks")
+    assert [row["ahead_s"] for row in found] == ([ahead_s] if listed else [])
+    if listed:
+        assert found[0]["sentence"].startswith(
+            f"The clock of device was 61 s {'ahead' if ahead_s > 0 else 'behind'} when it reported at "
+        )
+
+
+def test_outcomes_are_counted_by_day_of_arrival_before_and_after_the_roll_up(fleet: Fleet) -> None:
+    """A report is never late: what tick() has not taken in yet is read from the history itself."""
+    today = fleet.one("select (now() at time zone 'UTC')::date")
+    attempts(fleet, 3, arrived="now() - interval '2 days'")
+    attempts(fleet, 2, "rolled_back", arrived="now() - interval '2 days'")
+    attempts(fleet, 1)
+    expected = {
+        (today - timedelta(days=2), "succeeded", 3, 30),
+        (today - timedelta(days=2), "rolled_back", 2, 20),
+        (today, "succeeded", 1, 10),
+    }
+    query = "select day, outcome::text, attempts, bytes_fetched from public.update_outcomes_per_day"
+    assert set(fleet.sql(query, who="viewer")) == expected
+    assert fleet.one("select private.roll_up_history(now())") == 5
+    assert set(fleet.sql(query, who="viewer")) == expected
+    # Once more takes nothing twice, and the rest follows when it is ten minutes old.
+    assert fleet.one("select private.roll_up_history(now())") == 0
+    attempts(fleet, 4, arrived="now() - interval '1 s'")
+    assert sum(row[2] for row in fleet.sql(query, who="viewer")) == 10
+
+
+def test_a_tick_far_ahead_loses_no_attempt_that_arrives_afterwards(fleet: Fleet) -> None:
+    attempts(fleet, 1, arrived="now() - interval '1 day'")
+    assert fleet.one("select private.roll_up_history(now() + interval '10 years')") == 1
+    attempts(fleet, 1)
+    assert fleet.one("select sum(attempts) from public.update_outcomes_per_day", who="viewer") == 2
+
+
+def test_a_rebuild_counts_what_was_imported_behind_the_roll_up(fleet: Fleet) -> None:
+    attempts(fleet, 1, arrived="now() - interval '1 day'")
+    fleet.sql("select private.roll_up_history(now())")
+    attempts(fleet, 2, arrived="now() - interval '3 days'")
+    total = "select sum(attempts) from public.update_outcomes_per_day"
+    assert fleet.one(total, who="viewer") == 1
+    fleet.sql("select private.rebuild_reports(now())")
+    assert fleet.one(total, who="viewer") == 3
+
+
+def test_a_history_imported_into_a_new_fleet_is_counted(fleet: Fleet) -> None:
+    fleet.sql("select private.tick(now())")
+    attempts(fleet, 2, arrived="now() - interval '20 days'")
+    assert fleet.one("select sum(attempts) from public.update_outcomes_per_day", who="viewer") == 2
+
+
+def test_durations_are_nearest_rank_percentiles(fleet: Fleet) -> None:
+    for seconds in range(1, 100):
+        attempts(fleet, 1, seconds=seconds)
+    attempts(fleet, 1, "rolled_back", seconds=1234)
+    attempts(fleet, 5, "failed", seconds=1)
+    for _ in range(2):
+        found = {row["what"]: row for row in rows(fleet, "select * from public.update_durations")}
+        assert set(found) == {"update", "roll_back"}
+        update = found["update"]
+        assert [update[key] for key in ("attempts", "p50_s", "p90_s", "p99_s")] == [99, 50, 90, 99]
+        assert found["roll_back"]["p50_s"] == 1200
+        fleet.sql("select private.roll_up_history(now() + interval '1 hour')")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "kept"),
+    [
+        (-5, 0), (0, 0), (7.4, 7), (99.4, 99), (99.6, 100), (104.9, 100), (105.1, 110), (994, 990), (996, 1000),
+        (12345, 12000), (1e12, 1_000_000_000),
+    ],
+)  # fmt: skip
+def test_durations_are_kept_to_two_digits(bare: Fleet, seconds: float, kept: int) -> None:
+    assert bare.one("select private.two_digits(%s)", seconds) == kept
+
+
+def test_adoption_today_is_live_and_past_days_stay(fleet: Fleet) -> None:
+    today = fleet.one("select (now() at time zone 'UTC')::date")
+
+    def adoption() -> set[tuple[date, str, int]]:
+        return set(fleet.sql("select day, version, devices from public.version_adoption", who="viewer"))
+
+    fleet.report(V1)
+    fleet.report(V1, who="other device")
+    fleet.sql("select private.count_adoption(now() - interval '1 day')")
+    fleet.report(V2)
+    yesterday = today - timedelta(days=1)
+    assert adoption() == {(yesterday, "v1", 2), (today, "v1", 1), (today, "v2", 1)}
+    # The last count of a day stands, also when a release is gone from it.
+    fleet.report(V2, who="other device")
+    fleet.sql("select private.count_adoption(now() - interval '1 day')")
+    assert adoption() == {(yesterday, "v2", 2), (today, "v2", 2)}
+    assert {row["percent"] for row in rows(fleet, "select * from public.version_adoption")} == {100}
+
+
+def test_adoption_is_rebuilt_from_history(fleet: Fleet) -> None:
+    today = fleet.one("select (now() at time zone 'UTC')::date")
+    attempts(fleet, 1, release=V1, arrived="now() - interval '5 days'")
+    attempts(fleet, 1, release=V1, device=OTHER, arrived="now() - interval '4 days'")
+    attempts(fleet, 1, "rolled_back", release=V2, arrived="now() - interval '3 days'")
+    attempts(fleet, 1, release=V2, arrived="now() - interval '2 days'")
+    fleet.report(V2)
+    fleet.report(V1, who="other device")
+    fleet.sql("select private.rebuild_reports(now())")
+    found = set(fleet.sql("select day, version, devices from public.version_adoption", who="viewer"))
+    assert found == {
+        (today - timedelta(days=5), "v1", 1),
+        (today - timedelta(days=4), "v1", 2),
+        (today - timedelta(days=3), "v1", 2),
+        (today - timedelta(days=2), "v1", 1),
+        (today - timedelta(days=2), "v2", 1),
+        (today - timedelta(days=1), "v1", 1),
+        (today - timedelta(days=1), "v2", 1),
+        (today, "v1", 1),
+        (today, "v2", 1),
+    }
+
+
+def test_the_clock_keeps_the_reports(fleet: Fleet) -> None:
+    attempts(fleet, 2, arrived="now() - interval '20 minutes'")
+    fleet.report(V1)
+    first = fleet.one("select private.tick(now())")
+    assert (first["attempts_rolled_up"], first["releases_in_use"]) == (2, 1)
+    # Its other jobs are still there.
+    assert {"commands_expired", "leases_expired", "stages_opened", "offline_opened"} <= set(first)
+    again = fleet.one("select private.tick(now())")
+    assert "attempts_rolled_up" not in again
+    assert "releases_in_use" not in again
+
+
+def patterns(fleet: Fleet, release: UUID) -> list[dict[str, Any]]:
+    """What tick() finds and the view then shows; the same as looking now."""
+    fleet.sql("select private.look_for_patterns(now())")
+    found = rows(
+        fleet,
+        "select * from public.failure_patterns where release_id = %s order by lift desc, failed desc, attribute",
+        release,
+    )
+    now = rows(fleet, "select * from private.failure_patterns(%s)", release)
+    assert now == [
+        {key: value for key, value in row.items() if key not in {"release_id", "version", "looked_at"}}
+        for row in found
+    ]
+    return found
+
+
+def _failing_fleet(fleet: Fleet) -> None:
+    """40 devices tried v2: of the ten Pi 3 eight failed, of the others two; all are beacons."""
+    make_devices(fleet, 40)
+    fleet.sql(
+        "update public.devices set hardware_model = case when right(name, 1) = '3' or name in ('bulk1', 'bulk11', 'bulk21', 'bulk31', 'bulk2', 'bulk12') then 'Pi 3' else 'Pi 4' end, "
+        "labels = jsonb_build_object('site', case when right(name, 1) in ('3', '4') then 'rome' else 'oslo' end) where starts_with(name, 'bulk')"
+    )
+    for n in range(1, 41):
+        device = fleet.one("select id from public.devices where name = %s", f"bulk{n}")
+        failed = n in {3, 13, 23, 33, 1, 11, 21, 31, 5, 6}
+        attempts(fleet, 1, "rolled_back" if failed else "succeeded", device=device)
+
+
+def test_failures_that_share_an_attribute_are_named_with_their_lift(fleet: Fleet) -> None:
+    _failing_fleet(fleet)
+    found = patterns(fleet, V2)
+    assert [(row["attribute"], row["value"]) for row in found] == [
+        ("hardware_model", "Pi 3"),
+        ("label site", "rome"),
+    ]
+    pi = found[0]
+    assert (pi["failed"], pi["attempted"], pi["other_failed"], pi["other_attempted"]) == (8, 10, 2, 30)
+    assert pi["lift"] == 3.2
+    assert pi["sentence"] == (
+        "8 of 10 attempted devices with hardware_model Pi 3 failed (80 %), of the other 30 it is 2 (7 %)."
+    )
+    rome = found[1]
+    assert (rome["failed"], rome["attempted"], rome["lift"]) == (4, 8, 2.0)
+
+
+def test_a_release_without_failures_has_no_pattern(fleet: Fleet) -> None:
+    _failing_fleet(fleet)
+    assert patterns(fleet, V1) == []
+    attempts(fleet, 3, release=V1)
+    assert patterns(fleet, V1) == []
+
+
+def test_patterns_are_looked_for_again_when_failures_arrive(fleet: Fleet) -> None:
+    look = "select private.look_for_patterns(now())"
+    assert fleet.one(look) == 0
+    _failing_fleet(fleet)
+    assert fleet.one(look) == 1
+    assert fleet.one(look) == 0
+    # Two Pi 4 more: the Pi 3 stand out less. Four successes are fewer than a tenth more attempts, so nobody looks.
+    attempts(fleet, 4, device=OTHER)
+    assert fleet.one(look) == 0
+    for name in ("bulk7", "bulk8"):
+        attempts(fleet, 1, "failed", device=fleet.one("select id from public.devices where name = %s", name))
+    assert fleet.one(look) == 1
+    found = rows(fleet, "select * from public.failure_patterns where attribute = 'hardware_model'")
+    assert [(row["value"], row["failed"], row["other_failed"]) for row in found] == [("Pi 3", 8, 4)]
+
+
+def test_devices_that_went_dark_or_regressed_are_failures_of_the_pattern(fleet: Fleet) -> None:
+    make_devices(fleet, 6)
+    fleet.sql("update public.devices set os = 'old' where name in ('bulk1', 'bulk2')")
+    rollout = roll_out(fleet, {"percent": 100}, halt_consecutive_failures=None, halt_failure_ratio=None)
+    for n, state in enumerate(["expired", "regressed", "succeeded", "succeeded", "succeeded", "claimed"], 1):
+        device = fleet.one("select id from public.devices where name = %s", f"bulk{n}")
+        fleet.sql(
+            "insert into public.rollout_claims (rollout_id, device_id, stage, state, claimed_at, lease_until, to_release) "
+            "values (%s, %s, 1, %s, now(), now(), %s)",
+            rollout, device, state, V2,
+        )  # fmt: skip
+        if state == "succeeded":
+            attempts(fleet, 1, device=device)
+    (found,) = patterns(fleet, V2)
+    assert (found["attribute"], found["value"], found["failed"], found["attempted"]) == ("os", "old", 2, 2)
+
+
+def test_slo_says_what_is_met(fleet: Fleet) -> None:
+    report = {row["name"]: row for row in rows(fleet, "select * from public.slo")}
+    assert {row["met"] for row in report.values() if row["name"] != "devices_online"} == {None}
+    fleet.report(V1)
+    heard(fleet, OTHER, "2 days")
+    attempts(fleet, 98, seconds=900)
+    attempts(fleet, 2, "rolled_back", seconds=700)
+    attempts(fleet, 7, "skipped")
+    attempts(fleet, 50, "failed", arrived="now() - interval '30 days'")
+    report = {row["name"]: row for row in rows(fleet, "select * from public.slo")}
+    seen = {name: (row["value"], row["sample"], row["met"]) for name, row in report.items()}
+    assert seen == {
+        "devices_online": (50, 2, False),
+        "devices_healthy": (100, 1, True),
+        "updates_succeeded": (98, 100, True),
+        "time_to_update_p95": (900, 98, True),
+        "time_to_roll_back_p95": (700, 2, False),
+    }
+    fleet.sql("update public.slo_targets set target = 98.1 where name = 'updates_succeeded'", who="admin")
+    assert fleet.sql("update public.slo_targets set target = 1 where true returning 1", who="operator") == []
+    assert fleet.one("select met from public.slo where name = 'updates_succeeded'", who="viewer") is False
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_reports_show_to_each_what_the_tables_would(fleet: Fleet, view: str) -> None:
+    """security_invoker: a stranger sees an empty fleet, devices and anon are refused."""
+    _failing_fleet(fleet)
+    fleet.sql("select private.look_for_patterns(now())")
+    heard(fleet, DEVICE, "2 days")
+    fleet.sql("update public.device_status set device_time = now() - interval '1 day' where true")
+    heard(fleet, DEVICE, "2 hours")
+    fleet.report(V1, who="other device")
+    query = f"select count(*) from public.{view}"
+    everything = fleet.one(query)
+    assert everything > 0
+    for who in ("viewer", "operator", "admin", "service"):
+        assert fleet.one(query, who=who) == everything, who
+    if view == "fleet_overview":
+        assert overview(fleet)["devices"] == 45
+        assert fleet.one("select devices from public.fleet_overview", who="stranger") == 0
+    else:
+        assert fleet.one(query, who="stranger") == 0
+    for who in ("anon", "device"):
+        assert fleet.refused(query, who=who).code == "42501", who
