@@ -15,6 +15,80 @@ export type Database = {
   }
   public: {
     Tables: {
+      alerts: {
+        Row: {
+          acknowledged_at: string | null
+          acknowledged_by: string | null
+          device_id: string | null
+          evidence: NonNullable<Json>
+          id: string
+          kind: string
+          opened_at: string
+          resolved_at: string | null
+          rollout_id: string | null
+          severity: Database["public"]["Enums"]["alert_severity"]
+          subject: string
+          summary: string
+        }
+        Insert: {
+          acknowledged_at?: string | null
+          acknowledged_by?: string | null
+          device_id?: string | null
+          evidence?: NonNullable<Json>
+          id?: string
+          kind: string
+          opened_at?: string
+          resolved_at?: string | null
+          rollout_id?: string | null
+          severity?: Database["public"]["Enums"]["alert_severity"]
+          subject?: string
+          summary: string
+        }
+        Update: {
+          acknowledged_at?: string | null
+          acknowledged_by?: string | null
+          device_id?: string | null
+          evidence?: NonNullable<Json>
+          id?: string
+          kind?: string
+          opened_at?: string
+          resolved_at?: string | null
+          rollout_id?: string | null
+          severity?: Database["public"]["Enums"]["alert_severity"]
+          subject?: string
+          summary?: string
+        }
+        Relationships: [
+          {
+            foreignKeyName: "alerts_device_id_fkey"
+            columns: ["device_id"]
+            isOneToOne: false
+            referencedRelation: "devices"
+            referencedColumns: ["id"]
+          },
+          {
+            foreignKeyName: "alerts_device_id_fkey"
+            columns: ["device_id"]
+            isOneToOne: false
+            referencedRelation: "drifted_clocks"
+            referencedColumns: ["device_id"]
+          },
+          {
+            foreignKeyName: "alerts_device_id_fkey"
+            columns: ["device_id"]
+            isOneToOne: false
+            referencedRelation: "offline_devices"
+            referencedColumns: ["device_id"]
+          },
+          {
+            foreignKeyName: "alerts_rollout_id_fkey"
+            columns: ["rollout_id"]
+            isOneToOne: false
+            referencedRelation: "rollouts"
+            referencedColumns: ["id"]
+          },
+        ]
+      }
       audit_log: {
         Row: {
           action: string
@@ -55,16 +129,30 @@ export type Database = {
         Row: {
           description: string
           name: string
+          requires_rollout: boolean
+          rollout_template: string | null
         }
         Insert: {
           description?: string
           name: string
+          requires_rollout?: boolean
+          rollout_template?: string | null
         }
         Update: {
           description?: string
           name?: string
+          requires_rollout?: boolean
+          rollout_template?: string | null
         }
-        Relationships: []
+        Relationships: [
+          {
+            foreignKeyName: "branches_rollout_template_fkey"
+            columns: ["rollout_template"]
+            isOneToOne: false
+            referencedRelation: "rollout_templates"
+            referencedColumns: ["name"]
+          },
+        ]
       }
       device_commands: {
         Row: {
@@ -110,6 +198,20 @@ export type Database = {
             isOneToOne: false
             referencedRelation: "devices"
             referencedColumns: ["id"]
+          },
+          {
+            foreignKeyName: "device_commands_device_id_fkey"
+            columns: ["device_id"]
+            isOneToOne: false
+            referencedRelation: "drifted_clocks"
+            referencedColumns: ["device_id"]
+          },
+          {
+            foreignKeyName: "device_commands_device_id_fkey"
+            columns: ["device_id"]
+            isOneToOne: false
+            referencedRelation: "offline_devices"
+            referencedColumns: ["device_id"]
           },
         ]
       }
@@ -185,6 +287,13 @@ export type Database = {
             foreignKeyName: "device_status_current_release_fkey"
             columns: ["current_release"]
             isOneToOne: false
+            referencedRelation: "failure_patterns"
+            referencedColumns: ["release_id"]
+          },
+          {
+            foreignKeyName: "device_status_current_release_fkey"
+            columns: ["current_release"]
+            isOneToOne: false
             referencedRelation: "releases"
             referencedColumns: ["id"]
           },
@@ -194,6 +303,27 @@ export type Database = {
             isOneToOne: true
             referencedRelation: "devices"
             referencedColumns: ["id"]
+          },
+          {
+            foreignKeyName: "device_status_device_id_fkey"
+            columns: ["device_id"]
+            isOneToOne: true
+            referencedRelation: "drifted_clocks"
+            referencedColumns: ["device_id"]
+          },
+          {
+            foreignKeyName: "device_status_device_id_fkey"
+            columns: ["device_id"]
+            isOneToOne: true
+            referencedRelation: "offline_devices"
+            referencedColumns: ["device_id"]
+          },
+          {
+            foreignKeyName: "device_status_target_release_fkey"
+            columns: ["target_release"]
+            isOneToOne: false
+            referencedRelation: "failure_patterns"
+            referencedColumns: ["release_id"]
           },
           {
             foreignKeyName: "device_status_target_release_fkey"
@@ -293,6 +423,13 @@ export type Database = {
             foreignKeyName: "devices_pinned_release_fkey"
             columns: ["pinned_release"]
             isOneToOne: false
+            referencedRelation: "failure_patterns"
+            referencedColumns: ["release_id"]
+          },
+          {
+            foreignKeyName: "devices_pinned_release_fkey"
+            columns: ["pinned_release"]
+            isOneToOne: false
             referencedRelation: "releases"
             referencedColumns: ["id"]
           },
@@ -315,11 +452,13 @@ export type Database = {
       fleet_settings: {
         Row: {
           audit_retention_months: number
+          clock_drift_s: number
           default_poll_s: number
           device_token_ttl_s: number
           enroll_per_minute_per_address: number
           history_retention_months: number
           id: boolean
+          max_in_flight: number | null
           max_pending_devices: number
           offline_after_intervals: number
           pending_role: string
@@ -331,11 +470,13 @@ export type Database = {
         }
         Insert: {
           audit_retention_months?: number
+          clock_drift_s?: number
           default_poll_s?: number
           device_token_ttl_s?: number
           enroll_per_minute_per_address?: number
           history_retention_months?: number
           id?: boolean
+          max_in_flight?: number | null
           max_pending_devices?: number
           offline_after_intervals?: number
           pending_role?: string
@@ -347,11 +488,13 @@ export type Database = {
         }
         Update: {
           audit_retention_months?: number
+          clock_drift_s?: number
           default_poll_s?: number
           device_token_ttl_s?: number
           enroll_per_minute_per_address?: number
           history_retention_months?: number
           id?: boolean
+          max_in_flight?: number | null
           max_pending_devices?: number
           offline_after_intervals?: number
           pending_role?: string
@@ -382,6 +525,7 @@ export type Database = {
           opened_at: string
           opened_by: string | null
           reason: string
+          roll_back: boolean
           scope: Database["public"]["Enums"]["halt_scope"]
           target: string | null
         }
@@ -395,6 +539,7 @@ export type Database = {
           opened_at?: string
           opened_by?: string | null
           reason: string
+          roll_back?: boolean
           scope?: Database["public"]["Enums"]["halt_scope"]
           target?: string | null
         }
@@ -408,6 +553,7 @@ export type Database = {
           opened_at?: string
           opened_by?: string | null
           reason?: string
+          roll_back?: boolean
           scope?: Database["public"]["Enums"]["halt_scope"]
           target?: string | null
         }
@@ -447,11 +593,64 @@ export type Database = {
             referencedColumns: ["id"]
           },
           {
+            foreignKeyName: "known_bad_releases_device_id_fkey"
+            columns: ["device_id"]
+            isOneToOne: false
+            referencedRelation: "drifted_clocks"
+            referencedColumns: ["device_id"]
+          },
+          {
+            foreignKeyName: "known_bad_releases_device_id_fkey"
+            columns: ["device_id"]
+            isOneToOne: false
+            referencedRelation: "offline_devices"
+            referencedColumns: ["device_id"]
+          },
+          {
+            foreignKeyName: "known_bad_releases_release_id_fkey"
+            columns: ["release_id"]
+            isOneToOne: false
+            referencedRelation: "failure_patterns"
+            referencedColumns: ["release_id"]
+          },
+          {
             foreignKeyName: "known_bad_releases_release_id_fkey"
             columns: ["release_id"]
             isOneToOne: false
             referencedRelation: "releases"
             referencedColumns: ["id"]
+          },
+        ]
+      }
+      maintenance_openings: {
+        Row: {
+          days: Database["public"]["Enums"]["opening_days"]
+          id: string
+          maintenance_window: string
+          minutes: number
+          starts_at: string
+        }
+        Insert: {
+          days?: Database["public"]["Enums"]["opening_days"]
+          id?: string
+          maintenance_window: string
+          minutes?: number
+          starts_at: string
+        }
+        Update: {
+          days?: Database["public"]["Enums"]["opening_days"]
+          id?: string
+          maintenance_window?: string
+          minutes?: number
+          starts_at?: string
+        }
+        Relationships: [
+          {
+            foreignKeyName: "maintenance_openings_maintenance_window_fkey"
+            columns: ["maintenance_window"]
+            isOneToOne: false
+            referencedRelation: "maintenance_windows"
+            referencedColumns: ["name"]
           },
         ]
       }
@@ -535,21 +734,444 @@ export type Database = {
           },
         ]
       }
+      rollout_claims: {
+        Row: {
+          attempt_id: string | null
+          attempts: number
+          claimed_at: string
+          device_id: string
+          ended_at: string | null
+          from_release: string | null
+          lease_until: string
+          rollout_id: string
+          stage: number
+          state: Database["public"]["Enums"]["claim_state"]
+          to_release: string
+        }
+        Insert: {
+          attempt_id?: string | null
+          attempts?: number
+          claimed_at: string
+          device_id: string
+          ended_at?: string | null
+          from_release?: string | null
+          lease_until: string
+          rollout_id: string
+          stage: number
+          state?: Database["public"]["Enums"]["claim_state"]
+          to_release: string
+        }
+        Update: {
+          attempt_id?: string | null
+          attempts?: number
+          claimed_at?: string
+          device_id?: string
+          ended_at?: string | null
+          from_release?: string | null
+          lease_until?: string
+          rollout_id?: string
+          stage?: number
+          state?: Database["public"]["Enums"]["claim_state"]
+          to_release?: string
+        }
+        Relationships: [
+          {
+            foreignKeyName: "rollout_claims_device_id_fkey"
+            columns: ["device_id"]
+            isOneToOne: false
+            referencedRelation: "devices"
+            referencedColumns: ["id"]
+          },
+          {
+            foreignKeyName: "rollout_claims_device_id_fkey"
+            columns: ["device_id"]
+            isOneToOne: false
+            referencedRelation: "drifted_clocks"
+            referencedColumns: ["device_id"]
+          },
+          {
+            foreignKeyName: "rollout_claims_device_id_fkey"
+            columns: ["device_id"]
+            isOneToOne: false
+            referencedRelation: "offline_devices"
+            referencedColumns: ["device_id"]
+          },
+          {
+            foreignKeyName: "rollout_claims_from_release_fkey"
+            columns: ["from_release"]
+            isOneToOne: false
+            referencedRelation: "failure_patterns"
+            referencedColumns: ["release_id"]
+          },
+          {
+            foreignKeyName: "rollout_claims_from_release_fkey"
+            columns: ["from_release"]
+            isOneToOne: false
+            referencedRelation: "releases"
+            referencedColumns: ["id"]
+          },
+          {
+            foreignKeyName: "rollout_claims_rollout_id_fkey"
+            columns: ["rollout_id"]
+            isOneToOne: false
+            referencedRelation: "rollouts"
+            referencedColumns: ["id"]
+          },
+          {
+            foreignKeyName: "rollout_claims_to_release_fkey"
+            columns: ["to_release"]
+            isOneToOne: false
+            referencedRelation: "failure_patterns"
+            referencedColumns: ["release_id"]
+          },
+          {
+            foreignKeyName: "rollout_claims_to_release_fkey"
+            columns: ["to_release"]
+            isOneToOne: false
+            referencedRelation: "releases"
+            referencedColumns: ["id"]
+          },
+        ]
+      }
+      rollout_stages: {
+        Row: {
+          approved_at: string | null
+          approved_by: string | null
+          device_ids: string[] | null
+          floor_bucket: number | null
+          max_in_flight: number | null
+          min_attempted: number
+          min_success_ratio: number
+          needs_approval: boolean
+          opened_at: string | null
+          percent: number | null
+          position: number
+          proved_at: string | null
+          rollout_id: string
+          segment: string | null
+          size_at_opening: number | null
+          soak_s: number
+        }
+        Insert: {
+          approved_at?: string | null
+          approved_by?: string | null
+          device_ids?: string[] | null
+          floor_bucket?: number | null
+          max_in_flight?: number | null
+          min_attempted?: number
+          min_success_ratio?: number
+          needs_approval?: boolean
+          opened_at?: string | null
+          percent?: number | null
+          position: number
+          proved_at?: string | null
+          rollout_id: string
+          segment?: string | null
+          size_at_opening?: number | null
+          soak_s?: number
+        }
+        Update: {
+          approved_at?: string | null
+          approved_by?: string | null
+          device_ids?: string[] | null
+          floor_bucket?: number | null
+          max_in_flight?: number | null
+          min_attempted?: number
+          min_success_ratio?: number
+          needs_approval?: boolean
+          opened_at?: string | null
+          percent?: number | null
+          position?: number
+          proved_at?: string | null
+          rollout_id?: string
+          segment?: string | null
+          size_at_opening?: number | null
+          soak_s?: number
+        }
+        Relationships: [
+          {
+            foreignKeyName: "rollout_stages_rollout_id_fkey"
+            columns: ["rollout_id"]
+            isOneToOne: false
+            referencedRelation: "rollouts"
+            referencedColumns: ["id"]
+          },
+          {
+            foreignKeyName: "rollout_stages_segment_fkey"
+            columns: ["segment"]
+            isOneToOne: false
+            referencedRelation: "segments"
+            referencedColumns: ["name"]
+          },
+        ]
+      }
+      rollout_template_stages: {
+        Row: {
+          max_in_flight: number | null
+          min_attempted: number
+          min_success_ratio: number
+          needs_approval: boolean
+          percent: number | null
+          position: number
+          segment: string | null
+          soak_s: number
+          template: string
+        }
+        Insert: {
+          max_in_flight?: number | null
+          min_attempted?: number
+          min_success_ratio?: number
+          needs_approval?: boolean
+          percent?: number | null
+          position: number
+          segment?: string | null
+          soak_s?: number
+          template: string
+        }
+        Update: {
+          max_in_flight?: number | null
+          min_attempted?: number
+          min_success_ratio?: number
+          needs_approval?: boolean
+          percent?: number | null
+          position?: number
+          segment?: string | null
+          soak_s?: number
+          template?: string
+        }
+        Relationships: [
+          {
+            foreignKeyName: "rollout_template_stages_segment_fkey"
+            columns: ["segment"]
+            isOneToOne: false
+            referencedRelation: "segments"
+            referencedColumns: ["name"]
+          },
+          {
+            foreignKeyName: "rollout_template_stages_template_fkey"
+            columns: ["template"]
+            isOneToOne: false
+            referencedRelation: "rollout_templates"
+            referencedColumns: ["name"]
+          },
+        ]
+      }
+      rollout_templates: {
+        Row: {
+          description: string
+          halt_consecutive_failures: number | null
+          halt_failure_ratio: number | null
+          halt_max_failures: number | null
+          halt_min_attempted: number
+          label_selector: NonNullable<Json>
+          lease_s: number
+          max_attempts: number
+          max_in_flight: number | null
+          max_per_minute: number | null
+          name: string
+          on_bad: Database["public"]["Enums"]["rollout_reaction"]
+          regression_s: number
+          role: string | null
+        }
+        Insert: {
+          description?: string
+          halt_consecutive_failures?: number | null
+          halt_failure_ratio?: number | null
+          halt_max_failures?: number | null
+          halt_min_attempted?: number
+          label_selector?: NonNullable<Json>
+          lease_s?: number
+          max_attempts?: number
+          max_in_flight?: number | null
+          max_per_minute?: number | null
+          name: string
+          on_bad?: Database["public"]["Enums"]["rollout_reaction"]
+          regression_s?: number
+          role?: string | null
+        }
+        Update: {
+          description?: string
+          halt_consecutive_failures?: number | null
+          halt_failure_ratio?: number | null
+          halt_max_failures?: number | null
+          halt_min_attempted?: number
+          label_selector?: NonNullable<Json>
+          lease_s?: number
+          max_attempts?: number
+          max_in_flight?: number | null
+          max_per_minute?: number | null
+          name?: string
+          on_bad?: Database["public"]["Enums"]["rollout_reaction"]
+          regression_s?: number
+          role?: string | null
+        }
+        Relationships: [
+          {
+            foreignKeyName: "rollout_templates_role_fkey"
+            columns: ["role"]
+            isOneToOne: false
+            referencedRelation: "device_roles"
+            referencedColumns: ["name"]
+          },
+        ]
+      }
+      rollouts: {
+        Row: {
+          allow_downgrade: boolean
+          branch: string | null
+          created_at: string
+          created_by: string | null
+          ended_at: string | null
+          halt_consecutive_failures: number | null
+          halt_failure_ratio: number | null
+          halt_max_failures: number | null
+          halt_min_attempted: number
+          id: string
+          label_selector: NonNullable<Json>
+          lease_s: number
+          max_attempts: number
+          max_in_flight: number | null
+          max_per_minute: number | null
+          name: string
+          notes: string
+          on_bad: Database["public"]["Enums"]["rollout_reaction"]
+          regression_s: number
+          release_id: string
+          role: string | null
+          started_at: string | null
+          started_by: string | null
+          state: Database["public"]["Enums"]["rollout_state"]
+        }
+        Insert: {
+          allow_downgrade?: boolean
+          branch?: string | null
+          created_at?: string
+          created_by?: string | null
+          ended_at?: string | null
+          halt_consecutive_failures?: number | null
+          halt_failure_ratio?: number | null
+          halt_max_failures?: number | null
+          halt_min_attempted?: number
+          id?: string
+          label_selector?: NonNullable<Json>
+          lease_s?: number
+          max_attempts?: number
+          max_in_flight?: number | null
+          max_per_minute?: number | null
+          name?: string
+          notes?: string
+          on_bad?: Database["public"]["Enums"]["rollout_reaction"]
+          regression_s?: number
+          release_id: string
+          role?: string | null
+          started_at?: string | null
+          started_by?: string | null
+          state?: Database["public"]["Enums"]["rollout_state"]
+        }
+        Update: {
+          allow_downgrade?: boolean
+          branch?: string | null
+          created_at?: string
+          created_by?: string | null
+          ended_at?: string | null
+          halt_consecutive_failures?: number | null
+          halt_failure_ratio?: number | null
+          halt_max_failures?: number | null
+          halt_min_attempted?: number
+          id?: string
+          label_selector?: NonNullable<Json>
+          lease_s?: number
+          max_attempts?: number
+          max_in_flight?: number | null
+          max_per_minute?: number | null
+          name?: string
+          notes?: string
+          on_bad?: Database["public"]["Enums"]["rollout_reaction"]
+          regression_s?: number
+          release_id?: string
+          role?: string | null
+          started_at?: string | null
+          started_by?: string | null
+          state?: Database["public"]["Enums"]["rollout_state"]
+        }
+        Relationships: [
+          {
+            foreignKeyName: "rollouts_branch_fkey"
+            columns: ["branch"]
+            isOneToOne: false
+            referencedRelation: "branches"
+            referencedColumns: ["name"]
+          },
+          {
+            foreignKeyName: "rollouts_release_id_fkey"
+            columns: ["release_id"]
+            isOneToOne: false
+            referencedRelation: "failure_patterns"
+            referencedColumns: ["release_id"]
+          },
+          {
+            foreignKeyName: "rollouts_release_id_fkey"
+            columns: ["release_id"]
+            isOneToOne: false
+            referencedRelation: "releases"
+            referencedColumns: ["id"]
+          },
+          {
+            foreignKeyName: "rollouts_role_fkey"
+            columns: ["role"]
+            isOneToOne: false
+            referencedRelation: "device_roles"
+            referencedColumns: ["name"]
+          },
+        ]
+      }
       segments: {
         Row: {
           description: string
+          maintenance_window: string | null
           name: string
           position: number
         }
         Insert: {
           description?: string
+          maintenance_window?: string | null
           name: string
           position: number
         }
         Update: {
           description?: string
+          maintenance_window?: string | null
           name?: string
           position?: number
+        }
+        Relationships: [
+          {
+            foreignKeyName: "segments_maintenance_window_fkey"
+            columns: ["maintenance_window"]
+            isOneToOne: false
+            referencedRelation: "maintenance_windows"
+            referencedColumns: ["name"]
+          },
+        ]
+      }
+      slo_targets: {
+        Row: {
+          description: string
+          name: string
+          target: number
+          unit: string
+        }
+        Insert: {
+          description?: string
+          name: string
+          target: number
+          unit: string
+        }
+        Update: {
+          description?: string
+          name?: string
+          target?: number
+          unit?: string
         }
         Relationships: []
       }
@@ -620,6 +1242,27 @@ export type Database = {
             referencedColumns: ["id"]
           },
           {
+            foreignKeyName: "update_history_device_id_fkey"
+            columns: ["device_id"]
+            isOneToOne: false
+            referencedRelation: "drifted_clocks"
+            referencedColumns: ["device_id"]
+          },
+          {
+            foreignKeyName: "update_history_device_id_fkey"
+            columns: ["device_id"]
+            isOneToOne: false
+            referencedRelation: "offline_devices"
+            referencedColumns: ["device_id"]
+          },
+          {
+            foreignKeyName: "update_history_release_id_fkey"
+            columns: ["release_id"]
+            isOneToOne: false
+            referencedRelation: "failure_patterns"
+            referencedColumns: ["release_id"]
+          },
+          {
             foreignKeyName: "update_history_release_id_fkey"
             columns: ["release_id"]
             isOneToOne: false
@@ -630,7 +1273,199 @@ export type Database = {
       }
     }
     Views: {
-      [_ in never]: never
+      devices_by_state: {
+        Row: {
+          devices: number | null
+          offline: number | null
+          report_state: Database["public"]["Enums"]["report_state"] | null
+          role: string | null
+          segment: string | null
+          state: Database["public"]["Enums"]["device_state"] | null
+        }
+        Relationships: [
+          {
+            foreignKeyName: "devices_role_fkey"
+            columns: ["role"]
+            isOneToOne: false
+            referencedRelation: "device_roles"
+            referencedColumns: ["name"]
+          },
+          {
+            foreignKeyName: "devices_segment_fkey"
+            columns: ["segment"]
+            isOneToOne: false
+            referencedRelation: "segments"
+            referencedColumns: ["name"]
+          },
+        ]
+      }
+      drifted_clocks: {
+        Row: {
+          ahead_s: number | null
+          device_id: string | null
+          device_time: string | null
+          name: string | null
+          reported_at: string | null
+          segment: string | null
+          sentence: string | null
+          timezone: string | null
+        }
+        Relationships: [
+          {
+            foreignKeyName: "devices_segment_fkey"
+            columns: ["segment"]
+            isOneToOne: false
+            referencedRelation: "segments"
+            referencedColumns: ["name"]
+          },
+        ]
+      }
+      failure_patterns: {
+        Row: {
+          attempted: number | null
+          attribute: string | null
+          failed: number | null
+          lift: number | null
+          looked_at: string | null
+          other_attempted: number | null
+          other_failed: number | null
+          release_id: string | null
+          sentence: string | null
+          value: string | null
+          version: string | null
+        }
+        Relationships: []
+      }
+      fleet_overview: {
+        Row: {
+          active: number | null
+          as_of: string | null
+          degraded: number | null
+          devices: number | null
+          devices_in_flight: number | null
+          healthy: number | null
+          held: number | null
+          isolated: number | null
+          not_heard_yet: number | null
+          offline: number | null
+          online: number | null
+          open_alerts: number | null
+          open_halts: number | null
+          pending: number | null
+          pinned: number | null
+          retired: number | null
+          rolled_back: number | null
+          rollouts_running: number | null
+          safe_mode: number | null
+          suspended: number | null
+          updating: number | null
+        }
+        Relationships: []
+      }
+      offline_devices: {
+        Row: {
+          branch: string | null
+          current_release: string | null
+          device_id: string | null
+          expected_every_s: number | null
+          last_contact: string | null
+          last_state: Database["public"]["Enums"]["report_state"] | null
+          name: string | null
+          role: string | null
+          segment: string | null
+          silent_for: string | null
+        }
+        Relationships: [
+          {
+            foreignKeyName: "device_status_current_release_fkey"
+            columns: ["current_release"]
+            isOneToOne: false
+            referencedRelation: "failure_patterns"
+            referencedColumns: ["release_id"]
+          },
+          {
+            foreignKeyName: "device_status_current_release_fkey"
+            columns: ["current_release"]
+            isOneToOne: false
+            referencedRelation: "releases"
+            referencedColumns: ["id"]
+          },
+          {
+            foreignKeyName: "devices_branch_fkey"
+            columns: ["branch"]
+            isOneToOne: false
+            referencedRelation: "branches"
+            referencedColumns: ["name"]
+          },
+          {
+            foreignKeyName: "devices_role_fkey"
+            columns: ["role"]
+            isOneToOne: false
+            referencedRelation: "device_roles"
+            referencedColumns: ["name"]
+          },
+          {
+            foreignKeyName: "devices_segment_fkey"
+            columns: ["segment"]
+            isOneToOne: false
+            referencedRelation: "segments"
+            referencedColumns: ["name"]
+          },
+        ]
+      }
+      slo: {
+        Row: {
+          description: string | null
+          met: boolean | null
+          name: string | null
+          sample: number | null
+          target: number | null
+          unit: string | null
+          value: number | null
+        }
+        Relationships: []
+      }
+      update_durations: {
+        Row: {
+          attempts: number | null
+          day: string | null
+          p50_s: number | null
+          p90_s: number | null
+          p99_s: number | null
+          release_id: string | null
+          what: string | null
+        }
+        Relationships: []
+      }
+      update_outcomes_per_day: {
+        Row: {
+          attempts: number | null
+          bytes_fetched: number | null
+          day: string | null
+          outcome: Database["public"]["Enums"]["update_outcome"] | null
+          release_id: string | null
+        }
+        Relationships: []
+      }
+      version_adoption: {
+        Row: {
+          branch: string | null
+          day: string | null
+          devices: number | null
+          percent: number | null
+          release_id: string | null
+          version: string | null
+        }
+        Relationships: [
+          {
+            foreignKeyName: "releases_branch_fkey"
+            columns: ["branch"]
+            isOneToOne: false
+            referencedRelation: "branches"
+            referencedColumns: ["name"]
+          },
+        ]
+      }
     }
     Functions: {
       accept_device: {
@@ -665,9 +1500,71 @@ export type Database = {
           isSetofReturn: false
         }
       }
+      approve_stage: {
+        Args: { position: number; rollout_id: string }
+        Returns: {
+          approved_at: string | null
+          approved_by: string | null
+          device_ids: string[] | null
+          floor_bucket: number | null
+          max_in_flight: number | null
+          min_attempted: number
+          min_success_ratio: number
+          needs_approval: boolean
+          opened_at: string | null
+          percent: number | null
+          position: number
+          proved_at: string | null
+          rollout_id: string
+          segment: string | null
+          size_at_opening: number | null
+          soak_s: number
+        }
+        SetofOptions: {
+          from: "*"
+          to: "rollout_stages"
+          isOneToOne: true
+          isSetofReturn: false
+        }
+      }
       begin_device_token: {
         Args: { client_address: string; device_id: string }
         Returns: Json
+      }
+      cancel_rollout: {
+        Args: { rollout_id: string }
+        Returns: {
+          allow_downgrade: boolean
+          branch: string | null
+          created_at: string
+          created_by: string | null
+          ended_at: string | null
+          halt_consecutive_failures: number | null
+          halt_failure_ratio: number | null
+          halt_max_failures: number | null
+          halt_min_attempted: number
+          id: string
+          label_selector: NonNullable<Json>
+          lease_s: number
+          max_attempts: number
+          max_in_flight: number | null
+          max_per_minute: number | null
+          name: string
+          notes: string
+          on_bad: Database["public"]["Enums"]["rollout_reaction"]
+          regression_s: number
+          release_id: string
+          role: string | null
+          started_at: string | null
+          started_by: string | null
+          state: Database["public"]["Enums"]["rollout_state"]
+        }
+        SetofOptions: {
+          from: "*"
+          to: "rollouts"
+          isOneToOne: true
+          isSetofReturn: false
+        }
       }
       create_provisioning_token: {
         Args: {
@@ -680,6 +1577,47 @@ export type Database = {
           valid_for_s?: number
         }
         Returns: Json
+      }
+      create_rollout: {
+        Args: {
+          options?: Json
+          release_id: string
+          role?: string
+          stages?: Json
+          template?: string
+        }
+        Returns: {
+          allow_downgrade: boolean
+          branch: string | null
+          created_at: string
+          created_by: string | null
+          ended_at: string | null
+          halt_consecutive_failures: number | null
+          halt_failure_ratio: number | null
+          halt_max_failures: number | null
+          halt_min_attempted: number
+          id: string
+          label_selector: NonNullable<Json>
+          lease_s: number
+          max_attempts: number
+          max_in_flight: number | null
+          max_per_minute: number | null
+          name: string
+          notes: string
+          on_bad: Database["public"]["Enums"]["rollout_reaction"]
+          regression_s: number
+          release_id: string
+          role: string | null
+          started_at: string | null
+          started_by: string | null
+          state: Database["public"]["Enums"]["rollout_state"]
+        }
+        SetofOptions: {
+          from: "*"
+          to: "rollouts"
+          isOneToOne: true
+          isSetofReturn: false
+        }
       }
       desired_state: { Args: Record<PropertyKey, never>; Returns: Json }
       enroll_device: {
@@ -715,6 +1653,7 @@ export type Database = {
           opened_at: string
           opened_by: string | null
           reason: string
+          roll_back: boolean
           scope: Database["public"]["Enums"]["halt_scope"]
           target: string | null
         }
@@ -737,12 +1676,48 @@ export type Database = {
           opened_at: string
           opened_by: string | null
           reason: string
+          roll_back: boolean
           scope: Database["public"]["Enums"]["halt_scope"]
           target: string | null
         }
         SetofOptions: {
           from: "*"
           to: "halts"
+          isOneToOne: true
+          isSetofReturn: false
+        }
+      }
+      pause_rollout: {
+        Args: { rollout_id: string }
+        Returns: {
+          allow_downgrade: boolean
+          branch: string | null
+          created_at: string
+          created_by: string | null
+          ended_at: string | null
+          halt_consecutive_failures: number | null
+          halt_failure_ratio: number | null
+          halt_max_failures: number | null
+          halt_min_attempted: number
+          id: string
+          label_selector: NonNullable<Json>
+          lease_s: number
+          max_attempts: number
+          max_in_flight: number | null
+          max_per_minute: number | null
+          name: string
+          notes: string
+          on_bad: Database["public"]["Enums"]["rollout_reaction"]
+          regression_s: number
+          release_id: string
+          role: string | null
+          started_at: string | null
+          started_by: string | null
+          state: Database["public"]["Enums"]["rollout_state"]
+        }
+        SetofOptions: {
+          from: "*"
+          to: "rollouts"
           isOneToOne: true
           isSetofReturn: false
         }
@@ -779,6 +1754,19 @@ export type Database = {
           isSetofReturn: false
         }
       }
+      preview_rollout: {
+        Args: { at?: string; rollout_id: string }
+        Returns: {
+          already_there: boolean
+          device_id: string
+          earliest: string
+          held: boolean
+          known_bad: boolean
+          name: string
+          segment: string
+          stage: number
+        }[]
+      }
       provisioning_tokens: {
         Args: Record<PropertyKey, never>
         Returns: {
@@ -796,9 +1784,80 @@ export type Database = {
           uses: number
         }[]
       }
+      resume_rollout: {
+        Args: { rollout_id: string }
+        Returns: {
+          allow_downgrade: boolean
+          branch: string | null
+          created_at: string
+          created_by: string | null
+          ended_at: string | null
+          halt_consecutive_failures: number | null
+          halt_failure_ratio: number | null
+          halt_max_failures: number | null
+          halt_min_attempted: number
+          id: string
+          label_selector: NonNullable<Json>
+          lease_s: number
+          max_attempts: number
+          max_in_flight: number | null
+          max_per_minute: number | null
+          name: string
+          notes: string
+          on_bad: Database["public"]["Enums"]["rollout_reaction"]
+          regression_s: number
+          release_id: string
+          role: string | null
+          started_at: string | null
+          started_by: string | null
+          state: Database["public"]["Enums"]["rollout_state"]
+        }
+        SetofOptions: {
+          from: "*"
+          to: "rollouts"
+          isOneToOne: true
+          isSetofReturn: false
+        }
+      }
       revoke_provisioning_token: {
         Args: { token_id: string }
         Returns: undefined
+      }
+      rollout_progress: { Args: { rollout_id: string }; Returns: Json }
+      start_rollout: {
+        Args: { rollout_id: string }
+        Returns: {
+          allow_downgrade: boolean
+          branch: string | null
+          created_at: string
+          created_by: string | null
+          ended_at: string | null
+          halt_consecutive_failures: number | null
+          halt_failure_ratio: number | null
+          halt_max_failures: number | null
+          halt_min_attempted: number
+          id: string
+          label_selector: NonNullable<Json>
+          lease_s: number
+          max_attempts: number
+          max_in_flight: number | null
+          max_per_minute: number | null
+          name: string
+          notes: string
+          on_bad: Database["public"]["Enums"]["rollout_reaction"]
+          regression_s: number
+          release_id: string
+          role: string | null
+          started_at: string | null
+          started_by: string | null
+          state: Database["public"]["Enums"]["rollout_state"]
+        }
+        SetofOptions: {
+          from: "*"
+          to: "rollouts"
+          isOneToOne: true
+          isSetofReturn: false
+        }
       }
       unpin_device: {
         Args: { device_id: string }
@@ -834,6 +1893,15 @@ export type Database = {
       }
     }
     Enums: {
+      alert_severity: "info" | "warning" | "critical"
+      claim_state:
+        | "claimed"
+        | "succeeded"
+        | "failed"
+        | "rolled_back"
+        | "expired"
+        | "regressed"
+        | "released"
       command_kind:
         | "update_now"
         | "rollback"
@@ -851,6 +1919,17 @@ export type Database = {
         | "branch"
         | "release"
         | "rollout"
+      opening_days:
+        | "daily"
+        | "weekdays"
+        | "weekends"
+        | "monday"
+        | "tuesday"
+        | "wednesday"
+        | "thursday"
+        | "friday"
+        | "saturday"
+        | "sunday"
       operator_rank: "viewer" | "operator" | "admin"
       release_state: "available" | "withdrawn"
       report_state:
@@ -860,6 +1939,14 @@ export type Database = {
         | "rolled_back"
         | "isolated"
         | "safe_mode"
+      rollout_reaction: "halt_rollout" | "halt_release" | "roll_back"
+      rollout_state:
+        | "draft"
+        | "running"
+        | "paused"
+        | "completed"
+        | "superseded"
+        | "cancelled"
       update_outcome: "succeeded" | "failed" | "rolled_back" | "skipped"
     }
     CompositeTypes: {
@@ -988,6 +2075,16 @@ export type CompositeTypes<
 export const Constants = {
   public: {
     Enums: {
+      alert_severity: ["info", "warning", "critical"],
+      claim_state: [
+        "claimed",
+        "succeeded",
+        "failed",
+        "rolled_back",
+        "expired",
+        "regressed",
+        "released",
+      ],
       command_kind: [
         "update_now",
         "rollback",
@@ -1000,6 +2097,18 @@ export const Constants = {
       command_state: ["queued", "succeeded", "failed", "expired"],
       device_state: ["pending", "active", "suspended", "retired"],
       halt_scope: ["fleet", "segment", "role", "branch", "release", "rollout"],
+      opening_days: [
+        "daily",
+        "weekdays",
+        "weekends",
+        "monday",
+        "tuesday",
+        "wednesday",
+        "thursday",
+        "friday",
+        "saturday",
+        "sunday",
+      ],
       operator_rank: ["viewer", "operator", "admin"],
       release_state: ["available", "withdrawn"],
       report_state: [
@@ -1009,6 +2118,15 @@ export const Constants = {
         "rolled_back",
         "isolated",
         "safe_mode",
+      ],
+      rollout_reaction: ["halt_rollout", "halt_release", "roll_back"],
+      rollout_state: [
+        "draft",
+        "running",
+        "paused",
+        "completed",
+        "superseded",
+        "cancelled",
       ],
       update_outcome: ["succeeded", "failed", "rolled_back", "skipped"],
     },
