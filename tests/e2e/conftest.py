@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 import uuid
@@ -48,9 +49,13 @@ def stack() -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    # Chromium leaves a folder in the home of whoever runs the tests otherwise.
+    home = {name: str(tmp_path_factory.mktemp("chromium")) for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME")}
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
+        started = playwright.chromium.launch(
+            executable_path=chromium(), args=FLAGS, env={**os.environ, **home}
+        )
         yield started
         started.close()
 
