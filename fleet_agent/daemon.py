@@ -382,7 +382,7 @@ class Daemon:
             match step:
                 case decide.Stay(why):
                     self.reporter.waiting = why if directive.action in (Action.RUN, Action.HOLD) else ""
-                    self.notifier.status(why)
+                    self.notifier.status(_in_short(self.engine, why))
                     return Outcome.CONVERGED
                 case decide.Finish():
                     await self._work(Verb.RECOVER)
@@ -464,13 +464,11 @@ class Daemon:
         finally:
             self._get_further()
         self._looked_at_containers = self.clock.monotonic()
-        logger.log(
-            "DEBUG" if verb == Verb.RECOVER and self.engine == before else "INFO",
-            "{verb}: {state}, on {version}{reason}",
-            verb=verb.value, state=self.engine.state.value,
-            version=self.engine.current.version if self.engine.current else "no release",
-            reason=f" ({self.engine.reason})" if self.engine.reason else "",
-        )  # fmt: skip
+        outcome = _in_short(self.engine, self.engine.reason)
+        # The last phase is what systemd was told so far.
+        self.notifier.status(outcome)
+        level = "DEBUG" if verb == Verb.RECOVER and self.engine == before else "INFO"
+        logger.log(level, "{verb}: {outcome}", verb=verb.value, outcome=outcome)
         return self.engine
 
     async def _status(self) -> EngineStatus | None:
@@ -593,6 +591,11 @@ class Daemon:
 
     def _engine_settings(self) -> dict[str, object]:
         return engine_settings(self.paths, self.config)
+
+
+def _in_short(engine: EngineStatus, why: str) -> str:
+    version = engine.current.version if engine.current is not None else "no release"
+    return f"{engine.state.value}, on {version}" + (f" ({why})" if why else "")
 
 
 def settle_memory() -> None:

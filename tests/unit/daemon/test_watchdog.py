@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import respx
@@ -16,9 +17,12 @@ from fleet_agent.control import wake
 from fleet_agent.daemon import Daemon, Outcome
 from fleet_agent.errors import Kind, StateError
 from fleet_agent.log import Log
+from fleet_agent.model import Directive
 from fleet_agent.notify import Notifier
 from fleet_agent.worker import Verb, Worker
 from tests.unit.daemon.conftest import Device, json_answer
+
+RESTING = "STATUS=healthy, on no release (the control plane asks for nothing)"
 
 
 class Heard(Notifier):
@@ -49,6 +53,7 @@ def heard() -> Heard:
 async def daemon(device: Device, log: Log, rest: respx.MockRouter, heard: Heard) -> Any:
     rest.post("/rest/v1/rpc/desired_state").mock(side_effect=lambda _: json_answer(device.directive()))
     rest.post("/rest/v1/device_status").respond(200)
+    rest.post("/rest/v1/update_history").respond(201)
     made = device.daemon(log, notifier=heard, look_s=0.01, stall_s=0.05)
     yield made
     await made.worker.stop()
@@ -61,6 +66,13 @@ def hang(what: asyncio.Event) -> Any:
         await asyncio.Event().wait()
 
     return forever
+
+
+def answering(directive: Directive) -> Any:
+    async def answer() -> Directive:
+        return directive
+
+    return answer
 
 
 async def test_a_resting_loop_feeds_the_watchdog(daemon: Daemon, heard: Heard) -> None:
@@ -83,7 +95,7 @@ async def test_a_check_in_that_hangs_is_given_up_and_the_loop_goes_on(
     await hung.wait()
     monkeypatch.setattr(daemon.network.plane, "desired_state", good)
     # Resting after a check-in that was answered.
-    await heard.until("STATUS=the control plane asks for nothing")
+    await heard.until(RESTING)
     daemon.stop()
     await running
     given_up = [entry for entry in daemon.log.ring.entries() if "got nowhere" in entry["message"]]
@@ -135,7 +147,7 @@ async def test_an_engine_at_work_may_take_longer_than_a_stall(
     await heard.until("WATCHDOG=1", times=20)
     assert daemon.worker.busy
     gate.touch()
-    await heard.until("STATUS=the control plane asks for nothing")
+    await heard.until(RESTING)
     daemon.stop()
     await running
     assert [entry for entry in daemon.log.ring.entries() if "got nowhere" in entry["message"]] == []
@@ -180,7 +192,7 @@ async def test_sighup_rereads_the_configuration_and_says_when_it_is_done(
 ) -> None:
     daemon.look_s = 600.0
     running = asyncio.create_task(daemon.run())
-    await heard.until("STATUS=the control plane asks for nothing")
+    await heard.until(RESTING)
     device.configure(poll_interval_s=77)
     os.kill(os.getpid(), signal.SIGHUP)
     await heard.until("RELOADING=1")
@@ -194,7 +206,7 @@ async def test_sighup_with_a_bad_configuration_keeps_the_old_one(
     device: Device, daemon: Daemon, heard: Heard
 ) -> None:
     running = asyncio.create_task(daemon.run())
-    await heard.until("STATUS=the control plane asks for nothing")
+    await heard.until(RESTING)
     before = daemon.config
     device.config_path.write_text("{")
     os.kill(os.getpid(), signal.SIGHUP)
@@ -204,6 +216,18 @@ async def test_sighup_with_a_bad_configuration_keeps_the_old_one(
     assert daemon.config_file.problem.kind == Kind.CONFIG_INVALID
     daemon.stop()
     await running
+
+
+async def test_after_an_update_the_status_is_the_outcome_and_not_its_last_phase(
+    device: Device, daemon: Daemon, heard: Heard
+) -> None:
+    version = {"id": str(uuid4()), "commit_sha": "a" * 40, "version": "1.2.3", "branch": "main"}
+    daemon.network.plane.desired_state = answering(  # type: ignore[method-assign]
+        Directive.model_validate(device.directive(action="update", release=version))
+    )
+    assert await daemon.check_in("test") == Outcome.CONVERGED
+    last = [said for said in heard.said if said.startswith("STATUS=")][-1]
+    assert last.startswith("STATUS=healthy, on 1.2.3")
 
 
 # The engine's process

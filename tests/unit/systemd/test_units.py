@@ -68,7 +68,7 @@ def test_daemon_and_backstop_share_one_sandbox() -> None:
         found = settings(units[name])
         assert found["ProtectSystem"] == ["strict"]
         assert found["NoNewPrivileges"] == ["yes"]
-        assert found["CapabilityBoundingSet"] == ["CAP_DAC_OVERRIDE CAP_NET_BIND_SERVICE"]
+        assert found["CapabilityBoundingSet"] == ["CAP_DAC_OVERRIDE CAP_NET_BIND_SERVICE CAP_SETFCAP"]
         assert found["MemoryMax"] == ["512M"]
 
 
