@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -27,8 +28,8 @@ class DemoDevice:
 
     @property
     def project(self) -> str:
-        """The Compose project: devices of one machine must not share one."""
-        return f"fleet-{self.name}"
+        """The Compose project: neither devices nor demos of one machine may share one."""
+        return f"fleet-{self.name}-{hashlib.sha256(str(self.root.resolve()).encode()).hexdigest()[:8]}"
 
     @property
     def log_file(self) -> Path:

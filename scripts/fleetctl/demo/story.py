@@ -6,10 +6,11 @@ import json
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from supabase import Client, create_client
 
 from fleet_agent.engine.phases import Phase
 from fleetctl.console import out, pairs, print_error, print_table
+from fleetctl.demo import staged
 from fleetctl.demo.device import DemoDevice, remove_project
 from fleetctl.demo.image import ensure_busybox
 from fleetctl.demo.probe import Probe
@@ -33,7 +35,6 @@ T = TypeVar("T")
 SIMULATED_DEVICES = 5
 #: A step that is not seen within this many seconds has failed. Generous: a Raspberry Pi runs the demo too.
 STEP_TIMEOUT_S = 180.0
-WEB_PORT, CLOCK_PORT = 18080, 18081
 MARKER = "demo-data"
 
 
@@ -58,6 +59,7 @@ class Facts:
     releases: list[dict[str, Any]] = field(default_factory=list)
     outage_ms: dict[str, dict[str, float]] = field(default_factory=dict)
     rolled_back: list[dict[str, str]] = field(default_factory=list)
+    halted: dict[str, Any] = field(default_factory=dict)
     urls: dict[str, str] = field(default_factory=dict)
 
 
@@ -71,6 +73,7 @@ class Story:
         self.facts = Facts()
         self.docker_missing = "switched off by --simulated" if simulated else _docker_missing()
         self.devices: list[DemoDevice] = []
+        self.real_ports: list[int] = []
 
     def tell(self, *, once: bool) -> int:
         """Run the story; return the exit code: 0 when every step was seen."""
@@ -132,6 +135,21 @@ class Story:
             )
             v3 = repo.release("3.0.0")
             self._release("3.0.0", v3, "Release 3.0.0 reaches every device", probes, expect="succeeded")
+        self._staged(repo)
+
+    def _staged(self, repo: FleetRepo) -> None:
+        """The same kind of bad release again, this time under policy: it hurts the canary and nobody else."""
+        with self._step("A staged rollout of broken 4.0.0 halts itself") as step:
+            staged.prepare(self.client)
+            commit = repo.release("4.0.0", breakage=Breakage.UNHEALTHY)
+            release = staged.start(self.client, commit, "4.0.0")
+            halted = staged.watch_halt(self.client, release, self._until)
+            self.facts.halted = asdict(halted)
+            step.detail = f"hurt {', '.join(halted.hurt)}, spared {halted.spared}"
+        with self._step("A staged rollout of 4.0.1 reaches the canary, then everybody"):
+            release = staged.start(self.client, repo.release("4.0.1"), "4.0.1")
+            self._until(lambda: self._attempts(release["id"]))
+            self._until(lambda: self._all_run("4.0.1", "healthy"))
 
     def _enrol(self, stack: Stack, repo: FleetRepo) -> None:
         token = self.client.rpc(
@@ -140,17 +158,17 @@ class Story:
         ).execute()
         real = [] if self.docker_missing else [("beacon-real", "docker")]
         names = real + [(f"beacon-{n}", "simulated") for n in range(1, SIMULATED_DEVICES + 2 - len(real))]
-        for index, (name, runtime) in enumerate(names):
+        for name, runtime in names:
+            ports = free_ports(2)
+            if runtime == "docker":
+                self.real_ports = ports
             device = DemoDevice(name, self.data / "demo" / "devices" / name, runtime)
             device.configure(
                 api_url=stack.api_url,
                 publishable_key=stack.publishable_key,
                 git_url=repo.url,
                 allowed_signers=repo.allowed_signers,
-                variables={
-                    "BEACON_PORT": str(WEB_PORT + 10 * index),
-                    "BEACON_CLOCK_PORT": str(CLOCK_PORT + 10 * index),
-                },
+                variables={"BEACON_PORT": str(ports[0]), "BEACON_CLOCK_PORT": str(ports[1])},
             )
             device.enrol(_token_text(token.data))
             self.devices.append(device)
@@ -300,7 +318,8 @@ class Story:
         if self.docker_missing:
             yield {}
             return
-        with Probe(WEB_PORT) as web, Probe(CLOCK_PORT, path="/time") as clock:
+        web_port, clock_port = self.real_ports
+        with Probe(web_port) as web, Probe(clock_port, path="/time") as clock:
             yield {"web": web, "clock": clock}
 
     def _until(self, look: Callable[[], T | None]) -> T:
@@ -360,6 +379,8 @@ class Story:
             ["device", "kind", "why"],
             [(row["device"], row["kind"], row["why"]) for row in facts.rolled_back],
         )
+        out.print(f"The rollout of {facts.halted['version']} halted itself: {facts.halted['reason']}")
+        out.print(f"What a device that was spared is told: {facts.halted['explained']}")
 
     def _stay(self, stack: Stack) -> None:
         out.print()
@@ -397,7 +418,7 @@ class Story:
                 )
             for device in (self.data / "demo" / "devices").glob("*"):
                 if not _docker_missing():
-                    remove_project(f"fleet-{device.name}")
+                    remove_project(DemoDevice(device.name, device, "docker").project)
             shutil.rmtree(self.data)
         self.data.mkdir(parents=True, exist_ok=True, mode=0o700)
         marker.write_text("Made by `fleetctl demo`, which may delete this folder.\n")
@@ -429,6 +450,15 @@ def make_operator(stack: Stack, email: str, rank: str) -> tuple[str, str]:
     service: Client = create_client(stack.api_url, stack.secret_key)
     service.table("operators").insert({"user_id": user["id"], "email": email, "rank": rank}).execute()
     return email, password
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that nobody listens on now."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
 
 
 def _docker_missing() -> str | None:
