@@ -21,6 +21,8 @@ class EngineConfig(Frozen):
     allowed_signers: Path | None = None
     verify_signatures: bool = True
     min_free_bytes: int = Field(default=256 * 1024 * 1024, ge=0)
+    #: Less than this free, after cleaning up, and the device is in safe mode until space is back.
+    critical_free_bytes: int = Field(default=16 * 1024 * 1024, ge=0)
     #: The Compose program; looked for where it is not given.
     compose: Path | None = None
     #: Memory that must be available when a release is validated.

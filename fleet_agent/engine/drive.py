@@ -15,6 +15,11 @@ from fleet_agent.errors import FleetError, HealthError, Kind, ReleaseError, Stat
 from fleet_agent.health.base import Answer
 from fleet_agent.model import Action, Directive, ReportState
 
+#: Kinds that no further try will mend.
+CRITICAL = frozenset(
+    {Kind.STATE_CORRUPT, Kind.ROLE_MISSING, Kind.ROLE_INVALID, Kind.COMPOSE_INVALID, Kind.COMMIT_MISSING}
+)
+
 
 def work(engine: Engine) -> None:
     """Bring the attempt in hand to its end. Raises FleetError where only another start can."""
@@ -41,6 +46,7 @@ def heal(engine: Engine) -> None:
     Only what has stopped is started; a release that runs and fails its checks is reported, not touched.
     """
     links.agree(engine)
+    _mind_the_disk(engine)
     journal = engine.journal
     if journal.phase is Phase.SAFE_MODE:
         safe.bring_up(engine)
@@ -53,7 +59,7 @@ def heal(engine: Engine) -> None:
         record = mend.stack(engine, journal.current)
         answer = watch.once(engine, record)
     except FleetError as error:
-        _note(engine, ReportState.DEGRADED, error.kind, error.message)
+        _cannot_start(engine, error)
         return
     if answer.readings is None:
         _note(engine, ReportState.DEGRADED, Kind.DOCKER_UNAVAILABLE, "Docker does not answer.")
@@ -66,6 +72,42 @@ def heal(engine: Engine) -> None:
         _note(engine, ReportState.DEGRADED, worst.kind, f"{worst.detail}.")
     else:
         _start_again(engine, worst.detail)
+
+
+def _cannot_start(engine: Engine, error: FleetError) -> None:
+    """What starting needs is missing. With nothing running and no way to mend it, that is safe mode."""
+    critical = error.kind in CRITICAL and engine.journal.safe_mode is None
+    if critical and not engine.runtime.services(engine.config.project):
+        enter_safe_mode(engine, f"Safe mode: the release cannot be started. {error.message}", error.kind)
+        return
+    _note(engine, ReportState.DEGRADED, error.kind, error.message)
+
+
+def _mind_the_disk(engine: Engine) -> None:
+    """A disk that is full, after cleaning up, is safe mode beside the release; it ends when space is back."""
+    if retention.free_bytes(engine) < engine.config.critical_free_bytes:
+        if engine.journal.safe_mode is None:
+            retention.clean(engine)
+            free = retention.free_bytes(engine)
+            if free < engine.config.critical_free_bytes:
+                reason = f"Safe mode: the disk is full, {free // retention.MIB} MiB are free."
+                enter_safe_mode(
+                    engine, reason, Kind.DISK_FULL, release_runs=engine.journal.current is not None
+                )
+        return
+    mode = engine.journal.safe_mode
+    if mode is None or mode.kind != Kind.DISK_FULL or not mode.release_runs:
+        return
+    if retention.free_bytes(engine) >= engine.config.min_free_bytes:
+        safe.take_down(engine)
+        engine.move(
+            Phase.STEADY,
+            safe_mode=None,
+            state=ReportState.HEALTHY,
+            reason="There is space on the disk again.",
+            error=None,
+            error_kind=None,
+        )
 
 
 def _start_again(engine: Engine, why: str) -> None:
@@ -99,9 +141,9 @@ def _sick(engine: Engine, error: FleetError) -> None:
     enter_safe_mode(engine, reason, error.kind)
 
 
-def enter_safe_mode(engine: Engine, reason: str, kind: str) -> None:
-    """From rest: stop the release and show why."""
-    mode = SafeMode(reason=reason, kind=kind, since=engine.seams.clock.now())
+def enter_safe_mode(engine: Engine, reason: str, kind: str, *, release_runs: bool = False) -> None:
+    """From rest: show why, and stop the release unless it is said to keep running."""
+    mode = SafeMode(reason=reason, kind=kind, release_runs=release_runs, since=engine.seams.clock.now())
     engine.move(
         Phase.ENTERING_SAFE_MODE,
         safe_mode=mode,

@@ -39,9 +39,10 @@ def _give_up(engine: Engine, error: FleetError) -> None:
     """Nothing has been touched: only the attempt ends."""
     attempt = engine.with_failure(error)
     engine.save(attempt=attempt)
-    if error.kind in (Kind.SUPERSEDED, Kind.INTERRUPTED):
+    failure = attempt.failure or error
+    if failure.kind in (Kind.SUPERSEDED, Kind.INTERRUPTED):
         record(engine, Outcome.SKIPPED, engine.journal.state)
-    elif engine.journal.current is None and engine.journal.safe_mode is None and not error.retryable:
+    elif engine.journal.current is None and engine.journal.safe_mode is None and not failure.retryable:
         into_safe_mode(engine, "the first release cannot run here")
     else:
         state = engine.journal.state

@@ -47,7 +47,8 @@ MOVES: dict[Phase, frozenset[Phase]] = {
     Phase.ENTERING_SAFE_MODE: frozenset({Phase.RECORDING, Phase.SAFE_MODE}),
     Phase.RECORDING: frozenset({Phase.STEADY, Phase.SAFE_MODE}),
     # A fix is still accepted, and leaving means starting what was committed last.
-    Phase.SAFE_MODE: frozenset({Phase.FETCHING, Phase.SWAPPING, Phase.ENTERING_SAFE_MODE}),
+    # A release that ran beside it needs no start when the cause is gone.
+    Phase.SAFE_MODE: frozenset({Phase.FETCHING, Phase.SWAPPING, Phase.ENTERING_SAFE_MODE, Phase.STEADY}),
 }
 
 

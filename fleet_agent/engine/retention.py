@@ -15,7 +15,7 @@ MIB = 1024 * 1024
 
 def need_space(engine: Engine) -> None:
     """Raises ReleaseError (`disk_full`) where less is free than the configuration wants to stay free."""
-    free = shutil.disk_usage(engine.paths.root).free
+    free = free_bytes(engine)
     wanted = engine.config.min_free_bytes
     if free < wanted:
         raise ReleaseError(
@@ -25,6 +25,10 @@ def need_space(engine: Engine) -> None:
             retryable=True,
             evidence={"free_bytes": free, "needed_bytes": wanted},
         )
+
+
+def free_bytes(engine: Engine) -> int:
+    return shutil.disk_usage(engine.paths.root).free
 
 
 def clean(engine: Engine) -> None:

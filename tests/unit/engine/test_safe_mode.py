@@ -1,0 +1,82 @@
+"""What leads into safe mode from rest, and out of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fleet_agent.engine import api, retention
+from fleet_agent.engine.effects import Seams
+from fleet_agent.model import ReportState
+from tests.engine_kit import Fleet
+
+MIB = 1024 * 1024
+
+
+def test_full_disk_is_safe_mode_beside_the_release_until_space_is_back(
+    fleet: Fleet, root: Path, seams: Seams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, v1 = fleet.config(root, min_free_bytes=64 * MIB), fleet.release("v1")
+    api.converge(config, fleet.directive(v1), seams=seams)
+
+    def free(mib: int) -> None:
+        monkeypatch.setattr(retention, "free_bytes", lambda _: mib * MIB)
+
+    free(15)
+    status = api.recover(config, seams=seams)
+    assert (status.state, status.error_kind) == (ReportState.SAFE_MODE, "disk_full")
+    assert status.reason == "Safe mode: the disk is full, 15 MiB are free."
+    assert {service.state for service in status.services} == {"running"}
+    free(63)
+    assert api.recover(config, seams=seams).state is ReportState.SAFE_MODE
+    free(64)
+    status = api.recover(config, seams=seams)
+    assert (status.state, status.phase, status.current) == (ReportState.HEALTHY, "steady", v1)
+
+
+@pytest.mark.parametrize(("mib", "state"), [(16, ReportState.HEALTHY), (15, ReportState.SAFE_MODE)])
+def test_the_floor_of_free_space(  # noqa: PLR0917  fixtures
+    fleet: Fleet, root: Path, seams: Seams, monkeypatch: pytest.MonkeyPatch, mib: int, state: ReportState
+) -> None:
+    config = fleet.config(root)
+    api.converge(config, fleet.directive(fleet.release("v1")), seams=seams)
+    monkeypatch.setattr(retention, "free_bytes", lambda _: mib * MIB)
+    assert api.recover(config, seams=seams).state is state
+
+
+def test_release_that_cannot_be_made_again_is_safe_mode(fleet: Fleet, root: Path, seams: Seams) -> None:
+    config = fleet.config(root)
+    api.converge(config, fleet.directive(fleet.release("v1")), seams=seams)
+    for gone in ("releases", "git", "content", "state/stacks"):
+        shutil.rmtree(root / gone)
+    world = root / "state" / "simulated.json"
+    world.write_text(json.dumps({**json.loads(world.read_text()), "containers": {}}))
+    status = api.recover(config, seams=seams)
+    assert (status.state, status.error_kind) == (ReportState.SAFE_MODE, "role_missing")
+    # A fix is still accepted, and is the way out.
+    status = api.converge(config, fleet.directive(fleet.release("v2")), seams=seams)
+    assert (status.state, status.current) == (ReportState.HEALTHY, fleet.release("v2"))
+
+
+def test_release_that_does_not_stay_up_is_safe_mode_after_three_tries(
+    fleet: Fleet, root: Path, seams: Seams
+) -> None:
+    """It was well in probation and dies each time later, and its image is gone too."""
+    config = fleet.config(root)
+    api.converge(config, fleet.directive(fleet.release("tired", "crash-later=40")), seams=seams)
+    world = root / "state" / "simulated.json"
+    states = []
+    for _ in range(3):
+        broken = json.loads(world.read_text())
+        for container in broken["containers"]["fleet"].values():
+            container["behaviour"] = "crash"
+        broken["images"] = []
+        broken["absent_images"] = ["busybox:stable"]
+        world.write_text(json.dumps(broken))
+        status = api.recover(config, seams=seams)
+        states.append(status.state)
+    assert states == [ReportState.DEGRADED, ReportState.DEGRADED, ReportState.SAFE_MODE]
+    assert status.reason.startswith("Safe mode: the release could not be started 3 times in a row.")
