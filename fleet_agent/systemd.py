@@ -236,4 +236,6 @@ def compile_installation() -> None:
     """
     packages = sysconfig.get_path("purelib")
     if os.access(packages, os.W_OK):
-        compileall.compile_dir(packages, quiet=2)
+        # The engine runs as Python does by itself, the daemon without docstrings (-OO).
+        for level in (0, 2):
+            compileall.compile_dir(packages, quiet=2, optimize=level)
