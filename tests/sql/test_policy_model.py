@@ -1,0 +1,389 @@
+"""The policy written twice: here in Python, in the migrations in SQL. On random fleets both must agree.
+
+The model knows nothing of SQL: it takes facts and answers which action, which release, and which gates say no.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.sql.cast import Fleet
+
+NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+DEVICES = [UUID(int=100 + n) for n in range(3)]
+RELEASES = [UUID(int=200 + n) for n in range(4)]
+SEGMENTS = ["canary", "early", "stable"]
+
+
+@dataclass(frozen=True)
+class Release:
+    id: UUID
+    age_days: int
+    available: bool
+    branch: str
+
+
+@dataclass(frozen=True)
+class Stage:
+    segment: str | None
+    percent: int | None
+    named: bool  # names the device under test
+    open: bool
+    limit: int | None
+    in_flight: int
+
+
+@dataclass(frozen=True)
+class Rollout:
+    id: UUID
+    release: int
+    state: str
+    role: str | None
+    selects_label: bool
+    stages: tuple[Stage, ...]
+    limit: int | None
+    allow_downgrade: bool
+    claim: str | None
+    attempts: int
+    max_attempts: int
+
+
+@dataclass(frozen=True)
+class Halt:
+    scope: str
+    target: str | None
+    lifted: bool
+
+
+@dataclass(frozen=True)
+class World:
+    state: str
+    segment: str
+    hold: bool
+    hold_hours: int | None
+    pinned: int | None
+    pinned_hours_ago: int
+    labelled: bool
+    current: int | None
+    releases: tuple[Release, ...]
+    rollouts: tuple[Rollout, ...]  # oldest start first
+    halts: tuple[Halt, ...]
+    bad: frozenset[int]  # rolled back from, five hours ago
+    requires_rollout: bool
+    fleet_limit: int | None
+
+
+@dataclass
+class Answer:
+    action: str
+    release: UUID | None
+    rollout: UUID | None
+    no: set[str] = field(default_factory=set)
+
+
+def bucket(release: UUID, device: UUID) -> int:
+    digest = hashlib.md5(f"{release}{device}".encode(), usedforsecurity=False).hexdigest()
+    return int(digest[:7], 16) % 100_000
+
+
+def holds(stage: Stage, world: World, release: UUID) -> bool:
+    if stage.named:
+        return True
+    if stage.segment is not None and stage.segment != world.segment:
+        return False
+    # Without a percentage a stage is everybody; the one that names devices is those only.
+    percent = 100 if stage.percent is None else stage.percent
+    return bucket(release, DEVICES[0]) < percent * 1000
+
+
+def decide(world: World) -> Answer:  # noqa: PLR0912  # one gate after the other, as the page lists them
+    """The policy, as docs/policy.md has it."""
+    no: set[str] = set()
+    if world.state != "active":
+        no.add("device_state")
+    open_halts = [halt for halt in world.halts if not halt.lifted]
+    mine = {("fleet", None), ("segment", world.segment), ("role", "beacon"), ("branch", "main")}
+    if any((halt.scope, halt.target) in mine for halt in open_halts):
+        no.add("halt")
+    if world.hold and (world.hold_hours is None or world.hold_hours > 0):
+        no.add("hold")
+
+    target: int | None = None
+    chosen: Rollout | None = None
+    position = 0
+    current = None if world.current is None else world.releases[world.current]
+    if world.pinned is not None:
+        target = world.pinned
+        if not world.releases[target].available:
+            no.add("pin")
+    else:
+        for rollout in reversed(world.rollouts):
+            if rollout.state not in ("running", "paused", "completed"):
+                continue
+            if rollout.role not in (None, "beacon") or (rollout.selects_label and not world.labelled):
+                continue
+            release = world.releases[rollout.release]
+            if not release.available or release.branch != "main":
+                continue
+            places = [
+                n
+                for n, stage in enumerate(rollout.stages, 1)
+                if stage.open and holds(stage, world, release.id)
+            ]
+            if places:
+                target, chosen, position = rollout.release, rollout, places[0]
+                break
+            no.add("stage?")  # said, but does not block what is older
+        if chosen is not None:
+            if chosen.state == "paused" and chosen.claim != "claimed" and target != world.current:
+                no.add("rollout")
+        elif world.requires_rollout:
+            no.add("release")
+        else:
+            taken = {rollout.release for rollout in world.rollouts}
+            general = [
+                n for n, release in enumerate(world.releases)
+                if release.available and release.branch == "main" and n not in taken
+            ]  # fmt: skip
+            target = min(general, key=lambda n: world.releases[n].age_days, default=None)
+            if target is None:
+                no.add("release")
+
+    if target is not None and target != world.current:
+        release = world.releases[target]
+        if any(h.scope == "release" and h.target == str(release.id) for h in open_halts) or (
+            chosen and any(h.scope == "rollout" and h.target == str(chosen.id) for h in open_halts)
+        ):
+            no.add("release_halt")
+        if target in world.bad and not (world.pinned is not None and world.pinned_hours_ago < 5):
+            no.add("known_bad")
+        if (
+            world.pinned is None and not (chosen and chosen.allow_downgrade)
+            and current is not None and current.available and current.branch == release.branch
+            and release.age_days > current.age_days
+        ):  # fmt: skip
+            no.add("downgrade")
+        if chosen and chosen.claim != "claimed":
+            stage = chosen.stages[position - 1]
+            flying = sum(s.in_flight for s in chosen.stages)
+            everywhere = sum(s.in_flight for r in world.rollouts for s in r.stages)
+            if (
+                (chosen.claim in ("failed", "expired") and chosen.attempts >= chosen.max_attempts)
+                or (chosen.limit is not None and flying >= chosen.limit)
+                or (stage.limit is not None and stage.in_flight >= stage.limit)
+                or (world.fleet_limit is not None and everywhere >= world.fleet_limit)
+            ):
+                no.add("place")
+
+    moves = not (no - {"stage?"}) and target is not None and target != world.current
+    goes_to = target if moves else world.current
+    return Answer(
+        "update" if moves else "run",
+        None if goes_to is None else RELEASES[goes_to],
+        chosen.id if chosen else None,
+        no,
+    )
+
+
+stages = st.builds(
+    Stage,
+    segment=st.sampled_from([None, None, None, *SEGMENTS]),
+    percent=st.sampled_from([None, None, 0, 1, 20, 50, 99, 100]),
+    named=st.sampled_from([False, False, False, True]),
+    open=st.sampled_from([True, True, False]),
+    limit=st.none() | st.integers(1, 3),
+    in_flight=st.integers(0, 3),
+)
+
+
+def rollouts(number: int) -> st.SearchStrategy[Rollout]:
+    return st.builds(
+        Rollout,
+        id=st.just(UUID(int=300 + number)),
+        release=st.sampled_from([0, 1, 2, 0, 1, 2, 3]),
+        state=st.sampled_from(
+            [*["running"] * 7, "paused", "paused", "completed", "cancelled", "draft", "superseded"]
+        ),
+        role=st.sampled_from([None, None, "beacon", "kiosk"]),
+        selects_label=st.sampled_from([False, False, True]),
+        stages=st.lists(stages, min_size=1, max_size=3).map(tuple),
+        limit=st.none() | st.integers(1, 4),
+        allow_downgrade=st.booleans(),
+        claim=st.none() | st.sampled_from(["claimed", "failed", "expired", "succeeded", "released"]),
+        attempts=st.integers(1, 4),
+        max_attempts=st.integers(1, 4),
+    )
+
+
+halts = st.one_of(
+    st.builds(Halt, scope=st.just("fleet"), target=st.none(), lifted=st.booleans()),
+    st.builds(Halt, scope=st.just("segment"), target=st.sampled_from(SEGMENTS), lifted=st.booleans()),
+    st.builds(Halt, scope=st.just("role"), target=st.sampled_from(["beacon", "kiosk"]), lifted=st.booleans()),
+    st.builds(
+        Halt, scope=st.just("branch"), target=st.sampled_from(["main", "staging"]), lifted=st.booleans()
+    ),
+    st.builds(
+        Halt,
+        scope=st.just("release"),
+        target=st.sampled_from([str(r) for r in RELEASES]),
+        lifted=st.booleans(),
+    ),
+    st.builds(
+        Halt,
+        scope=st.just("rollout"),
+        target=st.sampled_from([str(UUID(int=300 + n)) for n in range(3)]),
+        lifted=st.booleans(),
+    ),
+)
+
+worlds = st.builds(
+    World,
+    state=st.sampled_from(["active"] * 17 + ["suspended", "pending", "retired"]),
+    segment=st.sampled_from(SEGMENTS),
+    hold=st.sampled_from([False, False, False, True]),
+    hold_hours=st.none() | st.sampled_from([-1, 0, 1]),
+    pinned=st.sampled_from([None] * 9 + [0, 1, 2]),
+    pinned_hours_ago=st.sampled_from([4, 6]),
+    labelled=st.sampled_from([True, True, False]),
+    current=st.sampled_from([None, 0, 1, 2, 0, 1, 2, 3]),
+    releases=st.permutations([1, 2, 3, 4]).flatmap(
+        lambda ages: st.tuples(
+            *(
+                st.builds(
+                    Release,
+                    id=st.just(RELEASES[n]),
+                    age_days=st.just(ages[n]),
+                    available=st.sampled_from([True] * 6 + [False]),
+                    branch=st.just("staging" if n == 3 else "main"),
+                )
+                for n in range(4)
+            )
+        )
+    ),
+    rollouts=st.integers(0, 5).flatmap(lambda n: st.tuples(*(rollouts(i) for i in range((n + 1) // 2)))),
+    halts=st.lists(halts, max_size=2).map(tuple),
+    bad=st.frozensets(st.integers(0, 3), max_size=2),
+    requires_rollout=st.sampled_from([False, False, True]),
+    fleet_limit=st.none() | st.integers(1, 8),
+)
+
+
+def write(fleet: Fleet, world: World) -> None:
+    """Put the world into tables, past all triggers: any state is allowed to meet any other."""
+    run = fleet.admin.execute
+    run("set local session_replication_role = replica")
+    run("insert into public.device_roles (name) values ('kiosk')")
+    run("update public.branches set requires_rollout = %s where name = 'main'", (world.requires_rollout,))
+    run("update public.fleet_settings set max_in_flight = %s where id", (world.fleet_limit,))
+    for release in world.releases:
+        run(
+            "insert into public.releases (id, commit_sha, branch, version, state, created_at) values (%s, lpad(%s, 40, '0'), %s, %s, %s, %s)",
+            (
+                release.id, str(release.id.int), release.branch, f"v{release.id.int}",
+                "available" if release.available else "withdrawn", NOW - timedelta(days=release.age_days),
+            ),
+        )  # fmt: skip
+    device = DEVICES[0]
+    run(
+        "insert into public.devices (id, name, role, segment, state, public_key, hold, hold_until, pinned_release, pinned_at, labels) "
+        "values (%s, 'x', 'beacon', %s, %s, repeat('k', 43), %s, %s, %s, %s, %s)",
+        (
+            device, world.segment, world.state, world.hold,
+            None if world.hold_hours is None or not world.hold else NOW + timedelta(hours=world.hold_hours),
+            None if world.pinned is None else RELEASES[world.pinned],
+            None if world.pinned is None else NOW - timedelta(hours=world.pinned_hours_ago),
+            '{"site": "rome"}' if world.labelled else "{}",
+        ),
+    )  # fmt: skip
+    run(
+        "insert into public.device_status (device_id, current_release) values (%s, %s)",
+        (device, None if world.current is None else RELEASES[world.current]),
+    )
+    for number in world.bad:
+        run(
+            "insert into public.known_bad_releases (device_id, release_id, at) values (%s, %s, %s)",
+            (device, RELEASES[number], NOW - timedelta(hours=5)),
+        )
+    for number, rollout in enumerate(world.rollouts):
+        _write_rollout(fleet, rollout, NOW - timedelta(hours=10 - number))
+    for halt in world.halts:
+        run(
+            "insert into public.halts (scope, target, reason, opened_at, lifted_at, lift_reason) values (%s, %s, 'r', %s, %s, %s)",
+            (halt.scope, halt.target, NOW, NOW if halt.lifted else None, "ok" if halt.lifted else None),
+        )
+    run("set local session_replication_role = origin")
+
+
+def _write_rollout(fleet: Fleet, rollout: Rollout, started: datetime) -> None:
+    run = fleet.admin.execute
+    release = RELEASES[rollout.release]
+    run(
+        "insert into public.rollouts (id, release_id, branch, role, label_selector, state, max_in_flight, allow_downgrade, max_attempts, started_at) "
+        "select %s, r.id, r.branch, %s, %s, %s, %s, %s, %s, %s from public.releases r where r.id = %s",
+        (
+            rollout.id, rollout.role, '{"site": "rome"}' if rollout.selects_label else "{}", rollout.state, rollout.limit,
+            rollout.allow_downgrade, rollout.max_attempts, started, release,
+        ),
+    )  # fmt: skip
+    total = 0
+    for position, stage in enumerate(rollout.stages, 1):
+        percent: Any = 0 if stage.named and stage.percent is None else stage.percent
+        run(
+            "insert into public.rollout_stages (rollout_id, position, segment, percent, device_ids, max_in_flight, opened_at) "
+            "values (%s, %s, %s, %s, %s, %s, %s)",
+            (
+                rollout.id, position, stage.segment, percent, [DEVICES[0]] if stage.named else None, stage.limit,
+                started if stage.open else None,
+            ),
+        )  # fmt: skip
+        run(
+            "insert into private.rollout_counters (rollout_id, position, in_flight) values (%s, %s, %s)",
+            (rollout.id, position, stage.in_flight),
+        )
+        total += stage.in_flight
+    run(
+        "insert into private.rollout_counters (rollout_id, position, in_flight) values (%s, 0, %s)",
+        (rollout.id, total),
+    )
+    if rollout.claim is not None:
+        run(
+            "insert into public.rollout_claims (rollout_id, device_id, stage, state, attempts, claimed_at, lease_until, to_release) "
+            "values (%s, %s, 1, %s, %s, %s, %s, %s)",
+            (rollout.id, DEVICES[0], rollout.claim, rollout.attempts, started, NOW, release),
+        )
+
+
+@settings(
+    max_examples=400,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(world=worlds)
+def test_the_policy_in_sql_and_its_model_in_python_agree(bare: Fleet, world: World) -> None:
+    expected = decide(world)
+    with bare.admin.transaction(force_rollback=True):
+        write(bare, world)
+        row = bare.admin.execute(
+            "select d.action, d.release_id, d.rollout_id, d.gates from public.devices x, private.decide(x, %s) d where x.id = %s",
+            (NOW, DEVICES[0]),
+        ).fetchone()
+    assert row is not None
+    action, release, rollout, gates = row
+    refused = {gate["gate"] for gate in gates if gate["verdict"] != "pass"}
+    # A newer rollout whose stage is shut is told, and blocks nothing older.
+    expected_no = {"stage" if gate == "stage?" else gate for gate in expected.no}
+    assert (action, release, rollout, refused) == (
+        expected.action,
+        expected.release,
+        expected.rollout,
+        expected_no,
+    )
