@@ -14,6 +14,11 @@ from pathlib import Path
 
 import pytest
 
+# Where Python has GNU readline, the controller's import of it gives each worker a terminal of 80 columns, and
+# fleetctl's tables would be cut to that.
+for _terminal in ("COLUMNS", "LINES"):
+    os.environ.pop(_terminal, None)
+
 ROOT = Path(__file__).resolve().parents[1]
 POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
