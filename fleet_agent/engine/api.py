@@ -47,6 +47,9 @@ __all__ = [
     "status",
 ]
 
+#: Safe mode for these ends by an order or with its cause, not by being offered the same release again.
+_KEPT = ("asked", Kind.DISK_FULL)
+
 Report = Callable[[Progress], None]
 
 
@@ -216,6 +219,12 @@ def _follow(engine: Engine, directive: Directive, *, asked: bool) -> None:
             # The same commit under another row or version: take the words over, touch nothing.
             engine.save(current=target)
         return
+    mode = journal.safe_mode
+    if mode is not None and mode.kind in _KEPT and journal.current == target and not asked:
+        logger.info(
+            "in safe mode: {version} is what it was before, and no fix", version=target.release.version
+        )
+        return
     if not _may_try(engine, target, asked=asked):
         return
     engine.begin(
@@ -233,6 +242,10 @@ def _may_try(engine: Engine, target: Deployed, *, asked: bool) -> bool:
     if asked:
         engine.remember(memory.without(target.key))
         return True
+    mode = engine.journal.safe_mode
+    if mode is not None and mode.kind in _KEPT and engine.journal.current == target:
+        logger.info("in safe mode, and {version} is no fix: it ran before", version=version)
+        return False
     bad = memory.known_bad(target.key, engine.env_fingerprint())
     if bad is not None:
         _remark(

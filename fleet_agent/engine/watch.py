@@ -16,14 +16,21 @@ from fleet_agent.health import checks, probation
 from fleet_agent.health.base import HealthCheck, Reading, Sight
 from fleet_agent.health.probation import Healthy, Round, Seen, Unhealthy
 
+#: Seconds between rounds when a release that was well before is looked at again.
+BRIEF_INTERVAL_S = 0.5
+
 
 def until_proven(engine: Engine, deployed: Deployed, *, since: datetime, briefly: bool = False) -> str:
     """Watch until it is proven well; return what that rests on. Raises HealthError with the evidence.
 
-    `since` is when what is judged began. `briefly` leaves out the least time to watch.
+    `since` is when what is judged began. `briefly` is for what proved itself before: as many rounds, but
+    closer together, and no least time to watch, so that a rollback is over soon.
     """
     record = engine.stacks.load(deployed)
-    rules = record.health.model_copy(update={"watch_s": 0.0}) if briefly else record.health
+    rules = record.health
+    if briefly:
+        interval_s = min(rules.interval_s, BRIEF_INTERVAL_S)
+        rules = rules.model_copy(update={"watch_s": 0.0, "interval_s": interval_s})
     watcher = _Watcher(engine, record, since)
     clock = engine.seams.clock
     started, seen = clock.monotonic(), Seen()

@@ -80,3 +80,24 @@ def test_release_that_does_not_stay_up_is_safe_mode_after_three_tries(
         states.append(status.state)
     assert states == [ReportState.DEGRADED, ReportState.DEGRADED, ReportState.SAFE_MODE]
     assert status.reason.startswith("Safe mode: the release could not be started 3 times in a row.")
+
+
+def test_ordered_safe_mode_is_not_left_for_the_same_release_but_for_a_fix(
+    fleet: Fleet, root: Path, seams: Seams
+) -> None:
+    config, v1, v2 = fleet.config(root), fleet.release("v1"), fleet.release("v2")
+    api.converge(config, fleet.directive(v1), seams=seams)
+    api.enter_safe_mode(config, reason="a look at the wiring", seams=seams)
+    status = api.converge(config, fleet.directive(v1), seams=seams)
+    assert (status.state, status.services) == (ReportState.SAFE_MODE, ())
+    assert status.reason == "Safe mode: a look at the wiring."
+    status = api.converge(config, fleet.directive(v2), seams=seams)
+    assert (status.state, status.current) == (ReportState.HEALTHY, v2)
+
+
+def test_leaving_starts_what_was_committed_last(fleet: Fleet, root: Path, seams: Seams) -> None:
+    config, v1 = fleet.config(root), fleet.release("v1")
+    api.converge(config, fleet.directive(v1), seams=seams)
+    api.enter_safe_mode(config, seams=seams)
+    status = api.leave_safe_mode(config, seams=seams)
+    assert (status.state, status.current, status.previous) == (ReportState.HEALTHY, v1, None)
