@@ -219,12 +219,6 @@ def _follow(engine: Engine, directive: Directive, *, asked: bool) -> None:
             # The same commit under another row or version: take the words over, touch nothing.
             engine.save(current=target)
         return
-    mode = journal.safe_mode
-    if mode is not None and mode.kind in _KEPT and journal.current == target and not asked:
-        logger.info(
-            "in safe mode: {version} is what it was before, and no fix", version=target.release.version
-        )
-        return
     if not _may_try(engine, target, asked=asked):
         return
     engine.begin(
