@@ -38,7 +38,7 @@ insert into public.device_status (device_id, state, current_release, target_rele
 select md5('device' || n)::uuid,
   (case when n % 100 = 0 then 'degraded' when n % 100 = 1 then 'updating' else 'healthy' end)::public.report_state,
   case when n % 10 = 3 then md5('release20')::uuid else md5('release' || 21 + n % {rollouts})::uuid end, null,
-  '1.' || n % 3, now() - interval '9 days',
+  '1.0', now() - interval '9 days',
   t.reported - case when n % 250 = 0 then interval '5 minutes' else interval '80 milliseconds' end, t.reported,
   '{{"cpu_percent": 3.1, "memory_used_bytes": 310000000, "memory_total_bytes": 1000000000, "disk_free_bytes": 9000000000,
      "disk_total_bytes": 16000000000, "load_1m": 0.11, "temperature_c": 48.2, "uptime_s": 777600}}',
