@@ -117,11 +117,12 @@ class DemoDevice:
 
 
 def remove_project(project: str) -> None:
-    """Remove every container and network of one Compose project of the demo."""
-    label = f"label=com.docker.compose.project={project}"
-    for kind, remove in (("ps -aq", "rm -f"), ("network ls -q", "network rm")):
-        found = subprocess.run(
-            ["docker", *kind.split(), "--filter", label], capture_output=True, text=True, check=False
-        ).stdout.split()
-        if found:
-            subprocess.run(["docker", *remove.split(), *found], capture_output=True, check=False)
+    """Remove every container and network of one Compose project of the demo, and of its safe mode."""
+    for name in (project, f"{project}-safe"):
+        label = f"label=com.docker.compose.project={name}"
+        for kind, remove in (("ps -aq", "rm -f"), ("network ls -q", "network rm")):
+            found = subprocess.run(
+                ["docker", *kind.split(), "--filter", label], capture_output=True, text=True, check=False
+            ).stdout.split()
+            if found:
+                subprocess.run(["docker", *remove.split(), *found], capture_output=True, check=False)
