@@ -83,6 +83,7 @@ CALLABLE: dict[str, set[str]] = {
         "public.create_rollout",
         "public.pause_rollout",
         "public.preview_rollout",
+        "public.replay_halt_rule",
         "public.resume_rollout",
         "public.rollout_progress",
         "public.start_rollout",

@@ -904,3 +904,45 @@ def test_a_tick_run_twice_or_late_does_the_work_once(fleet: Fleet) -> None:
     late = "now() + interval '30 days'"
     assert tick(fleet, late)["stages_opened"] == 1
     assert tick(fleet, late)["stages_opened"] == 0
+
+
+# Trying a rule out
+
+
+@pytest.mark.parametrize(
+    ("rule", "cause", "after"),
+    [
+        ({"halt_max_failures": 2}, "failure_cap", 5),
+        ({"halt_consecutive_failures": 3}, "consecutive_failures", 6),
+        ({"halt_failure_ratio": 0.2, "halt_min_attempted": 4}, "failure_ratio", 4),
+        ({"halt_failure_ratio": 0.9}, None, None),
+    ],
+)
+def test_a_replay_says_where_a_rule_would_have_stopped_a_rollout(
+    fleet: Fleet, rule: dict[str, Any], cause: str | None, after: int | None
+) -> None:
+    """Three successes, three failures, one more success."""
+    make_devices(fleet, 7)
+    off = {"halt_failure_ratio": None, "halt_consecutive_failures": None, "halt_max_failures": None}
+    rollout = roll_out(fleet, {"min_attempted": 10}, **off)
+    for n, outcome in enumerate(["succeeded"] * 3 + ["rolled_back"] * 3 + ["succeeded"], 1):
+        ask(fleet, device_id(fleet, f"bulk{n}"))
+        finish(fleet, rollout, device_id(fleet, f"bulk{n}"), outcome)
+    answer = fleet.one("select public.replay_halt_rule(%s, %s)", rollout, json.dumps(rule), who="viewer")
+    assert (answer["outcomes"], answer["attempted"], answer["failed"]) == (7, 7, 3)
+    assert answer["would_halt"] is (cause is not None)
+    if cause is not None:
+        assert after is not None
+        assert (answer["halt"]["cause"], answer["halt"]["after_outcomes"]) == (cause, after)
+        assert answer["spared"] == 7 - after
+
+
+def test_a_replay_of_the_rollouts_own_rule_stops_where_it_stopped(fleet: Fleet) -> None:
+    make_devices(fleet, 4)
+    rollout = roll_out(fleet, halt_max_failures=2)
+    _fail(fleet, rollout, range(1, 3))
+    answer = fleet.one("select public.replay_halt_rule(%s)", rollout, who="viewer")
+    cause, evidence = fleet.sql("select cause, evidence from public.halts")[0]
+    assert (answer["halt"]["cause"], answer["halt"]["failed"]) == (cause, evidence["failed"])
+    refusal = fleet.refused("select public.replay_halt_rule(%s, '{\"mood\": 1}')", rollout, who="viewer")
+    assert (refusal.code, refusal.kind) == ("PT400", "unknown_option")
