@@ -946,3 +946,61 @@ def test_a_replay_of_the_rollouts_own_rule_stops_where_it_stopped(fleet: Fleet) 
     assert (answer["halt"]["cause"], answer["halt"]["failed"]) == (cause, evidence["failed"])
     refusal = fleet.refused("select public.replay_halt_rule(%s, '{\"mood\": 1}')", rollout, who="viewer")
     assert (refusal.code, refusal.kind) == ("PT400", "unknown_option")
+
+
+# Releases that may not be skipped
+
+
+def _three(fleet: Fleet) -> None:
+    """v1, then v2, then v3, which needs v2."""
+    fleet.sql(
+        "insert into public.releases (id, commit_sha, version, requires_release) values (%s, repeat('9', 40), 'v3', %s)",
+        V3, V2, who="operator",
+    )  # fmt: skip
+
+
+def test_a_device_goes_through_a_mandatory_release_first(fleet: Fleet) -> None:
+    fleet.report(V1)
+    second = roll_out(fleet)
+    ask(fleet, OTHER)
+    finish(fleet, second, OTHER)
+    assert state(fleet, second) == "completed"
+    _three(fleet)
+    third = roll_out(fleet, release=V3)
+    answer = ask(fleet)
+    assert (answer["rollout_id"], answer["release"]["id"]) == (str(second), str(V2))
+    assert detail(answer, "stepping_stone") == "v3 needs v2 first."
+    finish(fleet, second)
+    assert ask(fleet)["rollout_id"] == str(third)
+
+
+def test_without_rollouts_the_step_is_taken_too(fleet: Fleet) -> None:
+    fleet.report(V1)
+    _three(fleet)
+    assert ask(fleet)["release"]["id"] == str(V2)
+    fleet.report(V2)
+    assert ask(fleet)["release"]["id"] == str(V3)
+
+
+def test_a_device_that_runs_nothing_skips_the_step(fleet: Fleet) -> None:
+    _three(fleet)
+    assert ask(fleet)["release"]["id"] == str(V3)
+
+
+def test_a_pin_does_not_jump_over_a_mandatory_release(fleet: Fleet) -> None:
+    fleet.report(V1)
+    _three(fleet)
+    fleet.sql("select public.pin_device(%s, %s)", DEVICE, V3, who="operator")
+    answer = ask(fleet)
+    assert (answer["action"], gates(answer)["stepping_stone"]) == ("run", "refuse")
+
+
+@pytest.mark.parametrize(
+    "required",
+    ["gen_random_uuid()", "id", f"'{V2}'", "(select id from public.releases where branch = 'staging')"],
+)
+def test_a_mandatory_release_is_an_older_one_of_the_branch(fleet: Fleet, required: str) -> None:
+    refusal = fleet.refused(
+        f"update public.releases set requires_release = {required} where id = '{V1}'", who="operator"
+    )
+    assert (refusal.code, refusal.kind) == ("PT400", "bad_stepping_stone")
