@@ -12,6 +12,7 @@ import psycopg
 import typer
 
 from fleetctl.console import err, out, pairs, print_json
+from fleetctl.demo import MARKER
 from fleetctl.errors import FleetctlError
 from fleetctl.stack.layout import DEFAULT_DATA, DEFAULT_PORT, Project
 
@@ -46,6 +47,8 @@ def up(  # noqa: PLR0917  # Typer reads options from parameters
         err.print(
             "[yellow]note:[/] the API is plain HTTP and open to the network; put TLS in front of it.",
         )
+
+    (data / MARKER).unlink(missing_ok=True)
 
     def progress(text: str) -> None:
         err.print(f"  [dim]{text}[/]", markup=True)
