@@ -398,9 +398,10 @@ def test_the_sandbox_holds_and_leaves_docker_compose_and_the_networkless_validat
     assert judged.returncode == 0, judged.stdout
 
 
-def test_uninstalling_leaves_nothing_of_the_service(device: Device) -> None:
+def test_uninstalling_leaves_only_what_an_operator_added(device: Device) -> None:
     """Last: what follows would have to install again."""
     device.machine.must(PYTHON, "-m", "fleet_agent", "uninstall")
-    assert device.machine.show(SERVICE, "LoadState", "ActiveState")["ActiveState"] == "inactive"
-    left = device.machine.must("sh", "-c", "find /etc/systemd/system -name 'fleet-agent*' ! -type d")
+    assert device.machine.show(SERVICE, "ActiveState") == {"ActiveState": "inactive"}
+    left = device.machine.must("find", "/etc/systemd/system", "-name", "*fleet-agent*", "!", "-type", "d")
     assert left.split() == []
+    assert device.machine.must("ls", f"/etc/systemd/system/{SERVICE}.d").split() == ["haste.conf"]

@@ -22,6 +22,8 @@ from fleet_agent.notify import Notifier
 from fleet_agent.worker import Verb, Worker
 from tests.unit.daemon.conftest import Device, json_answer
 
+#: What never happens would otherwise be waited for for ever.
+PATIENCE_S = 30.0
 RESTING = "STATUS=healthy, on no release (the control plane asks for nothing)"
 
 
@@ -39,9 +41,15 @@ class Heard(Notifier):
         self.news.set()
 
     async def until(self, message: str, times: int = 1) -> None:
-        while self.said.count(message) < times:
-            self.news.clear()
-            await self.news.wait()
+        async with asyncio.timeout(PATIENCE_S):
+            while self.said.count(message) < times:
+                self.news.clear()
+                await self.news.wait()
+
+
+async def soon(event: asyncio.Event) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        await event.wait()
 
 
 @pytest.fixture
@@ -92,7 +100,7 @@ async def test_a_check_in_that_hangs_is_given_up_and_the_loop_goes_on(
     monkeypatch.setattr(daemon.network.plane, "desired_state", hang(hung))
     monkeypatch.setattr("fleet_agent.decide.FAILURE_BASE_S", 0.01)
     running = asyncio.create_task(daemon.run())
-    await hung.wait()
+    await soon(hung)
     monkeypatch.setattr(daemon.network.plane, "desired_state", good)
     # Resting after a check-in that was answered.
     await heard.until(RESTING)
@@ -118,13 +126,15 @@ async def test_a_check_in_that_cannot_even_be_cancelled_starves_the_watchdog(
 
     monkeypatch.setattr(daemon, "check_in", stubborn)
     running = asyncio.create_task(daemon.run())
-    await refused.wait()
-    fed = heard.said.count("WATCHDOG=1")
-    assert fed > 0
-    for _ in range(10):
-        await asyncio.sleep(daemon.look_s)
-    assert heard.said.count("WATCHDOG=1") == fed
-    let_go.set()
+    try:
+        await soon(refused)
+        fed = heard.said.count("WATCHDOG=1")
+        assert fed > 0
+        for _ in range(10):
+            await asyncio.sleep(daemon.look_s)
+        assert heard.said.count("WATCHDOG=1") == fed
+    finally:
+        let_go.set()
     await heard.until("WATCHDOG=1", times=fed + 1)
     daemon.stop()
     await running
@@ -158,8 +168,7 @@ async def test_an_impatient_watchdog_is_fed_more_often_than_the_loop_would_look(
 ) -> None:
     heard.watchdog_s, daemon.look_s = 0.03, 600.0
     running = asyncio.create_task(daemon.run())
-    async with asyncio.timeout(60):
-        await heard.until("WATCHDOG=1", times=20)
+    await heard.until("WATCHDOG=1", times=20)
     daemon.stop()
     await running
 
@@ -180,8 +189,7 @@ async def test_a_dead_subscription_is_started_again_without_waiting_for_a_poll(
     monkeypatch.setattr(wake.Subscription, "run", run)
     device.configure(wake=True)
     running = asyncio.create_task(daemon.run())
-    async with asyncio.timeout(10):  # the next poll is 12 minutes away
-        await again.wait()
+    await soon(again)  # the next poll is 12 minutes away
     daemon.stop()
     await running
     assert lives == [0, 1]
