@@ -197,7 +197,13 @@ def _seq_scans(admin: type_of_connection, asked_by: type_of_connection) -> dict[
 
 
 def _cpu(cluster: Cluster) -> float:
-    """Seconds of processor time that this server's finished sessions have used."""
+    """Seconds of processor time that this server's finished sessions have used; waits for those of pgbench to end."""
+    with cluster.connect("postgres") as admin:
+        while True:
+            left = admin.execute("select count(*) from pg_stat_activity where usename = 'authenticator'")
+            row = left.fetchone()
+            if row is not None and row[0] == 0:
+                break
     pid = (cluster.socket / "data" / "postmaster.pid").read_text(encoding="ascii").split(maxsplit=1)[0]
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     # cutime and cstime, after "pid (comm)" and eleven more fields.
