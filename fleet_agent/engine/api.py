@@ -295,7 +295,9 @@ def _engine(config: EngineConfig, seams: Seams | None, report: Report, what: str
 
     seams = seams or Seams()
     with converging(config.paths.lock, what):
-        journal = recovery.load(config.paths, Stacks(config.paths, Files(seams.effects)))
+        journal = recovery.load(
+            config.paths, Stacks(config.paths, Files(seams.effects, config.paths.state / "reserve"))
+        )
         yield Engine(config, seams, report, journal)
 
 

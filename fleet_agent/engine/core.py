@@ -21,7 +21,7 @@ from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.effects import Seams
 from fleet_agent.engine.files import Files
 from fleet_agent.engine.journal import AttemptInHand, AttemptKind, Deployed, Failure, Journal
-from fleet_agent.engine.memory import Memory
+from fleet_agent.engine.memory import PASSING, Memory
 from fleet_agent.engine.phases import RESTING, Phase, check_move
 from fleet_agent.engine.source import GitSource, Source
 from fleet_agent.engine.stacks import Stacks
@@ -42,7 +42,7 @@ class Engine:
         self.seams = seams
         self.paths = config.paths
         self.journal = journal
-        self.files = Files(seams.effects)
+        self.files = Files(seams.effects, self.paths.state / "reserve")
         self.stacks = Stacks(self.paths, self.files)
         self.outbox = Outbox(self.paths.outbox)
         self.random = Random()  # noqa: S311  spreads retries, hides nothing
@@ -122,6 +122,7 @@ class Engine:
             started_at=self.seams.clock.now(),
         )
         self._started, self._began_here = self.seams.clock.monotonic(), True
+        self.files.keep_reserve()
         self.files.write(self.attempt_file, attempt.model_dump_json().encode())
         self.move(
             first,
@@ -139,7 +140,7 @@ class Engine:
             phase=self.journal.phase,
             kind=error.kind,
             message=self.redact(error.message),
-            retryable=error.retryable,
+            retryable=error.retryable or error.kind in PASSING,
             evidence=_redacted(error.evidence, self.redact),
         )
         return self.attempt.model_copy(update={"failure": failure})

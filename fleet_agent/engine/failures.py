@@ -7,6 +7,7 @@ from loguru import logger
 from fleet_agent.engine import links
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import AttemptInHand, SafeMode
+from fleet_agent.engine.memory import PASSING
 from fleet_agent.engine.phases import UNTOUCHED, Phase
 from fleet_agent.errors import ContainerError, FleetError, Kind
 from fleet_agent.model import Outcome, ReportState
@@ -39,8 +40,8 @@ def _give_up(engine: Engine, error: FleetError) -> None:
     """Nothing has been touched: only the attempt ends."""
     attempt = engine.with_failure(error)
     engine.save(attempt=attempt)
-    failure = attempt.failure or error
-    if failure.kind in (Kind.SUPERSEDED, Kind.INTERRUPTED):
+    failure = attempt.failure
+    if failure is None or failure.kind in (Kind.SUPERSEDED, Kind.INTERRUPTED):
         record(engine, Outcome.SKIPPED, engine.journal.state)
     elif engine.journal.current is None and engine.journal.safe_mode is None and not failure.retryable:
         into_safe_mode(engine, "the first release cannot run here")
@@ -58,7 +59,7 @@ def record(engine: Engine, outcome: Outcome, state: ReportState) -> None:
     counts = (
         outcome is not Outcome.SKIPPED
         and failure is not None
-        and not (failure.retryable and failure.phase in UNTOUCHED)
+        and not (failure.retryable and (failure.phase in UNTOUCHED or failure.kind in PASSING))
     )
     in_a_row = journal.failures_in_a_row + (1 if counts else 0)
     if counts and in_a_row >= engine.config.safe_mode_after and journal.safe_mode is None:

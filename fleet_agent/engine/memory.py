@@ -20,6 +20,20 @@ RETRY_CAP = timedelta(hours=1)
 #: An update that died this often in the same release is the release's fault.
 INTERRUPTIONS_LIMIT = 3
 
+#: Trouble of the device or its surroundings, whoever reports it: never held against a release.
+PASSING = frozenset(
+    {
+        Kind.DISK_FULL,
+        Kind.STATE_UNWRITABLE,
+        Kind.DOCKER_UNAVAILABLE,
+        Kind.GIT_UNREACHABLE,
+        Kind.TIMED_OUT,
+        Kind.CLOCK_WRONG,
+        Kind.TOOL_MISSING,
+        Kind.CONFIG_MISSING,
+    }
+)
+
 #: Failures that may go away when somebody edits the device's own .env.
 MENDED_BY_ENV = frozenset(
     {Kind.VARIABLE_MISSING, Kind.VARIABLE_INVALID, Kind.PORT_CONFLICT, Kind.VALIDATE_FAILED}

@@ -93,7 +93,15 @@ def prepare(engine: Engine) -> None:
 def _tidy(engine: Engine) -> None:
     """Remove what a crash left of files being written. Only ours: the daemon writes in this folder too."""
     state = engine.paths.state
-    ours = ("journal.json", "attempt.json", "known_bad.json", "compose.json", "stack.json", "status.json")
+    ours = (
+        "journal.json",
+        "attempt.json",
+        "known_bad.json",
+        "compose.json",
+        "stack.json",
+        "status.json",
+        "reserve",
+    )
     for name in ours:
         for left in state.rglob(f".{name}.*"):
             engine.files.remove(left)

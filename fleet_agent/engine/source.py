@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from loguru import logger
 
@@ -11,6 +11,9 @@ from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.effects import Effects
 from fleet_agent.errors import Kind, ReleaseError, StateError
 from fleet_agent.model import Progress, Release
+
+if TYPE_CHECKING:
+    from fleet_agent.release import Limits
 
 
 class Source(Protocol):
@@ -41,7 +44,7 @@ class GitSource:
     def fetch(self, release: Release, role: str, report: Callable[[Progress], None]) -> int:
         from fleet_agent import release as git
 
-        limits = git.Limits(min_free=self._config.min_free_bytes)
+        limits = self._limits()
         result = self._effects.perform(
             "git fetch",
             lambda: git.fetch(
@@ -79,8 +82,16 @@ class GitSource:
 
         target = self._paths.release(release.commit_sha)
         self._effects.perform(
-            "git export", lambda: git.export(self._paths.repository, release.commit_sha, role, target)
+            "git export",
+            lambda: git.export(
+                self._paths.repository, release.commit_sha, role, target, limits=self._limits()
+            ),
         )
+
+    def _limits(self) -> Limits:
+        from fleet_agent.release import Limits
+
+        return Limits(min_free=self._config.min_free_bytes)
 
     def check(self, release: Release, role: str) -> None:
         from fleet_agent import release as git

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
+from fleet_agent.containers.simulated import SimulatedRuntime
+from fleet_agent.engine import api
+from fleet_agent.engine.effects import Direct, Seams
+from tests.engine_kit import FakeClock, Fleet, rows
 from tests.faults.test_crash_matrix import ROOT, SEED, SOAK
+
+T = TypeVar("T")
 
 
 @pytest.mark.parametrize("scenario", ["update", "bad-update"])
@@ -36,10 +45,6 @@ def test_broken_disk_is_said_in_words_and_recovered_from(
 
 
 def test_full_disk_is_refused_before_anything_is_fetched(tmp_path: Path) -> None:
-    from fleet_agent.engine import api
-    from fleet_agent.engine.effects import Seams
-    from tests.engine_kit import FakeClock, Fleet, rows
-
     fleet = Fleet(tmp_path / "repo")
     config = fleet.config(tmp_path / "device", min_free_bytes=1 << 60)
     status = api.converge(config, fleet.directive(fleet.release("v1")), seams=Seams(clock=FakeClock()))
@@ -48,3 +53,56 @@ def test_full_disk_is_refused_before_anything_is_fetched(tmp_path: Path) -> None
     # Passing trouble: not tried again at once, and not held against the release.
     api.converge(config, fleet.directive(fleet.release("v1")), seams=Seams(clock=FakeClock()))
     assert len(rows(config)) == 1
+
+
+class FillsTheDisk(Direct):
+    """Fills the file system to the last byte when `effect` begins, and keeps it full."""
+
+    def __init__(self, folder: Path, effect: str) -> None:
+        self.folder, self.effect = folder, effect
+
+    def perform(self, name: str, action: Callable[[], T]) -> T:
+        if name == self.effect and not (self.folder / "filler").exists():
+            with (self.folder / "filler").open("wb", buffering=0) as filler:
+                try:
+                    while True:
+                        filler.write(b"\0" * 4096)
+                except OSError as error:
+                    assert error.errno == errno.ENOSPC
+        return action()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 8 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)], capture_output=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip("only root may mount a small file system")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("effect", ["link app_next", "compose up", "remove app_next", "put attempt"])
+@pytest.mark.parametrize("behaviour", ["", "crash"])
+def test_update_on_a_disk_that_fills_up_still_ends(
+    small_disk: Path, tmp_path: Path, effect: str, behaviour: str
+) -> None:
+    """After the swap there is no way but to an end: the reserve pays for it."""
+    if behaviour and effect == "remove app_next":
+        effect = "compose up"
+    fleet = Fleet(tmp_path / "repo")
+    root = small_disk / "device"
+    config = fleet.config(root, min_free_bytes=4096, critical_free_bytes=0)
+    runtime = SimulatedRuntime(tmp_path / "world.json")
+    v1, v2 = fleet.release("v1"), fleet.release("v2", behaviour)
+    calm = Seams(clock=FakeClock(), runtime=runtime)
+    api.converge(config, fleet.directive(v1), seams=calm)
+    full = Seams(clock=FakeClock(), runtime=runtime, effects=FillsTheDisk(root, effect))
+    status = api.converge(config, fleet.directive(v2), seams=full)
+    assert (status.phase, status.current) == ("steady", v1 if behaviour else v2)
+    assert {service.state for service in status.services} == {"running"}
+    assert [row.outcome for row in rows(config)] == ["succeeded", "rolled_back" if behaviour else "succeeded"]

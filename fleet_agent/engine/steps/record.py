@@ -5,7 +5,7 @@ from __future__ import annotations
 from fleet_agent import __version__
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import AttemptInHand, Failure
-from fleet_agent.engine.memory import MENDED_BY_ENV, BadRelease, Memory
+from fleet_agent.engine.memory import MENDED_BY_ENV, PASSING, BadRelease, Memory
 from fleet_agent.engine.phases import UNTOUCHED, Phase
 from fleet_agent.errors import Kind, StateError
 from fleet_agent.model import Attempt, Outcome
@@ -14,7 +14,9 @@ from fleet_agent.model import Attempt, Outcome
 def run(engine: Engine) -> None:
     attempt = engine.attempt
     row = as_row(attempt)
-    engine.seams.effects.perform("put attempt", lambda: engine.outbox.put(row))
+    engine.seams.effects.perform(
+        "put attempt", lambda: engine.files.on_reserve(lambda: engine.outbox.put(row))
+    )
     engine.remember(learned(engine, attempt))
     engine.move(Phase.SAFE_MODE if engine.journal.safe_mode else Phase.STEADY, attempt=None)
     engine.files.remove(engine.attempt_file)
@@ -64,7 +66,7 @@ def learned(engine: Engine, attempt: AttemptInHand) -> Memory:
             return memory
         case _ if failure is None:
             return memory
-        case _ if failure.retryable and attempt.outcome is Outcome.FAILED and not is_bad(failure):
+        case _ if failure.retryable and not is_bad(failure):
             return memory.with_trouble(key, failure.kind, failure.message, now, engine.random)
         case _:
             env = engine.env_fingerprint() if failure.kind in MENDED_BY_ENV else None
@@ -74,4 +76,4 @@ def learned(engine: Engine, attempt: AttemptInHand) -> Memory:
 
 def is_bad(failure: Failure) -> bool:
     """Whether a failure that might pass happened where it cannot be told from the release's own fault."""
-    return failure.phase not in UNTOUCHED
+    return failure.phase not in UNTOUCHED and failure.kind not in PASSING

@@ -1,0 +1,61 @@
+"""What Docker and Compose say, and which kind the device makes of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from fleet_agent.containers.compose import ComposeRuntime
+from fleet_agent.containers.processes import Ended, HungError, run
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "retryable"),
+    [
+        (
+            "Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?",
+            "docker_unavailable",
+            True,
+        ),
+        ("Error response from daemon: write /var/lib/docker/x: no space left on device", "disk_full", True),
+        (
+            "Bind for 127.0.0.1:80 failed: port is already allocated",
+            "port_conflict",
+            False,
+        ),
+        ("Error response from daemon: No such image: app:1", "image_missing", True),
+        ('Error response from daemon: exec: "/x": no such file', "compose_failed", False),
+    ],
+)
+def test_compose_failures_have_kinds(said: str, kind: str, retryable: bool) -> None:
+    error = ComposeRuntime(["compose"])._failed("start the services", Ended(1, "", f"noise\n{said}\n"))
+    assert (error.kind, error.retryable) == (kind, retryable)
+    assert said.rstrip(".") in error.message
+    assert error.evidence["exit_code"] == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("failed to register layer: write /x: no space left on device", "disk_full"),
+        ("manifest unknown", "image_missing"),
+        ("dial tcp 10.0.0.1:443: connect: connection refused", "image_missing"),
+    ],
+)
+def test_disk_that_fills_while_an_image_is_loaded_is_named(said: str, kind: str) -> None:
+    error = ComposeRuntime(["compose"])._pull_failed("app:1", said)
+    assert (error.kind, error.retryable) == (kind, True)
+
+
+def test_program_that_hangs_is_killed_with_its_children() -> None:
+    with pytest.raises(HungError) as hung:
+        run(["sh", "-c", "echo started; sleep 300 & sleep 300"], timeout_s=0.3)
+    assert hung.value.output == "started\n"
+
+
+def test_program_gets_only_the_environment_it_is_given() -> None:
+    assert run(
+        ["env"], timeout_s=5, environment={"ONLY": "this", "PATH": "/usr/bin:/bin"}
+    ).stdout.split() == [
+        "ONLY=this",
+        "PATH=/usr/bin:/bin",
+    ]
