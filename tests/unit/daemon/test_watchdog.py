@@ -252,7 +252,8 @@ async def test_a_status_that_hangs_is_not_waited_for_as_long_as_an_update(
 ) -> None:
     monkeypatch.setattr(worker_module, "STATUS_LIMIT_S", 0.2)
     with pytest.raises(StateError) as caught:
-        await hung_worker(device, "import time; time.sleep(600)").run(Verb.STATUS)
+        async with asyncio.timeout(PATIENCE_S):
+            await hung_worker(device, "import time; time.sleep(600)").run(Verb.STATUS)
     assert caught.value.kind == Kind.INTERRUPTED
 
 
@@ -268,7 +269,8 @@ async def test_an_engine_that_answers_and_never_ends_is_killed(device: Device) -
     )
     worker = hung_worker(device, script, stop_grace_s=0.2)
     with pytest.raises(StateError) as caught:
-        await worker.run(Verb.CONVERGE)
+        async with asyncio.timeout(PATIENCE_S):
+            await worker.run(Verb.CONVERGE)
     assert caught.value.kind == Kind.INTERRUPTED
     assert not worker.busy
     with pytest.raises(ProcessLookupError):
