@@ -220,9 +220,10 @@ def _enrolled(place: Place) -> Any:
 
 def _status(place: Place, options: argparse.Namespace) -> int:
     """Read from this device alone: works without a network and beside a running daemon."""
-    from fleet_agent import config
+    from fleet_agent import config, isolation
     from fleet_agent.engine.lock import holder
     from fleet_agent.identity import Identity
+    from fleet_agent.model import ReportState
     from fleet_agent.outbox import Outbox
 
     device = config.load(place.config)
@@ -235,8 +236,15 @@ def _status(place: Place, options: argparse.Namespace) -> int:
         "agent_version": __version__,
         "converging": holder(place.paths.lock),
         "outbox": len(Outbox(place.paths.outbox).pending()),
+        "isolated_since": None,
         **engine,
     }
+    mark = isolation.read(place.paths.isolated)
+    if mark is not None:
+        facts["isolated_since"] = mark.since.isoformat()
+        if facts["state"] in (ReportState.HEALTHY, ReportState.ROLLED_BACK):
+            # Worse states of what runs are not hidden by it.
+            facts |= {"state": ReportState.ISOLATED.value, "reason": mark.error}
     if options.json:
         print(json.dumps(facts, indent=2))
         return 0
@@ -246,6 +254,8 @@ def _status(place: Place, options: argparse.Namespace) -> int:
         f"state       {facts['state']} ({facts['phase']}){': ' + facts['reason'] if facts['reason'] else ''}"
     )
     print(f"runs        {_release(current)}, before it {_release(previous)}")
+    if mark is not None:
+        print(f"isolated    since {facts['isolated_since']}: {mark.error_kind}: {mark.error}")
     if facts["error"]:
         print(f"last error  {facts['error_kind']}: {facts['error']}")
     if facts["converging"]:

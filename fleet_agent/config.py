@@ -50,6 +50,12 @@ class DeviceConfig(BaseModel):
     poll_interval_s: int | None = Field(
         default=None, ge=1, le=7 * 86400, description="Pins the poll interval (seconds) on this device."
     )
+    isolated_after_s: int = Field(
+        default=3600,
+        ge=1,
+        le=30 * 86400,
+        description="Seconds of check-ins without an answer after which the device is isolated.",
+    )
     wake: bool = Field(default=True, description="Keep a Realtime subscription; polling goes on regardless.")
     labels: dict[str, str] = Field(
         default_factory=dict, description="Labels of this device; they win over the server's."

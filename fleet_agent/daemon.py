@@ -23,10 +23,11 @@ from fleet_agent import decide, orders, retry
 from fleet_agent.config import ConfigFile, DeviceConfig
 from fleet_agent.control.client import HISTORY_BATCH, ControlPlane
 from fleet_agent.control.clock import Clock
-from fleet_agent.control.failures import refuses_this_device
+from fleet_agent.control.failures import is_an_answer, refuses_this_device
 from fleet_agent.control.reporter import Reporter
 from fleet_agent.errors import ControlPlaneError, FleetError, Kind, StateError
 from fleet_agent.identity import Identity
+from fleet_agent.isolation import Isolation, Mark
 from fleet_agent.model import Action, Attempt, CommandKind, Directive, EngineStatus
 from fleet_agent.notify import Notifier
 from fleet_agent.outbox import Outbox
@@ -48,6 +49,8 @@ REFUSED_ROW_S = 3600.0
 PENDING_POLL_S = 60.0
 #: After joining its topics a device looks for what it missed, spread over this.
 SUBSCRIBED_SPREAD_S = 2.0
+#: Why the loop turns when nothing else made it.
+POLL = "poll"
 #: The containers are looked at for a report no more often than this: it costs a child process.
 LOOK_AT_CONTAINERS_S = 300.0
 
@@ -112,6 +115,9 @@ class Daemon:
         self.worker = Worker(self._engine_settings, command=self.engine_command)
         self.network = Network(self._connect())
         self.reporter = Reporter(self.paths.root, self.clock, self.log.ring)
+        self.isolation = Isolation(self.paths.isolated, self.clock)
+        #: While isolated, the control plane is left alone until then (monotonic).
+        self._ask_again_at = float("-inf")
         self.engine: EngineStatus | None = None
         self.directive: Directive | None = None
         self._due = Due(float("-inf"), "start")
@@ -176,7 +182,7 @@ class Daemon:
 
     async def _turn(self) -> None:
         """One check-in, and when the next one is due."""
-        why, self._due = self._due.why, Due(float("inf"), "poll")
+        why, self._due = self._due.why, Due(float("inf"), POLL)
         task = asyncio.create_task(self.check_in(why))
         stopped = asyncio.create_task(self._stop.wait())
         given_up = False
@@ -200,7 +206,7 @@ class Daemon:
             stopped.cancel()
         self._failures = 0 if outcome == Outcome.CONVERGED else self._failures + 1
         wait = self._next_wait(outcome)
-        self._due.no_later_than(self.clock.monotonic() + wait, "poll")
+        self._due.no_later_than(self.clock.monotonic() + wait, POLL)
         _give_back_memory()
 
     async def _watched(self, task: asyncio.Task[Outcome], stopped: asyncio.Task[Literal[True]]) -> bool:
@@ -229,6 +235,9 @@ class Daemon:
         if outcome == Outcome.REFUSED:
             if self._refusal == Kind.DEVICE_PENDING:
                 interval = min(interval, PENDING_POLL_S)
+            return decide.poll_wait_s(interval, self.uniform)
+        if self.isolation.is_on:
+            # What runs is looked after as often as ever; the control plane is not asked each time.
             return decide.poll_wait_s(interval, self.uniform)
         return decide.failure_wait_s(self._failures, interval, self.uniform)
 
@@ -302,6 +311,11 @@ class Daemon:
         network = self.network
         if not self.config.wake or self.directive is None:
             return
+        if self.isolation.is_on:
+            joined = network.subscription is not None and network.subscription.joined
+            if network.task is not None and not joined:
+                network.task.cancel()
+            return
         if network.subscription is None:
             from fleet_agent.control.wake import Subscription
 
@@ -336,6 +350,8 @@ class Daemon:
     async def check_in(self, why: str) -> Outcome:
         logger.debug("check-in: {why}", why=why)
         self._trouble = await self._look_after_what_runs()
+        if self.isolation.is_on and why == POLL and self.clock.monotonic() < self._ask_again_at:
+            return Outcome.UNREACHABLE
         try:
             await self._ship()
             directive = self.directive = await self.network.plane.desired_state()
@@ -344,7 +360,7 @@ class Daemon:
         except FleetError as error:
             self._trouble = self._trouble or error
             return self._not_done(error)
-        self._heard()
+        await self._heard()
         self._get_further()
         asked = await self._carry_out(directive)
         if asked is None:
@@ -414,7 +430,7 @@ class Daemon:
                         async with asyncio.timeout(min(left, LOOK_S)):
                             await self._stir.wait()
                     self._stir.clear()
-                self._due = Due(float("inf"), "poll")
+                self._due = Due(float("inf"), POLL)
                 self._woken_while_working = True
                 try:
                     newer = await self.network.plane.desired_state()
@@ -562,12 +578,35 @@ class Daemon:
         """What is wrong beside the engine's own last error."""
         return self._trouble or self.config_file.problem
 
-    def _heard(self) -> None:
+    async def _heard(self) -> None:
+        if (ended := self.isolation.answered()) is not None:
+            told = self._returned(ended)
+            await self.reporter.report_isolated(self.network.plane, self.engine, self._problem(), told)
         if self._refusal is not None:
             logger.info("the control plane serves this device again")
             self._refusal = None
 
+    def _returned(self, ended: Mark) -> str:
+        """Where this device has been, said once: in the journal, and in `log_tail`."""
+        told = f"Without the control plane since {ended.since:%Y-%m-%d %H:%M} UTC ({ended.error_kind})."
+        logger.warning("no longer isolated. {told}", told=told)
+        return told
+
+    def _went_unanswered(self, error: ControlPlaneError) -> None:
+        """Note it: after long enough the device is isolated, and asks seldom and spread."""
+        if self.isolation.unanswered(error, self.config.isolated_after_s):
+            logger.warning(
+                "isolated: no answer from the control plane for {n} s; what runs is kept and looked after",
+                n=self.config.isolated_after_s,
+            )
+        if self.isolation.is_on:
+            wait = decide.isolated_wait_s(self._interval_s(), self.uniform)
+            self._ask_again_at = self.clock.monotonic() + wait
+            self.notifier.status(f"isolated: {error}")
+
     def _not_answered(self, error: ControlPlaneError) -> Outcome:
+        if is_an_answer(error) and (ended := self.isolation.answered()) is not None:
+            self._returned(ended)
         if refuses_this_device(error):
             if self._refusal != error.kind:
                 logger.warning("{kind}: {error}", kind=error.kind.value, error=error)
@@ -578,6 +617,8 @@ class Daemon:
         level = "WARNING" if self._failures == 0 else "INFO"
         logger.log(level, "{kind}: {error}", kind=error.kind.value, error=error)
         self.notifier.status(str(error))
+        if not is_an_answer(error):
+            self._went_unanswered(error)
         return Outcome.REFUSED if error.kind == Kind.UNAUTHORISED else Outcome.UNREACHABLE
 
     def _not_done(self, error: FleetError) -> Outcome:

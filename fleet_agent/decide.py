@@ -14,6 +14,9 @@ POLL_JITTER = 0.2
 DEFAULT_POLL_S = 900.0
 #: After a failed check-in or attempt: doubled each time, spread, never longer than the poll interval.
 FAILURE_BASE_S = 15.0
+#: An isolated device asks after `U(0, this or the poll interval)`: a fleet that got lost together returns
+#: spread.
+ISOLATED_POLL_S = 1800.0
 #: Reports older than this many poll intervals are renewed although nothing changed: at every second poll. The
 #: dashboard shows a device as offline after three intervals without one.
 HEARTBEAT_INTERVALS = 1.5
@@ -102,6 +105,11 @@ def failure_wait_s(failures: int, interval_s: float, uniform: Callable[[float, f
     """
     ceiling: float = min(interval_s, FAILURE_BASE_S * 2 ** min(failures - 1, 20))
     return ceiling * uniform(0.5, 1.0)
+
+
+def isolated_wait_s(interval_s: float, uniform: Callable[[float, float], float]) -> float:
+    """Seconds until an isolated device asks again: full jitter, so that a fleet returns spread."""
+    return uniform(0.0, max(interval_s, ISOLATED_POLL_S))
 
 
 def wake_wait_s(spread_s: float, uniform: Callable[[float, float], float]) -> float:

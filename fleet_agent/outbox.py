@@ -9,6 +9,7 @@ from loguru import logger
 from pydantic import ValidationError as PydanticValidationError
 
 from fleet_agent import durable
+from fleet_agent.errors import StateError
 from fleet_agent.model import Attempt
 
 #: Attempts kept whole while the control plane is away; then the oldest evidence goes, never an outcome.
@@ -24,7 +25,11 @@ class Outbox:
     def put(self, attempt: Attempt) -> None:
         """Keep `attempt` durably. Raises StateError."""
         durable.write_atomic(self._file(attempt.id), attempt.model_dump_json().encode())
-        self._drop_old_detail()
+        try:
+            self._drop_old_detail()
+        except StateError as error:
+            # The attempt is kept; a full disk only keeps old detail longer.
+            logger.warning("old detail stays in the outbox: {error}", error=error)
 
     def pending(self) -> list[Attempt]:
         """Every attempt not yet discarded, oldest first. An unreadable file is set aside, not lost."""

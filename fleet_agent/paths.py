@@ -60,6 +60,11 @@ class Paths:
         return self.state / "outbox"
 
     @property
+    def isolated(self) -> Path:
+        """There while this device is without the control plane for long."""
+        return self.state / "isolated.json"
+
+    @property
     def lock(self) -> Path:
         """Held with flock by whoever converges: daemon, timer or a hand-run command."""
         return self.state / "converge.lock"

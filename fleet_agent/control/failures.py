@@ -139,6 +139,11 @@ def refuses_this_device(error: ControlPlaneError) -> bool:
     return error.kind in _REFUSED_DEVICE
 
 
+def is_an_answer(error: ControlPlaneError) -> bool:
+    """Whether the control plane itself said no: then this device is not cut off from it."""
+    return error.kind in _REFUSED_DEVICE | {Kind.UNAUTHORISED, Kind.REFUSED}
+
+
 def retry_after(headers: httpx.Headers) -> float | None:
     """Seconds asked for in Retry-After (seconds or an HTTP date, counted from the answer's own Date)."""
     value = headers.get("retry-after", "").strip()

@@ -62,6 +62,13 @@ class Reporter:
         """Tell the resting state. A report that does not get through is made again at the next check-in."""
         await self._send(plane, self._resting(engine, problem))
 
+    async def report_isolated(
+        self, plane: ControlPlane, engine: EngineStatus | None, problem: FleetError | None, told: str
+    ) -> None:
+        """Tell that this device was isolated, just returned; `report` then tells how it is."""
+        row = self._resting(engine, problem)
+        await self._send(plane, {**row, "state": ReportState.ISOLATED.value, "reason": _text(told)})
+
     @contextlib.asynccontextmanager
     async def while_working(
         self,
