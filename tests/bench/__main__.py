@@ -12,6 +12,8 @@ import pkgutil
 import sys
 from pathlib import Path
 
+from loguru import logger
+
 from fleetctl.console import out, print_table
 from tests.bench.table import CannotRunError, Row, machine, markdown
 
@@ -39,6 +41,8 @@ def main() -> int:
     unknown = set(options.names) - set(names())
     if unknown:
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
+    logger.remove()
+    logger.add(sys.stderr, level="ERROR")
     rows: list[Row] = []
     for name in options.names or names():
         print(f"{name} …", file=sys.stderr, flush=True)
