@@ -698,6 +698,7 @@ export type Database = {
           created_by: string | null
           id: string
           notes: string
+          requires_release: string | null
           signer: string | null
           state: Database["public"]["Enums"]["release_state"]
           version: string
@@ -709,6 +710,7 @@ export type Database = {
           created_by?: string | null
           id?: string
           notes?: string
+          requires_release?: string | null
           signer?: string | null
           state?: Database["public"]["Enums"]["release_state"]
           version?: string
@@ -720,6 +722,7 @@ export type Database = {
           created_by?: string | null
           id?: string
           notes?: string
+          requires_release?: string | null
           signer?: string | null
           state?: Database["public"]["Enums"]["release_state"]
           version?: string
@@ -731,6 +734,20 @@ export type Database = {
             isOneToOne: false
             referencedRelation: "branches"
             referencedColumns: ["name"]
+          },
+          {
+            foreignKeyName: "releases_requires_release_fkey"
+            columns: ["requires_release"]
+            isOneToOne: false
+            referencedRelation: "failure_patterns"
+            referencedColumns: ["release_id"]
+          },
+          {
+            foreignKeyName: "releases_requires_release_fkey"
+            columns: ["requires_release"]
+            isOneToOne: false
+            referencedRelation: "releases"
+            referencedColumns: ["id"]
           },
         ]
       }
@@ -1783,6 +1800,10 @@ export type Database = {
           segment: string
           uses: number
         }[]
+      }
+      replay_halt_rule: {
+        Args: { rollout_id: string; rule?: Json }
+        Returns: Json
       }
       resume_rollout: {
         Args: { rollout_id: string }
