@@ -32,11 +32,12 @@ def mount() -> None:
     """Attach every command. Imported late, so that `--help` stays quick."""
     from fleetctl import fleet_repo, role_check
     from fleetctl.commands import register
-    from fleetctl.demo.commands import demo
+    from fleetctl.demo import commands as demo
     from fleetctl.stack import commands as stack
 
-    for command in (stack.up, stack.down, stack.status, stack.reset, stack.migrate, demo):
+    for command in (stack.up, stack.down, stack.status, stack.reset, stack.migrate):
         app.command()(command)
+    app.add_typer(demo.app, name="demo")
     app.add_typer(role_check.app, name="role")
     app.add_typer(fleet_repo.app, name="repo")
     register(app)

@@ -1,4 +1,4 @@
-"""`fleetctl demo`."""
+"""`fleetctl demo` and `fleetctl demo faults`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from typing import Annotated
 
 import typer
 
+app = typer.Typer(invoke_without_command=True)
 
-def demo(
+
+@app.callback()
+def demo(  # noqa: PLR0917  options, all named
+    context: typer.Context,
     once: Annotated[
         bool, typer.Option("--once", help="Stop everything afterwards; exit 0 only if every step was seen.")
     ] = False,
@@ -26,6 +30,29 @@ def demo(
 
     Example: fleetctl demo --once
     """
+    if context.invoked_subcommand is not None:
+        return
     from fleetctl.demo.story import Story
 
     raise typer.Exit(Story(data=data, port=port, simulated=simulated, web=web).tell(once=once))
+
+
+@app.command()
+def faults(
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="NAME", help="This scenario; may be repeated.")
+    ] = None,
+    simulated: Annotated[
+        bool, typer.Option("--simulated", help="No real containers, even with Docker.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Break one device in every way we know and watch it get out: crashes, hangs, missing things, kill -9.
+
+    Needs no control plane. Exit code 0 only if every scenario ended as it should.
+
+    Example: fleetctl demo faults --only crash --only kill
+    """
+    from fleetctl.demo.faults import run
+
+    raise typer.Exit(run(only or [], simulated=simulated, as_json=as_json))

@@ -64,10 +64,11 @@ class Probe:
     def _run(self) -> None:
         while not self._stop.is_set():
             at = time.monotonic()
-            self.answers.append(Answer(at, self._ask()))
+            self.answers.append(Answer(at, self.ask()))
             self._stop.wait(max(0.0, self.every_s - (time.monotonic() - at)))
 
-    def _ask(self) -> str | None:
+    def ask(self) -> str | None:
+        """One request: the body of a good answer, else None."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=self.timeout_s)
         try:
             connection.request("GET", self.path)

@@ -6,11 +6,9 @@ import json
 import secrets
 import shutil
 import signal
-import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -22,9 +20,9 @@ from supabase import Client, create_client
 
 from fleet_agent.engine.phases import Phase
 from fleetctl.console import out, pairs, print_error, print_table
-from fleetctl.demo import staged
+from fleetctl.demo import MARKER, staged
 from fleetctl.demo.device import DemoDevice, remove_project
-from fleetctl.demo.image import ensure_busybox
+from fleetctl.demo.machine import docker_missing, free_ports
 from fleetctl.demo.probe import Probe
 from fleetctl.errors import FleetctlError
 from fleetctl.fleet_repo import Breakage, FleetRepo
@@ -35,7 +33,6 @@ T = TypeVar("T")
 SIMULATED_DEVICES = 5
 #: A step that is not seen within this many seconds has failed. Generous: a Raspberry Pi runs the demo too.
 STEP_TIMEOUT_S = 180.0
-MARKER = "demo-data"
 
 
 @dataclass
@@ -71,7 +68,7 @@ class Story:
         self.port = port
         self.web = web
         self.facts = Facts()
-        self.docker_missing = "switched off by --simulated" if simulated else _docker_missing()
+        self.docker_missing = "switched off by --simulated" if simulated else docker_missing()
         self.devices: list[DemoDevice] = []
         self.real_ports: list[int] = []
 
@@ -417,7 +414,7 @@ class Story:
                     hint="Stop it first: fleetctl down",
                 )
             for device in (self.data / "demo" / "devices").glob("*"):
-                if not _docker_missing():
+                if not docker_missing():
                     remove_project(DemoDevice(device.name, device, "docker").project)
             shutil.rmtree(self.data)
         self.data.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -450,26 +447,6 @@ def make_operator(stack: Stack, email: str, rank: str) -> tuple[str, str]:
     service: Client = create_client(stack.api_url, stack.secret_key)
     service.table("operators").insert({"user_id": user["id"], "email": email, "rank": rank}).execute()
     return email, password
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody listens on now."""
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-
-
-def _docker_missing() -> str | None:
-    """Why real containers are not used, or None."""
-    if shutil.which("docker") is None:
-        return "no docker client"
-    try:
-        version = subprocess.run(["docker", "version"], capture_output=True, timeout=20, check=False)
-    except subprocess.TimeoutExpired:
-        return "the Docker engine does not answer"
-    return "no Docker engine answers" if version.returncode else ensure_busybox()
 
 
 def _row(data: object) -> dict[str, Any]:
