@@ -15,7 +15,7 @@ export UV_SYSTEM_CERTS ?= 1
 endif
 export DENO_TLS_CA_STORE ?= system,mozilla
 
-.PHONY: setup demo test lint bench up down lock web clean
+.PHONY: setup demo test lint soak bench up down lock web clean
 
 setup: $(STAMP)
 
@@ -39,6 +39,10 @@ test: setup lint
 
 lint: setup
 	@cd $(ROOT) && $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+# Hours: the whole crash matrix, 500 rounds of SIGKILL a runtime. FLEET_SEED=YYYYMMDD repeats a day's.
+soak: setup
+	@cd $(ROOT) && FLEET_SOAK=1 $(BIN)/python -m pytest -p no:xdist $(if $(SOAK_ARGS),$(SOAK_ARGS),tests/faults)
 
 bench: setup
 	@cd $(ROOT) && $(BIN)/python -m tests.bench $(BENCH_ARGS)
