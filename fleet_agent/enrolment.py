@@ -196,6 +196,8 @@ async def _post(call: _Call, body: dict[str, Any]) -> tuple[int, dict[str, Any],
     """POST and parse; every foreign exception is translated here."""
     import httpx
 
+    from fleet_agent.control import failures
+
     function = call.function
     url = f"{call.endpoint.api_url.rstrip('/')}/functions/v1/{function}"
     try:
@@ -214,12 +216,7 @@ async def _post(call: _Call, body: dict[str, Any]) -> tuple[int, dict[str, Any],
             retryable=True,
         ) from error
     except httpx.HTTPError as error:
-        raise ControlPlaneError(
-            Kind.UNREACHABLE,
-            f"The control plane could not be reached for {function}: {error or type(error).__name__}.",
-            hint="Check the network and api_url; the agent tries again by itself.",
-            retryable=True,
-        ) from error
+        raise failures.from_transport(error, clock_is_wrong=False) from error
     try:
         answer = response.json()
     except ValueError:

@@ -6,6 +6,7 @@ nothing from HTTP/2, and `h2` costs memory.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ssl
 from collections.abc import Awaitable, Callable, Generator, Sequence
@@ -30,6 +31,8 @@ Result = TypeVar("Result")
 
 #: A phone network asleep takes seconds to wake; a hung server must not hold the loop for minutes.
 TIMEOUT = httpx.Timeout(20.0, connect=15.0)
+#: One request with its answer, whole: the limits above are between two bytes, which a drip never meets.
+WHOLE_CALL_S = 90.0
 #: Attempts shipped in one request.
 HISTORY_BATCH = 20
 
@@ -195,7 +198,8 @@ class ControlPlane:
 
     async def _translated(self, request: Callable[[], Awaitable[Result]]) -> Result:
         try:
-            return await request()
+            async with asyncio.timeout(WHOLE_CALL_S):
+                return await request()
         except (httpx.HTTPError, OSError) as error:
             raise failures.from_transport(error, clock_is_wrong=self.clock.is_implausible()) from error
         except (APIError, PydanticValidationError, ValueError) as error:

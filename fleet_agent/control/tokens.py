@@ -27,6 +27,8 @@ from fleet_agent.identity import Identity
 
 #: A token is renewed when this share of its life is over, give or take a fleet's spread.
 RENEW_AT = (0.75, 0.9)
+#: A token's fetch, whole: signing in a child, one corrected second try, and no server that drips its answer.
+WHOLE_FETCH_S = 120.0
 #: A token with less than this left is not used for a request.
 MARGIN_S = 60.0
 
@@ -97,13 +99,19 @@ class Tokens:
             # Twice a day: a client kept for it would only cost memory.
             async with self._http() as http:
                 try:
-                    return await enrolment.fetch_token(
-                        http, self._config(), self._identity, clock=self._clock.now, in_child=True
-                    )
+                    async with asyncio.timeout(WHOLE_FETCH_S):
+                        return await enrolment.fetch_token(
+                            http, self._config(), self._identity, clock=self._clock.now, in_child=True
+                        )
+                except TimeoutError as error:
+                    raise failures.from_transport(error, clock_is_wrong=False) from error
                 except ControlPlaneError as error:
                     if failures.refuses_this_device(error):
                         # Until a person acts; the next poll is soon enough to learn of it.
                         error.retryable = False
+                    if isinstance(error.__cause__, httpx.HTTPError) and self._clock.is_implausible():
+                        # Only here it is known that this device's clock is wrong, and which error that made.
+                        raise failures.from_transport(error.__cause__, clock_is_wrong=True) from error
                     raise
 
         fresh = await retry.call(retry.TOKEN, attempt)
