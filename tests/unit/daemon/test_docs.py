@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from fleet_agent import cli
+from fleet_agent import cli, retry
 from fleet_agent.config import DeviceConfig
 from fleet_agent.errors import Kind
 
@@ -24,6 +24,17 @@ def test_every_error_kind_is_described_once_and_no_other() -> None:
 def test_every_key_of_the_configuration_is_described_once_and_no_other() -> None:
     section = (DOCS / "agent.md").read_text().split("## Configuration")[1].split("\n## ")[0]
     assert sorted(first_column(section)) == sorted(DeviceConfig.model_fields)
+
+
+def test_every_retry_policy_is_in_the_table_as_it_is() -> None:
+    section = (DOCS / "agent.md").read_text().split("### Retries")[1].split("\n## ")[0]
+    rows = re.findall(
+        r"^\| `([^`]+)` \| [^|]+ \| (\S+) \| (\S+) \| (\S+) \| (\S+) \|$", section, re.MULTILINE
+    )
+    assert [(name, *map(float, numbers)) for name, *numbers in rows] == [
+        (policy.name, policy.attempts, policy.base_s, policy.cap_s, policy.budget_s)
+        for policy in retry.POLICIES
+    ]
 
 
 def test_every_command_is_in_the_synopsis() -> None:
