@@ -76,6 +76,7 @@ class Kind(StrEnum):
     INTERRUPTED = "interrupted"
     SUPERSEDED = "superseded"  # the control plane asked for something else before anything was changed
     NOTHING_TO_ROLL_BACK = "nothing_to_roll_back"
+    LEFT = "left"  # no failure of the release: somebody asked to go back from it
     SYSTEMD_REFUSED = "systemd_refused"  # systemctl failed while the agent was installed
     INTERNAL = "internal"
 

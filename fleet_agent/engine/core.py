@@ -120,6 +120,7 @@ class Engine:
             place=place or self.journal.place,
             rollout_id=rollout_id,
             started_at=self.seams.clock.now(),
+            reason=reason,
         )
         self._started, self._began_here = self.seams.clock.monotonic(), True
         self.files.keep_reserve()

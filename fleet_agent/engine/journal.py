@@ -71,6 +71,8 @@ class AttemptInHand(Frozen):
     bytes_fetched: int = 0
     #: What the probation rested on, for people; empty until it ended.
     proof: str = ""
+    #: Why somebody asked for it; empty for an update.
+    reason: str = ""
 
 
 class SafeMode(Frozen):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from fleet_agent import __version__
 from fleet_agent.engine.core import Engine
-from fleet_agent.engine.journal import AttemptInHand, Failure
+from fleet_agent.engine.journal import AttemptInHand, AttemptKind, Failure
 from fleet_agent.engine.memory import MENDED_BY_ENV, PASSING, BadRelease, Memory
 from fleet_agent.engine.phases import UNTOUCHED, Phase
 from fleet_agent.errors import Kind, StateError
 from fleet_agent.model import Attempt, Outcome
+
+LEFT = "An operator went back from it."
 
 
 def run(engine: Engine) -> None:
@@ -32,16 +34,23 @@ def as_row(attempt: AttemptInHand) -> Attempt:
         evidence["proof"] = attempt.proof
     if attempt.interruptions:
         evidence["interruptions"] = attempt.interruptions
+    tried, before, outcome = attempt.target, attempt.origin, attempt.outcome
+    error_kind = failure.kind if failure else None
+    error = failure.message if failure else None
+    if attempt.kind is AttemptKind.GO_BACK and outcome is Outcome.SUCCEEDED and before is not None:
+        # The row is about the release that was left: policy must know, or it offers that one again.
+        tried, before, outcome = before, tried, Outcome.ROLLED_BACK
+        error_kind, error = Kind.LEFT, attempt.reason or LEFT
     return Attempt(
         id=attempt.id,
-        release_id=attempt.target.release.id,
+        release_id=tried.release.id,
         rollout_id=attempt.rollout_id,
-        from_commit=attempt.origin.release.commit_sha if attempt.origin else None,
-        to_commit=attempt.target.release.commit_sha,
-        outcome=attempt.outcome,
+        from_commit=before.release.commit_sha if before else None,
+        to_commit=tried.release.commit_sha,
+        outcome=outcome,
         failed_phase=failure.phase if failure else None,
-        error_kind=failure.kind if failure else None,
-        error=failure.message if failure else None,
+        error_kind=error_kind,
+        error=error,
         evidence=evidence,
         started_at=attempt.started_at,
         finished_at=attempt.finished_at,
@@ -58,8 +67,8 @@ def learned(engine: Engine, attempt: AttemptInHand) -> Memory:
     match attempt.outcome:
         case Outcome.SUCCEEDED:
             memory = memory.without(key)
-            if attempt.kind == "go_back" and attempt.origin is not None:
-                left = BadRelease(kind="left", message="An operator went back from it.", at=now)
+            if attempt.kind is AttemptKind.GO_BACK and attempt.origin is not None:
+                left = BadRelease(kind=Kind.LEFT, message=attempt.reason or LEFT, at=now)
                 memory = memory.with_bad(attempt.origin.key, left)
             return memory
         case Outcome.SKIPPED:

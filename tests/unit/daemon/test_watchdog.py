@@ -97,7 +97,16 @@ async def test_a_check_in_that_hangs_is_given_up_and_the_loop_goes_on(
 ) -> None:
     good = daemon.network.plane.desired_state
     hung = asyncio.Event()
-    monkeypatch.setattr(daemon.network.plane, "desired_state", hang(hung))
+
+    async def hang_until_given_up(*_: Any) -> Any:
+        hung.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            # A good check-in may take longer than that on a busy machine.
+            daemon.stall_s = 60
+
+    monkeypatch.setattr(daemon.network.plane, "desired_state", hang_until_given_up)
     monkeypatch.setattr("fleet_agent.decide.FAILURE_BASE_S", 0.01)
     running = asyncio.create_task(daemon.run())
     await soon(hung)

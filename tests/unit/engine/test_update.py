@@ -10,7 +10,7 @@ import pytest
 from fleet_agent.engine import api
 from fleet_agent.engine.effects import Seams
 from fleet_agent.engine.files import points_at
-from fleet_agent.errors import StateError
+from fleet_agent.errors import Kind, StateError
 from fleet_agent.model import Action, Outcome, ReportState
 from tests.engine_kit import FakeClock, Fleet, rows
 
@@ -131,6 +131,10 @@ def test_operator_goes_back_and_the_left_release_stays_away(fleet: Fleet, root: 
     api.converge(config, fleet.directive(v2), seams=seams)
     status = api.rollback(config, reason="too green", seams=seams)
     assert (status.state, status.current, status.previous) == (ReportState.HEALTHY, v1, v2)
+    row = rows(config)[-1]
+    # Told as what happened to v2, so that the control plane does not offer it again either.
+    assert (row.outcome, row.release_id, row.error_kind) == (Outcome.ROLLED_BACK, v2.id, Kind.LEFT)
+    assert (row.from_commit, row.to_commit, row.error) == (v1.commit_sha, v2.commit_sha, "too green")
     status = api.converge(config, fleet.directive(v2), seams=seams)
     assert status.current == v1
 
