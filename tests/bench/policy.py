@@ -199,7 +199,8 @@ def _seq_scans(admin: type_of_connection, asked_by: type_of_connection) -> dict[
 def _cpu(cluster: Cluster) -> float:
     """Seconds of processor time that this server's finished sessions have used; waits for those of pgbench to end."""
     pid = (cluster.socket / "data" / "postmaster.pid").read_text(encoding="ascii").split(maxsplit=1)[0]
-    while any(b"authenticator" in command for command in _children(pid)):
+    # One without a command line has ended and is not counted yet.
+    while any(not command or b"authenticator" in command for command in _children(pid)):
         time.sleep(0.01)
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     # cutime and cstime, after "pid (comm)" and eleven more fields.
