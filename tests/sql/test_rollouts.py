@@ -923,7 +923,11 @@ def test_a_replay_says_where_a_rule_would_have_stopped_a_rollout(
 ) -> None:
     """Three successes, three failures, one more success."""
     make_devices(fleet, 7)
-    off: dict[str, Any] = {"halt_failure_ratio": None, "halt_consecutive_failures": None, "halt_max_failures": None}
+    off: dict[str, Any] = {
+        "halt_failure_ratio": None,
+        "halt_consecutive_failures": None,
+        "halt_max_failures": None,
+    }
     rollout = roll_out(fleet, {"min_attempted": 10}, **off)
     for n, outcome in enumerate(["succeeded"] * 3 + ["rolled_back"] * 3 + ["succeeded"], 1):
         ask(fleet, device_id(fleet, f"bulk{n}"))
