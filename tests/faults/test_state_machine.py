@@ -143,6 +143,14 @@ class Device(RuleBasedStateMachine):
             self.relearn()
         elif known and version != self.running(before):
             assert (made, after.current) == (0, before.current)
+        elif (
+            before.state is ReportState.SAFE_MODE
+            and before.error_kind in ("asked", Kind.DISK_FULL)
+            and before.current == release
+            and not asked
+        ):
+            # An ordered safe mode ends by an order or by a fix; what ran before is none.
+            assert (after.state, made) == (ReportState.SAFE_MODE, 0)
         elif version in BAD:
             assert after.current == before.current
             assert made == 1
