@@ -250,6 +250,21 @@ def test_no_function_updates_or_deletes_without_where(bare: Fleet) -> None:
             assert re.search(r"\bwhere\b", statement), f"{name}: {statement}"
 
 
+def test_arguments_of_exposed_functions_need_no_quotes(bare: Fleet) -> None:
+    """Lite writes `name := value` as the caller sent the name. A word of the grammar, or capitals, break there."""
+    rows = bare.sql(
+        "select p.oid::regprocedure::text, a.name from pg_proc p, "
+        "unnest(p.proargnames[1:p.pronargs]) as a(name) where p.pronamespace = 'public'::regnamespace"
+    )
+    assert ("approve_stage(uuid,integer)", "stage") in rows
+    # C may name a column but no argument; R is reserved.
+    words = {row[0] for row in bare.sql("select word from pg_get_keywords() where catcode in ('C', 'R')")}
+    assert "position" in words
+    for function, name in rows:
+        assert re.fullmatch(r"[a-z_][a-z0-9_]*", name), f"{function}: {name}"
+        assert name not in words, f"{function}: {name}"
+
+
 def test_triggers_only_run_functions_nobody_may_call(bare: Fleet) -> None:
     rows = bare.sql(
         f"select p.oid::regprocedure::text, r.rolname from pg_proc p join pg_namespace n on n.oid = p.pronamespace, "

@@ -209,7 +209,9 @@ def test_a_stage_waits_for_its_approval(fleet: Fleet) -> None:
     ask(fleet)
     finish(fleet, rollout)
     assert opened(fleet, rollout) == [1]
-    fleet.sql("select public.approve_stage(%s, 2)", rollout, who="operator")
+    refusal = fleet.refused("select public.approve_stage(%s, stage => 9)", rollout, who="operator")
+    assert (refusal.code, refusal.kind) == ("PT404", "stage_unknown")
+    assert fleet.one("select (public.approve_stage(%s, stage => 2)).position", rollout, who="operator") == 2
     assert opened(fleet, rollout) == [1, 2]
 
 

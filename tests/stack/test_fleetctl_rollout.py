@@ -196,7 +196,8 @@ def test_a_rollout_moves_by_command_and_is_watched_to_its_end(
     assert "needs approval" in fleetctl("rollout", "progress", version)
     assert refused(fleetctl, "rollout", "watch", version, "--give-up-after", "0s") == ("watch_ended", 1)
     assert refused(fleetctl, "rollout", "approve", version, "9") == ("stage_unknown", 5)
-    fleetctl("rollout", "approve", version, "2")
+    approved = fleetctl.json("rollout", "approve", version, "2")
+    assert (approved["position"], approved["approved_at"] is not None) == (2, True)
     db.execute("select private.tick(now())")
     for number in (1, 2, 3):
         report(db, f"{site}-{number}", ask(db, f"{site}-{number}"), "succeeded")

@@ -1518,7 +1518,7 @@ export type Database = {
         }
       }
       approve_stage: {
-        Args: { position: number; rollout_id: string }
+        Args: { rollout_id: string; stage: number }
         Returns: {
           approved_at: string | null
           approved_by: string | null

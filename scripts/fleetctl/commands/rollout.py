@@ -6,7 +6,6 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -157,17 +156,7 @@ def approve(
     stage: Annotated[int, typer.Argument(help="The stage's position.")],
 ) -> None:
     """Let a stage that waits for approval open when it is due."""
-    found = find_rollout(fleet, rollout)
-    # The row and not approve_stage(): Lite leaves the name of its argument, a word of SQL, unquoted.
-    approved = fleet.api.update(
-        "rollout_stages",
-        {"approved_at": datetime.now(UTC).isoformat()},
-        lambda query: query.eq("rollout_id", found["id"]).eq("position", stage),
-    )
-    if not approved:
-        raise FleetctlError(
-            "stage_unknown", f"There is no stage {stage}.", hint="See fleetctl rollout progress.", exit_code=5
-        )
+    approved = fleet.api.rpc("approve_stage", rollout_id=find_rollout(fleet, rollout)["id"], stage=stage)
     fleet.say(f"Stage {stage} is approved.", approved)
 
 
