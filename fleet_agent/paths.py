@@ -65,6 +65,11 @@ class Paths:
         return self.state / "isolated.json"
 
     @property
+    def in_safe_mode(self) -> Path:
+        """There while this device is in safe mode: systemd opens the emergency access by it."""
+        return self.state / "in_safe_mode"
+
+    @property
     def lock(self) -> Path:
         """Held with flock by whoever converges: daemon, timer or a hand-run command."""
         return self.state / "converge.lock"

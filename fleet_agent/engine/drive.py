@@ -31,6 +31,8 @@ def work(engine: Engine) -> None:
             failures.follow(engine, error)
     if busy:
         retention.clean(engine)
+        # Last: leaving safe mode ends the ssh session that this may be running in.
+        safe.mark(engine)
 
 
 def finish(engine: Engine) -> None:
@@ -47,6 +49,7 @@ def heal(engine: Engine) -> None:
     """
     links.agree(engine)
     _mind_the_disk(engine)
+    safe.mark(engine)
     journal = engine.journal
     if journal.phase is Phase.SAFE_MODE:
         safe.bring_up(engine)

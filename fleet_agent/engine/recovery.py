@@ -101,6 +101,7 @@ def _tidy(engine: Engine) -> None:
         "stack.json",
         "status.json",
         "reserve",
+        "in_safe_mode",
     )
     for name in ours:
         for left in state.rglob(f".{name}.*"):

@@ -83,6 +83,21 @@ def bring_up(engine: Engine) -> None:
         logger.error("the safe-mode page did not start: {error}", error=error.message)
 
 
+def mark(engine: Engine) -> None:
+    """Keep the file by which systemd knows of safe mode as the journal has it.
+
+    Best effort, and again at each look: whether a device is in safe mode does not depend on it.
+    """
+    file, mode = engine.paths.in_safe_mode, engine.journal.safe_mode
+    try:
+        if mode is None:
+            engine.files.remove(file)
+        elif not file.exists():
+            engine.files.write(file, f"{mode.since.isoformat()}\n".encode())
+    except FleetError as error:
+        logger.error("emergency access does not follow safe mode yet: {error}", error=error.message)
+
+
 def take_down(engine: Engine) -> None:
     """Stop the status page, where there may be one. Raises ContainerError."""
     if engine.journal.safe_mode is not None or _compose(engine).exists():

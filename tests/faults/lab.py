@@ -307,6 +307,8 @@ class Lab:
         if ended not in self.scenario.ends:
             yield f"{ended} runs"
         yield from self._wrong_containers(root, config, journal, ended)
+        if paths.in_safe_mode.exists() != (journal.safe_mode is not None):
+            yield f"the mark of safe mode is {'' if journal.safe_mode is None else 'not '}there"
         if (paths.state / "attempt.json").exists():
             yield "a copy of the attempt is left over"
         leftovers = [p for p in (*paths.state.rglob(".*"), *root.glob(".*")) if not p.is_dir()]

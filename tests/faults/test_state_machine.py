@@ -237,6 +237,7 @@ class Device(RuleBasedStateMachine):
         assert seen.next is None
         assert seen.current == (journal.current.release.commit_sha if journal.current else None)
         assert seen.previous == (journal.previous.release.commit_sha if journal.previous else None)
+        assert self.config.paths.in_safe_mode.exists() == (journal.safe_mode is not None)
         running = self.world().containers.get(self.config.project, {})
         stopped = journal.safe_mode is not None and not journal.safe_mode.release_runs
         if journal.current is None or stopped:

@@ -12,6 +12,8 @@ def run(engine: Engine) -> None:
     mode = engine.journal.safe_mode
     if mode is None:
         raise StateError(Kind.INTERNAL, "The engine enters safe mode without a reason.")
+    # First: whoever comes to help gets in even where Docker does not let go of the release.
+    safe.mark(engine)
     if not mode.release_runs:
         engine.patiently("stop the release", lambda: engine.runtime.down(engine.config.project))
     safe.bring_up(engine)

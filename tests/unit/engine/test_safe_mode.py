@@ -10,6 +10,7 @@ import pytest
 
 from fleet_agent.engine import api, retention
 from fleet_agent.engine.effects import Seams
+from fleet_agent.errors import ContainerError, Kind
 from fleet_agent.model import ReportState
 from tests.engine_kit import Fleet
 
@@ -101,3 +102,63 @@ def test_leaving_starts_what_was_committed_last(fleet: Fleet, root: Path, seams:
     api.enter_safe_mode(config, seams=seams)
     status = api.leave_safe_mode(config, seams=seams)
     assert (status.state, status.current, status.previous) == (ReportState.HEALTHY, v1, None)
+
+
+# The mark by which systemd opens the emergency access
+
+
+def test_the_mark_is_there_exactly_while_in_safe_mode(fleet: Fleet, root: Path, seams: Seams) -> None:
+    config, v1 = fleet.config(root), fleet.release("v1")
+    api.converge(config, fleet.directive(v1), seams=seams)
+    assert not config.paths.in_safe_mode.exists()
+    api.enter_safe_mode(config, seams=seams)
+    assert config.paths.in_safe_mode.stat().st_mode & 0o777 == 0o600
+    api.recover(config, seams=seams)
+    assert config.paths.in_safe_mode.exists()
+    api.leave_safe_mode(config, seams=seams)
+    assert not config.paths.in_safe_mode.exists()
+
+
+def test_the_mark_goes_with_the_update_that_works(fleet: Fleet, root: Path, seams: Seams) -> None:
+    config = fleet.config(root)
+    api.converge(config, fleet.directive(fleet.release("crashes", "crash-later=2")), seams=seams)
+    assert config.paths.in_safe_mode.exists()
+    api.converge(config, fleet.directive(fleet.release("v1")), seams=seams)
+    assert not config.paths.in_safe_mode.exists()
+
+
+def test_the_mark_follows_a_full_disk_both_ways(
+    fleet: Fleet, root: Path, seams: Seams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = fleet.config(root, min_free_bytes=64 * MIB)
+    api.converge(config, fleet.directive(fleet.release("v1")), seams=seams)
+    for mib, there in ((15, True), (64, False)):
+        monkeypatch.setattr(retention, "free_bytes", lambda _, mib=mib: mib * MIB)
+        api.recover(config, seams=seams)
+        assert config.paths.in_safe_mode.exists() is there
+
+
+def test_the_mark_is_made_before_docker_is_asked_for_anything(fleet: Fleet, root: Path, seams: Seams) -> None:
+    """A Docker that hangs or is gone must not keep the person out who comes for its sake."""
+    config = fleet.config(root)
+    api.converge(config, fleet.directive(fleet.release("v1")), seams=seams)
+    world = root / "state" / "simulated.json"
+    world.write_text(json.dumps({**json.loads(world.read_text()), "down": True}))
+    with pytest.raises(ContainerError) as caught:
+        api.enter_safe_mode(config, seams=seams)
+    assert caught.value.kind == Kind.DOCKER_UNAVAILABLE
+    assert config.paths.in_safe_mode.exists()
+
+
+def test_a_mark_that_was_removed_or_left_behind_is_put_right_at_the_next_look(
+    fleet: Fleet, root: Path, seams: Seams
+) -> None:
+    config = fleet.config(root)
+    api.converge(config, fleet.directive(fleet.release("v1")), seams=seams)
+    config.paths.in_safe_mode.write_text("")
+    api.recover(config, seams=seams)
+    assert not config.paths.in_safe_mode.exists()
+    api.enter_safe_mode(config, seams=seams)
+    config.paths.in_safe_mode.unlink()
+    api.recover(config, seams=seams)
+    assert config.paths.in_safe_mode.exists()
