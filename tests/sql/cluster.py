@@ -95,7 +95,10 @@ def bootstrap(admin: type_of_connection) -> None:
 
 @contextmanager
 def running(binaries: Path, settings: Mapping[str, str] | None = None) -> Iterator[Cluster]:
-    """Start a cluster with these binaries; stop and delete it afterwards. `settings` win over ours."""
+    """Start a cluster with these binaries; stop and delete it afterwards.
+
+    `settings` win over ours; `{socket}` in a value is the folder of the socket.
+    """
     user = _unprivileged_user()
     base = Path(os.environ.get("FLEET_TEST_DATA", "/dev/shm" if os.access("/dev/shm", os.W_OK) else "/tmp"))
     folder = Path(tempfile.mkdtemp(prefix="fleet-sql-", dir=base))
@@ -117,7 +120,8 @@ def running(binaries: Path, settings: Mapping[str, str] | None = None) -> Iterat
             str(binaries / "initdb"), "--pgdata", str(data), "--username", SUPERUSER,
             "--auth", "trust", "--encoding", "UTF8", "--locale", "C", "--no-sync",
         )  # fmt: skip
-        options = " ".join(f"-c {key}='{value}'" for key, value in (SETTINGS | dict(settings or {})).items())
+        chosen = SETTINGS | dict(settings or {})
+        options = " ".join(f"-c {key}='{value.format(socket=socket)}'" for key, value in chosen.items())
         control = [str(binaries / "pg_ctl"), "--pgdata", str(data), "--wait"]
         run(*control, "--log", str(folder / "log"), "-o", f"-k {socket} {options}", "start")
         try:
