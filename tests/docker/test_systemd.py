@@ -222,13 +222,13 @@ def test_the_log_is_in_the_journal_under_its_priorities(device: Device) -> None:
 
 
 def test_a_reload_rereads_the_configuration_in_the_same_process(device: Device) -> None:
-    pid, cursor = device.pid, device.machine.cursor()
+    pid, since = device.pid, device.machine.since()
     device.configure(poll_interval_s=4321)
     device.machine.must("systemctl", "reload", SERVICE)
     device.machine.until(
         lambda: any(
             message.endswith("configuration re-read, changed: poll_interval_s")
-            for message in device.machine.messages(SERVICE, f"--after-cursor={cursor}")
+            for message in device.machine.messages(SERVICE, since)
         ),
         "the configuration being re-read",
     )
@@ -237,11 +237,11 @@ def test_a_reload_rereads_the_configuration_in_the_same_process(device: Device) 
 
 
 def test_a_reload_with_a_bad_configuration_fails_and_keeps_the_daemon(device: Device) -> None:
-    pid, cursor = device.pid, device.machine.cursor()
+    pid, since = device.pid, device.machine.since()
     device.machine.write(CONFIG, json.dumps({**device.settings, "poll_intervall_s": 60}))
     try:
         assert device.machine.run("systemctl", "reload", SERVICE).returncode != 0
-        complaints = device.machine.messages(SERVICE, f"--after-cursor={cursor}")
+        complaints = device.machine.messages(SERVICE, since)
         assert any("`poll_intervall_s` is not a known key" in message for message in complaints)
         assert device.is_active()
         assert device.pid == pid
@@ -250,10 +250,10 @@ def test_a_reload_with_a_bad_configuration_fails_and_keeps_the_daemon(device: De
 
 
 def test_a_restart_stops_in_order_and_starts_anew(device: Device) -> None:
-    pid, cursor = device.pid, device.machine.cursor()
+    pid, since = device.pid, device.machine.since()
     device.machine.must("systemctl", "restart", SERVICE)
     assert device.runs_as_another_process_than(pid)
-    messages = device.machine.messages(SERVICE, f"--after-cursor={cursor}")
+    messages = device.machine.messages(SERVICE, since)
     assert any(message.endswith("agent stops") for message in messages)
     assert device.restarts == 0  # those of systemd's own accord
 
@@ -274,11 +274,11 @@ def test_a_killed_daemon_is_started_again(device: Device) -> None:
 
 
 def test_a_frozen_daemon_is_killed_by_the_watchdog_and_started_again(device: Device) -> None:
-    pid, restarts, cursor = device.pid, device.restarts, device.machine.cursor()
+    pid, restarts, since = device.pid, device.restarts, device.machine.since()
     device.machine.must("sh", "-c", f"kill -STOP {pid}")
     device.machine.until(lambda: device.runs_as_another_process_than(pid), "the daemon after the watchdog")
     assert device.restarts == restarts + 1
-    messages = device.machine.messages(SERVICE, f"--after-cursor={cursor}")
+    messages = device.machine.messages(SERVICE, since)
     assert any("Watchdog timeout" in message for message in messages)
 
 
@@ -296,16 +296,16 @@ def test_the_backstop_waits_while_the_daemon_runs_and_converges_when_it_does_not
     machine = device.machine
     machine.write(f"/etc/systemd/system/{ONCE_TIMER}.d/haste.conf", HASTY_TIMER)
     machine.must("systemctl", "daemon-reload")
-    cursor = machine.cursor()
+    since = machine.since()
     try:
         machine.must("systemctl", "restart", ONCE_TIMER)
 
         def skipped() -> int:
-            messages = machine.messages(ONCE_SERVICE, f"--after-cursor={cursor}")
+            messages = machine.messages(ONCE_SERVICE, since)
             return sum("Skipped due to 'exec-condition'" in message for message in messages)
 
         machine.until(lambda: skipped() >= 2, "the timer being skipped, and coming round again")
-        own = machine.journal(ONCE_SERVICE, f"--after-cursor={cursor}", "SYSLOG_IDENTIFIER=fleet-agent")
+        own = machine.journal(ONCE_SERVICE, since, "SYSLOG_IDENTIFIER=fleet-agent")
         assert own == []
         machine.must("systemctl", "stop", SERVICE)
         device.publish("2.0.0")
