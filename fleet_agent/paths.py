@@ -75,6 +75,11 @@ class Paths:
         return self.state / "converge.lock"
 
     @property
+    def children(self) -> Path:
+        """Open in every program that the engine started, so that none is overlooked (`leftovers`)."""
+        return self.state / "children.lock"
+
+    @property
     def identity(self) -> Path:
         """The device's key pair and id (folder mode 0700)."""
         return self.state / "identity"

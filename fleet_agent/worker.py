@@ -11,10 +11,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from loguru import logger
@@ -27,6 +29,8 @@ from fleet_agent.paths import Paths
 
 ENGINE_COMMAND = (sys.executable, "-m", "fleet_agent.engine")
 EXIT_LOCKED = 75
+#: How an engine ends that came to its end; any other way something of it may be left.
+EXITS = (0, 1, 2, EXIT_LOCKED)
 #: A large image over a slow link says nothing for a while; a hung child must not say nothing for ever.
 SILENCE_LIMIT_S = 45 * 60.0
 #: To look costs a second or two, even where Docker takes its time.
@@ -80,6 +84,7 @@ class Worker:
             "config": self.settings(),
             "reason": reason,
             "asked": asked,
+            "parent": os.getpid(),
         }
         child = await asyncio.create_subprocess_exec(
             *self.command,
@@ -100,6 +105,8 @@ class Worker:
             code = await self._ended(child, verb)
         finally:
             await self._end(child)
+            if child.returncode not in EXITS:
+                await asyncio.to_thread(_end_leftovers, self.settings())
             self._child = None
         return _outcome(verb, code, done)
 
@@ -216,6 +223,22 @@ def _outcome(verb: Verb, code: int, done: dict[str, Any] | None) -> EngineStatus
         return EngineStatus.model_validate(done["done"])
     except PydanticValidationError as error:
         raise StateError(Kind.INTERNAL, "The engine's answer could not be read.") from error
+
+
+def _end_leftovers(settings: dict[str, object]) -> None:
+    """End what a killed engine left running; whoever converges by now has done so already."""
+    from fleet_agent import leftovers
+    from fleet_agent.engine.lock import converging
+
+    paths = Paths(Path(str(settings["root"])))
+    try:
+        with (
+            converging(paths.lock, "ending what a killed update left"),
+            leftovers.none_beside(paths.children),
+        ):
+            pass
+    except StateError as error:
+        logger.warning("what the engine may have left running is not ended: {error}", error=error)
 
 
 def _named(problem: Any) -> FleetError:

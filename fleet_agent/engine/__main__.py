@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from loguru import logger
 from pydantic import ValidationError as PydanticValidationError
 
-from fleet_agent import log
+from fleet_agent import log, processes
 from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.effects import Seams
@@ -38,6 +38,12 @@ class Request(Frozen):
     directive: Directive | None = None
     reason: str = ""
     asked: bool = False
+    #: The process that waits for the answer; work for one that is gone is for the next start.
+    parent: int | None = None
+
+
+#: Seconds to end in after SIGTERM; then the kernel ends us. Less than the daemon's patience.
+END_WITHIN_S = 10
 
 
 class Newest:
@@ -109,14 +115,22 @@ def _carry_out(request: Request, rest: bytes) -> EngineStatus:  # noqa: PLR0911 
 
 def _stop(signum: int, _frame: object) -> NoReturn:
     # Through the stack, so that a running Compose is killed with us; the journal lets the next start go on.
+    signal.alarm(END_WITHIN_S)
     sys.exit(128 + signum)
 
 
 def main() -> int:
-    log.set_up("INFO")
     signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    # A daemon that was killed cannot watch over us any more, and its successor cannot see that we hang.
+    parent = os.getppid()
+    processes.die_with_parent(parent, signal.SIGTERM)
+    log.set_up("INFO")
     try:
-        done = _carry_out(*_read_request())
+        request, rest = _read_request()
+        if request.parent not in (None, parent):
+            return 128 + signal.SIGTERM
+        done = _carry_out(request, rest)
     except PydanticValidationError as error:
         where = "; ".join(
             f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_input=False)

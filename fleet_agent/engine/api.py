@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from loguru import logger
 
+from fleet_agent import leftovers
 from fleet_agent.engine import journal as journals
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.effects import Seams
@@ -294,7 +295,7 @@ def _engine(config: EngineConfig, seams: Seams | None, report: Report, what: str
     from fleet_agent.engine.stacks import Stacks
 
     seams = seams or Seams()
-    with converging(config.paths.lock, what):
+    with converging(config.paths.lock, what), leftovers.none_beside(config.paths.children):
         journal = recovery.load(
             config.paths, Stacks(config.paths, Files(seams.effects, config.paths.state / "reserve"))
         )

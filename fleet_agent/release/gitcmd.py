@@ -6,6 +6,7 @@ inherited `GIT_*` variables out) is here.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
+from fleet_agent import processes
 from fleet_agent.errors import Kind, ReleaseError
 
 if TYPE_CHECKING:
@@ -101,8 +103,7 @@ class GitCommand:
         try:
             out, err = process.communicate(stdin, timeout=timeout_s)
         except subprocess.TimeoutExpired as error:
-            process.kill()
-            process.communicate()
+            processes.kill(process)
             raise ReleaseError(
                 Kind.TIMED_OUT, f"git {arguments[0]} did not finish in {timeout_s:g} s.", retryable=True
             ) from error
@@ -117,11 +118,7 @@ class GitCommand:
         try:
             yield process
         finally:
-            for pipe in (process.stdin, process.stdout, process.stderr):
-                if pipe is not None:
-                    pipe.close()
-            process.kill()
-            process.wait()
+            processes.kill(process)
 
     def network(
         self,
@@ -156,6 +153,7 @@ class GitCommand:
                 as_process=True,
                 with_stdout=not network,
                 env=environment,
+                **processes.bound_to_us(),
             )
         except GitCommandNotFound as error:
             raise git_missing() from error
@@ -338,9 +336,8 @@ def _feed(process: subprocess.Popen[bytes], stdin: bytes) -> None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask git to stop, so that it removes its temporary files and ends its helpers; then insist."""
+    """Ask git to stop, so that it removes its temporary files; then insist, and end its helpers."""
     process.terminate()
-    try:
+    with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(5)
-    except subprocess.TimeoutExpired:
-        process.kill()
+    processes.kill(process)

@@ -40,7 +40,7 @@ KILLED = 77
 LOOKS = frozenset(
     {"docker list", "docker images", "docker ports", "docker logs", "compose config", "git verify"}
 )
-OUTSIDE = frozenset({"simulated.json", "simulated.new", "converge.lock"})
+OUTSIDE = frozenset({"simulated.json", "simulated.new", "converge.lock", "children.lock"})
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from typing import Any
 
 from loguru import logger
 
-from fleet_agent.containers import processes, resolve
+from fleet_agent import leftovers, processes
+from fleet_agent.containers import resolve
 from fleet_agent.engine import retention
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import Deployed
@@ -217,6 +218,9 @@ def _run_validate(engine: Engine, role: Role, environment: Mapping[str, str]) ->
         raise ValidationError(
             Kind.VALIDATE_FAILED, f"The role's validate could not be started: {error.strerror}."
         ) from error
+    finally:
+        # A script that put something into the background is not left running.
+        leftovers.end_descendants()
     if done.exit_code != 0:
         said = [line for line in f"{done.stdout}\n{done.stderr}".splitlines() if line.strip()]
         why = said[-1].strip().rstrip(".") if said else "it gave no reason"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fleet_agent import leftovers
 from fleet_agent.engine.lock import converging, holder
 from fleet_agent.errors import StateError
 
@@ -49,3 +50,13 @@ def test_released_after_an_error(tmp_path: Path) -> None:
         raise ValueError("inside")
     with converging(lock, "next"):
         pass
+
+
+def test_program_that_outlives_its_holder_does_not_hold_the_lock(tmp_path: Path) -> None:
+    """What it started may be left running; `leftovers` ends that, and needs this lock to do so."""
+    lock, mark = tmp_path / "converge.lock", tmp_path / "children.lock"
+    with converging(lock, "dying"), leftovers.none_beside(mark):
+        left = subprocess.Popen(["sleep", "600"], pass_fds=leftovers.inherited())
+    assert holder(lock) is None
+    with converging(lock, "next"), leftovers.none_beside(mark):
+        assert left.wait(timeout=30) == -signal.SIGKILL

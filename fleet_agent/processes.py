@@ -1,4 +1,7 @@
-"""Run a program in its own process group, limited in time: nothing of it outlives its limit."""
+"""Run a program in its own session, limited in time: nothing of it outlives its limit, nor us for long.
+
+It is killed when we are, by the kernel; what it has started itself is found by its mark (`leftovers`).
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from fleet_agent import leftovers
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -56,38 +62,52 @@ def run(
         stderr=subprocess.PIPE,
         cwd=folder,
         env=None if environment is None else dict(environment),
-        start_new_session=True,
-        preexec_fn=_die_with_us,  # noqa: PLW1509  the engine has one thread
+        **bound_to_us(),
     )
     try:
         stdout, stderr = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired as error:
-        _kill(process)
+        kill(process)
         said = (error.stderr or error.stdout or b"")[-OUTPUT_LIMIT:]
         raise HungError(said.decode(errors="replace")) from error
     except BaseException:
-        _kill(process)
+        kill(process)
         raise
     return Ended(process.returncode, _text(stdout), _text(stderr))
 
 
-def _die_with_us() -> None:
-    """In the child: be killed when we are, or a Compose left behind would race with the next start's.
+def bound_to_us() -> dict[str, Any]:
+    """Options for Popen: a session of its own, the mark, and death with us."""
+    us = os.getpid()
 
-    The engine has one thread; this runs between fork and exec and only calls the kernel.
-    """
+    def die_with_us() -> None:
+        die_with_parent(us, signal.SIGKILL)
+
+    # The engine has one thread; between fork and exec this only calls the kernel.
+    return {"start_new_session": True, "pass_fds": leftovers.inherited(), "preexec_fn": die_with_us}
+
+
+def die_with_parent(parent: int, by: signal.Signals) -> None:
+    """Have the kernel send us `by` when `parent` dies; end at once where it is dead already."""
     if _libc is not None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        _libc.prctl(_PR_SET_PDEATHSIG, by, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(128 + by)
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill the group and stop listening: a grandchild that escaped must not keep us by holding the pipe."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    for pipe in (process.stdout, process.stderr):
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill the session and all that is left of it, and stop listening."""
+    if process.returncode is None:
+        # Not waited for yet, so the number is still its own.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe is not None:
-            pipe.close()
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
     process.wait()
+    # Whatever took itself a session of its own.
+    leftovers.end_descendants()
 
 
 def _text(raw: bytes) -> str:

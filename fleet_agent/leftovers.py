@@ -1,0 +1,157 @@
+"""What a killed engine leaves running: found by a file it has open, and ended before the next one works.
+
+Every program that the engine starts inherits an open descriptor of `state/children.lock`, and so does what
+that starts in turn, in whichever session. The engine holds the file's flock, and an inherited descriptor
+shares it: whoever cannot take the lock knows that something of an earlier engine is alive, and `/proc` says
+what. So nothing has to be written down about a child, and nothing that was can be lost, be out of date, or
+point at a stranger that was given the same process id.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import signal
+import time
+from collections.abc import Iterator
+from contextvars import ContextVar
+from pathlib import Path
+
+from loguru import logger
+
+from fleet_agent.errors import Kind, StateError
+
+#: How long to wait for what was killed to be gone. Longer only where it is stuck in the kernel (a dead disk).
+PATIENCE_S = 10.0
+
+_marked: ContextVar[int | None] = ContextVar("children_mark", default=None)
+
+
+@contextlib.contextmanager
+def none_beside(mark: Path, *, patience_s: float = PATIENCE_S) -> Iterator[None]:
+    """End what earlier engines left running, then mark what is started inside the block.
+
+    Only for whoever holds the converge lock. Raises StateError (`locked`) where something cannot be ended: it
+    may still change containers or the repository, so nobody else should.
+    """
+    handle = _alone(mark, patience_s)
+    token = _marked.set(handle)
+    try:
+        yield
+    finally:
+        _marked.reset(token)
+        os.close(handle)
+
+
+def inherited() -> tuple[int, ...]:
+    """The descriptors that a program started now must inherit (`pass_fds`)."""
+    handle = _marked.get()
+    return () if handle is None else (handle,)
+
+
+def end_descendants() -> None:
+    """End every marked program but ourselves: of one that hung or ended, nothing stays behind."""
+    handle = _marked.get()
+    if handle is not None:
+        _end(os.fstat(handle), PATIENCE_S)
+
+
+def _alone(mark: Path, patience_s: float) -> int:
+    """A descriptor of `mark` with the lock on it, once nobody else has it open."""
+    handle = _open(mark)
+    try:
+        _take(handle, time.monotonic() + patience_s)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+def _take(handle: int, deadline: float) -> None:
+    while not _taken(handle):
+        patience_s = deadline - time.monotonic()
+        if patience_s <= 0:
+            raise StateError(
+                Kind.LOCKED,
+                "A program of an earlier update still runs and cannot be ended.",
+                hint="Restart the device if this stays so.",
+                retryable=True,
+            )
+        if names := _end(os.fstat(handle), patience_s):
+            logger.warning("an earlier update left {names} running: ended", names=names)
+        else:
+            # It ended just now, or belongs to a user whose processes we may not see.
+            time.sleep(0.02)
+
+
+def _open(mark: Path) -> int:
+    try:
+        mark.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return os.open(mark, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StateError(
+            Kind.STATE_UNWRITABLE,
+            f"{mark} could not be opened: {error.strerror}.",
+            hint="Check that the file system is mounted read-write and that the agent owns the folder.",
+        ) from error
+
+
+def _taken(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _end(mark: os.stat_result, patience_s: float) -> str:
+    """Kill every process but ours that has `mark` open, wait until they are gone, say which they were."""
+    names = []
+    with contextlib.ExitStack() as stack:
+        gone, waiting = select.poll(), set()
+        for pid in _processes():
+            # Held by a descriptor, then looked at: an id may belong to a stranger a moment later.
+            with contextlib.suppress(ProcessLookupError):
+                process = os.pidfd_open(pid)
+                stack.callback(os.close, process)
+                if not _holds(pid, mark):
+                    continue
+                names.append(f"{_name(pid)} ({pid})")
+                signal.pidfd_send_signal(process, signal.SIGKILL)
+                gone.register(process, select.POLLIN)
+                waiting.add(process)
+        deadline = time.monotonic() + patience_s
+        while waiting and (left := deadline - time.monotonic()) > 0:
+            for process, _ in gone.poll(left * 1000):
+                gone.unregister(process)
+                waiting.discard(process)
+    return ", ".join(names)
+
+
+def _processes() -> list[int]:
+    """Every process but ours."""
+    names = os.listdir("/proc")  # noqa: PTH208  names only
+    return [int(name) for name in names if name.isdigit() and int(name) != os.getpid()]
+
+
+def _holds(pid: int, mark: os.stat_result) -> bool:
+    folder = f"/proc/{pid}/fd"
+    try:
+        for entry in os.listdir(folder):  # noqa: PTH208
+            # Looking at what a descriptor leads to may hang (a dead NFS server); reading its name does not.
+            named = os.readlink(f"{folder}/{entry}")  # noqa: PTH115
+            if named.endswith("/children.lock") and os.path.samestat(os.stat(f"{folder}/{entry}"), mark):  # noqa: PTH116
+                return True
+    except OSError:
+        # It ended while we looked, or is none of ours.
+        pass
+    return False
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return "a program"
