@@ -130,6 +130,7 @@ class Device(RuleBasedStateMachine):
     @rule(version=st.sampled_from((*GOOD, *BAD)), asked=st.booleans(), dies=dying(45))
     def update(self, version: str, asked: bool, dies: int | None) -> None:
         before, count = self.status(), len(rows(self.config))
+        why_in_safe_mode = self.why_in_safe_mode()
         release = self.fleet.release(version)
         known = version in self.bad and not asked
         seams = self.seams(dies)
@@ -143,13 +144,9 @@ class Device(RuleBasedStateMachine):
             self.relearn()
         elif known and version != self.running(before):
             assert (made, after.current) == (0, before.current)
-        elif (
-            before.state is ReportState.SAFE_MODE
-            and before.error_kind in ("asked", Kind.DISK_FULL)
-            and before.current == release
-            and not asked
-        ):
-            # An ordered safe mode ends by an order or by a fix; what ran before is none.
+        elif why_in_safe_mode in ("asked", Kind.DISK_FULL) and before.current == release and not asked:
+            # An ordered safe mode ends by an order or by a fix; what ran before is none. An update that fails
+            # meanwhile is what the status tells of, and changes nothing of that.
             assert (after.state, made) == (ReportState.SAFE_MODE, 0)
         elif version in BAD:
             assert after.current == before.current
@@ -281,6 +278,10 @@ class Device(RuleBasedStateMachine):
 
     def status(self) -> EngineStatus:
         return api.status(self.config)
+
+    def why_in_safe_mode(self) -> str | None:
+        journal = journals.load(self.config.paths.journal, set_aside=False)
+        return journal.safe_mode.kind if journal and journal.safe_mode else None
 
     def running(self, status: EngineStatus) -> str | None:
         return status.current.version if status.current else None
