@@ -7,16 +7,18 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fleet_agent import __version__
-from fleet_agent.errors import ConfigError, ControlPlaneError, FleetError, Kind
+from fleet_agent.errors import ConfigError, ControlPlaneError, FleetError, Kind, StateError
 from fleet_agent.paths import DEFAULT_CONFIG, DEFAULT_ROOT, Paths
 
 if TYPE_CHECKING:
+    from fleet_agent import emergency
+    from fleet_agent.config import DeviceConfig, EmergencyAccess
     from fleet_agent.daemon import Daemon
 
 #: Exit codes besides 0: argparse's own 2 is for a wrong command line, so configuration shares it.
@@ -239,6 +241,7 @@ def _status(place: Place, options: argparse.Namespace) -> int:
         "isolated_since": None,
         **engine,
     }
+    facts["emergency_access"] = _emergency_facts(place, device)
     mark = isolation.read(place.paths.isolated)
     if mark is not None:
         facts["isolated_since"] = mark.since.isoformat()
@@ -262,9 +265,37 @@ def _status(place: Place, options: argparse.Namespace) -> int:
         print(f"converging  {facts['converging']}")
     for service in facts["services"]:
         print(f"service     {service['service']}: {service['state']}, {service.get('health') or 'no check'}")
+    print(f"emergency   {_emergency_line(facts['emergency_access'])}")
     if facts["outbox"]:
         print(f"outbox      {facts['outbox']} attempts not yet shipped")
     return 0
+
+
+def _emergency_facts(place: Place, device: DeviceConfig) -> dict[str, Any]:
+    """What is installed, and whether that is what the configuration wants."""
+    from fleet_agent import emergency
+
+    access = emergency.in_effect()
+    return {
+        "access": access.model_dump(mode="json") if access is not None else None,
+        "open": access is not None and place.paths.in_safe_mode.exists(),
+        "host_key": emergency.fingerprint(place.paths) if access is not None else None,
+        "as_configured": access == device.emergency_access,
+    }
+
+
+def _emergency_line(facts: dict[str, Any]) -> str:
+    access = facts["access"]
+    if access is None:
+        line = "off"
+    else:
+        when = "open" if facts["open"] else "in safe mode"
+        line = (
+            f"{when}: ssh on port {access['port']} for {access['user']}, keys in {access['authorized_keys']}"
+        )
+        if facts["host_key"]:
+            line += f", host key {facts['host_key']}"
+    return line if facts["as_configured"] else f"{line} (not as configured: run fleet-agent install)"
 
 
 def _engine_status(place: Place, device: Any) -> dict[str, Any]:
@@ -291,7 +322,24 @@ def _validate_config(place: Place, _options: argparse.Namespace) -> int:
     print(f"{place.config} is good.")
     if not device.verify_signatures:
         print("Note: verify_signatures is false; whoever can push to the repository runs code here.")
+    for note in _notes_on_emergency_access(place, device.emergency_access):
+        print(f"Note: {note}")
     return 0
+
+
+def _notes_on_emergency_access(place: Place, wanted: EmergencyAccess | None) -> Iterator[str]:
+    """Why it is not as `device.json` says. Raises ConfigError where it never could be."""
+    from fleet_agent import emergency
+
+    if wanted is not None:
+        emergency.check(wanted, place.paths)
+        try:
+            emergency.tools()
+        except StateError as error:
+            yield f"{error.kind.value}: {error}"
+            return
+    if emergency.in_effect() != wanted:
+        yield "emergency_access is not in effect as it says here; run `fleet-agent install`."
 
 
 def _rollback(place: Place, options: argparse.Namespace) -> int:
@@ -312,25 +360,66 @@ def _rollback(place: Place, options: argparse.Namespace) -> int:
 
 
 def _install(place: Place, options: argparse.Namespace) -> int:
-    from fleet_agent import systemd
+    from fleet_agent import emergency, systemd
 
     installer = systemd.Installer(options.prefix.absolute())
     # Not resolved: the interpreter of a virtual environment is a link, and what it is called matters.
     python = options.python or Path(sys.executable)
     agent = systemd.Agent(place.paths.root, place.config, python.absolute())
+    access, lacking = _emergency_access(place, installer.prefix)
     if options.dry_run:
         agent.check()
-        for name, text in systemd.render(agent, systemd_version=installer.systemd_version()).items():
+        units = systemd.render(agent, systemd_version=installer.systemd_version(), access=access)
+        for name, text in units.items():
             print(f"# {installer.folder / name}\n{text}")
-        return 0
-    changed = installer.install(agent, enable=not options.no_enable, now=options.now)
+        return _after(lacking)
+    changed = installer.install(agent, enable=not options.no_enable, now=options.now, access=access)
     if installer.is_here:
         systemd.compile_installation()
-    for name in systemd.UNITS:
-        print(f"{installer.folder / name} {'written' if name in changed else 'unchanged'}")
+    for name in (*systemd.UNITS, *emergency.FILES):
+        if (installer.folder / name).exists():
+            print(f"{installer.folder / name} {'written' if name in changed else 'unchanged'}")
+        elif name in changed:
+            print(f"{installer.folder / name} removed")
+    if access is not None:
+        print(f"Emergency access while in safe mode: ssh on {access.access}.")
+        if installer.is_here:
+            print(f"Its host key: {emergency.fingerprint(place.paths)}")
     if installer.is_here and not options.now:
-        print(f"Start it with: systemctl start {' '.join(systemd.ENABLED)}")
-    return 0
+        print(f"Start it with: systemctl start {' '.join(systemd.enabled(access))}")
+    return _after(lacking)
+
+
+def _after(lacking: FleetError | None) -> int:
+    """All the rest was done; what could not be is said last, where it is seen."""
+    if lacking is None:
+        return 0
+    _complain(lacking)
+    return EXIT_FAILED
+
+
+def _emergency_access(place: Place, tree: Path) -> tuple[emergency.Setup | None, FleetError | None]:
+    """What `device.json` asks for, ready to install; and why it cannot be had although it asks."""
+    from fleet_agent import config, emergency
+
+    try:
+        device = config.load(tree / place.config.relative_to("/"))
+    except ConfigError as error:
+        if error.kind is Kind.CONFIG_MISSING:
+            # The agent may be installed before it is configured.
+            return None, None
+        raise
+    wanted = device.emergency_access
+    if wanted is None:
+        return None, None
+    if wanted.authorized_keys.is_relative_to(tree):
+        # Given beside device.json; on the machine that starts from this tree it has no such prefix.
+        keys = Path("/") / wanted.authorized_keys.relative_to(tree)
+        wanted = wanted.model_copy(update={"authorized_keys": keys})
+    try:
+        return emergency.set_up(wanted, place.paths, tree=tree), None
+    except StateError as error:
+        return None, error
 
 
 def _uninstall(_place: Place, options: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ a device (role, segment, pin) is the control plane's and is not in it.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -20,6 +21,19 @@ from fleet_agent.errors import ConfigError, Kind
 
 #: 256 MiB: room for the release's export, the journal and the logs; images are checked by the engine.
 DEFAULT_MIN_FREE_BYTES = 256 * 1024 * 1024
+
+
+class EmergencyAccess(BaseModel):
+    """ssh by key while the device is in safe mode. `authorized_keys` is sshd's file of public keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+    authorized_keys: Path
+    port: int = Field(default=2222, ge=1, le=65535)
+    user: str = Field(default="root", pattern=r"^[a-z_][a-z0-9_-]{0,31}$")
+
+    def __str__(self) -> str:
+        return f"port {self.port} for {self.user} with the keys in {self.authorized_keys}"
 
 
 class DeviceConfig(BaseModel):
@@ -65,6 +79,10 @@ class DeviceConfig(BaseModel):
     )
     min_free_bytes: int = Field(
         default=DEFAULT_MIN_FREE_BYTES, ge=0, description="Free disk space an update must leave."
+    )
+    emergency_access: EmergencyAccess | None = Field(
+        default=None,
+        description="ssh by key while in safe mode; `fleet-agent install` puts it into effect. Default: off.",
     )
 
     @field_validator("api_url")
@@ -139,10 +157,16 @@ def load(path: Path) -> DeviceConfig:
             hint="Check its owner and mode.",
         ) from error
     config = parse(text, source=path)
+    # Relative to the file, not to wherever the agent happens to be started.
     if config.allowed_signers is not None and not config.allowed_signers.is_absolute():
-        # Relative to the file, not to wherever the agent happens to be started.
         absolute = (path.parent / config.allowed_signers).resolve()
         config = config.model_copy(update={"allowed_signers": absolute})
+    access = config.emergency_access
+    if access is not None and not access.authorized_keys.is_absolute():
+        # Not resolved: in the tree of an image a link means something else than here.
+        absolute = Path(os.path.normpath(path.parent / access.authorized_keys))
+        access = access.model_copy(update={"authorized_keys": absolute})
+        config = config.model_copy(update={"emergency_access": access})
     return config
 
 

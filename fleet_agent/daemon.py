@@ -280,6 +280,8 @@ class Daemon:
                 self._hasten(0.0, "the configuration changed")
             return
         self.log.set_level(self.config.log_level)
+        if before.emergency_access != self.config.emergency_access:
+            logger.warning("emergency access changes once `fleet-agent install` was run, and not before")
         if (before.api_url, before.publishable_key, before.wake) != (
             self.config.api_url, self.config.publishable_key, self.config.wake,
         ):  # fmt: skip

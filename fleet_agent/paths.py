@@ -7,6 +7,7 @@ from pathlib import Path
 
 DEFAULT_ROOT = Path("/opt/fleet")
 DEFAULT_CONFIG = Path("/etc/fleet/device.json")
+UNIT_FOLDER = Path("/etc/systemd/system")
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,11 @@ class Paths:
     def in_safe_mode(self) -> Path:
         """There while this device is in safe mode: systemd opens the emergency access by it."""
         return self.state / "in_safe_mode"
+
+    @property
+    def host_key(self) -> Path:
+        """What the emergency access proves itself by; the public half is beside it (`.pub`)."""
+        return self.state / "emergency" / "host_key"
 
     @property
     def lock(self) -> Path:

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from fleet_agent import durable
+from fleet_agent import durable, emergency
 from fleet_agent.errors import ConfigError, Kind, StateError
+from fleet_agent.paths import UNIT_FOLDER
 
 SERVICE = "fleet-agent.service"
 ONCE_SERVICE = "fleet-agent-once.service"
@@ -23,7 +24,6 @@ ONCE_TIMER = "fleet-agent-once.timer"
 UNITS = (SERVICE, ONCE_SERVICE, ONCE_TIMER)
 #: What starts with the machine; the once-service is the timer's.
 ENABLED = (SERVICE, ONCE_TIMER)
-UNIT_FOLDER = Path("/etc/systemd/system")
 #: Exists exactly where systemd runs the machine (sd_booted(3)).
 BOOTED = Path("/run/systemd/system")
 #: The first version that can wait longer after each crash.
@@ -40,7 +40,7 @@ _RESTART_CONSTANT = """\
 RestartSec=10"""
 
 _PLAIN = re.compile(r"[\w./@+:,=-]+", re.ASCII)
-_PLACEHOLDER = re.compile(r"@([A-Z]+)@")
+_PLACEHOLDER = re.compile(r"@([A-Z_]+)@")
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,13 @@ class Agent:
             )
 
 
-def render(agent: Agent, *, systemd_version: int | None = None) -> dict[str, str]:
-    """Return the units' text by name. Without a version: what every systemd since 247 understands."""
+def render(
+    agent: Agent, *, systemd_version: int | None = None, access: emergency.Setup | None = None
+) -> dict[str, str]:
+    """Return the units' text by name. Without a version: what every systemd since 247 understands.
+
+    With `access` the files of emergency access, too.
+    """
     growing = systemd_version is not None and systemd_version >= GROWING_RESTART_VERSION
     values = {
         "SANDBOX": _template("sandbox.inc").rstrip(),
@@ -78,7 +83,15 @@ def render(agent: Agent, *, systemd_version: int | None = None) -> dict[str, str
         "ROOT": _word(agent.root),
         "CONFIG": _word(agent.config),
     }
-    return {name: _filled(_template(name), values) for name in UNITS}
+    units = {name: _filled(_template(name), values) for name in UNITS}
+    if access is not None:
+        units |= {name: _filled(_template(name), access.values()) for name in emergency.FILES}
+    return units
+
+
+def enabled(access: emergency.Setup | None) -> tuple[str, ...]:
+    """What starts with the machine."""
+    return ENABLED if access is None else (*ENABLED, emergency.PATH_UNIT)
 
 
 def _template(name: str) -> str:
@@ -88,7 +101,7 @@ def _template(name: str) -> str:
 def _filled(text: str, values: Mapping[str, str]) -> str:
     # The sandbox has placeholders of its own. Paths go in last and at once: one may look like a placeholder.
     for key in ("SANDBOX", "RESTART"):
-        text = text.replace(f"@{key}@", values[key])
+        text = text.replace(f"@{key}@", values.get(key, ""))
     return _PLACEHOLDER.sub(lambda match: values[match[1]], text)
 
 
@@ -136,41 +149,71 @@ class Installer:
         said = re.match(r"systemd (\d+)", self.run(["--version"]).stdout)
         return int(said[1]) if said else None
 
-    def install(self, agent: Agent, *, enable: bool = True, now: bool = False) -> list[str]:
+    def install(
+        self,
+        agent: Agent,
+        *,
+        enable: bool = True,
+        now: bool = False,
+        access: emergency.Setup | None = None,
+    ) -> list[str]:
         """Write the units durably and enable them; return the names of those that changed.
 
-        `now` starts them too, and restarts a daemon whose unit changed. Doing it twice changes nothing.
-        Raises ConfigError for paths that no service can use, StateError `not_supported` without systemd,
-        `state_unwritable` without the right to, `systemd_refused`.
+        `now` starts them too, and restarts what runs by a unit that changed. Doing it twice changes nothing.
+        Without `access`, emergency access that was installed before is closed and removed at once.
+        Raises ConfigError for paths that no service can use and where sshd refuses its configuration,
+        StateError `not_supported` without systemd, `state_unwritable` without the right, `systemd_refused`.
         """
         agent.check()
         self._need_systemd(talks=enable or now)
-        units = render(agent, systemd_version=self.systemd_version())
+        units = render(agent, systemd_version=self.systemd_version(), access=access)
         self._make_root(agent.root)
+        removed = [] if access is not None else self._remove(emergency.FILES)
         changed = [name for name, text in units.items() if self._write(self.folder / name, text)]
+        if access is not None and self.is_here:
+            self._try_out(access)
         if self.is_here and (enable or now):
             self._tell("daemon-reload")
+        starting = enabled(access)
         if enable:
-            self._tell("enable", *ENABLED)
+            self._tell("enable", *starting)
         if now and self.is_here:
-            self._tell("restart" if SERVICE in changed else "start", SERVICE)
-            self._tell("restart" if ONCE_TIMER in changed else "start", ONCE_TIMER)
-        return changed
+            for name in starting:
+                self._tell("restart" if name in changed else "start", name)
+        if access is not None and self.is_here and set(changed) & set(emergency.FILES) and (enable or now):
+            # It may be open at this moment, by the old configuration.
+            self._tell("try-restart", emergency.SERVICE)
+        return changed + removed
 
     def uninstall(self) -> list[str]:
         """Stop, disable and remove the units; return those that were there. The root folder stays."""
-        present = [name for name in UNITS if (self.folder / name).exists()]
+        return self._remove((*UNITS, *emergency.FILES))
+
+    def _remove(self, names: Sequence[str]) -> list[str]:
+        present = [name for name in names if (self.folder / name).exists()]
         if not present:
             return []
         self._need_systemd(talks=True)
-        known = [name for name in ENABLED if name in present]
+        known = [name for name in (*ENABLED, emergency.PATH_UNIT) if name in present]
         if known:
             self._tell("disable", *(["--now"] if self.is_here else []), *known)
+        if self.is_here and emergency.SERVICE in present:
+            # After the path unit, which would start it again.
+            self._tell("stop", emergency.SERVICE)
         for name in present:
             durable.remove(self.folder / name)
         if self.is_here:
             self._tell("daemon-reload")
         return present
+
+    def _try_out(self, access: emergency.Setup) -> None:
+        emergency.make_host_key(access)
+        try:
+            emergency.try_out(access)
+        except ConfigError:
+            # What its sshd cannot read must not be what a reboot brings into effect.
+            self._remove(emergency.FILES)
+            raise
 
     def _need_systemd(self, *, talks: bool) -> None:
         if self.is_here and not self.booted.is_dir():

@@ -22,6 +22,7 @@ from typing import Any
 from loguru import logger
 from pydantic import ValidationError as PydanticValidationError
 
+from fleet_agent import emergency
 from fleet_agent.config import DeviceConfig
 from fleet_agent.errors import FleetError, Kind, StateError
 from fleet_agent.model import Directive, EngineStatus, Progress
@@ -191,6 +192,7 @@ class Worker:
 
 def engine_settings(paths: Paths, config: DeviceConfig) -> dict[str, object]:
     """The part of the device's configuration that the engine works by."""
+    access = emergency.in_effect()
     return {
         "root": str(paths.root),
         "runtime": config.runtime,
@@ -199,6 +201,8 @@ def engine_settings(paths: Paths, config: DeviceConfig) -> dict[str, object]:
         "allowed_signers": str(config.allowed_signers) if config.allowed_signers is not None else None,
         "verify_signatures": config.verify_signatures,
         "min_free_bytes": config.min_free_bytes,
+        # What is installed, not what the file says by now: this is shown to people.
+        "emergency_access": access.model_dump(mode="json") if access is not None else None,
     }
 
 

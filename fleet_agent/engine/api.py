@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from loguru import logger
 
 from fleet_agent import leftovers
+from fleet_agent.emergency import sentence
 from fleet_agent.engine import journal as journals
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.effects import Seams
@@ -81,7 +82,7 @@ def converge(
                 break
             # It arrived while the last one was worked on.
             directive = newest
-        return _status(engine.journal, engine)
+        return _status(engine.journal, engine, config)
 
 
 def recover(config: EngineConfig, report: Report = _silent, *, seams: Seams | None = None) -> EngineStatus:
@@ -90,7 +91,7 @@ def recover(config: EngineConfig, report: Report = _silent, *, seams: Seams | No
 
     with _engine(config, seams, report, "recovering") as engine:
         drive.finish(engine)
-        return _status(engine.journal, engine)
+        return _status(engine.journal, engine, config)
 
 
 def rollback(
@@ -105,7 +106,7 @@ def rollback(
     with _engine(config, seams, report, "rolling back") as engine:
         drive.finish(engine)
         _go_back(engine, reason or "Asked to go back.")
-        return _status(engine.journal, engine)
+        return _status(engine.journal, engine, config)
 
 
 def restart(config: EngineConfig, report: Report = _silent, *, seams: Seams | None = None) -> EngineStatus:
@@ -126,7 +127,7 @@ def restart(config: EngineConfig, report: Report = _silent, *, seams: Seams | No
             engine.save(
                 state=ReportState.DEGRADED, error_kind=error.kind, error=error.message, reason=error.message
             )
-        return _status(engine.journal, engine)
+        return _status(engine.journal, engine, config)
 
 
 def enter_safe_mode(
@@ -138,7 +139,7 @@ def enter_safe_mode(
     with _engine(config, seams, report, "entering safe mode") as engine:
         drive.finish(engine)
         _enter_safe_mode(engine, reason or "An operator asked for it.")
-        return _status(engine.journal, engine)
+        return _status(engine.journal, engine, config)
 
 
 def leave_safe_mode(
@@ -151,7 +152,7 @@ def leave_safe_mode(
         drive.finish(engine)
         mode, current = engine.journal.safe_mode, engine.journal.current
         if mode is None:
-            return _status(engine.journal, engine)
+            return _status(engine.journal, engine, config)
         if current is None:
             raise StateError(
                 Kind.NOTHING_TO_ROLL_BACK,
@@ -162,22 +163,24 @@ def leave_safe_mode(
             AttemptKind.REVIVE, current, first=Phase.SWAPPING, place=None, reason="Leaving safe mode."
         )
         drive.work(engine)
-        return _status(engine.journal, engine)
+        return _status(engine.journal, engine, config)
 
 
 def status(config: EngineConfig, *, containers: bool = False) -> EngineStatus:
     """What the journal says; with `containers` also what the runtime says. Changes nothing, needs no lock."""
     found = journals.load(config.paths.journal, set_aside=False) or Journal()
     if not containers:
-        return _status(found, None)
+        return _status(found, None, config)
     from fleet_agent.containers import choose
 
     runtime = choose.make(choose.choose(config.runtime, found.runtime), config.paths, compose=config.compose)
     try:
         seen = runtime.services(config.project) + runtime.services(config.safe_project)
     except ContainerError as error:
-        return _status(found, None).model_copy(update={"error_kind": error.kind, "error": error.message})
-    return _status(found, None).model_copy(update={"services": tuple(seen)})
+        return _status(found, None, config).model_copy(
+            update={"error_kind": error.kind, "error": error.message}
+        )
+    return _status(found, None, config).model_copy(update={"services": tuple(seen)})
 
 
 def logs(config: EngineConfig, *, lines: int = 50) -> list[LogLine]:
@@ -310,7 +313,7 @@ def _look(config: EngineConfig) -> Engine:
     return Engine(config, Seams(), _silent, journal)
 
 
-def _status(journal: Journal, engine: Engine | None) -> EngineStatus:
+def _status(journal: Journal, engine: Engine | None, config: EngineConfig) -> EngineStatus:
     services: tuple[ServiceState, ...] = ()
     if engine is not None:
         try:
@@ -322,7 +325,7 @@ def _status(journal: Journal, engine: Engine | None) -> EngineStatus:
         state=journal.state if resting else ReportState.UPDATING,
         phase=journal.phase,
         # Before the swap the reason is still that of the rest the update began in.
-        reason="" if journal.phase in UNTOUCHED else journal.reason,
+        reason="" if journal.phase in UNTOUCHED else _reason(journal, config),
         role=journal.current.role if journal.current else None,
         current=journal.current.release if journal.current else None,
         previous=journal.previous.release if journal.previous else None,
@@ -331,3 +334,10 @@ def _status(journal: Journal, engine: Engine | None) -> EngineStatus:
         error_kind=journal.error_kind,
         error=journal.error,
     )
+
+
+def _reason(journal: Journal, config: EngineConfig) -> str:
+    """In safe mode also how to get in, for who sees the device from afar."""
+    if journal.safe_mode is None or config.emergency_access is None:
+        return journal.reason
+    return f"{journal.reason} Meanwhile {sentence(config.emergency_access)}."

@@ -9,6 +9,7 @@ there is only no page. Its compose file gets, besides what every role gets, `SAF
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from loguru import logger
 from fleet_agent.containers import resolve
 from fleet_agent.containers.base import Stack
 from fleet_agent.durable import make_folder
+from fleet_agent.emergency import sentence
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import Deployed
 from fleet_agent.engine.stacks import read_compose
@@ -66,11 +68,12 @@ def bring_up(engine: Engine) -> None:
         "since": mode.since.isoformat(),
         "release_runs": mode.release_runs,
         "release": current.release.version if current else None,
+        "emergency_access": sentence(engine.config.emergency_access),
         "way_out": "Offer the device a release that works, or send it the command leave_safe_mode.",
     }
     try:
         _make_public(engine)
-        engine.files.write(_public(engine) / "status.json", json.dumps(said, indent=1).encode(), mode=0o644)
+        _tell(_public(engine) / "status.json", json.dumps(said, indent=1).encode(), engine)
         if not _compose(engine).exists():
             logger.warning("this fleet has no safe-mode page (roles/common/safe-mode)")
             return
@@ -81,6 +84,14 @@ def bring_up(engine: Engine) -> None:
         engine.runtime.up(Stack(engine.config.safe_project, _compose(engine)))
     except FleetError as error:
         logger.error("the safe-mode page did not start: {error}", error=error.message)
+
+
+def _tell(file: Path, said: bytes, engine: Engine) -> None:
+    """A device that rests writes nothing, in safe mode neither."""
+    with contextlib.suppress(OSError):
+        if file.read_bytes() == said:
+            return
+    engine.files.write(file, said, mode=0o644)
 
 
 def mark(engine: Engine) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fleet_agent.config import EmergencyAccess
 from fleet_agent.engine import api, retention
 from fleet_agent.engine.effects import Seams
 from fleet_agent.errors import ContainerError, Kind
@@ -15,6 +16,8 @@ from fleet_agent.model import ReportState
 from tests.engine_kit import Fleet
 
 MIB = 1024 * 1024
+KEYS = Path("/etc/fleet/emergency_keys")
+ACCESS = EmergencyAccess(authorized_keys=KEYS)
 
 
 def test_full_disk_is_safe_mode_beside_the_release_until_space_is_back(
@@ -162,3 +165,37 @@ def test_a_mark_that_was_removed_or_left_behind_is_put_right_at_the_next_look(
     config.paths.in_safe_mode.unlink()
     api.recover(config, seams=seams)
     assert config.paths.in_safe_mode.exists()
+
+
+def test_the_page_and_the_report_say_whether_ssh_is_open(fleet: Fleet, root: Path, seams: Seams) -> None:
+    page = root / "state/safe-mode/public/status.json"
+    for access, on_the_page, told in (
+        (None, "off", "Safe mode: a look."),
+        (
+            ACCESS,
+            f"ssh is open on port 2222 for root with the keys in {KEYS}",
+            f"Safe mode: a look. Meanwhile ssh is open on port 2222 for root with the keys in {KEYS}.",
+        ),
+    ):
+        config = fleet.config(root, emergency_access=access)
+        assert "ssh" not in api.converge(config, fleet.directive(fleet.release("v1")), seams=seams).reason
+        status = api.enter_safe_mode(config, reason="a look", seams=seams)
+        assert json.loads(page.read_text())["emergency_access"] == on_the_page
+        assert status.reason == told
+        assert "ssh" not in api.leave_safe_mode(config, seams=seams).reason
+
+
+def test_in_safe_mode_looking_writes_nothing(fleet: Fleet, root: Path, seams: Seams) -> None:
+    config = fleet.config(root)
+    api.converge(config, fleet.directive(fleet.release("v1")), seams=seams)
+    api.enter_safe_mode(config, seams=seams)
+
+    def files() -> dict[Path, tuple[int, int]]:
+        state = root / "state"
+        return {p: (p.stat().st_ino, p.stat().st_mtime_ns) for p in state.rglob("*") if p.name[0] != "."}
+
+    # The lock names its holder, the simulated containers are no file of a device.
+    own = {"converge.lock", "simulated.json"}
+    before = {path: seen for path, seen in files().items() if path.name not in own and path.is_file()}
+    api.recover(config, seams=seams)
+    assert {path: seen for path, seen in files().items() if path in before} == before

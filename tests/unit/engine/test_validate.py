@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from fleet_agent.config import EmergencyAccess
 from fleet_agent.containers import resolve
 from fleet_agent.engine import api
 from fleet_agent.engine.effects import Seams
 from fleet_agent.engine.steps.validate import network_wall
 from fleet_agent.errors import ValidationError
-from tests.engine_kit import COMPOSE_YAML, ROLE_YAML, Fleet
+from tests.engine_kit import COMPOSE_YAML, ROLE_YAML, Fleet, rows
 
 
 @pytest.mark.parametrize(
@@ -151,3 +152,21 @@ def test_validate_has_no_network(fleet: Fleet, root: Path, seams: Seams) -> None
         config, fleet.directive(fleet.release("alone", edits={"validate": script})), seams=seams
     )
     assert status.error is None
+
+
+@pytest.mark.parametrize(("port", "outcome"), [(2222, "failed"), (2223, "succeeded")])
+def test_a_release_cannot_take_the_port_of_emergency_access(
+    fleet: Fleet, root: Path, seams: Seams, port: int, outcome: str
+) -> None:
+    config = fleet.config(root, emergency_access=EmergencyAccess(authorized_keys=Path("/etc/keys")))
+    compose = COMPOSE_YAML.format(behaviour="").replace(
+        "    init: true", f"    ports: ['{port}:80']\n    init: true", 1
+    )
+    api.converge(
+        config, fleet.directive(fleet.release(f"p{port}", edits={"compose.yaml": compose})), seams=seams
+    )
+    (row,) = rows(config)
+    assert row.outcome == outcome
+    if outcome == "failed":
+        assert row.error_kind == "port_conflict"
+        assert "kept for this device's emergency access" in (row.error or "")
