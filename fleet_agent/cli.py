@@ -177,9 +177,9 @@ def _enroll(place: Place, options: argparse.Namespace) -> int:
 def _run(place: Place, _options: argparse.Namespace) -> int:
     _start_lean()
     daemon = _daemon(place)
-    from fleet_agent.daemon import settle_memory
+    from fleet_agent import footprint
 
-    settle_memory()
+    footprint.settle()
     asyncio.run(daemon.run())
     return 0
 

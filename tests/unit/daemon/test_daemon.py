@@ -15,11 +15,12 @@ import respx
 
 from fleet_agent import retry
 from fleet_agent.control.wake import Wake
-from fleet_agent.daemon import Daemon, Outcome
+from fleet_agent.daemon import Daemon
 from fleet_agent.log import Log
 from fleet_agent.model import Attempt
 from fleet_agent.model import Outcome as AttemptOutcome
 from fleet_agent.outbox import Outbox
+from fleet_agent.schedule import Outcome
 from tests.unit.daemon.conftest import Device, json_answer
 
 
@@ -287,7 +288,7 @@ async def test_a_report_naming_a_release_that_is_gone_is_made_without_it(
     gone = json_answer({"code": "23503", "message": "violates foreign key"}, 409)
     control.broken["device_status"] = [gone]
     plane = daemon.network.plane
-    await daemon.reporter.report(plane, daemon.engine, None)
+    await daemon.turn.reporter.report(plane, daemon.turn.engine, None)
     assert control.status[-1]["current_release"] is None
     assert control.status[-1]["state"] == "healthy"
 
@@ -298,29 +299,29 @@ async def test_a_wake_during_an_update_is_passed_on_and_looked_at_again_after_it
     gate = device.folder / "gate"
     plan(device, hold=str(gate))
     update_to(control, "1.0.0")
-    daemon._due.at = float("inf")
+    daemon.schedule.due.at = float("inf")
     work = asyncio.create_task(daemon.check_in("test"))
     await control.reports_phase("pulling")
     newer = update_to(control, "2.0.0")
     control.asked.clear()
-    daemon._on_wake(Wake(reason="release_added", spread_s=0))
+    daemon.network.woken(Wake(reason="release_added", spread_s=0))
     await control.asked.wait()
     await asyncio.sleep(0.3)
     gate.touch()
     assert await work == Outcome.CONVERGED
-    assert daemon.engine is not None
-    assert daemon.engine.current is not None
-    assert str(daemon.engine.current.id) == newer["id"]
-    assert daemon._due.at <= daemon.clock.monotonic()
+    assert daemon.turn.engine is not None
+    assert daemon.turn.engine.current is not None
+    assert str(daemon.turn.engine.current.id) == newer["id"]
+    assert daemon.schedule.left_s <= 0
 
 
 async def test_a_wake_only_ever_moves_the_next_check_in_closer(daemon: Daemon) -> None:
-    daemon.uniform = lambda _low, high: high
-    daemon._due.at = daemon.clock.monotonic() + 100
-    daemon._on_wake(Wake(reason="one", spread_s=10))
-    soon = daemon._due.at
-    daemon._on_wake(Wake(reason="two", spread_s=60))
-    assert daemon._due.at == soon
+    daemon.schedule.uniform = lambda _low, high: high
+    daemon.schedule.due.at = daemon.clock.monotonic() + 100
+    daemon.network.woken(Wake(reason="one", spread_s=10))
+    soon = daemon.schedule.due.at
+    daemon.network.woken(Wake(reason="two", spread_s=60))
+    assert daemon.schedule.due.at == soon
     assert soon <= daemon.clock.monotonic() + 10
 
 
@@ -359,11 +360,11 @@ async def test_an_order_is_carried_out_and_the_old_directive_is_asked_for_anew(
     """What was asked before a rollback would undo it at once."""
     update_to(control, "1.0.0")
     order_id = order(control, kind)
-    daemon._due.at = float("inf")
+    daemon.schedule.due.at = float("inf")
     await daemon.check_in("test")
     assert requests(device) == ["recover", verb]
     assert control.answers[order_id]["state"] == "succeeded"
-    assert daemon._due.at <= daemon.clock.monotonic()
+    assert daemon.schedule.left_s <= 0
 
 
 async def test_an_order_the_engine_refuses_is_answered_with_its_kind(
@@ -405,7 +406,10 @@ async def test_a_bad_change_of_the_configuration_is_shown_in_the_status(
     await daemon.check_in("test")
     device.configure(poll_interval_s="often")
     await daemon._follow_configuration()
-    assert daemon._due.why == "the configuration changed" or daemon._due.at <= daemon.clock.monotonic()
+    assert (
+        daemon.schedule.due.why == "the configuration changed"
+        or daemon.schedule.due.at <= daemon.clock.monotonic()
+    )
     await daemon.check_in("test")
     assert control.status[-1]["error_kind"] == "config_invalid"
     assert "`poll_interval_s`" in control.status[-1]["error"]
@@ -450,8 +454,8 @@ async def test_a_bug_in_one_turn_does_not_end_the_loop(
         monkeypatch.undo()
         raise ZeroDivisionError
 
-    monkeypatch.setattr(daemon, "_look_after_what_runs", explode)
-    daemon.uniform = lambda low, _high: 0.0
+    monkeypatch.setattr(daemon.turn, "_look_after_what_runs", explode)
+    daemon.schedule.uniform = lambda low, _high: 0.0
     running = asyncio.create_task(daemon.run())
     await control.asked.wait()
     daemon.stop()

@@ -17,13 +17,14 @@ import respx
 
 from fleet_agent import cli, decide, durable, isolation
 from fleet_agent.control.clock import Clock, boottime
-from fleet_agent.daemon import POLL, Daemon, Outcome
+from fleet_agent.daemon import Daemon
 from fleet_agent.errors import ControlPlaneError, Kind, StateError
 from fleet_agent.isolation import Isolation
 from fleet_agent.log import Log
 from fleet_agent.model import Attempt
 from fleet_agent.model import Outcome as AttemptOutcome
 from fleet_agent.outbox import Outbox
+from fleet_agent.schedule import POLL, Outcome
 from tests.unit.daemon.conftest import Device, json_answer
 from tests.unit.daemon.test_daemon import Control, no_patience, requests, update_to
 
@@ -75,7 +76,7 @@ async def isolate(daemon: Daemon, control: Control, hand: Hand) -> None:
     await daemon.check_in(POLL)
     hand.at += 600
     await daemon.check_in(POLL)
-    assert daemon.isolation.is_on
+    assert daemon.turn.isolation.is_on
 
 
 @pytest.mark.parametrize(("after_s", "isolated"), [(599.9, False), (600, True), (600.1, True)])
@@ -86,10 +87,10 @@ async def test_a_device_is_isolated_after_the_set_time_from_the_first_unanswered
     hand.at += 86400  # a long poll interval is no isolation
     cut(control)
     await daemon.check_in(POLL)
-    assert not daemon.isolation.is_on
+    assert not daemon.turn.isolation.is_on
     hand.at += after_s
     assert await daemon.check_in(POLL) == Outcome.UNREACHABLE
-    assert daemon.isolation.is_on is isolated
+    assert daemon.turn.isolation.is_on is isolated
     assert daemon.paths.isolated.exists() is isolated
 
 
@@ -104,7 +105,7 @@ async def test_an_answer_in_between_begins_the_count_anew(
     cut(control)
     hand.at += 400
     await daemon.check_in(POLL)
-    assert not daemon.isolation.is_on
+    assert not daemon.turn.isolation.is_on
 
 
 @pytest.mark.parametrize(
@@ -130,7 +131,7 @@ async def test_a_no_is_an_answer_and_a_portal_is_none(
         cut(control, answer, answer)
         await daemon.check_in(POLL)
         hand.at += 700
-    assert daemon.isolation.is_on is isolated
+    assert daemon.turn.isolation.is_on is isolated
 
 
 async def test_an_isolated_device_heals_what_runs_and_changes_nothing_else(
@@ -141,23 +142,23 @@ async def test_an_isolated_device_heals_what_runs_and_changes_nothing_else(
     await isolate(daemon, control, hand)
     before = requests(device)
     update_to(control, "2.0.0")
-    daemon._ask_again_at = float("inf")
+    daemon.turn.ask_again_at = float("inf")
     for _ in range(3):
         hand.at += 900
         assert await daemon.check_in(POLL) == Outcome.UNREACHABLE
     assert requests(device)[len(before) :] == ["recover"] * 3
-    assert daemon.engine is not None
-    assert daemon.engine.current is not None
-    assert daemon.engine.current.version == "1.0.0"
+    assert daemon.turn.engine is not None
+    assert daemon.turn.engine.current is not None
+    assert daemon.turn.engine.current.version == "1.0.0"
 
 
 async def test_an_isolated_device_asks_seldom_and_spread_but_looks_after_itself_as_often_as_ever(
     daemon: Daemon, control: Control, hand: Hand
 ) -> None:
-    daemon.uniform = lambda low, high: (low + high) / 2
+    daemon.schedule.uniform = lambda low, high: (low + high) / 2
     await isolate(daemon, control, hand)
     assert daemon._next_wait(Outcome.UNREACHABLE) == decide.DEFAULT_POLL_S
-    assert daemon._ask_again_at - hand.at == decide.ISOLATED_POLL_S / 2
+    assert daemon.turn.ask_again_at - hand.at == decide.ISOLATED_POLL_S / 2
     asked = control.questions
     hand.at += decide.ISOLATED_POLL_S / 2 - 1
     await daemon.check_in(POLL)
@@ -183,10 +184,10 @@ async def test_a_wake_makes_an_isolated_device_ask_at_once(
     daemon: Daemon, control: Control, hand: Hand
 ) -> None:
     await isolate(daemon, control, hand)
-    daemon._ask_again_at = float("inf")
+    daemon.turn.ask_again_at = float("inf")
     control.broken.clear()
     assert await daemon.check_in("woken: release") == Outcome.CONVERGED
-    assert not daemon.isolation.is_on
+    assert not daemon.turn.isolation.is_on
 
 
 async def test_once_back_isolation_is_reported_and_then_how_the_device_is(
@@ -209,7 +210,7 @@ async def test_the_status_command_shows_it_and_a_restart_does_not_end_it(
 ) -> None:
     await isolate(daemon, control, hand)
     again = device.daemon(daemon.log)
-    assert again.isolation.is_on
+    assert again.turn.isolation.is_on
     await again.network.close()
     arguments = ["status", "--root", str(device.folder), "--config", str(device.config_path)]
     # The command has an event loop of its own.

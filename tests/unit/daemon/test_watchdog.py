@@ -14,11 +14,12 @@ import respx
 
 from fleet_agent import worker as worker_module
 from fleet_agent.control import wake
-from fleet_agent.daemon import Daemon, Outcome
+from fleet_agent.daemon import Daemon
 from fleet_agent.errors import Kind, StateError
 from fleet_agent.log import Log
 from fleet_agent.model import Directive
 from fleet_agent.notify import Notifier
+from fleet_agent.schedule import Outcome
 from fleet_agent.worker import Verb, Worker
 from tests.unit.daemon.conftest import Device, json_answer
 

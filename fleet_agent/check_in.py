@@ -1,0 +1,347 @@
+"""One check-in: look after what runs, ship, ask, carry out orders, decide, act, report."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from uuid import UUID
+
+from loguru import logger
+
+from fleet_agent import decide, orders
+from fleet_agent.config import ConfigFile
+from fleet_agent.control.client import ControlPlane
+from fleet_agent.control.clock import Clock
+from fleet_agent.control.failures import is_an_answer, refuses_this_device
+from fleet_agent.control.network import Network
+from fleet_agent.control.reporter import Reporter
+from fleet_agent.control.shipping import Shipping
+from fleet_agent.errors import ControlPlaneError, FleetError, Kind, StateError
+from fleet_agent.isolation import Isolation, Mark
+from fleet_agent.log import Ring
+from fleet_agent.model import Action, CommandKind, Directive, EngineStatus
+from fleet_agent.notify import Notifier
+from fleet_agent.outbox import Outbox
+from fleet_agent.schedule import POLL, Outcome, Schedule
+from fleet_agent.worker import Verb, Worker
+
+#: The containers are looked at for a report no more often than this: it costs a child process.
+LOOK_AT_CONTAINERS_S = 300.0
+#: How often a watcher beside a running update looks up.
+LOOK_S = 15.0
+
+
+@dataclass
+class Parts:
+    """What a check-in works with. `network` is another one after the control plane's address changed."""
+
+    config_file: ConfigFile
+    clock: Clock
+    outbox: Outbox
+    worker: Worker
+    reporter: Reporter
+    isolation: Isolation
+    notifier: Notifier
+    ring: Ring
+    network: Network
+
+
+class CheckIn:
+    """What is known from one check-in to the next, and how one is done."""
+
+    def __init__(self, parts: Parts, schedule: Schedule) -> None:
+        self._parts = parts
+        self._schedule = schedule
+        self._clock = parts.clock
+        self._worker = parts.worker
+        self._notifier = parts.notifier
+        self._shipping = Shipping(parts.outbox, parts.clock, self.get_further)
+        self.reporter = parts.reporter
+        self.isolation = parts.isolation
+        self.engine: EngineStatus | None = None
+        self.directive: Directive | None = None
+        #: While isolated, the control plane is left alone until then (monotonic).
+        self.ask_again_at = float("-inf")
+        self._got_further_at = self._clock.monotonic()
+        self._trouble: FleetError | None = None
+        self._woken_while_working = False
+        self._refusal: Kind | None = None
+        self._looked_at_containers = float("-inf")
+        #: Answers that did not get through yet: the order was carried out and must not be a second time.
+        self._answers: dict[UUID, orders.Answer] = {}
+
+    @property
+    def _plane(self) -> ControlPlane:
+        return self._parts.network.plane
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether an operator must accept this device first."""
+        return self._refusal == Kind.DEVICE_PENDING
+
+    def interval_s(self) -> float:
+        asked = self.directive.poll_after_s if self.directive is not None else None
+        return decide.poll_interval_s(self._parts.config_file.current.poll_interval_s, asked)
+
+    def get_further(self) -> None:
+        """Note that the check-in does not hang: a step of it has ended."""
+        self._got_further_at = self._clock.monotonic()
+
+    def stalled_s(self) -> float:
+        """How long no step of it has ended."""
+        return self._clock.monotonic() - self._got_further_at
+
+    async def run(self, why: str) -> Outcome:
+        logger.debug("check-in: {why}", why=why)
+        self._trouble = await self._look_after_what_runs()
+        if self.isolation.is_on and why == POLL and self._clock.monotonic() < self.ask_again_at:
+            return Outcome.UNREACHABLE
+        try:
+            await self._shipping.ship(self._plane)
+            directive = self.directive = await self._plane.desired_state()
+        except ControlPlaneError as error:
+            return self._not_answered(error)
+        except FleetError as error:
+            self._trouble = self._trouble or error
+            return self._not_done(error)
+        await self._heard()
+        self.get_further()
+        asked = await self._carry_out(directive)
+        if asked is None:
+            # An order changed what runs here; what was asked before it is no longer the question.
+            self._schedule.hasten(0.0, "an order was carried out")
+            return await self._report_back(Outcome.CONVERGED)
+        outcome = await self._act(directive, asked=bool(asked))
+        for command in asked:
+            done = outcome == Outcome.CONVERGED
+            await self._answer(command.id, orders.outcome_of_update(self.engine, self._trouble, done))
+        return await self._report_back(outcome)
+
+    # What runs here
+
+    async def _look_after_what_runs(self) -> FleetError | None:
+        """Finish what was interrupted, start what has stopped, see how it is; now and then, network or not.
+
+        Returns what stood in the way: the device then checks in and reports, and changes nothing.
+        """
+        fresh = self._clock.monotonic() - self._looked_at_containers < LOOK_AT_CONTAINERS_S
+        if self.engine is not None and not decide.is_unfinished(self.engine) and fresh:
+            return None
+        try:
+            await self._work(Verb.RECOVER)
+        except FleetError as error:
+            return error
+        return None
+
+    async def _act(self, directive: Directive, *, asked: bool) -> Outcome:
+        if self._trouble is not None:
+            return self._not_done(self._trouble)
+        if self.engine is None:
+            return Outcome.NOT_CONVERGED
+        step = decide.next_step(directive, self.engine, asked=asked)
+        logger.debug("decided: {step}", step=step)
+        try:
+            match step:
+                case decide.Stay(why):
+                    self.reporter.waiting = why if directive.action in (Action.RUN, Action.HOLD) else ""
+                    self._notifier.status(_in_short(self.engine, why))
+                    return Outcome.CONVERGED
+                case decide.Finish():
+                    await self._work(Verb.RECOVER)
+                case decide.Converge(target, why, asked):
+                    logger.info("converging {why}", why=why)
+                    async with self._passing_on_what_is_newer(target):
+                        await self._work(Verb.CONVERGE, directive=target, asked=asked)
+                    directive = self.directive or directive
+        except FleetError as error:
+            self._trouble = error
+            return self._not_done(error)
+        finally:
+            self.get_further()
+            with contextlib.suppress(ControlPlaneError, StateError):
+                await self._shipping.ship(self._plane)
+        return self._arrived(directive)
+
+    @contextlib.asynccontextmanager
+    async def _passing_on_what_is_newer(self, directive: Directive) -> AsyncIterator[None]:
+        """A wake during an update: ask again, and tell the engine if the answer differs.
+
+        Whatever comes of that, the loop asks once more right after the update: there may be orders, too.
+        """
+
+        async def watch() -> None:
+            while True:
+                while self._schedule.left_s > 0:
+                    await self._schedule.rest(LOOK_S)
+                self._schedule.take()
+                self._woken_while_working = True
+                try:
+                    newer = await self._plane.desired_state()
+                except FleetError as error:
+                    logger.info("a wake during the update waits: {error}", error=error)
+                    return
+                if newer.release != directive.release or newer.action != directive.action:
+                    logger.info("the control plane asks for something else by now")
+                    await self._worker.supersede(newer)
+                self.directive = newer
+
+        watching = asyncio.create_task(watch())
+        try:
+            yield
+        finally:
+            watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watching
+            if self._woken_while_working:
+                self._woken_while_working = False
+                self._schedule.hasten(0.0, "woken during the update")
+
+    def _arrived(self, directive: Directive) -> Outcome:
+        engine = self.engine
+        wanted = directive.release.commit_sha if directive.release is not None else None
+        current = engine.current.commit_sha if engine is not None and engine.current is not None else None
+        if engine is None or (directive.action in (Action.UPDATE, Action.ROLLBACK) and wanted != current):
+            return Outcome.NOT_CONVERGED
+        return Outcome.CONVERGED
+
+    async def _work(
+        self, verb: Verb, *, directive: Directive | None = None, reason: str = "", asked: bool = False
+    ) -> EngineStatus:
+        """Run the engine, telling the control plane about its phases. Raises StateError."""
+        plane, before = self._plane, self.engine
+        self.reporter.working_towards(directive.release if directive is not None else None)
+        try:
+            async with self.reporter.while_working(
+                plane, self.engine, self._problem(), self._notifier
+            ) as say:
+                self.engine = await self._worker.run(
+                    verb, directive=directive, reason=reason, asked=asked, on_progress=say
+                )
+        except FleetError:
+            # The journal knows more than we do now.
+            self.engine = await self._status()
+            self._looked_at_containers = float("-inf")
+            raise
+        finally:
+            self.get_further()
+        self._looked_at_containers = self._clock.monotonic()
+        outcome = _in_short(self.engine, self.engine.reason)
+        # The last phase is what systemd was told so far.
+        self._notifier.status(outcome)
+        level = "DEBUG" if verb == Verb.RECOVER and self.engine == before else "INFO"
+        logger.log(level, "{verb}: {outcome}", verb=verb.value, outcome=outcome)
+        return self.engine
+
+    async def _status(self) -> EngineStatus | None:
+        try:
+            return await self._worker.run(Verb.STATUS)
+        except FleetError as error:
+            logger.warning("the engine does not say how it is: {error}", error=error)
+            return None
+
+    # Orders of operators
+
+    async def _carry_out(self, directive: Directive) -> list[orders.Order] | None:
+        """Carry out what was ordered; returns the `update_now` orders, answered after the update.
+
+        None when an order changed what runs here.
+        """
+        updates = []
+        changed = False
+        for unknown in self._plane.unknown_orders:
+            await self._answer(unknown, orders.NOT_SUPPORTED)
+        for command in directive.commands:
+            if command.id in self._answers:
+                await self._answer(command.id, self._answers[command.id])
+            elif command.kind == CommandKind.UPDATE_NOW:
+                updates.append(command)
+            else:
+                logger.info("carrying out {kind}", kind=command.kind.value)
+                answer, acted = await orders.carry_out(command, self._hands())
+                changed = changed or acted
+                await self._answer(command.id, answer)
+        for known in set(self._answers) - {command.id for command in directive.commands}:
+            del self._answers[known]
+        return None if changed else updates
+
+    def _hands(self) -> orders.Hands:
+        return orders.Hands(
+            work=self._work,
+            engine_settings=self._worker.settings(),
+            ring=self._parts.ring,
+            status=self.engine,
+        )
+
+    async def _answer(self, command_id: UUID, answer: orders.Answer) -> None:
+        self._answers[command_id] = answer
+        try:
+            await self._plane.answer(command_id, answer.state, answer.result)
+            self.get_further()
+        except ControlPlaneError as error:
+            logger.warning("the answer to an order did not get through yet: {error}", error=error)
+
+    # What came of it
+
+    async def _report_back(self, outcome: Outcome) -> Outcome:
+        if self.reporter.is_due(self.engine, self._problem(), self.interval_s()):
+            await self.reporter.report(self._plane, self.engine, self._problem())
+        return outcome
+
+    def _problem(self) -> FleetError | None:
+        """What is wrong beside the engine's own last error."""
+        return self._trouble or self._parts.config_file.problem
+
+    async def _heard(self) -> None:
+        if (ended := self.isolation.answered()) is not None:
+            told = self._returned(ended)
+            await self.reporter.report_isolated(self._plane, self.engine, self._problem(), told)
+        if self._refusal is not None:
+            logger.info("the control plane serves this device again")
+            self._refusal = None
+
+    def _returned(self, ended: Mark) -> str:
+        """Where this device has been, said once: in the journal, and in `log_tail`."""
+        told = f"Without the control plane since {ended.since:%Y-%m-%d %H:%M} UTC ({ended.error_kind})."
+        logger.warning("no longer isolated. {told}", told=told)
+        return told
+
+    def _went_unanswered(self, error: ControlPlaneError) -> None:
+        """Note it: after long enough the device is isolated, and asks seldom and spread."""
+        after_s = self._parts.config_file.current.isolated_after_s
+        if self.isolation.unanswered(error, after_s):
+            logger.warning(
+                "isolated: no answer from the control plane for {n} s; what runs is kept and looked after",
+                n=after_s,
+            )
+        if self.isolation.is_on:
+            wait = decide.isolated_wait_s(self.interval_s(), self._schedule.uniform)
+            self.ask_again_at = self._clock.monotonic() + wait
+            self._notifier.status(f"isolated: {error}")
+
+    def _not_answered(self, error: ControlPlaneError) -> Outcome:
+        if is_an_answer(error) and (ended := self.isolation.answered()) is not None:
+            self._returned(ended)
+        if refuses_this_device(error):
+            if self._refusal != error.kind:
+                logger.warning("{kind}: {error}", kind=error.kind.value, error=error)
+                self._refusal = error.kind
+            self._notifier.status(str(error))
+            return Outcome.REFUSED
+        # One warning a stretch of trouble; what follows is in the journal at INFO.
+        level = "WARNING" if self._schedule.failures == 0 else "INFO"
+        logger.log(level, "{kind}: {error}", kind=error.kind.value, error=error)
+        self._notifier.status(str(error))
+        if not is_an_answer(error):
+            self._went_unanswered(error)
+        return Outcome.REFUSED if error.kind == Kind.UNAUTHORISED else Outcome.UNREACHABLE
+
+    def _not_done(self, error: FleetError) -> Outcome:
+        logger.warning("{kind}: {error}", kind=error.kind.value, error=error)
+        return Outcome.LOCKED if error.kind == Kind.LOCKED else Outcome.NOT_CONVERGED
+
+
+def _in_short(engine: EngineStatus, why: str) -> str:
+    version = engine.current.version if engine.current is not None else "no release"
+    return f"{engine.state.value}, on {version}" + (f" ({why})" if why else "")

@@ -1,0 +1,62 @@
+"""The way of finished attempts from the outbox to `update_history`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from uuid import UUID
+
+from loguru import logger
+
+from fleet_agent.control.client import HISTORY_BATCH, ControlPlane
+from fleet_agent.control.clock import Clock
+from fleet_agent.errors import ControlPlaneError, Kind
+from fleet_agent.model import Attempt
+from fleet_agent.outbox import Outbox
+
+#: A row of history that the control plane refuses for itself (not the device) is offered again after this.
+REFUSED_ROW_S = 3600.0
+
+
+class Shipping:
+    """`get_further` is told whenever a request ended, so that a long way is no hang."""
+
+    def __init__(self, outbox: Outbox, clock: Clock, get_further: Callable[[], None]) -> None:
+        self._outbox = outbox
+        self._clock = clock
+        self._get_further = get_further
+        self._refused_at: dict[UUID, float] = {}
+
+    async def ship(self, plane: ControlPlane) -> None:
+        """Send the outbox. Raises ControlPlaneError only where nothing else would get through either."""
+        now = self._clock.monotonic()
+        pending = [
+            attempt
+            for attempt in self._outbox.pending()
+            if now - self._refused_at.get(attempt.id, float("-inf")) > REFUSED_ROW_S
+        ]
+        for start in range(0, len(pending), HISTORY_BATCH):
+            batch = pending[start : start + HISTORY_BATCH]
+            try:
+                await plane.record(batch)
+            except ControlPlaneError as error:
+                if error.kind != Kind.REFUSED:
+                    raise
+                await self._one_by_one(plane, batch)
+                continue
+            self._get_further()
+            for attempt in batch:
+                self._outbox.discard(attempt.id)
+            logger.info("{n} attempts recorded", n=len(batch))
+
+    async def _one_by_one(self, plane: ControlPlane, batch: Sequence[Attempt]) -> None:
+        """One bad row must not hold up the others; it stays in the outbox."""
+        for attempt in batch:
+            self._get_further()
+            try:
+                await plane.record([attempt])
+                self._outbox.discard(attempt.id)
+            except ControlPlaneError as error:
+                if error.kind != Kind.REFUSED:
+                    raise
+                self._refused_at[attempt.id] = self._clock.monotonic()
+                logger.error("the attempt {id} is not accepted: {error}", id=attempt.id, error=error)
