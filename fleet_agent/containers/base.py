@@ -71,6 +71,12 @@ class Runtime(Protocol):
     def restart(self, stack: Stack) -> None:
         """Stop and start every service of `stack`."""
 
+    def restarted(self) -> bool:
+        """Whether Docker itself was restarted since the last `up`, or since this last said so.
+
+        What it ran may have ended with it, through no fault of its own, and need not come back by itself.
+        """
+
     def services(self, project: str) -> tuple[Container, ...]:
         """Every container of the project, by service name."""
 

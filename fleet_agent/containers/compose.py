@@ -18,6 +18,7 @@ from loguru import logger
 
 from fleet_agent import processes
 from fleet_agent.containers.base import CommandResult, Container, LogLine, Say, Stack
+from fleet_agent.containers.lifeline import Lifeline
 from fleet_agent.errors import ContainerError, Kind
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class ComposeRuntime:
         self._look_limit_s = look_limit_s
         self._up_limit_s = up_limit_s
         self._pull_limit_s = pull_limit_s
+        self._lifeline = Lifeline(os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock")
 
     # Compose
 
@@ -105,6 +107,7 @@ class ComposeRuntime:
         return resolved
 
     def up(self, stack: Stack) -> None:
+        self._lifeline.hold()
         done = self._on(stack, ["up", "--detach", "--no-build", "--pull", "never", "--remove-orphans"])
         if done.exit_code != 0:
             raise self._failed("start the services", done)
@@ -164,6 +167,9 @@ class ComposeRuntime:
         return True
 
     # Looking
+
+    def restarted(self) -> bool:
+        return self._lifeline.cut()
 
     def services(self, project: str) -> tuple[Container, ...]:
         with self._looking() as client:

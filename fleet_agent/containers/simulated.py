@@ -125,6 +125,9 @@ class SimulatedRuntime:
             world.images.discard(image)
             return True
 
+    def restarted(self) -> bool:
+        return False
+
     def services(self, project: str) -> tuple[Container, ...]:
         if not self._look().containers.get(project):
             return ()

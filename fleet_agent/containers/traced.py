@@ -38,6 +38,10 @@ class Traced:
     def restart(self, stack: Stack) -> None:
         self._effects.perform("compose restart", lambda: self._runtime.restart(stack))
 
+    def restarted(self) -> bool:
+        # Asks nobody: it only notices that a connection has ended.
+        return self._runtime.restarted()
+
     def services(self, project: str) -> tuple[Container, ...]:
         return self._effects.perform("docker list", lambda: self._runtime.services(project))
 

@@ -25,6 +25,8 @@ def until_proven(engine: Engine, deployed: Deployed, *, since: datetime, briefly
 
     `since` is when what is judged began. `briefly` is for what proved itself before: as many rounds, but
     closer together, and no least time to watch, so that a rollback is over soon.
+
+    Where Docker itself was away meanwhile, what it dropped is started again: that is not the release's fault.
     """
     record = engine.stacks.load(deployed)
     rules = record.health
@@ -33,10 +35,18 @@ def until_proven(engine: Engine, deployed: Deployed, *, since: datetime, briefly
         rules = rules.model_copy(update={"watch_s": 0.0, "interval_s": interval_s})
     watcher = _Watcher(engine, record, since)
     clock = engine.seams.clock
-    started, seen = clock.monotonic(), Seen()
+    started, seen, away = clock.monotonic(), Seen(), False
     while True:
         at_s = clock.monotonic() - started
-        now = Round(at_s, watcher.look())
+        readings = watcher.look()
+        # Asked after the look: what a Docker that ended in between has dropped is not judged.
+        restarted = engine.runtime.restarted()
+        if readings is not None and (restarted or away):
+            _start_again(engine, deployed)
+            now = Round(at_s, None)
+        else:
+            now = Round(at_s, readings)
+        away = readings is None
         was_failing = seen.first_failure_s is not None
         seen = probation.observe(rules, seen, now)
         if seen.first_failure_s is not None and not was_failing and now.worst is not None:
@@ -52,6 +62,13 @@ def until_proven(engine: Engine, deployed: Deployed, *, since: datetime, briefly
         )
         spent = clock.monotonic() - started - at_s
         clock.sleep(max(0.0, min(rules.interval_s - spent, rules.deadline_s - at_s - spent)))
+
+
+def _start_again(engine: Engine, deployed: Deployed) -> None:
+    logger.warning(
+        "Docker was away: what it dropped of {version} is started again", version=deployed.release.version
+    )
+    engine.patiently("start it again", lambda: engine.runtime.up(engine.stack(deployed)))
 
 
 def once(engine: Engine, record: StackRecord) -> Round:
