@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -23,6 +23,7 @@ from fleet_agent.isolation import Isolation, Mark
 from fleet_agent.log import Ring
 from fleet_agent.model import Action, CommandKind, Directive, EngineStatus
 from fleet_agent.notify import Notifier
+from fleet_agent.order_book import Answer, OrderBook
 from fleet_agent.outbox import Outbox
 from fleet_agent.schedule import POLL, Outcome, Schedule
 from fleet_agent.worker import Verb, Worker
@@ -40,6 +41,7 @@ class Parts:
     config_file: ConfigFile
     clock: Clock
     outbox: Outbox
+    order_book: OrderBook
     worker: Worker
     reporter: Reporter
     isolation: Isolation
@@ -57,6 +59,7 @@ class CheckIn:
         self._clock = parts.clock
         self._worker = parts.worker
         self._notifier = parts.notifier
+        self._book = parts.order_book
         self._shipping = Shipping(parts.outbox, parts.clock, self.get_further)
         self.reporter = parts.reporter
         self.isolation = parts.isolation
@@ -69,8 +72,6 @@ class CheckIn:
         self._woken_while_working = False
         self._refusal: Kind | None = None
         self._looked_at_containers = float("-inf")
-        #: Answers that did not get through yet: the order was carried out and must not be a second time.
-        self._answers: dict[UUID, orders.Answer] = {}
 
     @property
     def _plane(self) -> ControlPlane:
@@ -113,10 +114,11 @@ class CheckIn:
             # An order changed what runs here; what was asked before it is no longer the question.
             self._schedule.hasten(0.0, "an order was carried out")
             return await self._report_back(Outcome.CONVERGED)
-        outcome = await self._act(directive, asked=bool(asked))
-        for command in asked:
+        begun = await self._begin(asked)
+        outcome = await self._act(_without_orders(directive), asked=bool(begun))
+        for order in begun:
             done = outcome == Outcome.CONVERGED
-            await self._answer(command.id, orders.outcome_of_update(self.engine, self._trouble, done))
+            await self._answer(order.id, orders.outcome_of_update(self.engine, self._trouble, done))
         return await self._report_back(outcome)
 
     # What runs here
@@ -184,7 +186,7 @@ class CheckIn:
                     return
                 if newer.release != directive.release or newer.action != directive.action:
                     logger.info("the control plane asks for something else by now")
-                    await self._worker.supersede(newer)
+                    await self._worker.supersede(_without_orders(newer))
                 self.directive = newer
 
         watching = asyncio.create_task(watch())
@@ -244,7 +246,7 @@ class CheckIn:
     # Orders of operators
 
     async def _carry_out(self, directive: Directive) -> list[orders.Order] | None:
-        """Carry out what was ordered; returns the `update_now` orders, answered after the update.
+        """Carry out what was ordered but `update_now`; returns those that are new, for `_begin`.
 
         None when an order changed what runs here.
         """
@@ -252,19 +254,29 @@ class CheckIn:
         changed = False
         for unknown in self._plane.unknown_orders:
             await self._answer(unknown, orders.NOT_SUPPORTED)
-        for command in directive.commands:
-            if command.id in self._answers:
-                await self._answer(command.id, self._answers[command.id])
-            elif command.kind == CommandKind.UPDATE_NOW:
-                updates.append(command)
-            else:
-                logger.info("carrying out {kind}", kind=command.kind.value)
-                answer, acted = await orders.carry_out(command, self._hands())
+        for order in directive.commands:
+            if self._book.knows(order.id):
+                await self._answer(order.id, self._book.answer(order.id))
+            elif order.kind == CommandKind.UPDATE_NOW:
+                updates.append(order)
+            elif await self._begin([order]):
+                logger.info("carrying out {kind}", kind=order.kind.value)
+                answer, acted = await orders.carry_out(order, self._hands())
                 changed = changed or acted
-                await self._answer(command.id, answer)
-        for known in set(self._answers) - {command.id for command in directive.commands}:
-            del self._answers[known]
+                await self._answer(order.id, answer)
+        self._book.keep_only(order.id for order in directive.commands)
         return None if changed else updates
+
+    async def _begin(self, asked: Sequence[orders.Order]) -> list[orders.Order]:
+        """Those of `asked` that are written down as begun: what cannot be remembered could be done twice."""
+        begun = []
+        for order in asked:
+            try:
+                self._book.begin(order)
+                begun.append(order)
+            except StateError as error:
+                await self._answer(order.id, orders.failed(error))
+        return begun
 
     def _hands(self) -> orders.Hands:
         return orders.Hands(
@@ -274,8 +286,8 @@ class CheckIn:
             status=self.engine,
         )
 
-    async def _answer(self, command_id: UUID, answer: orders.Answer) -> None:
-        self._answers[command_id] = answer
+    async def _answer(self, command_id: UUID, answer: Answer) -> None:
+        self._book.note(command_id, answer)
         try:
             await self._plane.answer(command_id, answer.state, answer.result)
             self.get_further()
@@ -340,6 +352,11 @@ class CheckIn:
     def _not_done(self, error: FleetError) -> Outcome:
         logger.warning("{kind}: {error}", kind=error.kind.value, error=error)
         return Outcome.LOCKED if error.kind == Kind.LOCKED else Outcome.NOT_CONVERGED
+
+
+def _without_orders(directive: Directive) -> Directive:
+    """For the engine: it is told in so many words what an operator asked for, and asked once."""
+    return directive.model_copy(update={"commands": ()})
 
 
 def _in_short(engine: EngineStatus, why: str) -> str:

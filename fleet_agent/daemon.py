@@ -26,6 +26,7 @@ from fleet_agent.identity import Identity
 from fleet_agent.isolation import Isolation
 from fleet_agent.log import Log
 from fleet_agent.notify import Notifier
+from fleet_agent.order_book import OrderBook
 from fleet_agent.outbox import Outbox
 from fleet_agent.paths import Paths
 from fleet_agent.schedule import Outcome, Schedule
@@ -60,6 +61,7 @@ class Daemon:
             config_file=self.config_file,
             clock=self.clock,
             outbox=Outbox(self.paths.outbox),
+            order_book=OrderBook(self.paths.orders, self.clock),
             worker=self.worker,
             reporter=Reporter(self.paths.root, self.clock, self.log.ring),
             isolation=Isolation(self.paths.isolated, self.clock),

@@ -1,13 +1,14 @@
 """Orders of operators (`device_commands`): what each does on this device, and what is answered.
 
-An order is answered once. `update_now` is carried out by the loop itself and answered when the update ended.
+Each is carried out at most once (`order_book`). `update_now` is carried out by the check-in itself and
+answered when the update ended.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Protocol
 
 from loguru import logger
 
@@ -15,6 +16,7 @@ from fleet_agent import errands
 from fleet_agent.errors import FleetError, Kind
 from fleet_agent.log import Ring, redact
 from fleet_agent.model import Command, CommandKind, EngineStatus, ReportState
+from fleet_agent.order_book import Answer
 from fleet_agent.worker import Verb
 
 Order = Command
@@ -24,14 +26,6 @@ REASON_LIMIT = 200
 LOG_LINES_DEFAULT = 50
 LOG_LINES_LIMIT = 200
 LOG_LINE_LIMIT = 500
-
-
-@dataclass(frozen=True)
-class Answer:
-    """`device_commands.state` and `.result`; a failure carries `kind`, `message` and `hint`."""
-
-    state: Literal["succeeded", "failed"]
-    result: dict[str, Any]
 
 
 class Work(Protocol):
@@ -59,7 +53,8 @@ async def carry_out(order: Order, hands: Hands) -> tuple[Answer, bool]:
 
 def failed(error: FleetError) -> Answer:
     return Answer(
-        "failed", {"kind": error.kind.value, "message": redact(error.message), "hint": redact(error.hint)}
+        state="failed",
+        result={"kind": error.kind.value, "message": redact(error.message), "hint": redact(error.hint)},
     )
 
 
@@ -71,10 +66,10 @@ def outcome_of_update(status: EngineStatus | None, trouble: FleetError | None, c
         return failed(FleetError(Kind.INTERRUPTED, "The update was interrupted."))
     release = status.current.version if status.current is not None else None
     if converged:
-        return Answer("succeeded", {"release": release, "state": status.state.value})
+        return Answer(state="succeeded", result={"release": release, "state": status.state.value})
     return Answer(
-        "failed",
-        {
+        state="failed",
+        result={
             "kind": status.error_kind or Kind.INTERNAL.value,
             "message": redact(status.error or status.reason or "The update did not arrive."),
             "release": release,
@@ -97,14 +92,14 @@ def _reached(status: EngineStatus, reached: bool) -> Answer:
     release = status.current.version if status.current is not None else None
     if not reached:
         return Answer(
-            "failed",
-            {
+            state="failed",
+            result={
                 "kind": status.error_kind or Kind.UNHEALTHY.value,
                 "message": redact(status.error or status.reason),
                 "release": release,
             },
         )
-    return Answer("succeeded", {"release": release, "state": status.state.value})
+    return Answer(state="succeeded", result={"release": release, "state": status.state.value})
 
 
 async def _tail_logs(order: Order, hands: Hands) -> tuple[Answer, bool]:
@@ -117,12 +112,14 @@ async def _tail_logs(order: Order, hands: Hands) -> tuple[Answer, bool]:
         for line in found["lines"]
         if service is None or line["service"] == service
     ]
-    return Answer("succeeded", {"lines": wanted[-lines:], "agent": hands.ring.entries()}), False
+    return Answer(state="succeeded", result={"lines": wanted[-lines:], "agent": hands.ring.entries()}), False
 
 
 async def _check_drift(_order: Order, hands: Hands) -> tuple[Answer, bool]:
     found = await errands.run("check_drift", hands.engine_settings)
-    return Answer("succeeded", {"drifted": bool(found["changed"]), "changed": found["changed"]}), False
+    return Answer(
+        state="succeeded", result={"drifted": bool(found["changed"]), "changed": found["changed"]}
+    ), False
 
 
 async def _enter_safe_mode(order: Order, hands: Hands) -> tuple[Answer, bool]:
@@ -138,8 +135,8 @@ async def _leave_safe_mode(_order: Order, hands: Hands) -> tuple[Answer, bool]:
 
 #: To an order of a kind that a newer control plane knows and this agent does not.
 NOT_SUPPORTED = Answer(
-    "failed",
-    {
+    state="failed",
+    result={
         "kind": Kind.NOT_SUPPORTED.value,
         "message": "This agent does not know how to do that.",
         "hint": "Update the agent.",

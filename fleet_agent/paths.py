@@ -61,6 +61,11 @@ class Paths:
         return self.state / "outbox"
 
     @property
+    def orders(self) -> Path:
+        """There while an order was begun and its answer has not got through."""
+        return self.state / "orders.json"
+
+    @property
     def isolated(self) -> Path:
         """There while this device is without the control plane for long."""
         return self.state / "isolated.json"
