@@ -6,19 +6,21 @@ import contextlib
 import json
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import psycopg
 import pytest
 
-from tests.sql.cast import V2, Fleet, become
+from tests.sql.cast import V1, V2, Fleet, become
 from tests.sql.cluster import type_of_connection
 from tests.sql.test_rollouts import check_counters, make_devices, roll_out
 
 DEVICES = 150
 ASK = b"select public.desired_state() ->> 'action'"
+T = TypeVar("T")
 
 
 def _devices(fleet: Fleet) -> list[UUID]:
@@ -42,6 +44,14 @@ def _ask(connection: type_of_connection, device: UUID) -> str:
         row = connection.execute(ASK).fetchone()
     assert row is not None
     return str(row[0])
+
+
+def _ask_or_hear(connection: type_of_connection, device: UUID) -> str:
+    """The action, or the SQLSTATE of the refusal."""
+    try:
+        return _ask(connection, device)
+    except psycopg.ProgrammingError as error:
+        return error.diag.sqlstate or "?"
 
 
 def _finish(connection: type_of_connection, device: UUID, rollout: UUID, outcome: str) -> None:
@@ -93,6 +103,113 @@ def _never_more_than(fleet: Fleet, cap: int, done: threading.Event) -> Callable[
         return looks
 
     return watch
+
+
+def _until_it_waits(fleet: Fleet, connection: type_of_connection, job: Callable[[], T]) -> Future[T]:
+    """Start a job on this connection; returns once it stands in line for a lock, or is over."""
+    pool = ThreadPoolExecutor(1)
+    job_done = pool.submit(job)
+    pool.shutdown(wait=False)
+    waits = "select exists (select from pg_locks where pid = %s and not granted)"
+    while not job_done.done() and not fleet.one(waits, connection.info.backend_pid):
+        pass
+    return job_done
+
+
+def _edit(connection: type_of_connection, statement: str) -> None:
+    with connection.transaction():
+        become(connection, "operator")
+        connection.execute(statement.encode())
+
+
+# Two at a time, the one held open until the other waits: these fail every time when a lock is missing.
+
+
+@pytest.mark.parametrize("where", ["rollout", "stage", "fleet"])
+def test_who_asks_while_the_last_place_is_given_waits_and_gets_none(fleet: Fleet, where: str) -> None:
+    first, second = _devices(fleet)[:2]
+    if where == "fleet":
+        # A rollout each, so that only the fleet's own cap can hold them.
+        fleet.sql("update public.fleet_settings set max_in_flight = 1 where id", who="admin")
+        for device, name in ((first, "a"), (second, "b")):
+            fleet.sql(
+                "update public.devices set labels = jsonb_build_object('lab', %s::text) where id = %s", name, device
+            )  # fmt: skip
+            roll_out(fleet, label_selector={"lab": name})
+    else:
+        roll_out(
+            fleet,
+            {"max_in_flight": 1} if where == "stage" else {},
+            max_in_flight=1 if where == "rollout" else None,
+        )
+    a, b = fleet.connect("authenticator"), fleet.connect("authenticator")
+    with a.transaction():
+        assert _ask(a, first) == "update"
+        answer = _until_it_waits(fleet, b, partial(_ask, b, second))
+        assert not answer.done(), "it got its answer before the place was given"
+    assert answer.result() == "run"
+    check_counters(fleet)
+
+
+# Whatever takes a place away from who asks next. {r}: the rollout.
+RESTRICTIONS = {
+    "halt of the fleet": "select public.halt_fleet('stop')",
+    "halt by hand": "insert into public.halts (scope, target, reason) values ('segment', 'stable', 'stop')",
+    "halt of the release": f"insert into public.halts (scope, target, reason) values ('release', '{V2}', 'stop')",
+    "pause": "select public.pause_rollout('{r}')",
+    "cancel": "update public.rollouts set state = 'cancelled' where id = '{r}'",
+    "withdrawal": f"update public.releases set state = 'withdrawn' where id = '{V2}'",
+    "smaller stage": "update public.rollout_stages set percent = 0 where rollout_id = '{r}'",
+    "smaller cap": "update public.rollouts set max_in_flight = 1 where id = '{r}'",
+    "smaller cap of the stage": "update public.rollout_stages set max_in_flight = 1 where rollout_id = '{r}'",
+    "newer rollout": f"select public.start_rollout((public.create_rollout('{V1}')).id)",
+    "hold": "update public.devices set hold = true where starts_with(name, 'bulk')",
+    "other segment": "update public.devices set segment = 'early' where starts_with(name, 'bulk')",
+    "suspension": "update public.devices set state = 'suspended' where starts_with(name, 'bulk')",
+}
+
+
+@pytest.mark.parametrize("restriction", RESTRICTIONS)
+def test_who_asks_while_policy_gets_stricter_waits_and_obeys(fleet: Fleet, restriction: str) -> None:
+    holder, device = _devices(fleet)[:2]
+    # So that it has nothing else to go to.
+    fleet.sql("insert into public.device_status (device_id, current_release) values (%s, %s)", device, V1)
+    rollout = roll_out(fleet, {"segment": "stable"}, max_in_flight=2)
+    device_connection, operator = fleet.connect("authenticator"), fleet.connect("authenticator")
+    assert _ask(device_connection, holder) == "update"
+    with operator.transaction():
+        _edit(operator, RESTRICTIONS[restriction].format(r=rollout))
+        answer = _until_it_waits(fleet, device_connection, partial(_ask_or_hear, device_connection, device))
+        assert not answer.done(), "it got its answer while the edit was under way"
+    assert answer.result() in ("run", "PT403")
+    places = fleet.sql("select device_id from public.rollout_claims where rollout_id = %s", rollout)
+    assert places == [(holder,)]
+    check_counters(fleet)
+
+
+@pytest.mark.parametrize("restriction", RESTRICTIONS)
+def test_policy_that_gets_stricter_waits_for_who_is_being_given_a_place(
+    fleet: Fleet, restriction: str
+) -> None:
+    """So that nobody reads "halted" while a place is still on its way."""
+    holder, device = _devices(fleet)[:2]
+    # So that it has nothing else to go to.
+    fleet.sql("insert into public.device_status (device_id, current_release) values (%s, %s)", device, V1)
+    rollout = roll_out(fleet, {"segment": "stable"}, max_in_flight=2)
+    device_connection, operator = fleet.connect("authenticator"), fleet.connect("authenticator")
+    with device_connection.transaction():
+        assert _ask(device_connection, holder) == "update"
+        edited = _until_it_waits(
+            fleet, operator, partial(_edit, operator, RESTRICTIONS[restriction].format(r=rollout))
+        )
+        assert not edited.done(), "the edit went past a place that was being given"
+    edited.result()
+    assert _ask_or_hear(device_connection, device) in ("run", "PT403")
+    places = fleet.sql("select device_id from public.rollout_claims where rollout_id = %s", rollout)
+    assert places == [(holder,)]
+
+
+# Crowds.
 
 
 @pytest.mark.parametrize("where", ["rollout", "stage", "fleet"])
