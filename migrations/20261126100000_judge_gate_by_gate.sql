@@ -237,21 +237,91 @@ end
 $$;
 comment on function private.stage_for(public.devices, public.rollouts, boolean) is 'The first stage, of those that are open or of those that are not, that holds the device; null for none.';
 
-create function private.remark_shut_stage(rollout public.rollouts, stage int) returns private.judgement
+create function private.proof_lacking(stage public.rollout_stages) returns text
 language plpgsql stable set search_path = ''
 as $$
 declare
-  version text := private.release_name(rollout.release_id);
+  counters private.rollout_counters;
+  attempted int;
+  needed int := least(stage.min_attempted, stage.size_at_opening);
 begin
-  if stage is null then
-    return private.remarks('stage', format('%s is being rolled out, but no stage holds this device.', version),
-      'Add a stage that holds it, raise the percentage of one, or pin the device.');
+  select c.* into counters from private.rollout_counters c where c.rollout_id = stage.rollout_id and c.position = stage.position;
+  attempted := counters.succeeded + counters.failed;
+  if attempted < needed then
+    return format('%s of %s devices have tried it', attempted, needed);
+  elsif counters.succeeded < stage.min_success_ratio * attempted then
+    return format('%s of %s devices succeeded, %s %% must', counters.succeeded, attempted, trim_scale(stage.min_success_ratio * 100));
   end if;
-  return private.remarks('stage', format('%s is being rolled out, but stage %s is not open yet.', version, stage),
-    'Nothing to do: it opens when the stage before is proved and has soaked. Set its opened_at to skip the wait.');
+  return null;
 end
 $$;
-comment on function private.remark_shut_stage(public.rollouts, int) is 'Gate stage: why a rollout that concerns the device has no open stage for it. `stage` is the one it waits for; null for none.';
+comment on function private.proof_lacking(public.rollout_stages) is 'What an open stage still lacks to be proved, as half a sentence; null for nothing.';
+
+create function private.brake_on_stages(rollout public.rollouts) returns public.halts
+language plpgsql stable set search_path = ''
+as $$
+declare
+  brake public.halts;
+begin
+  select h.* into brake from public.halts h
+  where h.lifted_at is null
+    and (h.scope = 'fleet' or (h.scope = 'rollout' and h.target = rollout.id::text)
+      or (h.scope = 'release' and h.target = rollout.release_id::text)
+      or (h.scope = 'branch' and h.target = rollout.branch) or (h.scope = 'role' and h.target = rollout.role))
+  order by h.opened_at limit 1;
+  return brake;
+end
+$$;
+comment on function private.brake_on_stages(public.rollouts) is 'The open halt that keeps the next stage of this rollout shut, or all null.';
+
+create function private.remark_shut_stage(rollout public.rollouts, stage int, timezone text, at timestamptz) returns private.judgement
+language plpgsql stable set search_path = ''
+as $$
+declare
+  shut text := format('%s is being rolled out, but stage %s is not open yet', private.release_name(rollout.release_id), stage);
+  skip constant text := 'Set opened_at of the stage to skip the wait.';
+  last_open public.rollout_stages;
+  following public.rollout_stages;
+  lacking text;
+  soaked_at timestamptz;
+  brake public.halts;
+begin
+  if stage is null then
+    return private.remarks('stage', format('%s is being rolled out, but no stage holds this device.', private.release_name(rollout.release_id)),
+      'Add a stage that holds it, raise the percentage of one, or pin the device.');
+  elsif rollout.state = 'paused' then
+    return private.remarks('stage', shut || ': the rollout is paused.', 'Resume the rollout: resume_rollout(), or set its state to running.');
+  elsif rollout.state = 'completed' then
+    return private.remarks('stage', shut || ': the rollout was completed without it.', 'Set opened_at of the stage to open it.');
+  end if;
+  select s.* into last_open from public.rollout_stages s
+  where s.rollout_id = rollout.id and s.opened_at is not null order by s.position desc limit 1;
+  lacking := private.proof_lacking(last_open);
+  brake := private.brake_on_stages(rollout);
+  if brake.id is not null then
+    return private.remarks('stage', format('%s: %s is halted: %s', shut,
+      case brake.scope when 'fleet' then 'the fleet' when 'rollout' then 'the rollout' when 'release' then 'the release'
+        else brake.scope::text || ' ' || brake.target end, brake.reason), private.how_to_lift(brake));
+  elsif lacking is not null then
+    return private.remarks('stage', format('%s: stage %s is not proved (%s).', shut, last_open.position, lacking),
+      format('Nothing to do: it opens when stage %s is proved and has soaked. %s', last_open.position, skip));
+  end if;
+  soaked_at := last_open.proved_at + make_interval(secs => last_open.soak_s);
+  if at < soaked_at then
+    return private.remarks('stage', format('%s: stage %s soaks until %s.', shut, last_open.position, private.local_time(soaked_at, timezone)),
+      'Nothing to do: it opens by itself. ' || skip, soaked_at);
+  end if;
+  select s.* into following from public.rollout_stages s
+  where s.rollout_id = rollout.id and s.opened_at is null order by s.position limit 1;
+  if following.needs_approval and following.approved_at is null then
+    return private.remarks('stage', format('%s: stage %s waits for approval.', shut, following.position),
+      format('Approve it: approve_stage(''%s'', %s), or set its approved_at.', rollout.id, following.position));
+  end if;
+  return private.remarks('stage', shut || ': it is due.', 'Nothing to do: it opens within a minute.');
+end
+$$;
+comment on function private.remark_shut_stage(public.rollouts, int, text, timestamptz) is
+  'Gate stage: why a rollout that concerns the device has no open stage for it, on the device''s clock. `stage` is the one it waits for; null for none.';
 
 create function private.judge_rollout_state(rollout public.rollouts, target public.releases, claim public.rollout_claims, current_id uuid) returns private.judgement
 language plpgsql stable set search_path = ''
@@ -266,7 +336,7 @@ end
 $$;
 comment on function private.judge_rollout_state(public.rollouts, public.releases, public.rollout_claims, uuid) is 'Gate rollout: does the rollout give places? Who holds one goes on.';
 
-create function private.offer_by_rollout(device public.devices, current_release public.releases) returns private.offer
+create function private.offer_by_rollout(device public.devices, current_release public.releases, at timestamptz) returns private.offer
 language plpgsql stable set search_path = ''
 as $$
 -- The newest rollout that concerns the device and has an open stage for it; what is newer still is remarked on.
@@ -293,7 +363,8 @@ begin
     end if;
     offer.stage := private.stage_for(device, rollout, opened => true);
     if offer.stage is null then
-      offer.said := offer.said || private.remark_shut_stage(rollout, private.stage_for(device, rollout, opened => false));
+      offer.said := offer.said || private.remark_shut_stage(
+        rollout, private.stage_for(device, rollout, opened => false), device.timezone, at);
       continue;
     end if;
     select c.* into claim from public.rollout_claims c where c.rollout_id = rollout.id and c.device_id = device.id;
@@ -307,7 +378,7 @@ begin
   return offer;
 end
 $$;
-comment on function private.offer_by_rollout(public.devices, public.releases) is 'What rollouts offer a device; without a release when none has an open stage for it.';
+comment on function private.offer_by_rollout(public.devices, public.releases, timestamptz) is 'What rollouts offer a device; without a release when none has an open stage for it.';
 
 create function private.offer_by_branch(device public.devices, current_release public.releases) returns private.offer
 language plpgsql stable set search_path = ''
@@ -341,7 +412,7 @@ end
 $$;
 comment on function private.offer_by_branch(public.devices, public.releases) is 'What a device is offered that no rollout serves.';
 
-create function private.offer_to(device public.devices, current_release public.releases) returns private.offer
+create function private.offer_to(device public.devices, current_release public.releases, at timestamptz) returns private.offer
 language plpgsql stable set search_path = ''
 as $$
 declare
@@ -351,7 +422,7 @@ begin
   if device.pinned_release is not null then
     return private.offer_by_pin(device, current_release);
   end if;
-  offer := private.offer_by_rollout(device, current_release);
+  offer := private.offer_by_rollout(device, current_release, at);
   if (offer.rollout).id is null then
     nothing_newer := offer.said;
     offer := private.offer_by_branch(device, current_release);
@@ -361,7 +432,7 @@ begin
   return offer;
 end
 $$;
-comment on function private.offer_to(public.devices, public.releases) is 'What policy would have a device run: its pin, else the newest rollout with an open stage for it, else the newest release of its branch that never had a rollout.';
+comment on function private.offer_to(public.devices, public.releases, timestamptz) is 'What policy would have a device run: its pin, else the newest rollout with an open stage for it, else the newest release of its branch that never had a rollout.';
 
 -- Gates of a move.
 
@@ -420,13 +491,30 @@ $$;
 comment on function private.judge_downgrade(public.devices, public.releases, public.releases, boolean) is
   'Gate downgrade: never back by itself. Only a pin, a withdrawal, another branch or the rollout (`allowed`) may say so.';
 
+create function private.window_of(device public.devices) returns text
+language plpgsql stable set search_path = ''
+as $$
+begin
+  return coalesce(device.maintenance_window, (select s.maintenance_window from public.segments s where s.name = device.segment));
+end
+$$;
+comment on function private.window_of(public.devices) is 'The maintenance window of the device, its own or that of its segment; null for any time.';
+
+create function private.downloads_ahead(device public.devices) returns boolean
+language plpgsql stable set search_path = ''
+as $$
+begin
+  return coalesce((select w.download_ahead from public.maintenance_windows w where w.name = private.window_of(device)), false);
+end
+$$;
+comment on function private.downloads_ahead(public.devices) is 'May the device fetch a release before its window opens?';
+
 create function private.judge_window(device public.devices, begun boolean, at timestamptz) returns private.judgement
 language plpgsql stable set search_path = ''
 as $$
 declare
   judged private.judgement;
-  window_name text := coalesce(device.maintenance_window,
-    (select s.maintenance_window from public.segments s where s.name = device.segment));
+  window_name text := private.window_of(device);
   open_until timestamptz;
   opens_at timestamptz;
 begin
@@ -534,7 +622,7 @@ begin
     end if;
   end if;
 
-  offer := private.offer_to(device, current_release);
+  offer := private.offer_to(device, current_release, at);
   target := offer.release;
   answer.rollout_id := (offer.rollout).id;
   answer.stage := offer.stage;
@@ -554,6 +642,9 @@ begin
     if private.all_pass(said) then
       answer.action := 'update';
       answer.release_id := target.id;
+    elsif opening.blocks and opening.look_again is not null and private.downloads_ahead(device)
+      and not exists (select from unnest(said) j where j.blocks and j.gate <> 'window') then
+      answer.prepare_id := target.id;
     end if;
   end if;
   answer.gates := private.gates(said);
@@ -664,8 +755,8 @@ declare
 begin
   for f in select p.oid::regprocedure from pg_proc p
     where p.pronamespace = 'private'::regnamespace and (p.proname ~ '^(judge|offer)_' or p.proname in (
-      'passes', 'waits', 'refuses', 'remarks', 'all_pass', 'gates', 'local_time', 'release_on', 'how_to_lift', 'taken_back_by',
-      'release_before', 'stage_for', 'remark_shut_stage', 'asking_device', 'lock_for_claim', 'decide_under_locks'))
+      'passes', 'waits', 'refuses', 'remarks', 'all_pass', 'gates', 'local_time', 'release_on', 'how_to_lift', 'taken_back_by', 'window_of', 'downloads_ahead',
+      'release_before', 'stage_for', 'proof_lacking', 'brake_on_stages', 'remark_shut_stage', 'asking_device', 'lock_for_claim', 'decide_under_locks'))
   loop
     execute format('revoke execute on function %s from public', f);
   end loop;

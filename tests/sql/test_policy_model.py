@@ -78,6 +78,8 @@ class World:
     bad: frozenset[int]  # rolled back from, five hours ago
     requires_rollout: bool
     fleet_limit: int | None
+    window: str | None  # "open", "shut", "never" opens
+    download_ahead: bool
 
 
 @dataclass
@@ -85,6 +87,7 @@ class Answer:
     action: str
     release: UUID | None
     rollout: UUID | None
+    prepare: UUID | None
     no: set[str] = field(default_factory=set)
 
 
@@ -170,6 +173,8 @@ def decide(world: World) -> Answer:  # noqa: PLR0912  # one gate after the other
             and release.age_days > current.age_days
         ):  # fmt: skip
             no.add("downgrade")
+        if world.window in ("shut", "never") and not (chosen and chosen.claim == "claimed"):
+            no.add("window")
         if chosen and chosen.claim != "claimed":
             stage = chosen.stages[position - 1]
             flying = sum(s.in_flight for s in chosen.stages)
@@ -184,10 +189,12 @@ def decide(world: World) -> Answer:  # noqa: PLR0912  # one gate after the other
 
     moves = not (no - {"stage?"}) and target is not None and target != world.current
     goes_to = target if moves else world.current
+    ahead = no - {"stage?"} == {"window"} and world.window == "shut" and world.download_ahead
     return Answer(
         "update" if moves else "run",
         None if goes_to is None else RELEASES[goes_to],
         chosen.id if chosen else None,
+        RELEASES[target] if ahead and target is not None else None,
         no,
     )
 
@@ -272,6 +279,8 @@ worlds = st.builds(
     bad=st.frozensets(st.integers(0, 3), max_size=2),
     requires_rollout=st.sampled_from([False, False, True]),
     fleet_limit=st.none() | st.integers(1, 8),
+    window=st.sampled_from([None, None, None, "open", "shut", "shut", "never"]),
+    download_ahead=st.booleans(),
 )
 
 
@@ -291,15 +300,26 @@ def write(fleet: Fleet, world: World) -> None:
             ),
         )  # fmt: skip
     device = DEVICES[0]
+    if world.window is not None:
+        run(
+            "insert into public.maintenance_windows (name, download_ahead) values ('w', %s)",
+            (world.download_ahead,),
+        )
+    if world.window in ("open", "shut"):
+        run(
+            "insert into public.maintenance_openings (maintenance_window, starts_at, minutes) values ('w', %s, 60)",
+            ("11:30" if world.window == "open" else "02:00",),
+        )
     run(
-        "insert into public.devices (id, name, role, segment, state, public_key, hold, hold_until, pinned_release, pinned_at, labels) "
-        "values (%s, 'x', 'beacon', %s, %s, repeat('k', 43), %s, %s, %s, %s, %s)",
+        "insert into public.devices (id, name, role, segment, state, public_key, hold, hold_until, pinned_release, pinned_at, labels, maintenance_window) "
+        "values (%s, 'x', 'beacon', %s, %s, repeat('k', 43), %s, %s, %s, %s, %s, %s)",
         (
             device, world.segment, world.state, world.hold,
             None if world.hold_hours is None or not world.hold else NOW + timedelta(hours=world.hold_hours),
             None if world.pinned is None else RELEASES[world.pinned],
             None if world.pinned is None else NOW - timedelta(hours=world.pinned_hours_ago),
             '{"site": "rome"}' if world.labelled else "{}",
+            None if world.window is None else "w",
         ),
     )  # fmt: skip
     run(
@@ -373,17 +393,19 @@ def test_the_policy_in_sql_and_its_model_in_python_agree(bare: Fleet, world: Wor
     with bare.admin.transaction(force_rollback=True):
         write(bare, world)
         row = bare.admin.execute(
-            "select d.action, d.release_id, d.rollout_id, d.gates from public.devices x, private.decide(x, %s) d where x.id = %s",
+            "select d.action, d.release_id, d.rollout_id, d.prepare_id, d.gates from public.devices x, private.decide(x, %s) d where x.id = %s",
             (NOW, DEVICES[0]),
         ).fetchone()
     assert row is not None
-    action, release, rollout, gates = row
+    action, release, rollout, prepare, gates = row
     refused = {gate["gate"] for gate in gates if gate["verdict"] != "pass"}
     # A newer rollout whose stage is shut is told, and blocks nothing older.
     expected_no = {"stage" if gate == "stage?" else gate for gate in expected.no}
-    assert (action, release, rollout, refused) == (
+    assert all(gate.get("hint") for gate in gates if gate["verdict"] != "pass")
+    assert (action, release, rollout, prepare, refused) == (
         expected.action,
         expected.release,
         expected.rollout,
+        expected.prepare,
         expected_no,
     )

@@ -16,7 +16,7 @@ import pytest
 
 from tests.sql.cast import V1, V2, Fleet, become
 from tests.sql.cluster import type_of_connection
-from tests.sql.test_rollouts import check_counters, make_devices, roll_out
+from tests.sql.rollout_kit import check_counters, make_devices, roll_out
 
 DEVICES = 150
 ASK = b"select public.desired_state() ->> 'action'"

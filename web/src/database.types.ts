@@ -657,14 +657,17 @@ export type Database = {
       maintenance_windows: {
         Row: {
           description: string
+          download_ahead: boolean
           name: string
         }
         Insert: {
           description?: string
+          download_ahead?: boolean
           name: string
         }
         Update: {
           description?: string
+          download_ahead?: boolean
           name?: string
         }
         Relationships: []
