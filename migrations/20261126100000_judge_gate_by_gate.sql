@@ -520,6 +520,9 @@ declare
 begin
   if window_name is null then
     return private.passes('window', 'It has no maintenance window: any time will do.');
+  elsif at < device.ignore_window_until then
+    return private.passes('window', format('Window %s does not count until %s.', window_name,
+      private.local_time(device.ignore_window_until, device.timezone)));
   end if;
   select w.open_until, w.opens_at into open_until, opens_at from private.window_at(window_name, device.timezone, at) w;
   if open_until is not null then
@@ -531,7 +534,7 @@ begin
       format('Window %s never opens: it has no row in maintenance_openings.', window_name),
       'Add an opening to maintenance_openings, or give the device another window.')
     else private.waits('window', format('Window %s opens %s.', window_name, private.local_time(opens_at, device.timezone)),
-      'Nothing to do: the window opens by itself. Give the device another window to go on sooner.')
+      'Nothing to do: the window opens by itself. Set ignore_window_until of the device to go on sooner.')
   end;
   -- Asked for whatever the verdict: a device that has a window always polls inside it. A few minutes in, different for
   -- each device, so that a window does not open with a stampede.

@@ -80,6 +80,7 @@ class World:
     fleet_limit: int | None
     window: str | None  # "open", "shut", "never" opens
     download_ahead: bool
+    ignored: bool  # its window, for another hour
 
 
 @dataclass
@@ -173,7 +174,11 @@ def decide(world: World) -> Answer:  # noqa: PLR0912  # one gate after the other
             and release.age_days > current.age_days
         ):  # fmt: skip
             no.add("downgrade")
-        if world.window in ("shut", "never") and not (chosen and chosen.claim == "claimed"):
+        if (
+            world.window in ("shut", "never")
+            and not world.ignored
+            and not (chosen and chosen.claim == "claimed")
+        ):
             no.add("window")
         if chosen and chosen.claim != "claimed":
             stage = chosen.stages[position - 1]
@@ -281,6 +286,7 @@ worlds = st.builds(
     fleet_limit=st.none() | st.integers(1, 8),
     window=st.sampled_from([None, None, None, "open", "shut", "shut", "never"]),
     download_ahead=st.booleans(),
+    ignored=st.sampled_from([False, False, False, True]),
 )
 
 
@@ -311,8 +317,8 @@ def write(fleet: Fleet, world: World) -> None:
             ("11:30" if world.window == "open" else "02:00",),
         )
     run(
-        "insert into public.devices (id, name, role, segment, state, public_key, hold, hold_until, pinned_release, pinned_at, labels, maintenance_window) "
-        "values (%s, 'x', 'beacon', %s, %s, repeat('k', 43), %s, %s, %s, %s, %s, %s)",
+        "insert into public.devices (id, name, role, segment, state, public_key, hold, hold_until, pinned_release, pinned_at, labels, maintenance_window, ignore_window_until) "
+        "values (%s, 'x', 'beacon', %s, %s, repeat('k', 43), %s, %s, %s, %s, %s, %s, %s)",
         (
             device, world.segment, world.state, world.hold,
             None if world.hold_hours is None or not world.hold else NOW + timedelta(hours=world.hold_hours),
@@ -320,6 +326,7 @@ def write(fleet: Fleet, world: World) -> None:
             None if world.pinned is None else NOW - timedelta(hours=world.pinned_hours_ago),
             '{"site": "rome"}' if world.labelled else "{}",
             None if world.window is None else "w",
+            NOW + timedelta(hours=1 if world.ignored else -1),
         ),
     )  # fmt: skip
     run(

@@ -104,6 +104,25 @@ def test_an_update_under_way_is_not_stopped_by_a_window_that_closes(fleet: Fleet
     assert (answer["action"], gates(answer)["window"]) == ("update", "pass")
 
 
+@pytest.mark.parametrize(("at", "action"), [("2026-06-13 11:59Z", "update"), ("2026-06-13 12:00Z", "run")])
+def test_a_window_can_be_set_aside_for_a_time(fleet: Fleet, at: str, action: str) -> None:
+    window(fleet, "daily", "02:00", 60, "UTC")
+    fleet.messages()
+    fleet.sql(
+        "update public.devices set ignore_window_until = '2026-06-13 12:00Z' where id = %s",
+        DEVICE,
+        who="operator",
+    )
+    assert fleet.woken() == {f"device:{DEVICE}": "device_changed"}
+    answer = fleet.explain(at=at)
+    assert answer["action"] == action
+    if action == "update":
+        assert detail(answer, "window") == "Window w does not count until 2026-06-13 12:00 UTC."
+    assert fleet.one(
+        "select after ? 'ignore_window_until' from public.audit_log where table_name = 'devices' order by id desc limit 1"
+    )
+
+
 # Download now, apply in the window
 
 

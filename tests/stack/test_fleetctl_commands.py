@@ -388,6 +388,17 @@ def test_retry_forgets_a_rollback_of_those_devices_only(
     assert fleetctl("retry", first, "--release", wanted["version"]).refusal == ("nothing_to_retry", 5)
 
 
+def test_a_window_is_set_aside_for_a_time(fleetctl: Fleetctl, devices: MakeDevices, db: Db) -> None:
+    (name,) = devices()
+    fleetctl("device", "ignore-window", name, "--for", "2h")
+    left = of(db, name)["ignore_window_until"] - datetime.now(UTC)
+    assert timedelta(minutes=110) < left <= timedelta(hours=2)
+    fleetctl("device", "ignore-window", name, "--end")
+    assert of(db, name)["ignore_window_until"] is None
+    for wrong in ((), ("--for", "2h", "--end")):
+        assert fleetctl("device", "ignore-window", name, *wrong).refusal == ("window_time_missing", 2)
+
+
 def test_a_hold_has_a_reason_and_may_have_an_end(fleetctl: Fleetctl, devices: MakeDevices, db: Db) -> None:
     (name,) = devices()
     fleetctl("hold", "set", name, "--reason", "on stage", "--until", "2099-01-01T02:00:00+01:00")

@@ -344,6 +344,7 @@ export type Database = {
           hold_reason: string | null
           hold_until: string | null
           id: string
+          ignore_window_until: string | null
           labels: NonNullable<Json>
           maintenance_window: string | null
           name: string
@@ -367,6 +368,7 @@ export type Database = {
           hold_reason?: string | null
           hold_until?: string | null
           id?: string
+          ignore_window_until?: string | null
           labels?: NonNullable<Json>
           maintenance_window?: string | null
           name: string
@@ -390,6 +392,7 @@ export type Database = {
           hold_reason?: string | null
           hold_until?: string | null
           id?: string
+          ignore_window_until?: string | null
           labels?: NonNullable<Json>
           maintenance_window?: string | null
           name?: string
@@ -1499,6 +1502,7 @@ export type Database = {
           hold_reason: string | null
           hold_until: string | null
           id: string
+          ignore_window_until: string | null
           labels: NonNullable<Json>
           maintenance_window: string | null
           name: string
@@ -1753,6 +1757,7 @@ export type Database = {
           hold_reason: string | null
           hold_until: string | null
           id: string
+          ignore_window_until: string | null
           labels: NonNullable<Json>
           maintenance_window: string | null
           name: string
@@ -1894,6 +1899,7 @@ export type Database = {
           hold_reason: string | null
           hold_until: string | null
           id: string
+          ignore_window_until: string | null
           labels: NonNullable<Json>
           maintenance_window: string | null
           name: string

@@ -15,6 +15,7 @@ from fleetctl.commands.frame import (
     change_devices,
     command,
     counted,
+    duration,
     find_device,
     pairs_of,
 )
@@ -142,6 +143,28 @@ def set_values(
 
     rows = change_devices(fleet, devices, changed)
     fleet.say(f"Changed {counted(rows)}.", rows)
+
+
+@command(app, "ignore-window")
+def ignore_window(
+    fleet: Fleet,
+    selection: Selection,
+    for_: Annotated[
+        str | None, typer.Option("--for", metavar="DURATION", help="For so long, like 2h.")
+    ] = None,
+    end: Annotated[bool, typer.Option("--end", help="Let the window count again.")] = False,
+) -> None:
+    """Let devices update outside of their maintenance window for a time."""
+    if (for_ is None) != end:
+        raise FleetctlError("window_time_missing", "Give either --for and a time, or --end.", exit_code=2)
+    until = datetime.now(UTC) + duration(for_) if for_ else None
+    devices = selection.devices(fleet)
+    what = "let the window count again" if until is None else f"ignore the window for {for_}"
+    if selection.agree(what, devices, fleet=fleet):
+        change = {"ignore_window_until": until.isoformat() if until else None}
+        rows = change_devices(fleet, devices, lambda device: change)
+        said = f"does not count until {until:%Y-%m-%d %H:%M %Z}" if until else "counts again"
+        fleet.say(f"The window of {counted(rows)} {said}.", rows)
 
 
 _TEXTS = ("name", "role", "segment", "branch", "timezone")
