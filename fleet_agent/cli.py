@@ -139,7 +139,7 @@ def _enroll(place: Place, options: argparse.Namespace) -> int:
     device = config.load(place.config)
     log.set_up(device.log_level)
     identity = Identity.load_or_create(place.paths)
-    clock = Clock(place.paths.state / "clock_floor")
+    clock = Clock(place.paths.clock_floor)
     machine = Machine(place.paths.root)
     facts = enrolment.Facts(
         name=options.name or device.name or host_name(),

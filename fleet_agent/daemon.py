@@ -54,9 +54,9 @@ class Daemon:
     stall_s: float = STALL_S
 
     def __post_init__(self) -> None:
-        self.clock = Clock(self.paths.state / "clock_floor")
+        self.clock = Clock(self.paths.clock_floor)
         self.schedule = Schedule(self.clock, self.uniform)
-        self.worker = Worker(self._engine_settings, command=self.engine_command)
+        self.worker = Worker(self._engine_settings, lambda: self.clock.heard, self.engine_command)
         self._parts = Parts(
             config_file=self.config_file,
             clock=self.clock,

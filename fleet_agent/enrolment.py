@@ -216,7 +216,7 @@ async def _post(call: _Call, body: dict[str, Any]) -> tuple[int, dict[str, Any],
             retryable=True,
         ) from error
     except httpx.HTTPError as error:
-        raise failures.from_transport(error, clock_is_wrong=False) from error
+        raise failures.from_transport(error) from error
     try:
         answer = response.json()
     except ValueError:

@@ -61,6 +61,11 @@ class Paths:
         return self.state / "outbox"
 
     @property
+    def clock_floor(self) -> Path:
+        """The control plane's time, no older than a day while it is heard: it was never earlier than that."""
+        return self.state / "clock_floor"
+
+    @property
     def orders(self) -> Path:
         """There while an order was begun and its answer has not got through."""
         return self.state / "orders.json"

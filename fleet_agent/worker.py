@@ -24,6 +24,7 @@ from pydantic import ValidationError as PydanticValidationError
 
 from fleet_agent import emergency
 from fleet_agent.config import DeviceConfig
+from fleet_agent.control.clock import Heard
 from fleet_agent.errors import FleetError, Kind, StateError
 from fleet_agent.model import Directive, EngineStatus, Progress
 from fleet_agent.paths import Paths
@@ -64,6 +65,7 @@ class Worker:
     """Starts the engine, at most one at a time (the daemon has one loop)."""
 
     settings: Callable[[], dict[str, object]]
+    heard: Callable[[], Heard | None] = lambda: None
     command: Sequence[str] = ENGINE_COMMAND
     silence_limit_s: float = SILENCE_LIMIT_S
     stop_grace_s: float = STOP_GRACE_S
@@ -85,6 +87,7 @@ class Worker:
             "config": self.settings(),
             "reason": reason,
             "asked": asked,
+            "heard": heard.model_dump(mode="json") if (heard := self.heard()) is not None else None,
             "parent": os.getpid(),
         }
         child = await asyncio.create_subprocess_exec(

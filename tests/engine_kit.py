@@ -48,13 +48,20 @@ services:
 
 @dataclass
 class FakeClock:
-    """Time that passes while somebody sleeps, and a millisecond with each look at the wall clock."""
+    """Time that passes while somebody sleeps, and a millisecond with each look at the wall clock.
+
+    The machine's own clock is `ahead` of the control plane's.
+    """
 
     at: datetime = START
+    ahead: timedelta = timedelta()
     passed: float = 0.0
     naps: list[float] = field(default_factory=list)
 
     def now(self) -> datetime:
+        return self.corrected() + self.ahead
+
+    def corrected(self) -> datetime:
         self.passed += 0.001
         return self.at + timedelta(seconds=self.passed)
 

@@ -201,7 +201,7 @@ class ControlPlane:
             async with asyncio.timeout(WHOLE_CALL_S):
                 return await request()
         except (httpx.HTTPError, OSError) as error:
-            raise failures.from_transport(error, clock_is_wrong=self.clock.is_implausible()) from error
+            raise failures.from_transport(error, self.clock) from error
         except (APIError, PydanticValidationError, ValueError) as error:
             raise ControlPlaneError(
                 Kind.BAD_ANSWER,

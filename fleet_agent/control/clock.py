@@ -16,11 +16,14 @@ from loguru import logger
 
 from fleet_agent import durable
 from fleet_agent.errors import StateError
+from fleet_agent.model import Frozen
 
 #: How old the floor may grow before it is written again.
 FLOOR_REFRESH = timedelta(days=1)
 #: From here on a wrong clock is worth a warning: certificates and tokens start to fail.
 SKEW_WARNING = timedelta(minutes=2)
+#: A clock further ahead than this of when the control plane was last heard is suspect, though perhaps right.
+FAR_AHEAD = timedelta(days=30)
 
 
 def boottime() -> float:
@@ -30,6 +33,13 @@ def boottime() -> float:
 
 def local_now() -> datetime:
     return datetime.now(UTC)
+
+
+class Heard(Frozen):
+    """The control plane's time, and the seconds since boot at which it was heard: good for every process."""
+
+    server_time: datetime
+    boot_s: float
 
 
 class Clock:
@@ -44,14 +54,13 @@ class Clock:
         self._local = local
         self._monotonic = monotonic
         self._floor = _read(floor_file)
-        self._heard: tuple[datetime, float] | None = None
+        self._heard: Heard | None = None
         self._warned = False
 
     def now(self) -> datetime:
         """The best known time, aware, UTC."""
         if self._heard is not None:
-            server, at = self._heard
-            return server + timedelta(seconds=self._monotonic() - at)
+            return self._heard.server_time + timedelta(seconds=self._monotonic() - self._heard.boot_s)
         local = self._local()
         return local if self._floor is None else max(local, self._floor)
 
@@ -66,7 +75,7 @@ class Clock:
     def observe(self, server_time: datetime) -> None:
         """Take the server's time as the truth; says once when the local clock is far off."""
         server_time = server_time.astimezone(UTC)
-        self._heard = (server_time, self._monotonic())
+        self._heard = Heard(server_time=server_time, boot_s=self._monotonic())
         skew = self.skew()
         if skew is not None and abs(skew) >= SKEW_WARNING and not self._warned:
             self._warned = True
@@ -79,6 +88,15 @@ class Clock:
             self._warned = False
         self._keep(server_time)
 
+    @property
+    def heard(self) -> Heard | None:
+        """For a child process that should go by the same time; see `carry_on`."""
+        return self._heard
+
+    def carry_on(self, heard: Heard | None) -> None:
+        """Go by what the parent process heard since this boot."""
+        self._heard = heard
+
     def skew(self) -> timedelta | None:
         """How far the local clock is ahead of the server's; None before the server was heard."""
         return None if self._heard is None else self._local() - self.now()
@@ -89,6 +107,12 @@ class Clock:
         if skew is not None:
             return abs(skew) >= SKEW_WARNING
         return self._floor is not None and self._local() < self._floor
+
+    def may_be_ahead(self) -> bool:
+        """Whether an expired certificate is rather this clock's fault: far beyond the last known time."""
+        if self._heard is not None or self._floor is None:
+            return False
+        return self._local() > self._floor + FAR_AHEAD
 
     def _keep(self, server_time: datetime) -> None:
         if self._floor is not None and server_time < self._floor + FLOOR_REFRESH:

@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 
+from fleet_agent.control.clock import Clock
 from fleet_agent.errors import ControlPlaneError, Kind
 
 #: Kinds that SQL and the edge functions may name in `details` or `kind`.
@@ -25,8 +26,12 @@ _REFUSED_DEVICE = {Kind.DEVICE_PENDING, Kind.DEVICE_SUSPENDED, Kind.DEVICE_RETIR
 RETRY_AFTER_LIMIT_S = 3600.0
 
 
-def from_transport(error: httpx.HTTPError | OSError, *, clock_is_wrong: bool) -> ControlPlaneError:
-    """Translate a request that got no answer."""
+#: OpenSSL's numbers for a certificate that is not valid at this machine's time.
+_NOT_YET_VALID, _EXPIRED = 9, 10
+
+
+def from_transport(error: httpx.HTTPError | OSError, clock: Clock | None = None) -> ControlPlaneError:
+    """Translate a request that got no answer. With `clock`, one that its error caused is called that."""
     if isinstance(error, httpx.TimeoutException | TimeoutError):
         return ControlPlaneError(
             Kind.TIMED_OUT,
@@ -37,7 +42,7 @@ def from_transport(error: httpx.HTTPError | OSError, *, clock_is_wrong: bool) ->
     causes = list(_causes(error))
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return _certificate(cause, clock_is_wrong=clock_is_wrong)
+            return _certificate(cause, clock)
         if isinstance(cause, ssl.SSLError):
             return ControlPlaneError(
                 Kind.NOT_OUR_SERVER,
@@ -167,12 +172,16 @@ def _http_date(value: str) -> datetime | None:
         return None
 
 
-def _certificate(error: ssl.SSLCertVerificationError, *, clock_is_wrong: bool) -> ControlPlaneError:
+def _certificate(error: ssl.SSLCertVerificationError, clock: Clock | None) -> ControlPlaneError:
     said = error.verify_message or str(error)
-    if clock_is_wrong or "not yet valid" in said:
+    code = error.verify_code
+    suspect = clock is not None and (clock.is_implausible() or clock.may_be_ahead())
+    if code == _NOT_YET_VALID or (code == _EXPIRED and suspect):
+        says = f", which says {clock.local():%Y-%m-%d %H:%M} UTC," if clock is not None else ""
         return ControlPlaneError(
             Kind.CLOCK_WRONG,
-            f"The server's certificate was refused ({said}), and this device's clock is the likely cause.",
+            f"The server's certificate was refused ({said}), "
+            f"and this device's clock{says} is the likely cause.",
             hint="Set the clock (NTP); the agent tries again by itself.",
             retryable=True,
         )

@@ -104,14 +104,14 @@ class Tokens:
                             http, self._config(), self._identity, clock=self._clock.now, in_child=True
                         )
                 except TimeoutError as error:
-                    raise failures.from_transport(error, clock_is_wrong=False) from error
+                    raise failures.from_transport(error) from error
                 except ControlPlaneError as error:
                     if failures.refuses_this_device(error):
                         # Until a person acts; the next poll is soon enough to learn of it.
                         error.retryable = False
-                    if isinstance(error.__cause__, httpx.HTTPError) and self._clock.is_implausible():
-                        # Only here it is known that this device's clock is wrong, and which error that made.
-                        raise failures.from_transport(error.__cause__, clock_is_wrong=True) from error
+                    if isinstance(error.__cause__, httpx.HTTPError):
+                        # Only here it is known how this device's clock is, and which error that made.
+                        raise failures.from_transport(error.__cause__, self._clock) from error
                     raise
 
         fresh = await retry.call(retry.TOKEN, attempt)

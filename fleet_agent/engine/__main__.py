@@ -21,9 +21,10 @@ from loguru import logger
 from pydantic import ValidationError as PydanticValidationError
 
 from fleet_agent import log, processes
+from fleet_agent.control.clock import Clock, Heard
 from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
-from fleet_agent.engine.effects import Seams
+from fleet_agent.engine.effects import CorrectedClock, Seams
 from fleet_agent.errors import FleetError, Kind
 from fleet_agent.model import Directive, EngineStatus, Frozen, Progress
 
@@ -38,6 +39,8 @@ class Request(Frozen):
     directive: Directive | None = None
     reason: str = ""
     asked: bool = False
+    #: The control plane's time as the daemon heard it.
+    heard: Heard | None = None
     #: The process that waits for the answer; work for one that is gone is for the next start.
     parent: int | None = None
 
@@ -93,20 +96,22 @@ def _say(line: dict[str, Any] | Progress) -> None:
 
 def _carry_out(request: Request, rest: bytes) -> EngineStatus:  # noqa: PLR0911  one line a verb
     config = request.config
+    clock = Clock(config.paths.clock_floor)
+    clock.carry_on(request.heard)
+    seams = Seams(newest=Newest(rest), clock=CorrectedClock(clock.now))
     match request.verb or ("converge" if request.directive else "recover"):
         case "converge" if request.directive is not None:
-            seams = Seams(newest=Newest(rest))
             return api.converge(config, request.directive, _say, asked=request.asked, seams=seams)
         case "recover":
-            return api.recover(config, _say)
+            return api.recover(config, _say, seams=seams)
         case "rollback":
-            return api.rollback(config, _say, reason=request.reason)
+            return api.rollback(config, _say, reason=request.reason, seams=seams)
         case "restart":
-            return api.restart(config, _say)
+            return api.restart(config, _say, seams=seams)
         case "enter_safe_mode":
-            return api.enter_safe_mode(config, _say, reason=request.reason)
+            return api.enter_safe_mode(config, _say, reason=request.reason, seams=seams)
         case "leave_safe_mode":
-            return api.leave_safe_mode(config, _say)
+            return api.leave_safe_mode(config, _say, seams=seams)
         case "status":
             return api.status(config, containers=True)
         case other:

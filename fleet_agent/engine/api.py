@@ -250,7 +250,7 @@ def _may_try(engine: Engine, target: Deployed, *, asked: bool) -> bool:
             engine, f"{version} failed here before and is not tried again unasked: {bad.message}", bad.kind
         )
         return False
-    trouble = memory.wait_for(target.key, engine.seams.clock.now())
+    trouble = memory.wait_for(target.key, engine.seams.clock.corrected())
     if trouble is not None:
         _remark(
             engine,

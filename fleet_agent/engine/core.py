@@ -119,7 +119,7 @@ class Engine:
             origin=self.journal.current if running else None,
             place=place or self.journal.place,
             rollout_id=rollout_id,
-            started_at=self.seams.clock.now(),
+            started_at=self.seams.clock.corrected(),
             reason=reason,
         )
         self._started, self._began_here = self.seams.clock.monotonic(), True
@@ -151,7 +151,7 @@ class Engine:
         if self._began_here:
             return attempt.started_at + timedelta(seconds=self.seams.clock.monotonic() - self._started)
         worked = timedelta(milliseconds=sum(attempt.durations_ms.values()))
-        return max(self.seams.clock.now(), attempt.started_at + worked)
+        return max(self.seams.clock.corrected(), attempt.started_at + worked)
 
     # What is around
 

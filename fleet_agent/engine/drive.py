@@ -146,7 +146,7 @@ def _sick(engine: Engine, error: FleetError) -> None:
 
 def enter_safe_mode(engine: Engine, reason: str, kind: str, *, release_runs: bool = False) -> None:
     """From rest: show why, and stop the release unless it is said to keep running."""
-    mode = SafeMode(reason=reason, kind=kind, release_runs=release_runs, since=engine.seams.clock.now())
+    mode = SafeMode(reason=reason, kind=kind, release_runs=release_runs, since=engine.seams.clock.corrected())
     engine.move(
         Phase.ENTERING_SAFE_MODE,
         safe_mode=mode,

@@ -30,9 +30,15 @@ class Direct:
 
 
 class Clock(Protocol):
-    """`now` is wall time in UTC and may jump; durations come from `monotonic`, in seconds."""
+    """Durations come from `monotonic`, in seconds.
+
+    `now` is the machine's own wall clock (UTC), right or wrong: what containers and log lines go by. It may
+    jump. `corrected` is the best known time, by the control plane: what is recorded, and waited for.
+    """
 
     def now(self) -> datetime: ...
+
+    def corrected(self) -> datetime: ...
 
     def monotonic(self) -> float: ...
 
@@ -43,11 +49,22 @@ class SystemClock:
     def now(self) -> datetime:
         return datetime.now(UTC)
 
+    def corrected(self) -> datetime:
+        return self.now()
+
     def monotonic(self) -> float:
         return time.monotonic()
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
+
+
+class CorrectedClock(SystemClock):
+    def __init__(self, corrected: Callable[[], datetime]) -> None:
+        self._corrected = corrected
+
+    def corrected(self) -> datetime:
+        return self._corrected()
 
 
 def _nothing_newer() -> Directive | None:

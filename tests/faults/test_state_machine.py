@@ -207,9 +207,13 @@ class Device(RuleBasedStateMachine):
         self.recover()
         assert self.status().current == before.current
 
-    @rule(hours=st.sampled_from((-400_000, -1, 1, 9_000)))
-    def clock_jumps(self, hours: int) -> None:
-        self.clock.at += timedelta(hours=hours)
+    @rule(hours=st.sampled_from((-400_000, -1, 1, 9_000)), corrected=st.booleans())
+    def clock_jumps(self, hours: int, *, corrected: bool) -> None:
+        """The machine's own clock, and with `corrected` what is believed to be the time, too."""
+        if corrected:
+            self.clock.at += timedelta(hours=hours)
+        else:
+            self.clock.ahead = timedelta(hours=hours)
 
     @precondition(lambda self: hasattr(self, "config") and self.config.paths.journal.exists())
     @rule()

@@ -62,7 +62,7 @@ def as_row(attempt: AttemptInHand) -> Attempt:
 
 def learned(engine: Engine, attempt: AttemptInHand) -> Memory:
     """What this device knows about the release now."""
-    memory, key, now = engine.memory, attempt.target.key, engine.seams.clock.now()
+    memory, key, now = engine.memory, attempt.target.key, engine.seams.clock.corrected()
     failure = attempt.failure
     match attempt.outcome:
         case Outcome.SUCCEEDED:

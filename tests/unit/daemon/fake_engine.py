@@ -28,9 +28,8 @@ def main() -> int:
     state = Path(request["config"]["root"]) / "state"
     state.mkdir(exist_ok=True)
     with (state / "fake_requests.jsonl").open("a") as file:
-        file.write(
-            json.dumps({"verb": request["verb"], "asked": request["asked"], "pid": os.getpid()}) + "\n"
-        )
+        noted = {key: request[key] for key in ("verb", "asked", "heard")}
+        file.write(json.dumps({**noted, "pid": os.getpid()}) + "\n")
     plan = read(state / "fake_plan.json")
     world = {
         "state": "healthy", "phase": "steady", "reason": "", "role": None, "current": None, "previous": None,

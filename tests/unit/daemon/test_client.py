@@ -6,6 +6,7 @@ import json
 import socket
 import ssl
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import httpx
@@ -138,9 +139,9 @@ def _caused(error: httpx.ConnectError, cause: Exception) -> httpx.ConnectError:
     return error
 
 
-def _certificate(message: str) -> ssl.SSLCertVerificationError:
+def _certificate(message: str, code: int) -> ssl.SSLCertVerificationError:
     error = ssl.SSLCertVerificationError(1, message)
-    error.verify_message = message
+    error.verify_message, error.verify_code = message, code
     return error
 
 
@@ -166,13 +167,13 @@ async def test_no_answer_becomes_a_retryable_kind(
     ("cause", "kind", "word"),
     [
         (socket.gaierror(-3, "Temporary failure in name resolution"), Kind.UNREACHABLE, "DNS"),
-        (_certificate("certificate is not yet valid"), Kind.CLOCK_WRONG, "clock"),
-        (_certificate("self-signed certificate"), Kind.NOT_OUR_SERVER, "self-signed"),
+        (_certificate("certificate is not yet valid", 9), Kind.CLOCK_WRONG, "clock"),
+        (_certificate("self-signed certificate", 18), Kind.NOT_OUR_SERVER, "self-signed"),
         (ssl.SSLError(1, "WRONG_VERSION_NUMBER"), Kind.NOT_OUR_SERVER, "TLS"),
     ],
 )
 def test_the_cause_of_a_failed_connection_decides_its_kind(cause: Exception, kind: Kind, word: str) -> None:
-    error = failures.from_transport(_caused(httpx.ConnectError("x"), cause), clock_is_wrong=False)
+    error = failures.from_transport(_caused(httpx.ConnectError("x"), cause))
     assert (error.kind, error.retryable) == (kind, True)
     assert word in error.message
 
@@ -180,15 +181,33 @@ def test_the_cause_of_a_failed_connection_decides_its_kind(cause: Exception, kin
 def test_a_circle_of_causes_ends() -> None:
     one, two = httpx.ConnectError("one"), OSError("two")
     one.__context__, two.__context__ = two, one
-    assert failures.from_transport(one, clock_is_wrong=False).kind == Kind.UNREACHABLE
+    assert failures.from_transport(one).kind == Kind.UNREACHABLE
 
 
-@pytest.mark.parametrize("wrong", [True, False])
-def test_an_expired_certificate_is_blamed_on_the_clock_only_when_that_is_known_wrong(wrong: bool) -> None:
-    error = failures.from_transport(
-        _caused(httpx.ConnectError("x"), _certificate("certificate has expired")), clock_is_wrong=wrong
-    )
-    assert error.kind == (Kind.CLOCK_WRONG if wrong else Kind.NOT_OUR_SERVER)
+@pytest.mark.parametrize(
+    ("said", "code", "days", "kind"),
+    [
+        ("certificate has expired", 10, -1, Kind.CLOCK_WRONG),
+        ("certificate has expired", 10, 0, Kind.NOT_OUR_SERVER),
+        ("certificate has expired", 10, 30, Kind.NOT_OUR_SERVER),
+        ("certificate has expired", 10, 31, Kind.CLOCK_WRONG),
+        ("certificate has expired", 10, 365, Kind.CLOCK_WRONG),
+        ("certificate is not yet valid", 9, 0, Kind.CLOCK_WRONG),
+        # A portal's certificate is not excused by a wrong clock.
+        ("self-signed certificate", 18, -1, Kind.NOT_OUR_SERVER),
+        ("self-signed certificate", 18, 365, Kind.NOT_OUR_SERVER),
+    ],
+)
+def test_a_certificate_is_blamed_on_the_clock_only_where_that_is_likely(
+    tmp_path: Path, said: str, code: int, days: int, kind: Kind
+) -> None:
+    """`days` is how far the machine's clock is ahead of the last known time of the control plane."""
+    floor = datetime(2026, 11, 23, 12, tzinfo=UTC)
+    (tmp_path / "floor").write_text(floor.isoformat())
+    clock = Clock(tmp_path / "floor", local=lambda: floor + timedelta(days=days))
+    error = failures.from_transport(_caused(httpx.ConnectError("x"), _certificate(said, code)), clock)
+    assert error.kind == kind
+    assert (f"{clock.local():%Y-%m-%d}" in error.message) is (kind == Kind.CLOCK_WRONG)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fleet_agent.control.clock import FLOOR_REFRESH, SKEW_WARNING, Clock
+from fleet_agent.schedule import Outcome, Schedule
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -54,6 +55,27 @@ def test_a_clock_ahead_of_the_floor_is_believed(tmp_path: Path) -> None:
     clock = Hands(local=later).clock(tmp_path / "floor")
     assert clock.now() == later
     assert not clock.is_implausible()
+
+
+def test_a_child_process_carries_on_the_time_that_was_heard(tmp_path: Path) -> None:
+    hands = Hands(local=EPOCH)
+    parent, child = hands.clock(tmp_path / "floor"), hands.clock(tmp_path / "none")
+    parent.observe(NOW)
+    hands.pass_s(90)
+    child.carry_on(parent.heard)
+    assert child.now() == parent.now() == NOW + timedelta(seconds=90)
+
+
+@pytest.mark.parametrize("jump", [EPOCH - NOW, timedelta(days=365)], ids=["1970", "a year ahead"])
+def test_a_jump_neither_hurries_nor_delays_the_next_check_in(tmp_path: Path, jump: timedelta) -> None:
+    hands = Hands()
+    schedule = Schedule(hands.clock(tmp_path / "floor"), uniform=lambda _low, high: high)
+    schedule.take()
+    schedule.count(Outcome.NOT_CONVERGED)
+    schedule.poll_within(schedule.wait_s(Outcome.NOT_CONVERGED, 900, isolated=False, pending=False))
+    before = schedule.left_s
+    hands.local += jump
+    assert schedule.left_s == before > 0
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,16 @@ async def test_an_update_is_carried_out_recorded_and_reported(
     ]
 
 
+async def test_the_engine_works_by_the_control_planes_time(
+    daemon: Daemon, control: Control, device: Device
+) -> None:
+    update_to(control, "1.0.0")
+    control.asks["server_time"] = "2031-01-01T00:00:00+00:00"
+    await daemon.check_in("test")
+    lines = (device.paths.state / "fake_requests.jsonl").read_text().splitlines()
+    assert (json.loads(lines[-1])["heard"] or {}).get("server_time", "").startswith("2031-01-01T00:00:00")
+
+
 async def test_phases_are_reported_while_the_engine_works(
     daemon: Daemon, control: Control, device: Device
 ) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from fleet_agent.control.clock import Heard
 from fleet_agent.errors import FleetError, Kind, StateError
 from fleet_agent.model import Directive, Progress, ReportState
 from fleet_agent.worker import Verb, Worker
@@ -143,3 +145,13 @@ async def test_the_request_names_verb_and_whether_an_operator_asked(device: Devi
     (line,) = (device.paths.state / "fake_requests.jsonl").read_text().splitlines()
     assert json.loads(line)["verb"] == "recover"
     assert json.loads(line)["asked"] is True
+
+
+async def test_the_engine_is_told_the_time_that_the_control_plane_was_heard_at(device: Device) -> None:
+    heard = Heard(server_time=datetime(2031, 1, 1, tzinfo=UTC), boot_s=7.0)
+    made = worker(device)
+    await made.run(Verb.RECOVER)
+    made.heard = lambda: heard
+    await made.run(Verb.RECOVER)
+    lines = (device.paths.state / "fake_requests.jsonl").read_text().splitlines()
+    assert [json.loads(line)["heard"] for line in lines] == [None, heard.model_dump(mode="json")]

@@ -1,0 +1,106 @@
+"""What is recorded and waited for goes by the control plane's time, durations by the monotonic clock."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from fleet_agent.control.clock import Heard, boottime
+from fleet_agent.engine import api
+from fleet_agent.engine.effects import Seams
+from fleet_agent.model import Attempt
+from tests.engine_kit import START, FakeClock, Fleet, rows
+
+#: How far a machine's clock may be wrong: no clock at all (1970), and a year ahead.
+WRONG = [datetime(1970, 1, 1, tzinfo=UTC) - START, timedelta(days=365)]
+MINUTE = timedelta(minutes=1)
+
+
+class Jumps(FakeClock):
+    """The machine's clock jumps at the second nap."""
+
+    def __init__(self, ahead: timedelta) -> None:
+        super().__init__()
+        self.ahead_later = ahead
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds)
+        if len(self.naps) == 2:
+            self.ahead = self.ahead_later
+
+
+def attempts(fleet: Fleet, root: Path) -> list[Attempt]:
+    return rows(fleet.config(root))
+
+
+@pytest.mark.parametrize("ahead", WRONG, ids=["1970", "a year ahead"])
+def test_an_attempt_is_dated_by_the_corrected_clock(fleet: Fleet, root: Path, ahead: timedelta) -> None:
+    clock = FakeClock(ahead=ahead)
+    api.converge(fleet.config(root), fleet.directive(fleet.release("v1")), seams=Seams(clock=clock))
+    (row,) = attempts(fleet, root)
+    assert START <= row.started_at < START + MINUTE
+    assert row.started_at < row.finished_at < START + MINUTE
+
+
+@pytest.mark.parametrize("ahead", WRONG, ids=["back to 1970", "a year ahead"])
+def test_a_jump_during_an_update_changes_neither_its_durations_nor_its_end(
+    fleet: Fleet, root: Path, ahead: timedelta
+) -> None:
+    clock = Jumps(ahead)
+    status = api.converge(fleet.config(root), fleet.directive(fleet.release("v1")), seams=Seams(clock=clock))
+    assert clock.ahead == ahead
+    assert status.state == "healthy"
+    (row,) = attempts(fleet, root)
+    assert row.outcome == "succeeded"
+    spent = timedelta(milliseconds=sum(row.phase_durations_ms.values()))
+    assert abs((row.finished_at - row.started_at) - spent) < timedelta(seconds=1)
+    assert spent < MINUTE
+
+
+@pytest.mark.parametrize("ahead", WRONG, ids=["back to 1970", "a year ahead"])
+def test_a_wait_between_attempts_outlasts_a_jump_of_the_machines_clock(
+    fleet: Fleet, root: Path, ahead: timedelta
+) -> None:
+    full = fleet.config(root, min_free_bytes=2**60)
+    clock = FakeClock()
+    directive = fleet.directive(fleet.release("v1"))
+    api.converge(full, directive, seams=Seams(clock=clock))
+    memory = root / "state" / "known_bad.json"
+    (trouble,) = json.loads(memory.read_text())["trouble"].values()
+    clock.at = datetime.fromisoformat(trouble["not_before"]) - timedelta(seconds=clock.passed + 0.1)
+    clock.ahead = ahead
+    before = len(attempts(fleet, root))
+    api.converge(full, directive, seams=Seams(clock=clock))
+    assert len(attempts(fleet, root)) == before, "too early"
+    clock.at += timedelta(seconds=1)
+    api.converge(full, directive, seams=Seams(clock=clock))
+    assert len(attempts(fleet, root)) == before + 1
+
+
+@pytest.mark.parametrize("known", ["heard", "floor"])
+def test_the_engines_process_goes_by_what_the_daemon_heard_and_else_by_the_floor_on_disk(
+    fleet: Fleet, root: Path, known: str
+) -> None:
+    config = fleet.config(root)
+    then = datetime(2031, 1, 1, tzinfo=UTC)
+    heard = Heard(server_time=then, boot_s=boottime()) if known == "heard" else None
+    config.paths.state.mkdir(parents=True, exist_ok=True)
+    config.paths.clock_floor.write_text((then if heard is None else then - timedelta(days=1)).isoformat())
+    request = {
+        "verb": "converge",
+        "config": config.model_dump(mode="json"),
+        "directive": fleet.directive(fleet.release("v1")).model_dump(mode="json"),
+        "heard": heard.model_dump(mode="json") if heard is not None else None,
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "fleet_agent.engine"],
+        input=json.dumps(request) + "\n", capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert '"done"' in done.stdout
+    (row,) = attempts(fleet, root)
+    assert then <= row.started_at <= row.finished_at < then + timedelta(days=1)
