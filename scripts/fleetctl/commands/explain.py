@@ -33,16 +33,22 @@ _MARKS = {"pass": "✓ pass", "wait": "… wait", "refuse": "✗ refuse"}
 
 
 def print_gates(why: dict[str, Any]) -> None:
-    """The summary, what the device should be on, and one line a gate."""
+    """The summary, what the device should be on, each gate with its sentence and its hint."""
     release = why["release"]
     target = f" {release['version']} ({release['commit_sha'][:12]})" if release else ""
     out.print(f"[bold]{why['device']['name']}[/]: {why['action']}{target}")
     out.print(why["summary"], markup=False)
+    if why.get("prepare"):
+        out.print(f"Meanwhile it may fetch {why['prepare']['version']} and prepare it.", markup=False)
     print_table(
         "",
         ["gate", "verdict", ""],
         [
-            (gate["gate"], _MARKS.get(gate["verdict"], gate["verdict"]), gate["detail"])
+            (
+                gate["gate"],
+                _MARKS.get(gate["verdict"], gate["verdict"]),
+                "\n".join(filter(None, (gate["detail"], gate.get("hint") and f"→ {gate['hint']}"))),
+            )
             for gate in why["gates"]
         ],
     )

@@ -36,6 +36,15 @@ Deno.test("an answer without gates breaks nothing", () => {
   for (const nothing of [null, "text", {}, { gates: "none" }]) equal(parseExplanation(nothing).gates, []);
 });
 
+Deno.test("what would have to change, and what may be fetched ahead, are read", () => {
+  const { gates, prepare } = parseExplanation({
+    gates: [{ gate: "hold", verdict: "wait", detail: "Held.", hint: "Switch its hold off." }],
+    prepare: { version: "v3" },
+  });
+  equal([gates[0]?.hint, prepare], ["Switch its hold off.", "v3"]);
+  equal(parseExplanation(answer).gates[0]?.hint, null);
+});
+
 Deno.test("each verdict has its own word and icon", () => {
   equal(new Set(Object.values(VERDICTS).map(({ icon }) => icon)).size, 4);
 });

@@ -18,6 +18,8 @@ export interface Explanation {
   /** The whole answer as one sentence, where the control plane gives one. */
   summary: string | null;
   release: string | null;
+  /** The release that may be fetched before the maintenance window opens. */
+  prepare: string | null;
   gates: Gate[];
 }
 
@@ -44,15 +46,20 @@ export function parseExplanation(answer: unknown): Explanation {
     gate: text(gate.gate) ?? "gate",
     verdict: verdict(gate.verdict),
     detail: text(gate.detail) ?? "",
-    hint: text(gate.hint) ?? text(gate.change),
+    hint: text(gate.hint),
   }));
-  const release = fields(whole.release);
   return {
     action: text(whole.action),
     summary: text(whole.summary) ?? text(whole.detail) ?? text(whole.sentence),
-    release: text(release.version) ?? text(release.commit_sha)?.slice(0, 12) ?? null,
+    release: named(whole.release),
+    prepare: named(whole.prepare),
     gates,
   };
+}
+
+function named(release: unknown): string | null {
+  const { version, commit_sha } = fields(release);
+  return text(version) ?? text(commit_sha)?.slice(0, 12) ?? null;
 }
 
 function verdict(value: unknown): Gate["verdict"] {
