@@ -60,6 +60,8 @@ class Kind(StrEnum):
     VARIABLE_INVALID = "variable_invalid"
     IMAGE_UNPINNED = "image_unpinned"
     IMAGE_MISSING = "image_missing"
+    IMAGE_DAMAGED = "image_damaged"  # Docker has it, and its files are not what they were
+    REGISTRY_UNREACHABLE = "registry_unreachable"
     PORT_CONFLICT = "port_conflict"
     MEMORY_SHORT = "memory_short"
     VALIDATE_FAILED = "validate_failed"

@@ -56,11 +56,14 @@ class Runtime(Protocol):
     def config(self, folder: Path, environment: Mapping[str, str], project: str) -> dict[str, Any]:
         """The folder's compose.yaml with every value settled. Raises ContainerError (`compose_invalid`)."""
 
-    def missing_images(self, images: Sequence[str]) -> list[str]:
-        """Those of `images` that are not on this machine."""
+    def missing_images(self, images: Sequence[str], *, thoroughly: bool = False) -> list[str]:
+        """Those of `images` that are not on this machine, or damaged: `thoroughly` finds every lost layer."""
 
     def pull(self, image: str, say: Say) -> None:
-        """Bring one image here. Raises ContainerError (`image_missing`, `disk_full`)."""
+        """Bring one image here; one that is damaged is replaced.
+
+        Raises ContainerError: `image_missing`, `registry_unreachable`, `image_damaged`, `disk_full`.
+        """
 
     def up(self, stack: Stack) -> None:
         """Make `stack` run: start what is missing or changed, remove what it lacks, touch nothing else."""

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _PASSED = re.compile(
     r"PATH|HOME|USER|TMPDIR|XDG_RUNTIME_DIR|(HTTPS?|NO|ALL)_PROXY|SSL_CERT_(FILE|DIR)|DOCKER_.*", re.I
 )
+#: The name of the container that tries an image; one device tries one at a time.
+TRIED = "fleet-agent-tries-an-image"
 _NO_ENGINE = re.compile(
     r"cannot connect to the docker daemon|error during connect|is the docker daemon running"
     r"|docker\.sock: connect|connection reset by peer|error from daemon.*shutting down|unexpected EOF",
@@ -40,6 +42,18 @@ _PORT_TAKEN = re.compile(r"port is already allocated|address already in use|bind
 _UNSET = re.compile(r'The \\?"(\w+)\\?" variable is not set')
 _IMAGE_ABSENT = re.compile(
     r"no such image|manifest (for \S+ not found|unknown)|pull access denied|repository does not exist", re.I
+)
+#: What Docker says of an image whose files are not what its index says they are.
+_DAMAGED = re.compile(
+    r"no such file or directory|not a directory|layer does not exist|input/output error"
+    r"|structure needs cleaning|unexpected end of JSON|invalid character",
+    re.I,
+)
+_REGISTRY_AWAY = re.compile(
+    r"dial tcp|connection re(fused|set)|no such host|server misbehaving|no route to host"
+    r"|network is unreachable|timeout|deadline exceeded|request canceled|\bEOF\b"
+    r"|HTTP( status:)? (5\d\d|429)|toomanyrequests",
+    re.I,
 )
 _PLUGIN_PARENTS = (
     "/usr/local/lib/docker",
@@ -126,32 +140,48 @@ class ComposeRuntime:
 
     # Images
 
-    def missing_images(self, images: Sequence[str]) -> list[str]:
-        from docker.errors import ImageNotFound
+    def missing_images(self, images: Sequence[str], *, thoroughly: bool = False) -> list[str]:
+        from docker.errors import APIError
 
         missing = []
         with self._looking() as client:
             for image in images:
                 try:
-                    client.images.get(image)
-                except ImageNotFound:
+                    damage = _damage(client, image, thoroughly=thoroughly)
+                except APIError as error:
+                    if error.is_server_error():
+                        raise
+                    # Not here, or no name that an image can have: pulling it says which.
+                    missing.append(image)
+                    continue
+                if damage is not None:
+                    logger.warning("{image} is damaged here: {damage}", image=image, damage=damage)
                     missing.append(image)
         return missing
 
     def pull(self, image: str, say: Say) -> None:
         """Through the engine's own API: no Compose file is needed and progress comes line by line."""
-        from docker.errors import APIError, ImageNotFound, NotFound
+        from docker.errors import APIError, ImageNotFound
 
-        repository, tag = _split(image)
+        damage = None
         try:
             with self._looking(limit_s=self._pull_limit_s, refusals=True) as client:
-                for line in client.api.pull(repository, tag=tag, stream=True, decode=True):
-                    if "error" in line:
-                        raise self._pull_failed(image, str(line["error"]))
-                    if line.get("status") in ("Downloading", "Extracting"):
-                        say(f"{image}: {line['status'].lower()} {line.get('progress', '')}".rstrip())
-        except (ImageNotFound, NotFound, APIError) as error:
-            raise self._pull_failed(image, str(getattr(error, "explanation", error))) from error
+                with contextlib.suppress(ImageNotFound):
+                    damage = _damage(client, image, thoroughly=True)
+                _download(client, image, say)
+                if kept := _damage(client, image, thoroughly=True):
+                    damage = kept
+                    # Docker trusts its index and fetched nothing. Only now: where the registry is away,
+                    # nothing is gained by removing what is left.
+                    with contextlib.suppress(APIError):
+                        client.images.remove(image, force=True)
+                    _download(client, image, say)
+                    if _damage(client, image, thoroughly=True):
+                        raise _not_pulled(image, "what is damaged was kept", damage)
+        except _PullError as error:
+            raise _not_pulled(image, str(error), damage) from error
+        except APIError as error:
+            raise _not_pulled(image, str(error.explanation), damage) from error
 
     def remove_image(self, image: str) -> bool:
         from docker.errors import APIError, ImageNotFound
@@ -178,13 +208,19 @@ class ComposeRuntime:
             )
 
     def logs(self, project: str, *, lines: int, since: datetime | None = None) -> list[LogLine]:
+        from docker.errors import NotFound
+
         found = []
         with self._looking() as client:
             for container in _containers(client, project):
                 options: dict[str, Any] = {"tail": lines, "timestamps": True}
                 if since is not None:
                     options["since"] = since.timestamp()
-                raw = container.logs(**options)
+                try:
+                    raw = container.logs(**options)
+                except NotFound:
+                    # Replaced since we asked what there is.
+                    continue
                 service = str(container.labels.get("com.docker.compose.service", container.name))
                 found += [_log_line(service, text) for text in raw.decode(errors="replace").splitlines()]
         return found
@@ -263,22 +299,25 @@ class ComposeRuntime:
     def _looking(self, limit_s: float | None = None, *, refusals: bool = False) -> Iterator[DockerClient]:
         """A client, and every way it can fail translated.
 
-        What the engine answers about one object is the caller's to translate; with `refusals` so is every
-        answer at all, like the engine's word on a registry.
+        With `refusals` the caller translates what Docker answers itself, like its word on a registry.
         """
         import docker
         import requests.exceptions
-        from docker.errors import APIError, DockerException, NotFound
+        from docker.errors import APIError, DockerException
 
         client = None
         try:
             client = docker.from_env(timeout=int(max(1, limit_s or self._look_limit_s)))
             yield client
-        except (NotFound, APIError) as error:
-            if refusals or isinstance(error, NotFound) or (error.status_code or 500) < 500:
+        except APIError as error:
+            if refusals:
                 raise
+            said = str(error.explanation).rstrip(".")
+            if error.is_client_error():
+                # It is well, and what was asked about is gone or wrong.
+                raise ContainerError(Kind.COMPOSE_FAILED, f"Docker refused: {said}.") from error
             raise ContainerError(
-                Kind.DOCKER_UNAVAILABLE, f"Docker failed: {error.explanation}.", retryable=True
+                Kind.DOCKER_UNAVAILABLE, f"Docker failed: {said}.", retryable=True
             ) from error
         except (DockerException, requests.exceptions.RequestException, OSError) as error:
             raise ContainerError(
@@ -309,19 +348,6 @@ class ComposeRuntime:
                 )
         return ContainerError(
             Kind.COMPOSE_FAILED, f"Compose could not {doing}: {_sentence(done)}.", evidence=evidence
-        )
-
-    def _pull_failed(self, image: str, why: str) -> ContainerError:
-        if _DISK_FULL.search(why):
-            return ContainerError(
-                Kind.DISK_FULL, f"The disk is full: {image} could not be loaded.", retryable=True
-            )
-        # An image may be pushed a minute after its release: worth another try later.
-        return ContainerError(
-            Kind.IMAGE_MISSING,
-            f"{image} is not on this device and cannot be pulled: {why.strip().rstrip('.')}.",
-            hint="Check the image's name and that the device reaches its registry.",
-            retryable=True,
         )
 
 
@@ -360,6 +386,85 @@ def _wheel_binary() -> str | None:
         if os.access(program, os.X_OK):
             return str(program)
     return None
+
+
+class _PullError(Exception):
+    """What Docker says in the middle of its answer."""
+
+
+def _download(client: DockerClient, image: str, say: Say) -> None:
+    repository, tag = _split(image)
+    for line in client.api.pull(repository, tag=tag, stream=True, decode=True):
+        if "error" in line:
+            raise _PullError(str(line["error"]))
+        if line.get("status") in ("Downloading", "Extracting"):
+            say(f"{image}: {line['status'].lower()} {line.get('progress', '')}".rstrip())
+
+
+def _damage(client: DockerClient, image: str, *, thoroughly: bool) -> str | None:
+    """What is wrong with an image that is here, or None. Raises APIError.
+
+    A look sees whether its uppermost layer is there; `thoroughly` has Docker put all of them on top of each
+    other, for a container that is never started. Damage within a file is not found.
+    """
+    from docker.errors import APIError
+
+    try:
+        client.images.get(image)
+        if thoroughly:
+            _try(client, image)
+    except APIError as error:
+        said = str(error.explanation).strip().rstrip(".")
+        if error.is_server_error() and _DAMAGED.search(said):
+            return said
+        raise
+    return None
+
+
+def _try(client: DockerClient, image: str) -> None:
+    from docker.errors import APIError, NotFound
+
+    with contextlib.suppress(NotFound):
+        # Of an engine that was killed here.
+        client.api.remove_container(TRIED, force=True)
+    container = client.api.create_container(
+        image, ["true"], name=TRIED, host_config=client.api.create_host_config(network_mode="none")
+    )
+    with contextlib.suppress(APIError):
+        client.api.remove_container(container["Id"], v=True, force=True)
+
+
+def _not_pulled(image: str, why: str, damage: str | None) -> ContainerError:
+    why = why.strip().rstrip(".")
+    if _DISK_FULL.search(why):
+        return ContainerError(
+            Kind.DISK_FULL, f"The disk is full: {image} could not be loaded.", retryable=True
+        )
+    if damage is None and re.search("failed to register layer", why, re.I) and _DAMAGED.search(why):
+        # What it shares with another image.
+        damage = why
+    if damage is not None:
+        return ContainerError(
+            Kind.IMAGE_DAMAGED,
+            f"{image} is damaged on this device and could not be replaced: {why}.",
+            hint="Look at the disk; remove the image by hand, with what uses it stopped.",
+            retryable=True,
+            evidence={"damage": damage[:300]},
+        )
+    if _REGISTRY_AWAY.search(why):
+        return ContainerError(
+            Kind.REGISTRY_UNREACHABLE,
+            f"{image} is not on this device and its registry does not answer: {why}.",
+            hint="Check that the device reaches the registry.",
+            retryable=True,
+        )
+    # An image may be pushed a minute after its release: worth another try later.
+    return ContainerError(
+        Kind.IMAGE_MISSING,
+        f"{image} is not on this device and cannot be pulled: {why}.",
+        hint="Check the image's name, and that it was pushed.",
+        retryable=True,
+    )
 
 
 def _containers(client: DockerClient, project: str) -> list[DockerContainer]:

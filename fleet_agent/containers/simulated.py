@@ -104,7 +104,7 @@ class SimulatedRuntime:
             for container in world.containers.get(stack.project, {}).values():
                 container.started_at, container.looks = datetime.now(UTC), 0
 
-    def missing_images(self, images: Sequence[str]) -> list[str]:
+    def missing_images(self, images: Sequence[str], *, thoroughly: bool = False) -> list[str]:
         world = self._look()
         return [image for image in images if image not in world.images]
 

@@ -23,8 +23,10 @@ class Traced:
             "compose config", lambda: self._runtime.config(folder, environment, project)
         )
 
-    def missing_images(self, images: Sequence[str]) -> list[str]:
-        return self._effects.perform("docker images", lambda: self._runtime.missing_images(images))
+    def missing_images(self, images: Sequence[str], *, thoroughly: bool = False) -> list[str]:
+        return self._effects.perform(
+            "docker images", lambda: self._runtime.missing_images(images, thoroughly=thoroughly)
+        )
 
     def pull(self, image: str, say: Say) -> None:
         self._effects.perform("docker pull", lambda: self._runtime.pull(image, say))

@@ -27,6 +27,8 @@ PASSING = frozenset(
         Kind.STATE_UNWRITABLE,
         Kind.DOCKER_UNAVAILABLE,
         Kind.GIT_UNREACHABLE,
+        Kind.REGISTRY_UNREACHABLE,
+        Kind.IMAGE_DAMAGED,
         Kind.TIMED_OUT,
         Kind.CLOCK_WRONG,
         Kind.TOOL_MISSING,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from loguru import logger
 from pydantic import ValidationError as PydanticValidationError
 
-from fleet_agent.engine import failures, links
+from fleet_agent.engine import failures, links, retention
 from fleet_agent.engine import journal as journals
 from fleet_agent.engine.core import Engine
+from fleet_agent.engine.files import RESERVE_BYTES
 from fleet_agent.engine.journal import AttemptInHand, Deployed, Failure, Journal
 from fleet_agent.engine.memory import INTERRUPTIONS_LIMIT
 from fleet_agent.engine.phases import RESTING, UNTOUCHED, Phase
@@ -74,6 +75,9 @@ def prepare(engine: Engine) -> None:
     """Decide how an interrupted attempt goes on; afterwards the steps can simply be run."""
     journal = engine.journal
     _tidy(engine)
+    if retention.free_bytes(engine) < RESERVE_BYTES:
+        # Full of what the last run left, perhaps: without room nothing can even be given up.
+        retention.clean(engine)
     if journal.phase in RESTING:
         # Written before the journal, removed after it: at rest it is only a leftover.
         engine.files.remove(engine.attempt_file)

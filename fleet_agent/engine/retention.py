@@ -39,13 +39,14 @@ def clean(engine: Engine) -> None:
         kept += [attempt.target, attempt.origin]
     deployed = [one for one in kept if one is not None]
     keys = {one.key for one in deployed}
+    # First: on a disk that is full to the last byte, what an unfinished fetch or export left is what can go.
+    engine.source.prune({one.release.commit_sha for one in deployed})
     try:
         _images(engine, keys)
         for key in engine.stacks.names():
             if key not in keys:
                 engine.stacks.remove(key)
         _content(engine, keys)
-        engine.source.prune({one.release.commit_sha for one in deployed})
     except (FleetError, OSError) as error:
         logger.warning("cleaning up stopped: {error}", error=error)
 

@@ -65,12 +65,12 @@ def fetch(
         branch=branch, limits=limits, report=report, sleep=sleep,
     )  # fmt: skip
     try:
-        job.run()
+        _run(job)
     except CorruptError as error:
         logger.warning("the release repository is damaged and made anew: {error}", error=error)
         job.repository.wipe()
         try:
-            job.run()
+            _run(job)
         except CorruptError as again:
             raise ReleaseError(
                 Kind.GIT_UNREACHABLE,
@@ -80,6 +80,16 @@ def fetch(
                 evidence={"git": str(again)},
             ) from again
     return FetchResult(job.bytes_fetched)
+
+
+def _run(job: _Fetch) -> None:
+    try:
+        job.run()
+    except FleetError as error:
+        if error.kind is Kind.DISK_FULL:
+            # Git leaves what it could not finish, and nobody could write anything beside it.
+            job.repository.clean_up()
+        raise
 
 
 @dataclass

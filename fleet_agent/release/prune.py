@@ -29,9 +29,9 @@ class Pruned:
 def prune(repository: Path, releases: Path, keep: Collection[str], *, compact: bool = False) -> Pruned:
     """Remove every exported release in `releases` and every fetched one in `repository` but those in `keep`.
 
-    Left-overs of unfinished exports go too. The repository is compacted once it has more than `PACK_LIMIT`
-    packs, or with `compact`. Never raises for the repository's sake: one that cannot be pruned is removed,
-    since fetching rebuilds it. Raises StateError where a release folder cannot be removed.
+    Left-overs of unfinished exports and fetches go too. The repository is compacted once it has more than
+    `PACK_LIMIT` packs, or with `compact`. Never raises for the repository's sake: one that cannot be pruned
+    is removed, since fetching rebuilds it. Raises StateError where a release folder cannot be removed.
     """
     removed = tuple(sorted(_prune_exports(releases, keep)))
     freed = 0
@@ -65,6 +65,7 @@ def _prune_exports(releases: Path, keep: Collection[str]) -> list[str]:
 
 
 def _prune_objects(repo: Repository, keep: Collection[str], *, compact: bool) -> int:
+    repo.clean_up()
     listed = repo.read("for-each-ref", "--format=%(refname)").decode().split()
     wanted = [ref for ref in listed if ref.startswith(f"{RELEASES}/") and ref.rpartition("/")[2] in keep]
     dropped = [ref for ref in listed if ref not in wanted]

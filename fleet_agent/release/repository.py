@@ -60,7 +60,7 @@ class Repository:
         if not head.exists():
             durable.write_atomic(head, b"ref: refs/heads/none\n")
         self._write_settings(url, commit, partial=partial)
-        self._clean_up()
+        self.clean_up()
 
     def wipe(self) -> None:
         """Remove it whole. Releases that are exported do not need it."""
@@ -150,8 +150,11 @@ class Repository:
             if not file.is_file() or file.read_bytes() != content:
                 durable.write_atomic(file, content, mode=0o600)
 
-    def _clean_up(self) -> None:
-        """The caller holds the converge lock, so every lock file here is left from a process that died."""
+    def clean_up(self) -> None:
+        """Remove what a Git that was killed, or met a full disk, has left.
+
+        The caller holds the converge lock, so every lock file here is left from a process that died.
+        """
         for pattern in (
             "*.lock",
             "refs/**/*.lock",

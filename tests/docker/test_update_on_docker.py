@@ -237,7 +237,7 @@ def test_image_that_cannot_be_had_touches_nothing(device: Device, there: bool) -
         if there:
             server.shutdown()
             server.server_close()
-    _refused(device, status, "image_missing", "pulling")
+    _refused(device, status, "image_missing" if there else "registry_unreachable", "pulling")
     assert _ids() == before
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from fleet_agent.containers.simulated import SimulatedRuntime
 from fleet_agent.engine import api
+from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.effects import Direct, Seams
 from tests.engine_kit import FakeClock, Fleet, rows
 from tests.faults.test_crash_matrix import ROOT, SEED, SOAK
@@ -106,3 +107,45 @@ def test_update_on_a_disk_that_fills_up_still_ends(
     assert (status.phase, status.current) == ("steady", v1 if behaviour else v2)
     assert {service.state for service in status.services} == {"running"}
     assert [row.outcome for row in rows(config)] == ["succeeded", "rolled_back" if behaviour else "succeeded"]
+
+
+class DiesFetching(Direct):
+    """Killed in a fetch that has filled the disk to the last byte, the reserve spent."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self.config = config
+
+    def perform(self, name: str, action: Callable[[], T]) -> T:
+        if name != "git fetch":
+            return action()
+        (self.config.paths.state / "reserve").unlink()
+        packs = self.config.paths.repository / "objects" / "pack"
+        with (packs / "tmp_pack_half").open("wb", buffering=0) as half:
+            try:
+                while True:
+                    half.write(b"\0" * 4096)
+            except OSError as error:
+                assert error.errno == errno.ENOSPC
+        raise SystemExit
+
+
+def test_engine_killed_in_a_fetch_that_filled_the_disk_makes_room_for_the_next(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    """Not a byte is free: without room, the next start could not even give up."""
+    fleet = Fleet(tmp_path / "repo")
+    config = fleet.config(small_disk / "device", min_free_bytes=4096, critical_free_bytes=0)
+    runtime = SimulatedRuntime(tmp_path / "world.json")
+    v1, v2 = fleet.release("v1"), fleet.release("v2")
+    calm = Seams(clock=FakeClock(), runtime=runtime)
+    api.converge(config, fleet.directive(v1), seams=calm)
+    with pytest.raises(SystemExit):
+        api.converge(
+            config,
+            fleet.directive(v2),
+            seams=Seams(clock=FakeClock(), runtime=runtime, effects=DiesFetching(config)),
+        )
+    status = api.recover(config, seams=calm)
+    assert (status.phase, status.current) == ("steady", v1)
+    assert [row.outcome for row in rows(config)] == ["succeeded", "skipped"]
+    assert api.converge(config, fleet.directive(v2), seams=calm).current == v2

@@ -31,7 +31,7 @@ def run(engine: Engine) -> None:
 
 def _pull(engine: Engine, images: tuple[str, ...]) -> None:
     runtime = engine.runtime
-    for image in engine.patiently("look for images", lambda: runtime.missing_images(images)):
+    for image in engine.patiently("look for images", lambda: runtime.missing_images(images, thoroughly=True)):
         retention.need_space(engine)
         for attempt in Retrying(
             retry=retry_if_exception(_worth_retrying),

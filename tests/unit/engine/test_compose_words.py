@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fleet_agent.containers.compose import ComposeRuntime
+from fleet_agent.containers.compose import ComposeRuntime, _not_pulled
 from fleet_agent.processes import Ended, HungError, run
 
 
@@ -38,12 +38,20 @@ def test_compose_failures_have_kinds(said: str, kind: str, retryable: bool) -> N
     [
         ("failed to register layer: write /x: no space left on device", "disk_full"),
         ("manifest unknown", "image_missing"),
-        ("dial tcp 10.0.0.1:443: connect: connection refused", "image_missing"),
+        ("pull access denied for app, repository does not exist", "image_missing"),
+        ("dial tcp 10.0.0.1:443: connect: connection refused", "registry_unreachable"),
+        ("dial tcp: lookup registry.example: no such host", "registry_unreachable"),
+        ("net/http: TLS handshake timeout", "registry_unreachable"),
+        ('Get "https://registry.example/v2/": EOF', "registry_unreachable"),
+        ("received unexpected HTTP status: 503 Service Unavailable", "registry_unreachable"),
+        ("toomanyrequests: slow down", "registry_unreachable"),
     ],
 )
-def test_disk_that_fills_while_an_image_is_loaded_is_named(said: str, kind: str) -> None:
-    error = ComposeRuntime(["compose"])._pull_failed("app:1", said)
-    assert (error.kind, error.retryable) == (kind, True)
+@pytest.mark.parametrize("damage", [None, "stat /data/overlay2/1: no such file or directory"])
+def test_why_an_image_could_not_be_pulled_is_named(said: str, kind: str, damage: str | None) -> None:
+    error = _not_pulled("app:1", said, damage)
+    wanted = kind if damage is None or kind == "disk_full" else "image_damaged"
+    assert (error.kind, error.retryable) == (wanted, True)
 
 
 def test_program_that_hangs_is_killed_with_its_children() -> None:
