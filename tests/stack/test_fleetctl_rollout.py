@@ -175,6 +175,7 @@ def test_preview_counts_without_starting_and_start_asks(
     assert (rows[0]["stage"], rows[0]["name"]) == (1, f"{site}-0")
     assert sorted(row["stage"] for row in rows) == [1, 2, 2, 2]
     assert "4 devices" in fleetctl("rollout", "preview", version)
+    assert f"Would start {version} for 4 devices" in fleetctl("rollout", "start", version, "--dry-run")
     with pytest.raises(FleetctlError, match=f"start {version} for 4 devices in 2 stages") as caught:
         fleetctl("rollout", "start", version)
     assert caught.value.kind == "confirmation_needed"
@@ -215,6 +216,49 @@ def test_watching_ends_with_1_when_the_rollout_halts_itself(
     assert refused(fleetctl, "rollout", "watch", version) == ("rollout_halted", 1)
     assert "Halt " in fleetctl("rollout", "progress", version)
     assert ask(db, f"{site}-2")["action"] == "run"
+
+
+def test_another_rule_is_tried_on_what_happened(fleetctl: Fleetctl, version: str, site: str, db: Db) -> None:
+    draft(fleetctl, version, site, "100%", halt_max_failures="1")
+    fleetctl("rollout", "start", version, "--yes")
+    report(db, f"{site}-1", ask(db, f"{site}-1"), "rolled_back")
+    assert "would have stopped it" in fleetctl("rollout", "replay", version)
+    off = [
+        part
+        for name in ("max_failures", "failure_ratio", "consecutive_failures")
+        for part in ("--set", f"halt_{name}=")
+    ]
+    tried = fleetctl.json("rollout", "replay", version, *off)
+    assert (tried["would_halt"], tried["failed"]) == (False, 1)
+    assert refused(fleetctl, "rollout", "replay", version, "--set", "colour=red") == ("unknown_option", 2)
+
+
+def test_alerts_are_listed_and_acknowledged(fleetctl: Fleetctl, version: str, site: str, db: Db) -> None:
+    made = draft(fleetctl, version, site, "100%", halt_max_failures="1")
+    fleetctl("rollout", "start", version, "--yes")
+    report(db, f"{site}-1", ask(db, f"{site}-1"), "rolled_back")
+    (alert,) = [row for row in fleetctl.json("alert", "list") if row["rollout_id"] == made["id"]]
+    assert alert["kind"] == "rollout_halted"
+    (line,) = [line for line in fleetctl("alert", "list").splitlines() if alert["id"][:8] in line]
+    assert version in line
+    assert "Would acknowledge 1 alert" in fleetctl("alert", "ack", alert["id"], "--dry-run")
+    assert fleetctl.json("alert", "ack", alert["id"][:8])[0]["acknowledged_at"]
+    assert fleetctl.json("alert", "ack", alert["id"]) == []
+    assert refused(fleetctl, "alert", "ack", "00000000") == ("alert_unknown", 5)
+    assert refused(fleetctl, "alert", "ack") == ("nothing_selected", 2)
+
+
+def test_a_halt_says_first_how_many_it_stops(fleetctl: Fleetctl, version: str, site: str, db: Db) -> None:
+    made = draft(fleetctl, version, site, "100%")
+    fleetctl("rollout", "start", version, "--yes")
+    assert "4 devices" in fleetctl("halt", "open", "rollout", version, "smoke", "--dry-run")
+    stopped = fleetctl.json("halt", "open", "release", version, "smoke", "--dry-run")["devices"]
+    assert {f"{site}-{n}" for n in range(4)} <= set(stopped)
+    assert ask(db, f"{site}-0")["action"] == "update"
+    halt = fleetctl.json("halt", "open", "rollout", version, "smoke")
+    assert halt["target"] == made["id"]
+    assert ask(db, f"{site}-1")["action"] == "run"
+    fleetctl("halt", "lift", halt["id"], "looked")
 
 
 def test_a_cancelled_rollout_is_over_and_said_so(fleetctl: Fleetctl, version: str, site: str, db: Db) -> None:

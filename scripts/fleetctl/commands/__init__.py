@@ -8,6 +8,7 @@ import typer
 def register(app: typer.Typer) -> None:
     """Mount every operator command on `app`: sub-apps by subject, the most used verbs at the top."""
     from fleetctl.commands import (
+        alert,
         audit,
         device,
         explain,
@@ -24,7 +25,7 @@ def register(app: typer.Typer) -> None:
     )
 
     for module, name in (
-        (device, "device"), (release, "release"), (rollout, "rollout"), (halt, "halt"),
+        (device, "device"), (release, "release"), (rollout, "rollout"), (halt, "halt"), (alert, "alert"),
         (hold, "hold"), (order, "command"),
         (token, "token"), (operator, "operator"), (settings, "settings"),
     ):  # fmt: skip

@@ -7,12 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.frame import SHORT_ID, Fleet, command, find_by_id, find_release
+from fleetctl.commands.frame import SHORT_ID, Fleet, command, counted, find_by_id, find_release
+from fleetctl.commands.rollout import find_rollout
 from fleetctl.errors import FleetctlError
 
 app = typer.Typer(help="Brakes: stop updates, see why, go on.", no_args_is_help=True)
 
 _Reason = Annotated[str, typer.Argument(help="In words, for whoever decides to lift it.")]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Say how many devices it stops, change nothing.")]
 
 
 class Scope(StrEnum):
@@ -38,12 +40,36 @@ def open_halt(
     scope: Annotated[Scope, typer.Argument(help="What kind of thing.")],
     target: Annotated[str, typer.Argument(help="Its name; for a release also its version or commit.")],
     reason: _Reason,
+    dry_run: _DryRun = False,
 ) -> None:
     """Halt one segment, role, branch, release or rollout."""
+    called = target
     if scope is Scope.RELEASE:
         target = find_release(fleet, target)["id"]
+    elif scope is Scope.ROLLOUT:
+        target = find_rollout(fleet, target)["id"]
+    if dry_run:
+        stopped = _stopped(fleet, scope, target)
+        fleet.say(
+            f"Would halt {scope.value} {called}: {counted(stopped)}.",
+            {"dry_run": True, "devices": [row["name"] for row in stopped]},
+        )
+        return
     made = fleet.api.insert("halts", {"scope": scope.value, "target": target, "reason": reason})
-    fleet.say(f"{scope.value.capitalize()} {target} is halted ({made['id']}).", made)
+    fleet.say(f"{scope.value.capitalize()} {called} is halted ({made['id']}).", made)
+
+
+def _stopped(fleet: Fleet, scope: Scope, target: str) -> list[dict[str, Any]]:
+    """The active devices that would start no update (a release's, a rollout's) while it is halted."""
+    if scope is Scope.ROLLOUT:
+        rows = fleet.api.rpc("preview_rollout", rollout_id=target)
+        return [row for row in rows if not row["already_there"]]
+    column, value = scope.value, target
+    if scope is Scope.RELEASE:
+        column, value = "branch", find_release(fleet, target)["branch"]
+    return fleet.api.rows(
+        "devices", lambda query: query.eq("state", "active").eq(column, value), order="name"
+    )
 
 
 @command(app, "list")

@@ -20,6 +20,7 @@ _ASK_EVERY_S = 2.0
 _OVER = ("completed", "superseded", "cancelled")
 _Name = Annotated[str, typer.Argument(metavar="ROLLOUT", help="Id, name, or version of its release.")]
 _Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would do, change nothing.")]
 
 
 @command(app)
@@ -112,12 +113,15 @@ def preview(fleet: Fleet, rollout: _Name) -> None:
 
 
 @command(app)
-def start(fleet: Fleet, rollout: _Name, yes: _Yes = False) -> None:
+def start(fleet: Fleet, rollout: _Name, yes: _Yes = False, dry_run: _DryRun = False) -> None:
     """Start a draft, once you have seen how many devices it is for."""
     found = find_rollout(fleet, rollout)
     progress = fleet.api.rpc("rollout_progress", rollout_id=found["id"])
     stages, devices = len(progress["stages"]), progress["devices"]
     said = f"start {progress['version']} for {devices} device{'' if devices == 1 else 's'} in {stages} stages"
+    if dry_run:
+        fleet.say(f"Would {said}.", {"dry_run": True, **progress})
+        return
     if not yes:
         if not sys.stdin.isatty():
             raise FleetctlError(
@@ -171,6 +175,26 @@ def progress(fleet: Fleet, rollout: _Name) -> None:
     for halt in now["halts"]:
         out.print(f"Halt {halt['id'][:SHORT_ID]} ({halt['cause']}): {halt['reason']}", markup=False)
     print_table("", list(_STAGE_COLUMNS), _stage_rows(now))
+
+
+@command(app)
+def replay(
+    fleet: Fleet,
+    rollout: _Name,
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="halt_failure_ratio, halt_min_attempted, halt_max_failures or halt_consecutive_failures; "
+            "empty switches it off.",
+        ),
+    ] = None,
+) -> None:
+    """Where its halt rule, or another one, would have stopped a rollout. Changes nothing."""
+    values = {key: _value(text) for key, text in pairs_of(rule or ()).items()}
+    tried = fleet.api.rpc("replay_halt_rule", rollout_id=find_rollout(fleet, rollout)["id"], rule=values)
+    fleet.say(tried["summary"], tried)
 
 
 @command(app)
