@@ -19,6 +19,9 @@ import pytest
 for _terminal in ("COLUMNS", "LINES"):
     os.environ.pop(_terminal, None)
 
+# Who is signed in at this machine has nothing to do with the tests.
+os.environ["FLEET_SESSION"] = os.devnull + "/no-session"
+
 ROOT = Path(__file__).resolve().parents[1]
 POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")

@@ -36,35 +36,51 @@ _ATTEMPT_HINT = "Is the stack up? fleetctl status. Elsewhere: check --api-url an
 
 @dataclass(frozen=True)
 class Target:
-    """Where the control plane is. `repr` leaves the key out."""
+    """Where the control plane is, and who asks: the secret key, or a person. `repr` leaves secrets out."""
 
     api_url: str
     key: str
+    token: str | None = None
+    email: str | None = None
+    user_id: str | None = None
 
     def __repr__(self) -> str:
         return f"Target({self.api_url!r})"
 
     @classmethod
     def find(cls, data: Path, api_url: str | None, key: str | None) -> Target:
-        """From the flags, else FLEET_API_URL and FLEET_KEY, else the stack that runs in `data`.
+        """From the flags, else FLEET_API_URL and FLEET_KEY, else who is signed in, else the stack in `data`.
 
-        Raises FleetctlError: `not_running`, or `target_incomplete` when an address comes without a key.
+        Raises FleetctlError: `not_running`, `target_incomplete` when an address comes without a key, and what
+        `session.current` raises.
         """
         api_url = api_url or os.environ.get("FLEET_API_URL")
         key = key or os.environ.get("FLEET_KEY")
         if api_url and key:
             return cls(api_url.rstrip("/"), key)
+        if key is None and (person := cls._person(api_url)):
+            return person
         if api_url or (key and not data.exists()):
             raise FleetctlError(
                 "target_incomplete",
                 "An address needs its secret key, and a key its address.",
-                hint="Give --api-url and --key, or set FLEET_API_URL and FLEET_KEY.",
+                hint="Give --api-url and --key, set FLEET_API_URL and FLEET_KEY, or sign in: fleetctl login.",
                 exit_code=2,
             )
         from fleetctl.stack import Stack
 
         stack = Stack.find(data)
         return cls(stack.api_url, key or stack.secret_key)
+
+    @classmethod
+    def _person(cls, api_url: str | None) -> Target | None:
+        """Who is signed in, at that address where one is given."""
+        from fleetctl import session
+
+        found = session.current()
+        if found is None or (api_url and api_url.rstrip("/") != found.api_url):
+            return None
+        return cls(found.api_url, found.publishable_key, found.access_token, found.email, found.user_id)
 
 
 class Api:
@@ -83,6 +99,8 @@ class Api:
                 postgrest_client_retry=False,
             )
             self._client: Client = create_client(target.api_url, target.key, options=options)
+            if target.token is not None:
+                self._client.postgrest.auth(target.token)
 
     def rows(
         self,
@@ -116,6 +134,18 @@ class Api:
             part = values[start : start + BATCH]
             found += self.rows(table, _is_one_of(column, part), select=select, order=order)
         return found
+
+    def settings(self) -> Row:
+        """The fleet settings, which every operator may read. Raises FleetctlError `no_operator`."""
+        rows = self.rows("fleet_settings", order="id", limit=1)
+        if not rows:
+            raise FleetctlError(
+                "no_operator",
+                f"{self.target.email or 'This key'} is no operator of this fleet.",
+                hint="An admin lets people in with fleetctl operator add.",
+                exit_code=4,
+            )
+        return rows[0]
 
     def insert(self, table: str, row: Mapping[str, Any]) -> Row:
         """Insert one row; returns it as the database made it."""
@@ -159,7 +189,7 @@ class Api:
 
     def _auth(self, path: str, body: Mapping[str, Any]) -> tuple[int, Row]:
         key = self.target.key
-        headers = {"apikey": key, "Authorization": f"Bearer {key}"}
+        headers = {"apikey": key, "Authorization": f"Bearer {self.target.token or key}"}
         with _translated(self.target.api_url):
             answer = self._http.post(f"{self.target.api_url}/auth/v1/{path}", json=body, headers=headers)
         try:
@@ -226,7 +256,10 @@ _KIND = re.compile(r"[a-z][a-z0-9_]+")
 _CONSTRAINT = re.compile(
     r'violates (?:check|unique) constraint "([^"]* [^"]*)"|unique constraint "([^"]* [^"]*)"'
 )
-_KEY_HINT = "fleetctl needs the project's secret key (sb_secret_…): --key or FLEET_KEY."
+_KEY_HINT = (
+    "It needs a person whose rank allows it (fleetctl whoami), "
+    "or the project's secret key (sb_secret_…): --key or FLEET_KEY."
+)
 _HINTS = {
     "key_refused": _KEY_HINT,
     "permission_denied": _KEY_HINT,

@@ -17,6 +17,7 @@ def register(app: typer.Typer) -> None:
         hold,
         operator,
         order,
+        person,
         pin,
         release,
         rollout,
@@ -30,5 +31,5 @@ def register(app: typer.Typer) -> None:
         (token, "token"), (operator, "operator"), (settings, "settings"),
     ):  # fmt: skip
         app.add_typer(module.app, name=name)
-    for verbs in (pin, history, explain, audit):
+    for verbs in (person, pin, history, explain, audit):
         verbs.add_to(app)

@@ -222,7 +222,7 @@ def with_status(fleet: Fleet, devices: list[dict[str, Any]], now: datetime) -> l
     by_device = {report["device_id"]: report for report in reports}
     used = sorted({report["current_release"] for report in reports if report["current_release"]})
     versions = {row["id"]: row["version"] for row in fleet.api.rows_of("releases", "id", used, order="id")}
-    settings = fleet.api.rows("fleet_settings", order="id", limit=1)[0]
+    settings = fleet.api.settings()
 
     def joined(device: dict[str, Any]) -> dict[str, Any]:
         status = by_device.get(device["id"], {})

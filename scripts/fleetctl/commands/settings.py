@@ -45,4 +45,4 @@ def set_values(
 
 
 def _current(fleet: Fleet) -> dict[str, Any]:
-    return fleet.api.rows("fleet_settings", order="id", limit=1)[0]
+    return fleet.api.settings()

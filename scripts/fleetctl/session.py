@@ -1,0 +1,158 @@
+"""Who is signed in at this terminal: a session of Supabase Auth in a file, renewed when it is about to end.
+
+With it, what fleetctl changes is audited under the person's name and bounded by their rank. Plain requests:
+the library cannot parse the sessions of the embedded stack's Auth.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import httpx
+import typer
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fleet_agent.durable import write_atomic
+from fleetctl.errors import FleetctlError
+
+_TIMEOUT_S = 30
+#: Longer than any command asks for; a token that ends in between is refused and signing in again is easy.
+_RENEW_BEFORE = timedelta(minutes=2)
+
+
+class Session(BaseModel):
+    """One person at one control plane. Tokens are secrets: `repr` leaves them out."""
+
+    model_config = ConfigDict(frozen=True)
+
+    api_url: str
+    publishable_key: str
+    email: str
+    user_id: str
+    access_token: str
+    refresh_token: str
+    expires_at: datetime
+
+    def __repr__(self) -> str:
+        return f"Session({self.email!r} at {self.api_url!r})"
+
+    __str__ = __repr__
+
+
+def file() -> Path:
+    """FLEET_SESSION, else `session.json` in the user's configuration folder for fleetctl."""
+    return Path(os.environ.get("FLEET_SESSION") or Path(typer.get_app_dir("fleetctl")) / "session.json")
+
+
+def load() -> Session | None:
+    """Who is signed in, or None. Raises FleetctlError `session_unreadable`."""
+    try:
+        return Session.model_validate_json(file().read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValidationError) as error:
+        raise FleetctlError(
+            "session_unreadable",
+            f"{file()} cannot be read as a session.",
+            hint="fleetctl logout removes it; then fleetctl login.",
+            exit_code=4,
+        ) from error
+
+
+def save(session: Session) -> None:
+    """Keep it, for this user of the machine alone."""
+    file().parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_atomic(file(), session.model_dump_json(indent=1).encode(), mode=0o600)
+
+
+def forget() -> bool:
+    """Remove it from this machine; whether there was one."""
+    try:
+        file().unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def sign_in(api_url: str, publishable_key: str, email: str, password: str) -> Session:
+    """Raises FleetctlError: `sign_in_refused`, `unreachable`, `bad_answer`."""
+    status, answer = _token(api_url, publishable_key, "password", {"email": email, "password": password})
+    if status >= HTTPStatus.BAD_REQUEST:
+        raise _refused(email, answer, status)
+    return _read(api_url, publishable_key, answer)
+
+
+def current() -> Session | None:
+    """Who is signed in, renewed where it is about to end. Raises FleetctlError as `load` and `sign_in` do."""
+    session = load()
+    if session is None or datetime.now(UTC) < session.expires_at - _RENEW_BEFORE:
+        return session
+    status, answer = _token(
+        session.api_url, session.publishable_key, "refresh_token", {"refresh_token": session.refresh_token}
+    )
+    if status >= HTTPStatus.BAD_REQUEST:
+        raise FleetctlError(
+            "session_ended",
+            f"The session of {session.email} at {session.api_url} has ended.",
+            hint="fleetctl login",
+            exit_code=4,
+        )
+    renewed = _read(session.api_url, session.publishable_key, answer)
+    save(renewed)
+    return renewed
+
+
+def sign_out(session: Session) -> None:
+    """Have Auth forget it. Best effort: it ends by itself, and the file goes in any case."""
+    headers = {"apikey": session.publishable_key, "Authorization": f"Bearer {session.access_token}"}
+    with contextlib.suppress(httpx.HTTPError):
+        httpx.post(
+            f"{session.api_url}/auth/v1/logout",
+            params={"scope": "local"}, headers=headers, timeout=_TIMEOUT_S,
+        )  # fmt: skip
+
+
+def _token(api_url: str, key: str, grant: str, body: dict[str, str]) -> tuple[int, dict[str, Any]]:
+    try:
+        answer = httpx.post(
+            f"{api_url}/auth/v1/token",
+            params={"grant_type": grant}, json=body, headers={"apikey": key}, timeout=_TIMEOUT_S,
+        )  # fmt: skip
+        parsed = answer.json()
+    except httpx.HTTPError as error:
+        raise FleetctlError(
+            "unreachable", f"{api_url} cannot be reached: {error}.", hint="Check --api-url.", exit_code=3
+        ) from error
+    except ValueError:
+        parsed = {}
+    return answer.status_code, parsed if isinstance(parsed, dict) else {}
+
+
+def _read(api_url: str, key: str, answer: dict[str, Any]) -> Session:
+    try:
+        return Session(
+            api_url=api_url,
+            publishable_key=key,
+            email=answer["user"]["email"],
+            user_id=answer["user"]["id"],
+            access_token=answer["access_token"],
+            refresh_token=answer["refresh_token"],
+            expires_at=datetime.now(UTC) + timedelta(seconds=int(answer["expires_in"])),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise FleetctlError("bad_answer", f"Auth at {api_url} answered with no session.") from error
+
+
+def _refused(email: str, answer: dict[str, Any], status: int) -> FleetctlError:
+    said = str(answer.get("msg") or answer.get("message") or answer.get("error_description") or status)
+    return FleetctlError(
+        "sign_in_refused",
+        f"{email} was not let in: {said.rstrip('.')}.",
+        hint="Check the address, the password and the key; an admin makes people with fleetctl operator add.",
+        exit_code=4,
+    )

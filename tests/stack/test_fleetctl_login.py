@@ -1,0 +1,163 @@
+"""Signing in with fleetctl: in whose name things happen, how far a rank reaches, and what is kept on disk."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+import typer
+from psycopg.rows import dict_row
+from typer.testing import CliRunner
+
+from fleetctl import session
+from fleetctl.commands import register
+from fleetctl.errors import FleetctlError
+from fleetctl.stack import Stack
+
+Db = psycopg.Connection[dict[str, Any]]
+Run = Callable[..., str]
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture(scope="module")
+def db(stack: Stack) -> Iterator[Db]:
+    with psycopg.connect(stack.db_url, autocommit=True, row_factory=dict_row) as connection:
+        yield connection
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    file = tmp_path / "config" / "session.json"
+    monkeypatch.setenv("FLEET_SESSION", str(file))
+    for name in ("FLEET_API_URL", "FLEET_KEY", "FLEET_PUBLISHABLE_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    return file
+
+
+@pytest.fixture
+def run(kept: Path, stack: Stack) -> Run:
+    app = typer.Typer()
+    register(app)
+
+    def run(*args: str, **environment: str) -> str:
+        result = CliRunner().invoke(app, list(args), env={"COLUMNS": "200", **environment})
+        if result.exception is not None:
+            raise result.exception
+        return result.stdout
+
+    return run
+
+
+@pytest.fixture
+def person(stack: Stack, run: Run) -> Callable[[str | None], str]:
+    """Makes somebody of this rank, or of none, and returns their address."""
+
+    def make(rank: str | None) -> str:
+        email = f"{uuid4().hex[:10]}@example.com"
+        secret = {"FLEET_API_URL": stack.api_url, "FLEET_KEY": stack.secret_key}
+        run("operator", "add", email, "--rank", rank or "viewer", "--password", PASSWORD, **secret)
+        if rank is None:
+            run("operator", "remove", email, **secret)
+        return email
+
+    return make
+
+
+def sign_in(run: Run, stack: Stack, email: str, password: str = PASSWORD) -> str:
+    return run(
+        "login", email, "--api-url", stack.api_url, "--publishable-key", stack.publishable_key,
+        FLEET_PASSWORD=password,
+    )  # fmt: skip
+
+
+def refused(act: Callable[[], object]) -> tuple[str, int]:
+    with pytest.raises(FleetctlError) as caught:
+        act()
+    return caught.value.kind, caught.value.exit_code
+
+
+def test_what_a_person_changes_is_audited_under_their_name(
+    run: Run, stack: Stack, person: Callable[[str | None], str], db: Db
+) -> None:
+    email = person("operator")
+    assert f"Signed in as {email}" in sign_in(run, stack, email)
+    assert run("whoami") == f"{email} at {stack.api_url} (operator).\n"
+    made = json.loads(run("halt", "open", "segment", "early", "smoke", "--json"))
+    run("halt", "lift", made["id"], "over")
+    rows = db.execute(
+        "select distinct actor from audit_log where table_name = 'halts' and row_id = %s", [made["id"]]
+    ).fetchall()
+    assert [row["actor"] for row in rows] == [email]
+
+
+def test_a_rank_bounds_what_fleetctl_may(run: Run, stack: Stack, person: Callable[[str | None], str]) -> None:
+    sign_in(run, stack, person("viewer"))
+    assert "(viewer)" in run("whoami")
+    run("device", "list")
+    assert refused(lambda: run("halt", "fleet", "smoke"))[1] == 4
+    sign_in(run, stack, person(None))
+    assert "no operator" in run("whoami")
+    assert refused(lambda: run("device", "list")) == ("no_operator", 4)
+
+
+def test_the_session_is_for_this_user_alone_and_logout_removes_it(
+    run: Run, stack: Stack, person: Callable[[str | None], str], kept: Path
+) -> None:
+    email = person("viewer")
+    sign_in(run, stack, email)
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert PASSWORD not in kept.read_text()
+    found = session.load()
+    assert found is not None
+    assert found.access_token not in repr(found) + str(found)
+    assert run("logout") == "Signed out.\n"
+    assert not kept.exists()
+    assert run("logout") == "Nobody was signed in.\n"
+
+
+def test_a_session_that_is_about_to_end_is_renewed(
+    run: Run, stack: Stack, person: Callable[[str | None], str]
+) -> None:
+    email = person("viewer")
+    sign_in(run, stack, email)
+    old = session.load()
+    assert old is not None
+    session.save(old.model_copy(update={"expires_at": datetime.now(UTC) + timedelta(seconds=30)}))
+    assert email in run("whoami")
+    renewed = session.load()
+    assert renewed is not None
+    assert renewed.expires_at > datetime.now(UTC) + timedelta(minutes=10)
+    ended = {"expires_at": datetime.now(UTC), "refresh_token": "gone"}
+    session.save(renewed.model_copy(update=ended))
+    assert refused(lambda: run("whoami")) == ("session_ended", 4)
+
+
+def test_the_secret_key_comes_before_the_session(
+    run: Run, stack: Stack, person: Callable[[str | None], str]
+) -> None:
+    sign_in(run, stack, person("viewer"))
+    said = run("whoami", FLEET_API_URL=stack.api_url, FLEET_KEY=stack.secret_key)
+    assert said == f"service_role at {stack.api_url} (service key: everything).\n"
+
+
+def test_refusals_have_kinds(run: Run, stack: Stack, person: Callable[[str | None], str], kept: Path) -> None:
+    email = person("viewer")
+    assert refused(lambda: sign_in(run, stack, email, "wrong")) == ("sign_in_refused", 4)
+    assert not kept.exists()
+    assert refused(lambda: run("login", email, "--api-url", stack.api_url)) == ("target_incomplete", 2)
+    assert refused(
+        lambda: run("login", email, "--api-url", stack.api_url, "--publishable-key", "x")
+    ) == ("password_missing", 2)  # fmt: skip
+    nowhere = ("login", email, "--api-url", "http://127.0.0.1:9", "--publishable-key", "x", "--password", "x")
+    assert refused(lambda: run(*nowhere)) == ("unreachable", 3)
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_text("{")
+    assert refused(lambda: run("whoami")) == ("session_unreadable", 4)
+    assert run("logout") == "Signed out.\n"
