@@ -120,6 +120,46 @@ def test_the_overview_adds_up(fleet: Fleet) -> None:
     assert overview(fleet)["held"] == 0
 
 
+def test_the_overview_is_what_counting_the_devices_one_by_one_gives(fleet: Fleet) -> None:
+    """Every state, interval, hold, pin, report and silence there is, together: the view looks only at the unusual ones."""
+    fleet.admin.execute("set session_replication_role = replica")
+    fleet.sql(
+        f"""
+        with mixed as (
+          select row_number() over () as n, state, every, held, until, pinned, said, ago
+          from unnest(enum_range(null::public.device_state)) state, unnest(array[null, 60, 3600]) every,
+            unnest(array[false, true]) held, unnest(array[null, '-1 s', '1 day']::interval[]) until,
+            unnest(array[null, '{V1}']::uuid[]) pinned, unnest(enum_range(null::public.report_state) || null) said,
+            unnest(array['170 s', '190 s', '44 min', '46 min', '1 day']::interval[]) ago
+          where held or until is null),
+        made as (
+          insert into public.devices (id, name, role, segment, branch, state, update_interval_s, hold, hold_until, pinned_release, public_key)
+          select md5(n::text)::uuid, 'mixed' || n, 'beacon', 'stable', 'main', state, every, held, now() + until, pinned, left(md5('k' || n) || md5('l' || n), 43)
+          from mixed)
+        insert into public.device_status (device_id, state, reported_at)
+        select md5(n::text)::uuid, said, now() - ago from mixed where said is not null
+        """
+    )
+    fleet.admin.execute("set session_replication_role = origin")
+    counted = fleet.sql(
+        """
+        with each as (
+          select d.*, s.state as said, case when s.reported_at is null then 'not_heard_yet'
+            when private.is_offline(s.reported_at, d.update_interval_s, 900, 3, now()) then 'offline' else 'online' end as heard
+          from public.devices d left join public.device_status s on s.device_id = d.id)
+        select column_name, count(*) from each, unnest(array[
+          'devices', each.state::text, case when each.state = 'active' then heard end,
+          case when each.state = 'active' and heard = 'online' then said::text end,
+          case when each.state = 'active' and hold and (hold_until is null or hold_until > now()) then 'held' end,
+          case when each.state = 'active' and pinned_release is not null then 'pinned' end]) column_name
+        where column_name is not null group by column_name
+        """
+    )
+    seen = overview(fleet)
+    assert {name: seen[name] for name, _ in counted} == dict(counted)
+    assert len(counted) == 16
+
+
 def test_the_overview_counts_what_is_in_flight(fleet: Fleet) -> None:
     roll_out(fleet)
     assert ask(fleet)["action"] == "update"
