@@ -82,9 +82,11 @@ class CheckIn:
         """Whether an operator must accept this device first."""
         return self._refusal == Kind.DEVICE_PENDING
 
+    def settings(self) -> decide.Settings:
+        return decide.settings(self._parts.config_file.current, self.directive)
+
     def interval_s(self) -> float:
-        asked = self.directive.poll_after_s if self.directive is not None else None
-        return decide.poll_interval_s(self._parts.config_file.current.poll_interval_s, asked)
+        return self.settings().poll_interval_s
 
     def get_further(self) -> None:
         """Note that the check-in does not hang: a step of it has ended."""
@@ -297,6 +299,7 @@ class CheckIn:
     # What came of it
 
     async def _report_back(self, outcome: Outcome) -> Outcome:
+        self.reporter.settings = self.settings()
         if self.reporter.is_due(self.engine, self._problem(), self.interval_s()):
             await self.reporter.report(self._plane, self.engine, self._problem())
         return outcome

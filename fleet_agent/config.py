@@ -10,17 +10,21 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from loguru import logger
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 from pydantic import ValidationError as PydanticValidationError
 
 from fleet_agent.errors import ConfigError, Kind
 
 #: 256 MiB: room for the release's export, the journal and the logs; images are checked by the engine.
 DEFAULT_MIN_FREE_BYTES = 256 * 1024 * 1024
+
+
+LabelName = Annotated[str, StringConstraints(min_length=1, max_length=63)]
+LabelValue = Annotated[str, StringConstraints(max_length=255)]
 
 
 class EmergencyAccess(BaseModel):
@@ -71,8 +75,10 @@ class DeviceConfig(BaseModel):
         description="Seconds of check-ins without an answer after which the device is isolated.",
     )
     wake: bool = Field(default=True, description="Keep a Realtime subscription; polling goes on regardless.")
-    labels: dict[str, str] = Field(
-        default_factory=dict, description="Labels of this device; they win over the server's."
+    labels: dict[LabelName, LabelValue] = Field(
+        default_factory=dict,
+        max_length=32,
+        description="Labels of this device; they win over the server's.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="What goes to standard error."

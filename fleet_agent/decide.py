@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from fleet_agent.config import DeviceConfig
 from fleet_agent.engine.phases import RESTING
 from fleet_agent.model import Action, Directive, EngineStatus, ReportState
 
@@ -88,9 +89,27 @@ def _waiting(directive: Directive) -> str:
     return ""
 
 
-def poll_interval_s(pinned: int | None, asked: int | None) -> float:
-    """The interval in force: the device's own pin, else what the control plane asks for (seconds)."""
-    return float(pinned or asked or DEFAULT_POLL_S)
+@dataclass(frozen=True)
+class Settings:
+    """What is in force on this device; `pinned` names what its own file decides, like `labels.site`."""
+
+    poll_interval_s: float
+    labels: Mapping[str, str]
+    pinned: tuple[str, ...]
+
+
+def settings(config: DeviceConfig, directive: Directive | None) -> Settings:
+    """The control plane's settings with the device's own file over them, key by key."""
+    asked = directive.poll_after_s if directive is not None else None
+    sent = directive.config.labels if directive is not None else {}
+    pinned = [f"labels.{name}" for name in sorted(config.labels)]
+    if config.poll_interval_s is not None:
+        pinned.insert(0, "poll_interval_s")
+    return Settings(
+        poll_interval_s=float(config.poll_interval_s or asked or DEFAULT_POLL_S),
+        labels={**sent, **config.labels},
+        pinned=tuple(pinned),
+    )
 
 
 def poll_wait_s(interval_s: float, uniform: Callable[[float, float], float]) -> float:

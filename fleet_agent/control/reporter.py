@@ -31,8 +31,12 @@ PROGRESS_EVERY_S = 15.0
 #: What makes a report worth sending; the rest (resources, clocks, log) rides along.
 _TELLING = (
     "state", "phase", "reason", "current_release", "target_release", "containers", "error_kind", "error",
-    "agent_version",
+    "agent_version", "settings",
 )  # fmt: skip
+
+
+#: PostgREST's own, and PostgreSQL's.
+_NO_SUCH_COLUMN = ("PGRST204", "42703")
 
 
 class Reporter:
@@ -47,6 +51,10 @@ class Reporter:
         self._target: Release | None = None
         #: Why nothing happens, from the gates; shown while the engine itself has nothing to say.
         self.waiting = ""
+        #: What is in force here; None before the control plane was heard.
+        self.settings: decide.Settings | None = None
+        #: An older control plane has no such column.
+        self._takes_settings = True
 
     def working_towards(self, target: Release | None) -> None:
         self._target = target
@@ -130,6 +138,11 @@ class Reporter:
         try:
             await plane.report(row)
         except ControlPlaneError as error:
+            if "settings" in row and error.evidence.get("code") in _NO_SUCH_COLUMN:
+                self._takes_settings = False
+                logger.info("the control plane does not take this device's settings yet: {e}", e=error)
+                await self._upsert(plane, {key: row[key] for key in row if key != "settings"})
+                return
             # The control plane forgot a release (a foreign key): the rest of the report still counts.
             if error.kind != Kind.REFUSED or error.evidence.get("code") != "23503":
                 raise
@@ -171,6 +184,12 @@ class Reporter:
             "error_kind": error_kind,
             "error": _text(error) if error else None,
         }
+        if self.settings is not None and self._takes_settings:
+            row["settings"] = {
+                "poll_interval_s": self.settings.poll_interval_s,
+                "labels": dict(self.settings.labels),
+                "pinned": list(self.settings.pinned),
+            }
         if engine is not None:
             row["current_release"] = str(engine.current.id) if engine.current is not None else None
             row["containers"] = [
@@ -192,7 +211,12 @@ class Reporter:
 
 
 def _fingerprint(row: dict[str, Any]) -> str:
-    return json.dumps({key: row.get(key) for key in _TELLING if key != "agent_version"}, sort_keys=True)
+    telling = {key: row.get(key) for key in _TELLING if key != "agent_version"}
+    settings = telling["settings"]
+    if settings is not None and "poll_interval_s" not in settings["pinned"]:
+        # The control plane's own wish; it shortens it now and then, and needs no answer to that.
+        telling["settings"] = {**settings, "poll_interval_s": None}
+    return json.dumps(telling, sort_keys=True)
 
 
 def _text(text: str) -> str:

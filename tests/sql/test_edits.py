@@ -183,6 +183,16 @@ def test_a_device_cannot_fill_the_database_with_one_report(fleet: Fleet) -> None
     assert (refusal.code, "log_tail must be a list of at most 64 kB" in refusal.message) == ("23514", True)
 
 
+def test_a_device_reports_the_settings_in_force_and_no_flood_of_them(fleet: Fleet) -> None:
+    insert = "insert into public.device_status (device_id, settings) values (%s, jsonb_build_object('labels', repeat('x', %s)))"
+    refusal = fleet.refused(insert, DEVICE, 32768, who="device")
+    assert (refusal.code, "settings must be an object of at most 32 kB" in refusal.message) == ("23514", True)
+    fleet.sql(insert, DEVICE, 32700, who="device")
+    assert fleet.sql("select length(settings->>'labels') from public.device_status", who="viewer") == [
+        (32700,)
+    ]
+
+
 def test_accepting_a_device_makes_it_active_once(fleet: Fleet) -> None:
     pending = fleet.one("select id from public.devices where name = 'pending'")
     fleet.sql("select public.accept_device(%s)", pending, who="operator")

@@ -245,6 +245,7 @@ export type Database = {
           reason: string | null
           reported_at: string
           resources: NonNullable<Json>
+          settings: NonNullable<Json>
           state: Database["public"]["Enums"]["report_state"]
           target_release: string | null
         }
@@ -262,6 +263,7 @@ export type Database = {
           reason?: string | null
           reported_at?: string
           resources?: NonNullable<Json>
+          settings?: NonNullable<Json>
           state?: Database["public"]["Enums"]["report_state"]
           target_release?: string | null
         }
@@ -279,6 +281,7 @@ export type Database = {
           reason?: string | null
           reported_at?: string
           resources?: NonNullable<Json>
+          settings?: NonNullable<Json>
           state?: Database["public"]["Enums"]["report_state"]
           target_release?: string | null
         }
