@@ -13,11 +13,11 @@ from fleet_agent.engine.journal import Deployed
 from fleet_agent.engine.stacks import StackRecord
 from fleet_agent.errors import ContainerError, HealthError
 from fleet_agent.health import checks, probation
-from fleet_agent.health.base import HealthCheck, Reading, Sight
+from fleet_agent.health.base import Answer, HealthCheck, Reading, Sight
 from fleet_agent.health.probation import Healthy, Round, Seen, Unhealthy
 
 #: Seconds between rounds when a release that was well before is looked at again.
-BRIEF_INTERVAL_S = 0.5
+BRIEF_INTERVAL_S = 0.25
 
 
 def until_proven(engine: Engine, deployed: Deployed, *, since: datetime, briefly: bool = False) -> str:
@@ -47,10 +47,8 @@ def until_proven(engine: Engine, deployed: Deployed, *, since: datetime, briefly
         else:
             now = Round(at_s, readings)
         away = readings is None
-        was_failing = seen.first_failure_s is not None
-        seen = probation.observe(rules, seen, now)
-        if seen.first_failure_s is not None and not was_failing and now.worst is not None:
-            logger.info("first failing check after {at:.1f} s: {why}", at=at_s, why=now.worst.detail)
+        before, seen = seen, probation.observe(rules, seen, now)
+        _tell(before, seen)
         match probation.judge(rules, seen, at_s):
             case Healthy(proof):
                 return proof
@@ -62,6 +60,18 @@ def until_proven(engine: Engine, deployed: Deployed, *, since: datetime, briefly
         )
         spent = clock.monotonic() - started - at_s
         clock.sleep(max(0.0, min(rules.interval_s - spent, rules.deadline_s - at_s - spent)))
+
+
+def _tell(before: Seen, seen: Seen) -> None:
+    """Log the first failing check, and the first that counts: within the grace a service may be starting."""
+    now = seen.last
+    if now is None or now.worst is None:
+        return
+    if before.first_failure_s is None and seen.first_failure_s is not None:
+        logger.info("first failing check after {at:.1f} s: {why}", at=now.at_s, why=now.worst.detail)
+    fatal = now.answer is Answer.FATAL and now.at_s >= seen.lenient_until_s
+    if fatal or (before.spent == 0 and seen.spent > 0):
+        logger.info("the first that counts is after {at:.1f} s", at=now.at_s)
 
 
 def _start_again(engine: Engine, deployed: Deployed) -> None:

@@ -159,6 +159,21 @@ def test_crash_within_probation_goes_back_with_the_last_words(device: Device) ->
     ).items()
 
 
+def test_crash_after_20_seconds_within_probation_goes_back(device: Device) -> None:
+    """Well for as long as most releases are watched, and still not out of its own probation."""
+    device.good()
+    status = device.to(
+        WEB.replace(
+            "exec httpd -f -p 8080 -h /w", "httpd -p 8080 -h /w; sleep 20; echo out of water; exit 4"
+        ),
+        role=ROLE.replace("watch_s: 1", "watch_s: 40").replace("deadline_s: 15", "deadline_s: 60"),
+    )
+    _went_back(device, status, "container_exited")
+    row = rows(device.config)[-1]
+    assert row.phase_durations_ms["probation"] >= 19_000
+    assert "web: out of water" in row.evidence["log"]
+
+
 def test_http_errors_go_back(device: Device) -> None:
     device.good()
     status = device.to(WEB.replace("/w/version", "/w/other"))

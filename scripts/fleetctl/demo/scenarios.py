@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import http.server
+import secrets
+import shutil
 import socket
+import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from loguru import logger
@@ -29,6 +34,9 @@ KILLED_IN = (
 )  # fmt: skip
 #: Often enough to see an outage of 50 ms, and no burden on a small machine.
 ASK_EVERY_S = 0.01
+#: Of the file system that is filled up.
+SMALL_MIB = 4
+BUSYBOX = "image: busybox:stable"
 COMMAND = "    command: [sh, /web/serve]\n"
 
 
@@ -226,9 +234,45 @@ def _port_taken(stage: Stage, result: Result) -> None:
         result.problems.append(f"it does not name the port {port}")
 
 
-def _lacks_image(stage: Stage) -> None:
-    if stage.simulated:
-        stage.device.absent_image("fleet.invalid/beacon:missing")
+class _Empty(http.server.BaseHTTPRequestHandler):
+    """A registry that has no image."""
+
+    def do_GET(self) -> None:
+        found = self.path == "/v2/"
+        body = (
+            b"{}" if found else b'{"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]}'
+        )
+        self.send_response(200 if found else 404)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def _image_missing(stage: Stage, result: Result) -> None:
+    """Its registry answers, and does not have it."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Empty) as registry:
+        threading.Thread(target=registry.serve_forever, daemon=True).start()
+        image = f"127.0.0.1:{registry.server_port}/beacon:missing"
+
+        def lacks_it(stage: Stage) -> None:
+            if stage.simulated:
+                stage.device.absent_image(image)
+
+        try:
+            _bad_release(
+                _untouched("image_missing", "pulling"),
+                edits={"compose.yaml": (BUSYBOX, f"image: {image}")},
+                before=lacks_it,
+            )(stage, result)
+        finally:
+            registry.shutdown()
 
 
 def _compose_hangs(stage: Stage, result: Result) -> None:
@@ -267,6 +311,39 @@ def _compose_hangs(stage: Stage, result: Result) -> None:
         expected=_went_back("compose_hung", phase="starting"),
         client=client,
     )
+
+
+def _disk_fills_up(stage: Stage, result: Result) -> None:
+    """Its Git repository is on a file system of its own, and smaller than the new release."""
+    device = stage.new_device()
+    # Not refused before it begins for too little that must stay free: nothing must.
+    device.config = device.config.model_copy(update={"min_free_bytes": 0})
+    small = device.config.paths.repository
+    small.mkdir(parents=True)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_MIB}m", "fleet-demo", str(small)]
+    if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        result.skipped = "only root may mount a small file system"
+        device.remove()
+        return
+    try:
+        good = device.release()
+        device.offer(good, say=stage.say)
+        result.problems += [f"before it {trouble}" for trouble in device.troubles(good)]
+        # Noise: nothing that Git could pack smaller.
+        noise = secrets.token_hex(SMALL_MIB * 1024 * 1024)
+        too_big = device.release(edits={"compose.yaml": ("services:\n", f"# {noise}\nservices:\n")})
+        with _client(replace(stage, device=device)) as client:
+            run = device.offer(too_big, say=stage.say)
+        _judge(
+            replace(stage, device=device), result, run,
+            offered=too_big, left=good, expected=_untouched("disk_full", "fetching"), client=client,
+        )  # fmt: skip
+        if not result.problems:
+            free = shutil.disk_usage(small).free / (1024 * 1024)
+            result.evidence.append(f"of {SMALL_MIB} MiB {free:.1f} are free again")
+    finally:
+        device.remove()
+        subprocess.run(["umount", "--lazy", str(small)], capture_output=True, check=False)
 
 
 def _docker_goes_away(stage: Stage, result: Result) -> None:
@@ -427,8 +504,18 @@ SCENARIOS = (
     Scenario(
         "image-missing",
         "its image is nowhere to be had",
-        _bad_release(_untouched("image_missing", "pulling"), Breakage.IMAGE_MISSING, before=_lacks_image),
+        _image_missing,
     ),
+    Scenario(
+        "registry-down",
+        "its image is in a registry that does not answer",
+        _bad_release(
+            _untouched("registry_unreachable", "pulling"),
+            edits={"compose.yaml": (BUSYBOX, "image: 127.0.0.1:1/beacon:stable")},
+        ),
+        "simulated containers have no registry",
+    ),
+    Scenario("disk-full", "the disk fills up while it is fetched", _disk_fills_up),
     Scenario("compose-hangs", "`compose up` never ends", _compose_hangs, "there is no Compose to hang"),
     Scenario(
         "docker-away", "Docker goes away while it starts", _docker_goes_away, "there is no Docker to go away"
