@@ -250,6 +250,28 @@ def test_every_change_is_in_the_audit_log_with_who_and_what(fleet: Fleet) -> Non
     assert len(rows) == 4
 
 
+def test_an_edit_of_many_rows_writes_for_each_what_changed_in_it(fleet: Fleet) -> None:
+    fleet.sql("update public.devices set update_interval_s = 60 where name = 'other'", who="operator")
+    fleet.sql(
+        "update public.devices set segment = 'stable', labels = case when name = 'device' then '{\"lab\": \"1\"}'::jsonb else labels end, "
+        "update_interval_s = case when name = 'other' then null::int end where name in ('device', 'other', 'suspended')",
+        who="operator",
+    )
+    written = fleet.sql(
+        "select d.name, a.action, a.before, a.after from public.audit_log a join public.devices d on d.id::text = a.row_id "
+        "where a.at > (select min(at) from public.audit_log) order by d.name"
+    )
+    assert written == [
+        (
+            "device",
+            "update",
+            {"labels": {}, "segment": "canary"},
+            {"labels": {"lab": "1"}, "segment": "stable"},
+        ),
+        ("other", "update", {"update_interval_s": 60}, {"update_interval_s": None}),
+    ]
+
+
 def test_an_update_that_changes_nothing_leaves_no_trace(fleet: Fleet) -> None:
     fleet.sql("update public.devices set segment = segment where true", who="operator")
     assert fleet.one("select count(*) from public.audit_log") == 0
