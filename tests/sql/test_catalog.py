@@ -228,6 +228,26 @@ def test_every_table_and_every_function_has_a_comment(bare: Fleet) -> None:
     assert silent == []
 
 
+#: Says everything by its name, in whatever table.
+OBVIOUS = {
+    "id", "at", "name", "email", "description", "notes", "version", "summary", "action", "table_name", "error", "unit",
+    "device_id", "release_id", "rollout_id", "from_commit", "to_commit", "branch", "template", "maintenance_window",
+    "hardware_model", "os", "agent_version", "booted_at", "created_at", "created_by", "updated_at",
+    "opened_at", "opened_by", "lifted_at", "lifted_by", "resolved_at", "acknowledged_by", "approved_by",
+    "requested_at", "requested_by", "answered_at", "started_at", "started_by", "ended_at", "finished_at", "claimed_at",
+}  # fmt: skip
+
+
+def test_every_column_that_its_name_does_not_explain_has_a_comment(bare: Fleet) -> None:
+    bare_names = bare.sql(
+        "select c.relname || '.' || a.attname, a.attname from pg_class c "
+        "join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped "
+        "where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p') and not c.relispartition "
+        "and col_description(c.oid, a.attnum) is null"
+    )
+    assert [full for full, name in bare_names if name not in OBVIOUS] == []
+
+
 def test_checks_of_public_tables_are_named_as_sentences(bare: Fleet) -> None:
     """The name is what a person in the table editor reads when the check says no."""
     rows = bare.sql(
