@@ -140,7 +140,7 @@ BROKEN = [
            "drop trigger a_lock_policy_first on public.releases",
            races.test_policy_that_gets_stricter_waits_for_who_is_being_given_a_place, {"restriction": "withdrawal"}),
     Broken(3, "the next stage opens under a halt",
-           Edit(r"h\.scope = 'rollout' and h\.target = wanted_id::text", "false", "advance_rollout"),
+           Edit(r"brake\.id is not null", "false", "shut_because"),
            stages.test_an_open_halt_keeps_the_next_stage_shut),
     # 4: silence
     Broken(4, "who was woken counts as having claimed",

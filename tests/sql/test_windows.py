@@ -41,6 +41,22 @@ def test_a_poll_falls_inside_the_window_by_construction(fleet: Fleet) -> None:
     assert 4 * 3600 < poll <= 4 * 3600 + 5 * 60
 
 
+@pytest.mark.parametrize("set_aside", [False, True])
+def test_a_device_that_polls_once_a_week_still_polls_in_every_opening(fleet: Fleet, set_aside: bool) -> None:
+    """Also when it asks while the window is open, or does not count."""
+    window(fleet, "daily", "02:00", 60, "UTC")
+    window(fleet, "daily", "14:00", 60, "UTC")
+    at = "2026-06-10 12:00Z" if set_aside else "2026-06-10 02:30Z"
+    fleet.sql(
+        "update public.devices set update_interval_s = 604800, ignore_window_until = %s where id = %s",
+        "2026-06-10 13:00Z" if set_aside else None, DEVICE,
+    )  # fmt: skip
+    answer = fleet.explain(at=at)
+    assert gates(answer)["window"] == "pass"
+    until_it_opens = 2 * 3600 if set_aside else 11 * 3600 + 1800
+    assert until_it_opens < answer["poll_after_s"] <= until_it_opens + 121
+
+
 @pytest.mark.parametrize(
     ("days", "at", "opens"),
     [
@@ -141,6 +157,16 @@ def test_outside_of_the_window_a_release_is_only_prepared(fleet: Fleet, shut: st
     assert (answer["action"], answer["release"]["id"], answer["blocked_by"]) == ("run", str(V1), ["window"])
     assert set(answer["prepare"]) == set(answer["release"])
     assert answer["prepare"]["id"] == str(V2)
+
+
+def test_devices_of_the_window_are_woken_when_they_may_download_ahead(fleet: Fleet, shut: str) -> None:
+    fleet.sql("update public.devices set maintenance_window = null where id = %s", DEVICE)
+    fleet.sql("update public.segments set maintenance_window = 'w' where name = 'canary'")
+    fleet.messages()
+    fleet.sql("update public.maintenance_windows set download_ahead = false where name = 'w'", who="operator")
+    assert fleet.woken() == {f"device:{DEVICE}": "window_changed"}
+    fleet.sql("update public.maintenance_windows set description = 'x' where name = 'w'", who="operator")
+    assert fleet.woken() == {}
 
 
 def test_preparing_takes_no_place(fleet: Fleet, shut: str) -> None:
