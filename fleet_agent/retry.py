@@ -17,11 +17,13 @@ from loguru import logger
 from tenacity import (
     AsyncRetrying,
     RetryCallState,
+    Retrying,
     retry_if_exception,
     stop_after_attempt,
     stop_before_delay,
     wait_random_exponential,
 )
+from tenacity.stop import stop_base
 from tenacity.wait import wait_base
 
 from fleet_agent.errors import FleetError
@@ -53,6 +55,8 @@ TOKEN = Policy("device-token", attempts=4, base_s=1, cap_s=30, budget_s=90)
 #: Git, over lines that break: what arrived is kept. The budget is for the waits; transfers have limits of
 #: their own (`release.limits`).
 FETCH = Policy("git fetch", attempts=4, base_s=2, cap_s=30, budget_s=120)
+#: One image; what arrived of it is kept, and the attempt as a whole is repeated later.
+PULL = Policy("image pull", attempts=3, base_s=1, cap_s=20, budget_s=60)
 #: A person or an installer waits in front of it.
 ENROL = Policy("enroll", attempts=5, base_s=1, cap_s=30, budget_s=120)
 
@@ -60,7 +64,14 @@ ENROL = Policy("enroll", attempts=5, base_s=1, cap_s=30, budget_s=120)
 WAKE_BASE_S = 5.0
 WAKE_CAP_S = 300.0
 
-POLICIES = (CHECK_IN, REPORT, HISTORY, ANSWER, TOKEN, ENROL, FETCH)
+#: Docker that is away, in the middle of an update: `U(floor, min(cap, base·2^n))`, as long as the engine's
+#: patience with it lasts.
+DOCKER_FLOOR_S, DOCKER_BASE_S, DOCKER_CAP_S = 0.2, 0.5, 10.0
+
+#: A release whose attempt met passing trouble: `U(0, min(cap, base·2^n))` until the next attempt.
+AGAIN_BASE_S, AGAIN_CAP_S = 30.0, 3600.0
+
+POLICIES = (CHECK_IN, REPORT, HISTORY, ANSWER, TOKEN, ENROL, FETCH, PULL)
 
 
 class _FullJitter(wait_base):
@@ -74,6 +85,16 @@ class _FullJitter(wait_base):
         error = retry_state.outcome.exception() if retry_state.outcome else None
         asked = getattr(error, "retry_after_s", None)
         return wait if asked is None else asked + wait
+
+
+class _WaitsSpent(stop_base):
+    """Stops before the waits together, without the work between them, would take `budget_s`."""
+
+    def __init__(self, budget_s: float) -> None:
+        self._budget_s = budget_s
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        return retry_state.idle_for + retry_state.upcoming_sleep >= self._budget_s
 
 
 def full_jitter(
@@ -90,7 +111,43 @@ async def call(
     sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
 ) -> Result:
     """Await `attempt()` under `policy`; the last error is raised as it is."""
+    retrying = AsyncRetrying(
+        retry=retry_if_exception(is_worth_it),
+        wait=_FullJitter(policy),
+        stop=stop_after_attempt(policy.attempts) | stop_before_delay(policy.budget_s),
+        before_sleep=_say(policy),
+        sleep=sleep,
+        reraise=True,
+    )
+    return await retrying(attempt)
 
+
+def is_worth_it(error: BaseException) -> bool:
+    """Whether waiting alone may help."""
+    return isinstance(error, FleetError) and error.retryable
+
+
+def transfer(
+    policy: Policy,
+    attempt: Callable[[], Result],
+    *,
+    sleep: Callable[[float], None],
+    worth_it: Callable[[BaseException], bool] = is_worth_it,
+) -> Result:
+    """Call `attempt()`, which may move a lot of data for long: `policy`'s budget is for the waits alone."""
+
+    retrying = Retrying(
+        retry=retry_if_exception(worth_it),
+        wait=_FullJitter(policy),
+        stop=stop_after_attempt(policy.attempts) | _WaitsSpent(policy.budget_s),
+        before_sleep=_say(policy),
+        sleep=sleep,
+        reraise=True,
+    )
+    return retrying(attempt)
+
+
+def _say(policy: Policy) -> Callable[[RetryCallState], None]:
     def say(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         logger.info(
@@ -99,15 +156,7 @@ async def call(
             attempts=policy.attempts, wait=state.upcoming_sleep, error=error,
         )  # fmt: skip
 
-    retrying = AsyncRetrying(
-        retry=retry_if_exception(lambda error: isinstance(error, FleetError) and error.retryable),
-        wait=_FullJitter(policy),
-        stop=stop_after_attempt(policy.attempts) | stop_before_delay(policy.budget_s),
-        before_sleep=say,
-        sleep=sleep,
-        reraise=True,
-    )
-    return await retrying(attempt)
+    return say
 
 
 #: Not for secrets: it spreads a fleet in time.

@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 
 from loguru import logger
 
+from fleet_agent import retry
 from fleet_agent.containers import choose
 from fleet_agent.containers.base import Runtime, Stack
 from fleet_agent.containers.traced import Traced
@@ -228,7 +229,8 @@ class Engine:
                 if error.kind is not Kind.DOCKER_UNAVAILABLE or waited >= self.config.docker_patience_s:
                     raise
                 tries += 1
-                wait = self.random.uniform(0.2, min(10.0, 0.5 * 2**tries))
+                ceiling = min(retry.DOCKER_CAP_S, retry.DOCKER_BASE_S * 2 ** min(tries, 16))
+                wait = self.random.uniform(retry.DOCKER_FLOOR_S, ceiling)
                 logger.warning(
                     "{what}: {error} Again in {wait:.1f} s.", what=what, error=error.message, wait=wait
                 )

@@ -10,13 +10,14 @@ from loguru import logger
 from pydantic import Field
 from pydantic import ValidationError as PydanticValidationError
 
+from fleet_agent import retry
 from fleet_agent.errors import Kind
 from fleet_agent.model import Frozen
 
 #: Enough for years of bad releases; the oldest is forgotten first.
 LIMIT = 100
-RETRY_FIRST = timedelta(seconds=30)
-RETRY_CAP = timedelta(hours=1)
+RETRY_FIRST = timedelta(seconds=retry.AGAIN_BASE_S)
+RETRY_CAP = timedelta(seconds=retry.AGAIN_CAP_S)
 #: An update that died this often in the same release is the release's fault.
 INTERRUPTIONS_LIMIT = 3
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from loguru import logger
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from fleet_agent import retry
 from fleet_agent.errors import FleetError, Kind, ReleaseError
 from fleet_agent.model import Progress
 from fleet_agent.release.failures import NotThereError, WantRefusedError, failure
@@ -199,20 +199,10 @@ class _Fetch:
 
     def _retrying(self, step: Callable[[], None]) -> None:
         limits = self.limits
-        for attempt in Retrying(
-            retry=retry_if_exception(lambda error: isinstance(error, FleetError) and error.retryable),
-            wait=wait_random_exponential(multiplier=limits.backoff_s, max=limits.backoff_cap_s),
-            stop=stop_after_attempt(limits.attempts),
-            before_sleep=lambda state: logger.info(
-                "the fetch failed, try {attempt} of {attempts}: {error}",
-                attempt=state.attempt_number, attempts=limits.attempts,
-                error=state.outcome.exception() if state.outcome else None,
-            ),
-            sleep=self.sleep,
-            reraise=True,
-        ):  # fmt: skip
-            with attempt:
-                step()
+        policy = replace(
+            retry.FETCH, attempts=limits.attempts, base_s=limits.backoff_s, cap_s=limits.backoff_cap_s
+        )
+        retry.transfer(policy, step, sleep=self.sleep)
 
     def _say(
         self, detail: str, percent: float | None = None, files: tuple[int, int, int] | None = None

@@ -148,8 +148,14 @@ class Agent:
     def rests(self) -> bool:
         return self.status().get("state") not in (None, "updating")
 
-    def says(self, text: str) -> Callable[[], bool]:
-        return lambda: text in self.log
+    def says(self, text: str, times: int = 1) -> Callable[[], bool]:
+        return lambda: self.log.count(text) >= times
+
+    def reload(self, **changes: Any) -> None:
+        """Change the configuration of the running daemon."""
+        self.configure(**changes)
+        assert self.daemon is not None
+        self.daemon.send_signal(signal.SIGHUP)
 
     def until(self, seen: Callable[[], Any], what: str) -> Any:
         deadline = time.monotonic() + PATIENCE_S
@@ -219,7 +225,9 @@ class Relay:
         self._target = (parts.hostname, parts.port)
         self.cut = False
         self.without_realtime = False
+        self.without_rest = False
         self._writers: set[asyncio.StreamWriter] = set()
+        self._realtime: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -246,8 +254,16 @@ class Relay:
     def come_back(self) -> None:
         self.cut = False
 
+    def lose_rest(self) -> None:
+        """From now on only Realtime gets through, on the connection that it has, too."""
+        self.without_rest = True
+        self._loop.call_soon_threadsafe(self._drop_all_but, self._realtime)
+
     def _drop(self) -> None:
-        for writer in self._writers:
+        self._drop_all_but(set())
+
+    def _drop_all_but(self, kept: set[asyncio.StreamWriter]) -> None:
+        for writer in self._writers - kept:
             writer.transport.abort()
 
     def _serve(self) -> None:
@@ -261,11 +277,14 @@ class Relay:
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         first = await reader.read(65536)
-        if self.cut or (self.without_realtime and b"/realtime/" in first.partition(b"\r\n")[0]):
+        is_realtime = b"/realtime/" in first.partition(b"\r\n")[0]
+        if self.cut or (self.without_realtime if is_realtime else self.without_rest):
             writer.transport.abort()
             return
         up_reader, up_writer = await asyncio.open_connection(*self._target)
         self._writers |= {writer, up_writer}
+        if is_realtime:
+            self._realtime |= {writer, up_writer}
         up_writer.write(first)
         await asyncio.gather(self._pump(reader, up_writer), self._pump(up_reader, writer))
         self._writers -= {writer, up_writer}
@@ -326,6 +345,49 @@ def test_with_realtime_down_the_poll_alone_converges(make_agent: MakeAgent, rela
     wanted = agent.release("1.0.0")
     agent.until(agent.runs(wanted), "1.0.0")
     assert "woken" not in agent.log
+
+
+def test_with_rest_down_a_wake_still_makes_the_device_ask_and_it_converges_once_rest_is_back(
+    make_agent: MakeAgent, relay: Relay
+) -> None:
+    """A poll comes round once a day here: it is the wakes, and the waits after a failure, that count."""
+    agent = make_agent(api_url=relay.url)
+    agent.start()
+    agent.until(agent.says("realtime subscribed"), "the subscription")
+    agent.until(lambda: agent.status().get("state") == "healthy", "the first report")
+    relay.lose_rest()
+    wanted = agent.release("1.0.0")
+    agent.until(agent.says("woken: "), "the wake")
+    agent.until(agent.says("unreachable: "), "the question without an answer")
+    assert "realtime is away" not in agent.log
+    relay.without_rest = False
+    agent.until(agent.runs(wanted), "1.0.0")
+    assert agent.log.count("realtime subscribed") == 1
+
+
+def test_with_git_down_what_runs_stays_and_the_release_arrives_once_git_is_back(
+    make_agent: MakeAgent,
+) -> None:
+    agent = make_agent(poll_interval_s=1)
+    agent.start()
+    first = agent.release("1.0.0")
+    agent.until(agent.runs(first), "1.0.0")
+    git_url = agent.settings["git_url"]
+    # Nobody listens there.
+    agent.reload(git_url="http://127.0.0.1:9/fleet.git")
+    agent.until(agent.says("changed: git_url"), "the changed configuration")
+    second = agent.release("2.0.0")
+    agent.until(lambda: len(agent.history()) == 2, "the attempt that could not fetch")
+    failed = agent.history()[1]
+    assert (failed["outcome"], failed["failed_phase"], failed["error_kind"]) == (
+        "failed", "fetching", "git_unreachable",
+    )  # fmt: skip
+    assert str(agent.status()["current_release"]) == first
+    assert agent.status()["state"] == "healthy"
+    agent.reload(git_url=git_url)
+    agent.until(agent.says("changed: git_url", times=2), "the mended configuration")
+    agent.order("update_now")
+    agent.until(agent.runs(second), "2.0.0")
 
 
 def test_history_waits_on_disk_through_an_outage_and_a_power_cut_and_arrives_once(

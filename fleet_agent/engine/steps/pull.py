@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from loguru import logger
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+from functools import partial
 
+from loguru import logger
+
+from fleet_agent import retry
 from fleet_agent.engine import retention, safe
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.phases import Phase
 from fleet_agent.errors import ContainerError, FleetError, Kind
-
-#: Tries of one image within an attempt; the attempt itself is repeated later.
-TRIES = 3
 
 
 def run(engine: Engine) -> None:
@@ -33,21 +32,12 @@ def _pull(engine: Engine, images: tuple[str, ...]) -> None:
     runtime = engine.runtime
     for image in engine.patiently("look for images", lambda: runtime.missing_images(images, thoroughly=True)):
         retention.need_space(engine)
-        for attempt in Retrying(
-            retry=retry_if_exception(_worth_retrying),
-            wait=wait_random_exponential(multiplier=1, max=20),
-            stop=stop_after_attempt(TRIES),
+        retry.transfer(
+            retry.PULL,
+            partial(runtime.pull, image, engine.say),
             sleep=engine.seams.clock.sleep,
-            before_sleep=lambda state: logger.info(
-                "pulling failed, try {attempt} of {tries}: {error}",
-                attempt=state.attempt_number,
-                tries=TRIES,
-                error=state.outcome.exception() if state.outcome else None,
-            ),
-            reraise=True,
-        ):
-            with attempt:
-                runtime.pull(image, engine.say)
+            worth_it=_is_worth_retrying,
+        )
     missing = runtime.missing_images(images)
     if missing:
         raise ContainerError(
@@ -55,5 +45,5 @@ def _pull(engine: Engine, images: tuple[str, ...]) -> None:
         )
 
 
-def _worth_retrying(error: BaseException) -> bool:
-    return isinstance(error, FleetError) and error.retryable and error.kind is not Kind.DISK_FULL
+def _is_worth_retrying(error: BaseException) -> bool:
+    return retry.is_worth_it(error) and not (isinstance(error, FleetError) and error.kind is Kind.DISK_FULL)

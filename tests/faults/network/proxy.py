@@ -30,7 +30,7 @@ def http_answer(status: int, body: bytes, **headers: str) -> bytes:
 class Proxy:
     """Passes requests on to `upstream` (answers by path), or does what `fault` says.
 
-    With `tls` it speaks TLS. `served` counts requests by path, whatever became of them.
+    With `tls` it speaks TLS. `served` counts requests by path (without the query), whatever became of them.
     """
 
     def __init__(self, answers: dict[str, bytes], *, tls: ssl.SSLContext | None = None) -> None:
@@ -40,6 +40,7 @@ class Proxy:
         self.canned: list[bytes] = []
         self.served: dict[str, int] = {}
         self.port = 0
+        self.news = asyncio.Event()
         self._tls = tls
         self._open: set[asyncio.Task[None]] = set()
 
@@ -59,6 +60,13 @@ class Proxy:
         for task in self._open:
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
+
+    async def served_again(self, path: str, times: int = 1) -> None:
+        """Wait for so many further requests of `path`."""
+        wanted = self.served.get(path, 0) + times
+        while self.served.get(path, 0) < wanted:
+            self.news.clear()
+            await self.news.wait()
 
     async def all_closed(self) -> None:
         """Wait until nobody is connected any more."""
@@ -85,6 +93,7 @@ class Proxy:
             return
         path = await self._read_request(reader, first)
         self.served[path] = self.served.get(path, 0) + 1
+        self.news.set()
         match self.fault:
             case Fault.HALF_OPEN:
                 await asyncio.Event().wait()
@@ -119,4 +128,4 @@ class Proxy:
             0,
         )
         await reader.readexactly(length)
-        return head.split()[1]
+        return head.split()[1].partition("?")[0]

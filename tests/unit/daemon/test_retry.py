@@ -129,3 +129,41 @@ def test_full_jitter_doubles_up_to_the_cap(failures: int, ceiling: float) -> Non
     wait: Callable[..., float] = retry.full_jitter
     assert wait(failures, base_s=5, cap_s=300, uniform=uniform) == ceiling
     assert asked == [(0.0, ceiling)]
+
+
+def transfer_of(failures: int, error: FleetError | None = None) -> tuple[str, list[float]]:
+    naps: list[float] = []
+    left = [error or passing()] * failures
+
+    def attempt() -> str:
+        if left:
+            raise left.pop()
+        return "here"
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+
+    return retry.transfer(retry.Policy("transfer", 4, 1, 20, 30), attempt, sleep=nap), naps
+
+
+def test_a_transfer_is_retried_like_a_call_and_says_why(lines: list[str]) -> None:
+    came, naps = transfer_of(3)
+    assert came == "here"
+    assert [nap <= most for nap, most in zip(naps, (1, 2, 4), strict=True)] == [True] * 3
+    assert [line.partition(" failed (")[0] for line in lines] == ["transfer"] * 3
+    assert all("It broke." in line for line in lines)
+
+
+def test_a_transfer_that_fails_for_good_or_too_often_raises_the_error_itself() -> None:
+    with pytest.raises(ControlPlaneError, match="It broke"):
+        transfer_of(4)
+    with pytest.raises(ControlPlaneError, match="No") as lasting:
+        transfer_of(1, ControlPlaneError(Kind.REFUSED, "No."))
+    assert lasting.value.kind == Kind.REFUSED
+
+
+def test_the_budget_of_a_transfer_counts_its_waits_and_not_its_work() -> None:
+    with pytest.raises(ControlPlaneError):
+        transfer_of(2, passing(retry_after_s=16))
+    came, naps = transfer_of(1, passing(retry_after_s=16))
+    assert (came, len(naps)) == ("here", 1)
