@@ -14,7 +14,15 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from loguru import logger
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 from pydantic import ValidationError as PydanticValidationError
 
 from fleet_agent.errors import ConfigError, Kind
@@ -23,6 +31,14 @@ from fleet_agent.errors import ConfigError, Kind
 DEFAULT_MIN_FREE_BYTES = 256 * 1024 * 1024
 
 
+def _without_nul(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError("must not hold a NUL character")
+    return path
+
+
+#: pydantic takes a path that no call of the system would.
+FilePath = Annotated[Path, AfterValidator(_without_nul)]
 LabelName = Annotated[str, StringConstraints(min_length=1, max_length=63)]
 LabelValue = Annotated[str, StringConstraints(max_length=255)]
 
@@ -32,7 +48,7 @@ class EmergencyAccess(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
-    authorized_keys: Path
+    authorized_keys: FilePath
     port: int = Field(default=2222, ge=1, le=65535)
     user: str = Field(default="root", pattern=r"^[a-z_][a-z0-9_-]{0,31}$")
 
@@ -48,7 +64,7 @@ class DeviceConfig(BaseModel):
     api_url: str = Field(description="Where the control plane is: https://<project>.supabase.co")
     publishable_key: str = Field(description="The project's public key (sb_publishable_… or the anon key).")
     git_url: str = Field(description="The fleet repository that releases are fetched from.")
-    allowed_signers: Path | None = Field(
+    allowed_signers: FilePath | None = Field(
         default=None, description="OpenSSH allowed_signers file; commits signed by others are refused."
     )
     verify_signatures: bool = Field(
@@ -138,6 +154,8 @@ def parse(text: bytes | str, *, source: Path) -> DeviceConfig:
         raw = json.loads(text)
     except ValueError as error:
         raise _invalid(source, f"it is not JSON ({error})") from error
+    except RecursionError as error:
+        raise _invalid(source, "it is nested too deeply") from error
     if not isinstance(raw, dict):
         raise _invalid(source, "it must hold one JSON object")
     try:

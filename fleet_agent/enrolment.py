@@ -13,11 +13,11 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 from uuid import UUID
 
-from pydantic import ValidationError
+from pydantic import AwareDatetime, Field, ValidationError
 
 from fleet_agent.errors import ControlPlaneError, Kind
 from fleet_agent.identity import ENROL_AUDIENCE, TOKEN_AUDIENCE, Identity
-from fleet_agent.model import Frozen
+from fleet_agent.model import EARLIEST, LATEST, Frozen
 
 if TYPE_CHECKING:
     import httpx
@@ -82,9 +82,9 @@ class DeviceToken:
 
 class _TokenAnswer(Frozen):
     access_token: str
-    expires_at: datetime
-    expires_in: int
-    server_time: datetime
+    expires_at: AwareDatetime
+    expires_in: int = Field(ge=1, le=366 * 86400)
+    server_time: AwareDatetime = Field(ge=EARLIEST, le=LATEST)
 
 
 def utc_now() -> datetime:
@@ -293,7 +293,7 @@ def _time(value: object) -> datetime | None:
         parsed = datetime.fromisoformat(str(value))
     except ValueError:
         return None
-    return parsed if parsed.tzinfo else None
+    return parsed if parsed.tzinfo and EARLIEST <= parsed <= LATEST else None
 
 
 def _seconds(value: str | None) -> float | None:

@@ -5,12 +5,15 @@ Parsed from the network with pydantic (`parse_directive`), frozen and trusted af
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+#: No control plane's time is outside of these; dates near the ends of the calendar cannot be reckoned with.
+EARLIEST, LATEST = datetime(2020, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
 class Frozen(BaseModel):
@@ -110,7 +113,7 @@ class Directive(Frozen):
     commands: tuple[Command, ...] = ()
     config: ServerConfig = ServerConfig()
     poll_after_s: int = Field(ge=1, le=7 * 86400)
-    server_time: datetime
+    server_time: AwareDatetime = Field(ge=EARLIEST, le=LATEST)
 
 
 class Attempt(Frozen):

@@ -313,7 +313,7 @@ def parse(text: str, name: str) -> RoleFile:
     """Parse role.yaml of role `name`. Raises ValidationError (`role_invalid`) naming every wrong field."""
     try:
         raw = yaml.load(text, Loader=_Loader)  # noqa: S506  a SafeLoader, only stricter
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError, *_YAML_SLIPS) as error:
         problem = getattr(error, "problem", None) or "it is not YAML"
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 1})" if mark is not None else ""
@@ -328,6 +328,10 @@ def parse(text: str, name: str) -> RoleFile:
             for item in error.errors(include_url=False, include_input=False, include_context=False)
         ]
         raise _invalid(name, "; ".join(complaints)) from error
+
+
+#: What PyYAML itself trips over in values that their tag or form contradicts, like `!!timestamp x`.
+_YAML_SLIPS = (AttributeError, KeyError, TypeError, IndexError, OverflowError)
 
 
 class _Loader(yaml.SafeLoader):

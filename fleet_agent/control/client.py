@@ -173,7 +173,8 @@ class ControlPlane:
             return data
         known = []
         for order in data["commands"]:
-            if isinstance(order, dict) and order.get("kind") not in set(CommandKind):
+            kind = order.get("kind") if isinstance(order, dict) else ""
+            if isinstance(order, dict) and not (isinstance(kind, str) and kind in set(CommandKind)):
                 with contextlib.suppress(ValueError):
                     self.unknown_orders.append(UUID(str(order.get("id"))))
             else:

@@ -16,7 +16,7 @@ from loguru import logger
 
 from fleet_agent import durable
 from fleet_agent.errors import StateError
-from fleet_agent.model import Frozen
+from fleet_agent.model import EARLIEST, LATEST, Frozen
 
 #: How old the floor may grow before it is written again.
 FLOOR_REFRESH = timedelta(days=1)
@@ -74,6 +74,9 @@ class Clock:
 
     def observe(self, server_time: datetime) -> None:
         """Take the server's time as the truth; says once when the local clock is far off."""
+        if not EARLIEST <= server_time <= LATEST:
+            logger.warning("a control plane whose time is {at} is not believed", at=server_time)
+            return
         server_time = server_time.astimezone(UTC)
         self._heard = Heard(server_time=server_time, boot_s=self._monotonic())
         skew = self.skew()
@@ -132,4 +135,8 @@ def _read(file: Path) -> datetime | None:
     except (OSError, ValueError) as error:
         logger.warning("{file} is unreadable and not used: {error}", file=file, error=error)
         return None
-    return floor if floor.tzinfo else floor.replace(tzinfo=UTC)
+    floor = floor if floor.tzinfo else floor.replace(tzinfo=UTC)
+    if not EARLIEST <= floor <= LATEST:
+        logger.warning("{file} says {at} and is not used", file=file, at=floor)
+        return None
+    return floor

@@ -83,7 +83,7 @@ def _is_whole(content: bytes) -> bool:
     """postgrest hands unreadable JSON on as text, so it is looked at here."""
     try:
         json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True
 
@@ -207,7 +207,7 @@ def _not_ours(status: int, headers: httpx.Headers) -> ControlPlaneError:
 def _body(content: bytes) -> dict[str, Any]:
     try:
         body = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return body if isinstance(body, dict) else {}
 
