@@ -116,6 +116,69 @@ def test_an_operator_accepts_holds_and_suspends_a_device(
     assert state == ("suspended", False)
 
 
+def test_an_operator_acknowledges_alerts_and_a_viewer_only_reads_them(
+    visit: VisitDashboard, make_device: MakeDevice, admin: psycopg.Connection
+) -> None:
+    device = make_device("cellar")
+    text = f"{device.name} was last heard of at noon."
+    seen, other = visit("operator"), visit("viewer")
+    seen.is_live()
+    other.is_live()
+    admin.execute(
+        "insert into public.alerts (kind, severity, device_id, summary) values"
+        " ('device_offline', 'warning', %(id)s, %(text)s),"
+        " ('lease_expired', 'critical', %(id)s, %(text)s || ' Twice.')",
+        {"id": device.id, "text": text},
+    )
+    for screen in (seen.page, other.page):
+        expect(screen.get_by_test_id("alerts-waiting")).to_contain_text(re.compile(r"^\d+that"))
+        screen.get_by_role("navigation", name="Pages").get_by_role("link", name="Alerts").click()
+        expect(screen.locator("[data-alert]").filter(has_text=device.name)).to_have_count(2)
+    expect(other.page.get_by_role("button", name="Acknowledge")).to_have_count(0)
+
+    seen.page.get_by_role("button", name=f"Acknowledge: {text}", exact=True).click()
+    expect(seen.page.locator("[data-alert]").filter(has_text="You look")).to_contain_text(text)
+    expect(other.page.locator("[data-alert]").filter(has_text="Somebody looks")).to_contain_text(text)
+    stamped = admin.execute(
+        "select kind, acknowledged_by is not null from public.alerts where device_id = %s order by kind",
+        (device.id,),
+    ).fetchall()
+    assert stamped == [("device_offline", True), ("lease_expired", False)]
+    seen.page.locator("[data-alert]").filter(has_text=device.name).get_by_role("link").first.click()
+    expect(seen.page.get_by_role("heading", name=device.name)).to_be_visible()
+    admin.execute("update public.alerts set resolved_at = now() where device_id = %s", (device.id,))
+    expect(other.page.locator("[data-alert]").filter(has_text=device.name)).to_have_count(0)
+    assert seen.broken == other.broken == []
+
+
+def test_a_device_in_safe_mode_says_why_and_can_be_told_to_leave(
+    visit: VisitDashboard, make_device: MakeDevice, admin: psycopg.Connection
+) -> None:
+    device = make_device("attic")
+    device.reports(
+        state="safe_mode", reason="Safe mode: the first release failed.", error_kind="unhealthy",
+        error="web did not answer.",
+    )  # fmt: skip
+    for rank in ("viewer", "operator"):
+        page = visit(rank).page
+        page.locator(f'[data-device="{device.name}"]').get_by_role("link").click()
+        notice = page.get_by_test_id("safe-mode")
+        expect(notice).to_contain_text("Safe mode: the first release failed.")
+        expect(notice).to_contain_text("Offer it a release that works")
+        leave = notice.get_by_role("button", name="Leave safe mode")
+        expect(leave).to_have_count(1 if rank == "operator" else 0)
+    leave.click()
+    page.get_by_role("button", name=f"Tell {device.name} to leave").click()
+    expect(notice).to_contain_text("It was told to leave")
+    given = admin.execute(
+        "select kind, state, requested_by is not null from public.device_commands where device_id = %s",
+        (device.id,),
+    ).fetchall()
+    assert given == [("leave_safe_mode", "queued", True)]
+    device.reports(state="healthy", reason="", error_kind=None, error=None)
+    expect(notice).to_have_count(0)
+
+
 def _do(page: Any, offered: str, confirmed: str) -> None:
     """Press an action, and the button of its question."""
     page.get_by_role("group", name="Actions").get_by_role("button", name=offered, exact=True).click()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import psycopg
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -18,8 +19,10 @@ RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 
 
 @pytest.fixture
-def eventful(make_device: MakeDevice, make_release: Callable[[str], str]) -> Device:
-    """A device with something in every part of its page."""
+def eventful(
+    make_device: MakeDevice, make_release: Callable[[str], str], admin: psycopg.Connection
+) -> Iterator[Device]:
+    """A device with something in every part of its page, and alerts about it."""
     release = make_release("v1-eventful")
     device = make_device("a-device-with-quite-a-long-name-in-the-canteen")
     device.reports(
@@ -34,7 +37,15 @@ def eventful(make_device: MakeDevice, make_release: Callable[[str], str]) -> Dev
         error_kind="git_unreachable", error="The Git host closed the connection.",
         phase_durations_ms={"fetching": 6000},
     )  # fmt: skip
-    return device
+    admin.execute(
+        "insert into public.alerts (kind, severity, device_id, summary, acknowledged_at) values"
+        " ('device_offline', 'warning', %(id)s, %(text)s, null),"
+        " ('rollout_halted', 'critical', %(id)s, %(text)s, null),"
+        " ('lease_expired', 'info', %(id)s, %(text)s, now())",
+        {"id": device.id, "text": f"{device.name} was last heard of at noon."},
+    )
+    yield device
+    admin.execute("update public.alerts set resolved_at = now() where device_id = %s", (device.id,))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -51,6 +62,10 @@ def test_every_page_passes_wcag_22_aa(visit: VisitDashboard, eventful: Device, s
     expect(seen.page.get_by_role("dialog")).to_be_visible()
     assert _violations(seen.page) == []
     seen.page.keyboard.press("Escape")
+    seen.page.get_by_role("link", name="Alerts").click()
+    expect(seen.page.locator("[data-alert]").first).to_be_visible()
+    assert _violations(seen.page) == []
+    seen.page.go_back()
     seen.row(eventful).get_by_role("link").click()
     expect(seen.page.locator("[data-gate]").first).to_be_visible()
     expect(seen.page.locator("[data-outcome]").first).to_be_visible()
@@ -64,6 +79,12 @@ def test_a_phone_needs_no_sideways_scrolling(visit: VisitDashboard, eventful: De
     seen.row(eventful).get_by_role("link").click()
     expect(seen.page.locator("[data-outcome]").first).to_be_visible()
     expect(seen.page.locator("[data-gate]").first).to_be_visible()
+    assert _overflow(seen.page) <= 0
+    eventful.reports(state="safe_mode", reason="Safe mode: " + "a/long/path" * 20)
+    expect(seen.page.get_by_test_id("safe-mode")).to_be_visible()
+    assert _overflow(seen.page) <= 0
+    seen.page.get_by_role("link", name="Alerts").click()
+    expect(seen.page.locator("[data-alert]").first).to_be_visible()
     assert _overflow(seen.page) <= 0
 
 

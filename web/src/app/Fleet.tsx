@@ -9,6 +9,7 @@ import { Header } from "./Header.tsx";
 import classes from "./Header.module.css";
 import { DevicesPage } from "../devices/DevicesPage.tsx";
 
+const AlertsPage = lazy(() => import("../alerts/AlertsPage.tsx"));
 const DevicePage = lazy(() => import("../device/DevicePage.tsx"));
 
 export default function Fleet({ pollSeconds }: { pollSeconds: number }) {
@@ -22,6 +23,9 @@ export default function Fleet({ pollSeconds }: { pollSeconds: number }) {
             <Switch>
               <Route path="/">
                 <DevicesPage />
+              </Route>
+              <Route path="/alerts">
+                <AlertsPage />
               </Route>
               <Route path="/devices/:id">{({ id }) => <DevicePage id={id} key={id} />}</Route>
               <Route>

@@ -8,9 +8,11 @@ import {
   useComputedColorScheme,
   useMantineColorScheme,
 } from "@mantine/core";
-import { Link } from "wouter";
+import { Link, useLocation } from "wouter";
 import { RANK_WORDS } from "../access/rank.ts";
 import { useClient, useOperator } from "../access/session.tsx";
+import { isWaiting } from "../alerts/alerts.ts";
+import { useOpenAlerts } from "../data/fleet.ts";
 import { LinkIndicator } from "../live/LinkIndicator.tsx";
 import { Icon } from "../shown/Icon.tsx";
 import { Disclosure } from "../shown/Disclosure.tsx";
@@ -18,9 +20,11 @@ import classes from "./Header.module.css";
 import { Logo } from "./Logo.tsx";
 
 /** The pages, in the order of the navigation. */
-const PAGES = [{ href: "/", name: "Devices" }] as const;
+const PAGES = [{ href: "/", name: "Devices" }, { href: "/alerts", name: "Alerts" }] as const;
 
 export function Header() {
+  const [here] = useLocation();
+  const waiting = useOpenAlerts().data?.filter(isWaiting).length ?? 0;
   return (
     <header className={classes.header}>
       <button
@@ -39,7 +43,24 @@ export function Header() {
         </UnstyledButton>
         <Group component="nav" aria-label="Pages" gap="md">
           {PAGES.map(({ href, name }) => (
-            <Anchor key={href} component={Link} href={href} c="inherit" fz="sm" fw={500}>{name}</Anchor>
+            <Anchor
+              key={href}
+              component={Link}
+              href={href}
+              c="inherit"
+              fz="sm"
+              fw={500}
+              aria-current={here === href ? "page" : undefined}
+              className={classes.page}
+            >
+              {name}
+              {href === "/alerts" && waiting > 0 && (
+                <span className={classes.waiting} data-testid="alerts-waiting">
+                  {waiting.toLocaleString("en")}
+                  <span className="visually-hidden">that nobody looks at yet</span>
+                </span>
+              )}
+            </Anchor>
           ))}
         </Group>
       </Group>

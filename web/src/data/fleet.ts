@@ -10,6 +10,7 @@ import type { Client } from "./client.ts";
 import { mergeNewest, replaceAll } from "./merge.ts";
 import {
   readDevices,
+  readOpenAlerts,
   readOpenHalts,
   readReleases,
   readSettings,
@@ -33,6 +34,7 @@ export const KEYS = {
   statuses: ["statuses"],
   releases: ["releases"],
   halts: ["halts"],
+  alerts: ["alerts"],
   settings: ["settings"],
   /** Everything that only one device's page reads. */
   device: (id: string) => ["device", id],
@@ -61,6 +63,8 @@ export const releasesQuery = (client: Client) =>
   queryOptions({ queryKey: KEYS.releases, queryFn: () => readReleases(client) });
 export const haltsQuery = (client: Client) =>
   queryOptions({ queryKey: KEYS.halts, queryFn: () => readOpenHalts(client) });
+export const alertsQuery = (client: Client) =>
+  queryOptions({ queryKey: KEYS.alerts, queryFn: () => readOpenAlerts(client) });
 export const settingsQuery = (client: Client) =>
   queryOptions({ queryKey: KEYS.settings, queryFn: () => readSettings(client) });
 
@@ -108,6 +112,11 @@ export function useOpenHalts() {
   return useQuery({ ...haltsQuery(client), refetchInterval: usePollMs() });
 }
 
+export function useOpenAlerts() {
+  const client = useClient();
+  return useQuery({ ...alertsQuery(client), refetchInterval: usePollMs() });
+}
+
 /** Read again what a batch of broadcasts named, and put it into the lists. */
 export async function applyBatch(client: Client, cache: QueryClient, batch: Batch): Promise<void> {
   const [devices, statuses] = await Promise.all([
@@ -138,8 +147,9 @@ export async function applyBatch(client: Client, cache: QueryClient, batch: Batc
   if (batch.whole.has("device_status")) stale.push(again(KEYS.statuses));
   if (batch.whole.has("releases")) stale.push(again(KEYS.releases));
   if (batch.whole.has("halts")) stale.push(again(KEYS.halts));
+  if (batch.whole.has("alerts")) stale.push(again(KEYS.alerts));
   // A halt, a release or a bulk change may concern the device whose page is open; else only the named ones do.
-  if (batch.whole.size > 0) stale.push(again(KEYS.allOfDevices));
+  if ([...batch.whole].some((table) => table !== "alerts")) stale.push(again(KEYS.allOfDevices));
   else {
     const named = new Set([...batch.devices, ...batch.statuses, ...batch.histories, ...batch.commands]);
     for (const id of named) stale.push(again(KEYS.device(id)));

@@ -4,6 +4,8 @@ import type { Client } from "./client.ts";
 import { allRows, type Page, pieces } from "./paging.ts";
 import { problem } from "./problem.ts";
 import {
+  ALERT_COLUMNS,
+  type AlertRow,
   DEVICE_COLUMNS,
   type DeviceRow,
   HALT_COLUMNS,
@@ -87,6 +89,14 @@ export async function readReleases(client: Client): Promise<ReleaseRow[]> {
 export async function readOpenHalts(client: Client): Promise<HaltRow[]> {
   return dataOf(
     await client.from("halts").select(HALT_COLUMNS).is("lifted_at", null).order("opened_at").limit(PAGE_ROWS),
+  );
+}
+
+/** Alerts that policy has not resolved, the oldest first; a fleet in trouble has the first thousand shown. */
+export async function readOpenAlerts(client: Client): Promise<AlertRow[]> {
+  return dataOf(
+    await client.from("alerts").select(ALERT_COLUMNS).is("resolved_at", null).order("opened_at")
+      .limit(PAGE_ROWS),
   );
 }
 

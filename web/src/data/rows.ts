@@ -52,6 +52,27 @@ export type HaltRow = Pick<
   "id" | "scope" | "target" | "cause" | "reason" | "opened_at" | "opened_by"
 >;
 
+export const ALERT_COLUMNS =
+  "id,kind,severity,summary,device_id,rollout_id,opened_at,acknowledged_at,acknowledged_by,devices(name),rollouts(name)";
+export type AlertRow =
+  & Pick<
+    Tables<"alerts">,
+    | "id"
+    | "kind"
+    | "severity"
+    | "summary"
+    | "device_id"
+    | "rollout_id"
+    | "opened_at"
+    | "acknowledged_at"
+    | "acknowledged_by"
+  >
+  & {
+    /** What it is about; null where that is neither, or is gone. */
+    devices: { name: string } | null;
+    rollouts: { name: string } | null;
+  };
+
 export const SETTINGS_COLUMNS = "default_poll_s,offline_after_intervals";
 export type SettingsRow = Pick<Tables<"fleet_settings">, "default_poll_s" | "offline_after_intervals">;
 

@@ -22,6 +22,8 @@ import { History } from "./History.tsx";
 import { useDevice } from "./queries.ts";
 import { clockDrift, containers, logLines, meters } from "./report.ts";
 import { Containers, LogTail, Resources } from "./Report.tsx";
+import { safeMode } from "./safeMode.ts";
+import { SafeModeNotice } from "./SafeModeNotice.tsx";
 import { Section } from "./Section.tsx";
 
 export default function DevicePage({ id }: { id: string }) {
@@ -45,6 +47,7 @@ export default function DevicePage({ id }: { id: string }) {
   const row = device.data;
   const said = status.data;
   const view = deviceView(row, said ?? undefined, knownOf(fleet), now);
+  const inSafeMode = safeMode(said, view.current);
   const drift = said && clockDrift(said.device_time, said.reported_at);
   const labels = Object.entries(fields(row.labels));
   const facts: [string, ReactNode][] = [
@@ -86,6 +89,7 @@ export default function DevicePage({ id }: { id: string }) {
       {failed && (
         <ProblemAlert error={failed} title="This could not be read again; you see what was read before" />
       )}
+      {inSafeMode && <SafeModeNotice mode={inSafeMode} device={row} mayOperate={mayOperate(operator.rank)} />}
       <Grid>
         <Grid.Col span={{ base: 12, md: 8 }}>
           <Stack>

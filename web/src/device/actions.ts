@@ -26,6 +26,11 @@ export async function setState(client: Client, id: string, state: "active" | "su
   await edit(client, id, { state });
 }
 
+/** An order that the device carries out once, at its next check-in. */
+export async function leaveSafeMode(client: Client, id: string): Promise<void> {
+  dataOf(await client.from("device_commands").insert({ device_id: id, kind: "leave_safe_mode" }));
+}
+
 type Edit = { hold: boolean; hold_reason?: string; hold_until?: null } | { state: "active" | "suspended" };
 
 async function edit(client: Client, id: string, change: Edit): Promise<void> {

@@ -23,7 +23,7 @@ Deno.test("a broadcast names its table, its operation and its device", () => {
 });
 
 Deno.test("what this page does not know is passed over", () => {
-  equal(parseChange("alerts", { op: "insert" }), null);
+  equal(parseChange("rollout_stages", { op: "insert" }), null);
   equal(parseChange("halts", { op: "explode" }), null);
   equal(parseChange("halts", "insert"), null);
 });
@@ -33,6 +33,12 @@ Deno.test("a deleted device is not read again", () => {
   note(batch, change({ table: "devices" }));
   note(batch, change({ table: "devices", op: "delete" }));
   equal([batch.devices.size, [...batch.deleted]], [0, ["a"]]);
+});
+
+Deno.test("an alert about a device is read with the other alerts, not with the device", () => {
+  const batch = emptyBatch();
+  note(batch, change({ table: "alerts", deviceId: "d" }));
+  equal([[...batch.whole], batch.devices.size, batch.commands.size], [["alerts"], 0, 0]);
 });
 
 Deno.test("one message for many rows means: read that table whole", () => {

@@ -13,6 +13,7 @@ export const TABLES = [
   "releases",
   "halts",
   "device_commands",
+  "alerts",
 ] as const;
 export type ChangedTable = typeof TABLES[number];
 
@@ -43,7 +44,7 @@ export interface Batch {
   /** Devices whose history or commands changed. */
   histories: Set<string>;
   commands: Set<string>;
-  /** Tables of which so much changed that they are read whole; releases and halts always are. */
+  /** Tables of which so much changed that they are read whole; releases, halts and alerts always are. */
   whole: Set<ChangedTable>;
 }
 
@@ -61,7 +62,8 @@ export function emptyBatch(): Batch {
 /** Add one change to a batch. */
 export function note(batch: Batch, change: Change): void {
   const { table, op, deviceId } = change;
-  if (table === "releases" || table === "halts" || deviceId === null) batch.whole.add(table);
+  const short = table === "releases" || table === "halts" || table === "alerts";
+  if (short || deviceId === null) batch.whole.add(table);
   else if (table === "devices" && op === "delete") {
     batch.deleted.add(deviceId);
     batch.devices.delete(deviceId);
