@@ -39,7 +39,7 @@ def eventful(
     )  # fmt: skip
     admin.execute(
         "insert into public.alerts (kind, severity, device_id, summary, acknowledged_at) values"
-        " ('device_offline', 'warning', %(id)s, %(text)s, null),"
+        " ('clock_drift', 'warning', %(id)s, %(text)s, null),"
         " ('rollout_halted', 'critical', %(id)s, %(text)s, null),"
         " ('lease_expired', 'info', %(id)s, %(text)s, now())",
         {"id": device.id, "text": f"{device.name} was last heard of at noon."},

@@ -72,8 +72,7 @@ export default function AlertsPage() {
                   <Ago at={alert.opened_at} />
                   {alert.acknowledged_at && (
                     <span>
-                      {alert.acknowledged_by === operator.userId ? "You look" : "Somebody looks"} at it since
-                      {" "}
+                      acknowledged {alert.acknowledged_by === operator.userId ? "by you " : ""}
                       <Ago at={alert.acknowledged_at} />
                     </span>
                   )}
