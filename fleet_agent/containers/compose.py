@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 _PASSED = re.compile(
     r"PATH|HOME|USER|TMPDIR|XDG_RUNTIME_DIR|(HTTPS?|NO|ALL)_PROXY|SSL_CERT_(FILE|DIR)|DOCKER_.*", re.I
 )
-#: The name of the container that tries an image; one device tries one at a time.
-TRIED = "fleet-agent-tries-an-image"
+#: Label of a container that tries an image: the process that made it. No name: agents may share an engine.
+TRIES = "fleet-agent.tries"
 _NO_ENGINE = re.compile(
     r"cannot connect to the docker daemon|error during connect|is the docker daemon running"
     r"|docker\.sock: connect|connection reset by peer|error from daemon.*shutting down|unexpected EOF",
@@ -149,7 +150,7 @@ class ComposeRuntime:
                 try:
                     damage = _damage(client, image, thoroughly=thoroughly)
                 except APIError as error:
-                    if error.is_server_error():
+                    if error.status_code not in (HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST):
                         raise
                     # Not here, or no name that an image can have: pulling it says which.
                     missing.append(image)
@@ -422,16 +423,26 @@ def _damage(client: DockerClient, image: str, *, thoroughly: bool) -> str | None
 
 
 def _try(client: DockerClient, image: str) -> None:
-    from docker.errors import APIError, NotFound
+    from docker.errors import APIError
 
-    with contextlib.suppress(NotFound):
-        # Of an engine that was killed here.
-        client.api.remove_container(TRIED, force=True)
     container = client.api.create_container(
-        image, ["true"], name=TRIED, host_config=client.api.create_host_config(network_mode="none")
-    )
+        image, ["true"],
+        labels={TRIES: str(os.getpid())},
+        host_config=client.api.create_host_config(network_mode="none"),
+    )  # fmt: skip
     with contextlib.suppress(APIError):
         client.api.remove_container(container["Id"], v=True, force=True)
+    _forget_tries(client)
+
+
+def _forget_tries(client: DockerClient) -> None:
+    """Remove what engines that were killed in a try have left: it would keep the image."""
+    from docker.errors import APIError
+
+    for left in client.api.containers(all=True, filters={"label": TRIES}):
+        if not Path(f"/proc/{left['Labels'].get(TRIES)}").exists():
+            with contextlib.suppress(APIError):
+                client.api.remove_container(left["Id"], v=True, force=True)
 
 
 def _not_pulled(image: str, why: str, damage: str | None) -> ContainerError:
