@@ -7,9 +7,10 @@ import json
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -54,13 +55,21 @@ def _ask_or_hear(connection: type_of_connection, device: UUID) -> str:
         return error.diag.sqlstate or "?"
 
 
-def _finish(connection: type_of_connection, device: UUID, rollout: UUID, outcome: str) -> None:
+def _finish(
+    connection: type_of_connection,
+    device: UUID,
+    rollout: UUID,
+    outcome: str,
+    attempt: tuple[UUID, datetime] | None = None,
+) -> None:
+    """Send an attempt: its id and start, the same again when it is sent again."""
+    made, started = attempt or (uuid4(), datetime.now(UTC))
     with connection.transaction():
         _as(connection, device)
         connection.execute(
             "insert into public.update_history (id, device_id, release_id, rollout_id, to_commit, outcome, started_at, finished_at) "
-            "values (gen_random_uuid(), %s, %s, %s, repeat('2', 40), %s, now(), now())",
-            (device, V2, rollout, outcome),
+            "values (%s, %s, %s, %s, repeat('2', 40), %s, %s, now()) on conflict do nothing",
+            (made, device, V2, rollout, outcome, started),
         )
 
 
@@ -375,4 +384,210 @@ def test_killed_backends_leave_no_half_claim(fleet: Fleet) -> None:
     held = fleet.one("select count(*) from public.rollout_claims where state = 'claimed'")
     # A killed device may hold a place whose answer it never read: it asks again and keeps it.
     assert actions.count("update") <= held <= cap
+    check_counters(fleet)
+
+
+# What happened, in the order in which it committed: each note is written by the transaction that did it.
+_NOTES = """
+create table public.race_notes (id bigint generated always as identity, what text not null, number int);
+create function public.note_claim() returns trigger language plpgsql security definer as $$
+begin
+  if new.state = 'claimed' and (tg_op = 'INSERT' or old.state <> 'claimed') then
+    insert into public.race_notes (what) values ('claimed');
+  elsif tg_op = 'UPDATE' and old.state = 'claimed' and new.state <> 'claimed' then
+    insert into public.race_notes (what) values ('ended');
+  end if;
+  return null;
+end $$;
+create trigger z_note after insert or update on public.rollout_claims for each row execute function public.note_claim();
+create function public.note_halt() returns trigger language plpgsql security definer as $$
+begin
+  insert into public.race_notes (what, number) values ('halts', case when new.lifted_at is null then 1 else 0 end);
+  return null;
+end $$;
+create trigger z_note after insert or update on public.halts for each row execute function public.note_halt();
+create function public.note_rollout() returns trigger language plpgsql security definer as $$
+begin
+  insert into public.race_notes (what, number) values ('paused', (new.state = 'paused')::int), ('cap', new.max_in_flight);
+  return null;
+end $$;
+create trigger z_note after update on public.rollouts for each row execute function public.note_rollout();
+create function public.note_stage() returns trigger language plpgsql security definer as $$
+begin
+  insert into public.race_notes (what, number) values ('percent', new.percent), ('stage cap', new.max_in_flight);
+  return null;
+end $$;
+create trigger z_note after update on public.rollout_stages for each row execute function public.note_stage();
+"""
+# Each pair restricts, then gives way again. {r}: the rollout.
+_MEDDLING = {
+    "halts": (
+        "select public.halt_fleet('look')",
+        "update public.halts set lift_reason = 'looked' where lifted_at is null",
+    ),
+    "pauses": ("select public.pause_rollout('{r}')", "select public.resume_rollout('{r}')"),
+    "caps": (
+        "update public.rollouts set max_in_flight = 2 where id = '{r}'",
+        "update public.rollouts set max_in_flight = 9 where id = '{r}'",
+    ),
+    "stage caps": (
+        "update public.rollout_stages set max_in_flight = 1 where rollout_id = '{r}'",
+        "update public.rollout_stages set max_in_flight = 7 where rollout_id = '{r}'",
+    ),
+    "stage changes": (
+        "update public.rollout_stages set percent = 0 where rollout_id = '{r}'",
+        "update public.rollout_stages set percent = 100 where rollout_id = '{r}'",
+    ),
+}
+
+
+def _replay(notes: Sequence[tuple[str, int | None]]) -> tuple[int, int]:
+    """Go through the notes as they committed; returns how many places were given, and the most in flight at once."""
+    now: dict[str, int] = {"halts": 0, "paused": 0, "cap": 9, "percent": 100, "stage cap": 7}
+    in_flight = given = most = 0
+    for what, number in notes:
+        if what == "claimed":
+            in_flight, given = in_flight + 1, given + 1
+            most = max(most, in_flight)
+            assert in_flight <= min(now["cap"], now["stage cap"]), f"{in_flight} in flight under {now}"
+            assert not now["halts"], "a place was given under a halt"
+            assert not now["paused"], "a place was given by a paused rollout"
+            assert now["percent"] == 100, "a place was given by a stage that holds nobody"
+        elif what == "ended":
+            in_flight -= 1
+        else:
+            assert number is not None
+            now[what] = number
+    assert in_flight == 0
+    return given, most
+
+
+class _Race:
+    """What the threads of a race tell each other: how many devices are done, and that asking may be worth it."""
+
+    def __init__(self, devices: int) -> None:
+        self.left = devices
+        self.over = False
+        self._finished = threading.Condition()
+        # All rush in at first; each change lets a few more ask than could get a place.
+        self._may_ask = threading.Semaphore(devices)
+        self._devices = devices
+
+    def changed(self) -> None:
+        self._may_ask.release(9)
+
+    def finished(self, count: int = 1, *, over: bool = False) -> None:
+        with self._finished:
+            self.left -= count
+            self.over = self.over or over or self.left == 0
+            self._finished.notify_all()
+        self._may_ask.release(self._devices if self.over else 9)
+
+    def wait_to_ask(self) -> None:
+        assert self._may_ask.acquire(timeout=120), f"nothing moves any more, with {self.left} devices left"
+
+    def wait_for_finishes(self, count: int) -> None:
+        with self._finished:
+            wanted = self.left - count
+            assert self._finished.wait_for(lambda: self.over or self.left <= wanted, timeout=120)
+
+    def until_over(self, job: Callable[[], T]) -> T:
+        """An error ends the race for all, so that nobody waits for who is gone."""
+        try:
+            return job()
+        except BaseException:
+            self.finished(0, over=True)
+            raise
+
+
+class _Survivor:
+    """Does jobs on a connection, and again on a new one when it was killed."""
+
+    def __init__(self, connect: Callable[[], type_of_connection]) -> None:
+        self._connect = connect
+        self._connection = connect()
+
+    def do(self, job: Callable[[type_of_connection], T]) -> T:
+        while True:
+            try:
+                return job(self._connection)
+            except psycopg.OperationalError:
+                if not self._connection.closed:
+                    raise
+                self._connection = self._connect()
+
+
+def test_hundreds_race_halts_pauses_stage_changes_outcomes_and_killed_backends(fleet: Fleet) -> None:
+    """Then every place that was given is held against what had committed before it."""
+    make_devices(fleet, 100, prefix="bulkier")
+    devices = _devices(fleet)
+    # So that they have nothing else to go to.
+    fleet.sql(
+        "insert into public.device_status (device_id, current_release) select unnest(%s::uuid[]), %s",
+        devices,
+        V1,
+    )
+    rollout = roll_out(
+        fleet,
+        {"percent": 100, "max_in_flight": 7, "min_attempted": 1_000_000},
+        max_in_flight=9,
+        halt_consecutive_failures=None,
+        halt_failure_ratio=None,
+    )
+    fleet.admin.execute(_NOTES.encode())
+    killer = fleet.connect()
+    race = _Race(len(devices))
+
+    def connect() -> type_of_connection:
+        connection = fleet.connect("authenticator")
+        connection.execute("set application_name = 'racing device'")
+        return connection
+
+    def update(number: int, device: UUID) -> None:
+        survivor = _Survivor(connect)
+        attempt = uuid4(), datetime.now(UTC)
+        outcome = "rolled_back" if number % 5 == 0 else "succeeded"
+        while not race.over:
+            race.wait_to_ask()
+            if survivor.do(lambda c: _ask(c, device)) == "update":
+                survivor.do(lambda c: _finish(c, device, rollout, outcome, attempt))
+                race.finished()
+                return
+
+    def meddle(connection: type_of_connection, edits: tuple[str, str]) -> int:
+        rounds = 0
+        while not race.over:
+            for edit in edits:
+                _edit(connection, edit.format(r=rollout))
+                race.changed()
+            rounds += 1
+            race.wait_for_finishes(10)
+        return rounds
+
+    def kill() -> int:
+        killed = 0
+        while not race.over:
+            killed += len(
+                killer.execute(
+                    "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'racing device' "
+                    "and datname = current_database() and state = 'active' order by random() limit 1"
+                ).fetchall()
+            )
+            race.wait_for_finishes(5)
+        return killed
+
+    jobs: list[Callable[[], Any]] = [
+        kill,
+        *[partial(meddle, fleet.connect("authenticator"), edits) for edits in _MEDDLING.values()],
+        *[partial(update, number, device) for number, device in enumerate(devices)],
+    ]
+    results = _all_at_once([partial(race.until_over, job) for job in jobs])
+    notes = fleet.sql(
+        "select what, number from public.race_notes order by pg_xact_commit_timestamp(xmin), id"
+    )
+    given, most = _replay([(what, number) for what, number in notes])
+    assert len(devices) == 250
+    assert given == fleet.one("select sum(attempts) from public.rollout_claims") == len(devices)
+    assert most > 1
+    assert all(results[: 1 + len(_MEDDLING)]), "somebody never got a turn"
     check_counters(fleet)
