@@ -17,6 +17,7 @@ from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.effects import Seams, SystemClock
 from fleet_agent.model import EngineStatus, Outcome, ReportState
+from tests.docker.stalling import Stalling, stalling
 from tests.engine_kit import Fleet, rows
 
 pytestmark = pytest.mark.docker
@@ -326,6 +327,47 @@ def test_docker_away_mid_update_is_waited_for(device: Device, effect: str) -> No
     finally:
         away.left = 0
         away.now_back()
+    assert (status.state, status.error) == (ReportState.HEALTHY, None)
+
+
+class _Deadlocks:
+    """From the first `compose up` after the swap on Docker answers no look, until somebody napped twice."""
+
+    def __init__(self, docker: Stalling) -> None:
+        self.docker, self.swapped, self.done, self.naps = docker, False, False, 0
+
+    def perform(self, name: str, action: Callable[[], T]) -> T:
+        self.swapped = self.swapped or name == "link app_current"
+        result = action()
+        if name == "compose up" and self.swapped and not self.done:
+            self.docker.swallow, self.done = b"/containers/json", True
+        return result
+
+    def napped(self) -> None:
+        self.naps += self.docker.swallowed.is_set()
+        if self.naps >= 2:
+            self.docker.swallow = None
+
+
+class _ClockOfDeadlock(SystemClock):
+    def __init__(self, deadlock: _Deadlocks) -> None:
+        self.deadlock = deadlock
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds)
+        self.deadlock.napped()
+
+
+def test_docker_that_deadlocks_mid_update_is_noticed_and_waited_for(device: Device, tmp_path: Path) -> None:
+    device.good()
+    with stalling(tmp_path) as docker:
+        deadlock = _Deadlocks(docker)
+        status = device.to(
+            seams=Seams(
+                runtime=ComposeRuntime(look_limit_s=1), effects=deadlock, clock=_ClockOfDeadlock(deadlock)
+            )
+        )
+    assert docker.swallowed.is_set()
     assert (status.state, status.error) == (ReportState.HEALTHY, None)
 
 
