@@ -8,7 +8,7 @@ from tests.sql.cast import DEVICE, OPERATOR, OTHER, SUSPENDED, V1, V2, VIEWER, F
 
 TABLES = [
     "alerts", "audit_log", "branches", "device_commands", "device_roles", "device_status", "devices",
-    "fleet_settings", "halts", "known_bad_releases", "maintenance_openings", "maintenance_windows", "operators",
+    "fleet_settings", "halts", "known_bad_patterns", "known_bad_releases", "maintenance_openings", "maintenance_windows", "operators",
     "releases", "rollout_claims", "rollout_stages", "rollout_template_stages", "rollout_templates", "rollouts",
     "segments", "update_history",
 ]  # fmt: skip
@@ -27,6 +27,9 @@ def _fill(fleet: Fleet) -> None:
         )  # fmt: skip
     fleet.sql("insert into public.maintenance_windows (name) values ('nights')")
     fleet.sql("insert into public.halts (reason) values ('test')")
+    fleet.sql(
+        "insert into public.known_bad_patterns (release_id, match, reason) values (%s, '{\"os\": \"x\"}', 'test')", V1
+    )  # fmt: skip
     fleet.sql(
         "insert into public.maintenance_openings (maintenance_window, starts_at) values ('nights', '02:00')"
     )
@@ -70,6 +73,14 @@ EDITS = {
     ),
     "halts": ("insert into public.halts (reason) values ('stop') returning 1", "operator"),
     "lift": ("update public.halts set lift_reason = 'fine' where lifted_at is null returning 1", "operator"),
+    "known-bad pattern": (
+        f"""insert into public.known_bad_patterns (release_id, match, reason) values ('{V2}', '{{"os": "x"}}', 'r') returning 1""",
+        "operator",
+    ),
+    "lift of a known-bad pattern": (
+        "update public.known_bad_patterns set lift_reason = 'fine' where lifted_at is null returning 1",
+        "operator",
+    ),
     "commands": (
         f"insert into public.device_commands (device_id, kind) values ('{DEVICE}', 'restart') returning 1",
         "operator",
@@ -168,6 +179,15 @@ CALLS = {
     "explain_device": (f"select public.explain_device('{DEVICE}')", "viewer"),
     "halt_fleet": ("select public.halt_fleet('stop')", "operator"),
     "lift_halt": ("select public.lift_halt((select id from public.halts limit 1), 'ok')", "operator"),
+    "mark_known_bad": (
+        f"""select public.mark_known_bad('{V2}', jsonb_build_object('os', gen_random_uuid()), 'stop')""",
+        "operator",
+    ),
+    "lift_known_bad": (
+        "select public.lift_known_bad((select id from public.known_bad_patterns limit 1), 'ok')",
+        "operator",
+    ),
+    "matching_devices": ("""select public.matching_devices('{"os": "x"}')""", "viewer"),
     "pin_device": (f"select public.pin_device('{DEVICE}', '{V1}')", "operator"),
     "unpin_device": (f"select public.unpin_device('{DEVICE}')", "operator"),
     "accept_device": (
@@ -200,7 +220,7 @@ def test_a_function_needs_its_rank(fleet: Fleet, call: str) -> None:
         refusal = fleet.refused(statement, who=who)
         assert (refusal.code, refusal.kind) == ("PT403", "rank_too_low"), who
     fleet.sql(statement, who=least)
-    if call != "lift_halt":
+    if call not in ("lift_halt", "lift_known_bad"):
         fleet.sql(statement, who="service")
 
 

@@ -17,6 +17,7 @@ from tests.sql import test_access as access
 from tests.sql import test_desired_state as desired
 from tests.sql import test_edits as edits
 from tests.sql import test_halt_rule as halt_rule
+from tests.sql import test_known_bad as known_bad
 from tests.sql import test_places as places
 from tests.sql import test_races as races
 from tests.sql import test_stages as stages
@@ -31,8 +32,8 @@ RULES = {
     3: "A halt stops new claims at once, whatever races it.",
     4: "Never offered, offered while offline, claimed and then dark: only the last, after its lease, is a failure.",
     5: "The halt rule counts failed over attempted, with a minimum sample and an absolute cap, as outcomes arrive.",
-    6: "A device that rolled back from a release is not offered it again unless an operator says so.",
-    7: "What happened stays: halts are lifted and attempts kept, never rewritten.",
+    6: "A device that rolled back from a release, or that matches an open pattern of it, is not offered it unless an operator says so.",
+    7: "What happened stays: halts and known-bad patterns are lifted and attempts kept, never rewritten.",
 }
 
 
@@ -201,7 +202,20 @@ BROKEN = [
     Broken(6, "a pin made afterwards does not help",
            Edit(r"device\.pinned_at > bad\.at", "false"),
            desired.test_an_operator_may_say_try_again, {"again": f"select public.pin_device('{DEVICE}', '{V2}')"}),
+    Broken(6, "nobody looks at known-bad patterns",
+           Edit(r"pattern\.id is not null", "false", "judge_known_bad"),
+           known_bad.test_all_attributes_of_a_pattern_have_to_match),
+    Broken(6, "a known-bad pattern does not wait for claims under way",
+           # Its second line: counting the stages again takes the lock too, but only where a rollout runs.
+           "drop trigger a_lock_policy_first on public.known_bad_patterns; drop trigger count_stages_again on public.known_bad_patterns",
+           races.test_policy_that_gets_stricter_waits_for_who_is_being_given_a_place, {"restriction": "known-bad pattern"}),
+    Broken(6, "the rule marks though the rollout did not choose it",
+           Edit(r"and r\.remember_patterns", "", "remember_patterns"),
+           known_bad.test_without_the_choice_of_the_rollout_nothing_is_remembered),
     # 7: the record
+    Broken(7, "a known-bad pattern can be rewritten",
+           Edit(r"perform private\.refuse\('known_bad_is_fixed'[^;]*;", "null;"),
+           known_bad.test_a_pattern_can_only_be_lifted_and_stays),
     Broken(7, "a halt can be rewritten",
            Edit(r"perform private\.refuse\('halt_is_fixed'[^;]*;", "null;"),
            edits.test_a_halt_can_only_be_lifted),

@@ -60,6 +60,10 @@ GRANTS: dict[str, dict[str, str]] = {
     "public.devices": {"authenticated": EDIT, "service_role": EDIT},
     "public.fleet_settings": {"authenticated": "select update", "service_role": "select update"},
     "public.halts": {"authenticated": "select insert update", "service_role": "select insert update"},
+    "public.known_bad_patterns": {
+        "authenticated": "select insert update",
+        "service_role": "select insert update",
+    },
     "public.known_bad_releases": {"authenticated": "select delete", "service_role": "select delete"},
     "public.maintenance_windows": {"authenticated": EDIT, "service_role": EDIT},
     "public.operators": {"authenticated": EDIT, "service_role": EDIT},
@@ -91,6 +95,9 @@ CALLABLE: dict[str, set[str]] = {
         "public.explain_device",
         "public.halt_fleet",
         "public.lift_halt",
+        "public.lift_known_bad",
+        "public.mark_known_bad",
+        "public.matching_devices",
         "public.pin_device",
         "public.provisioning_tokens",
         "public.revoke_provisioning_token",
@@ -110,7 +117,9 @@ HELPERS: dict[str, set[str]] = {
         "private.operator_is", "private.operator_rank", "private.refuse", "private.require_rank",
         "private.set_rollout_state",
         # Of reports: under the reader's row-level security, or of their arguments alone.
-        "private.failure_patterns", "private.is_offline", "private.two_digits",
+        "private.failure_patterns", "private.is_offline", "private.match_of", "private.two_digits",
+        # Of mark_known_bad() and matching_devices(), likewise.
+        "private.check_match", "private.describe_match", "private.matches",
     },
 }  # fmt: skip
 OURS = "n.nspname in ('public', 'private')"

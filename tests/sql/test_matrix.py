@@ -65,6 +65,7 @@ DECISIONS: dict[str, Decision] = {
     "public.fleet_overview": READ,
     "public.fleet_settings": Decision("viewer", update="admin"),
     "public.halts": Decision("viewer", "operator", "operator"),
+    "public.known_bad_patterns": Decision("viewer", "operator", "operator"),
     "public.known_bad_releases": Decision("viewer", delete="operator"),
     "public.maintenance_openings": OPERATED,
     "public.maintenance_windows": OPERATED,

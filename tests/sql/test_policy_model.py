@@ -6,6 +6,7 @@ The model knows nothing of SQL: it takes facts and answers which action, which r
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -63,6 +64,15 @@ class Halt:
 
 
 @dataclass(frozen=True)
+class Pattern:
+    """A release is known bad, since five hours ago, for devices with all these attributes."""
+
+    release: int
+    attributes: frozenset[tuple[str, str]]
+    lifted: bool
+
+
+@dataclass(frozen=True)
 class World:
     state: str
     segment: str
@@ -76,6 +86,9 @@ class World:
     rollouts: tuple[Rollout, ...]  # oldest start first
     halts: tuple[Halt, ...]
     bad: frozenset[int]  # rolled back from, five hours ago
+    patterns: tuple[Pattern, ...]
+    hardware_model: str | None
+    agent_version: str | None
     requires_rollout: bool
     fleet_limit: int | None
     window: str | None  # "open", "shut", "never" opens
@@ -95,6 +108,15 @@ class Answer:
 def bucket(release: UUID, device: UUID) -> int:
     digest = hashlib.md5(f"{release}{device}".encode(), usedforsecurity=False).hexdigest()
     return int(digest[:7], 16) % 100_000
+
+
+def attributes(world: World) -> set[tuple[str, str]]:
+    """What the device has, as patterns name it; what it never said matches nothing."""
+    said = {
+        "hardware_model": world.hardware_model, "agent_version": world.agent_version, "role": "beacon",
+        "segment": world.segment, "label site": "rome" if world.labelled else None,
+    }  # fmt: skip
+    return {(name, value) for name, value in said.items() if value is not None}
 
 
 def holds(stage: Stage, world: World, release: UUID) -> bool:
@@ -166,7 +188,8 @@ def decide(world: World) -> Answer:  # noqa: PLR0912  # one gate after the other
             chosen and any(h.scope == "rollout" and h.target == str(chosen.id) for h in open_halts)
         ):
             no.add("release_halt")
-        if target in world.bad and not (world.pinned is not None and world.pinned_hours_ago < 5):
+        matching = {p.release for p in world.patterns if not p.lifted and p.attributes <= attributes(world)}
+        if target in world.bad | matching and not (world.pinned is not None and world.pinned_hours_ago < 5):
             no.add("known_bad")
         if (
             world.pinned is None and not (chosen and chosen.allow_downgrade)
@@ -255,6 +278,21 @@ halts = st.one_of(
     ),
 )
 
+patterns = st.builds(
+    Pattern,
+    release=st.integers(0, 3),
+    attributes=st.frozensets(
+        st.sampled_from(
+            [
+                ("hardware_model", "Pi 3"), ("hardware_model", "Pi 4"), ("agent_version", "0.9"), ("role", "beacon"), ("role", "kiosk"),
+                ("segment", "canary"), ("segment", "stable"), ("label site", "rome"), ("label site", "oslo"), ("label power", "solar"),
+            ]
+        ),
+        min_size=1, max_size=2,
+    ).filter(lambda chosen: len({name for name, _ in chosen}) == len(chosen)),
+    lifted=st.sampled_from([False, False, False, True]),
+)  # fmt: skip
+
 worlds = st.builds(
     World,
     state=st.sampled_from(["active"] * 17 + ["suspended", "pending", "retired"]),
@@ -282,12 +320,26 @@ worlds = st.builds(
     rollouts=st.integers(0, 5).flatmap(lambda n: st.tuples(*(rollouts(i) for i in range((n + 1) // 2)))),
     halts=st.lists(halts, max_size=2).map(tuple),
     bad=st.frozensets(st.integers(0, 3), max_size=2),
+    patterns=st.lists(patterns, max_size=3).map(tuple),
+    hardware_model=st.sampled_from(["Pi 3", "Pi 3", "Pi 4", None]),
+    agent_version=st.sampled_from(["0.9", "1.0", None]),
     requires_rollout=st.sampled_from([False, False, True]),
     fleet_limit=st.none() | st.integers(1, 8),
     window=st.sampled_from([None, None, None, "open", "shut", "shut", "never"]),
     download_ahead=st.booleans(),
     ignored=st.sampled_from([False, False, False, True]),
 )
+
+
+def match_of(pattern: Pattern) -> dict[str, Any]:
+    """The pattern as its row has it: labels are an object inside."""
+    match: dict[str, Any] = {
+        name: value for name, value in pattern.attributes if not name.startswith("label ")
+    }
+    labels = {
+        name.removeprefix("label "): value for name, value in pattern.attributes if name.startswith("label ")
+    }
+    return match | ({"labels": labels} if labels else {})
 
 
 def write(fleet: Fleet, world: World) -> None:
@@ -317,8 +369,8 @@ def write(fleet: Fleet, world: World) -> None:
             ("11:30" if world.window == "open" else "02:00",),
         )
     run(
-        "insert into public.devices (id, name, role, segment, state, public_key, hold, hold_until, pinned_release, pinned_at, labels, maintenance_window, ignore_window_until) "
-        "values (%s, 'x', 'beacon', %s, %s, repeat('k', 43), %s, %s, %s, %s, %s, %s, %s)",
+        "insert into public.devices (id, name, role, segment, state, public_key, hold, hold_until, pinned_release, pinned_at, labels, maintenance_window, ignore_window_until, hardware_model) "
+        "values (%s, 'x', 'beacon', %s, %s, repeat('k', 43), %s, %s, %s, %s, %s, %s, %s, %s)",
         (
             device, world.segment, world.state, world.hold,
             None if world.hold_hours is None or not world.hold else NOW + timedelta(hours=world.hold_hours),
@@ -327,12 +379,23 @@ def write(fleet: Fleet, world: World) -> None:
             '{"site": "rome"}' if world.labelled else "{}",
             None if world.window is None else "w",
             NOW + timedelta(hours=1 if world.ignored else -1),
+            world.hardware_model,
         ),
     )  # fmt: skip
     run(
-        "insert into public.device_status (device_id, current_release) values (%s, %s)",
-        (device, None if world.current is None else RELEASES[world.current]),
+        "insert into public.device_status (device_id, current_release, agent_version) values (%s, %s, %s)",
+        (device, None if world.current is None else RELEASES[world.current], world.agent_version),
     )
+    # The same open row twice is what an index forbids.
+    for pattern in {(p.release, p.attributes, p.lifted): p for p in world.patterns}.values():
+        run(
+            "insert into public.known_bad_patterns (release_id, match, reason, opened_at, lifted_at, lift_reason) "
+            "values (%s, %s, 'r', %s, %s, %s)",
+            (
+                RELEASES[pattern.release], json.dumps(match_of(pattern)), NOW - timedelta(hours=5),
+                NOW if pattern.lifted else None, "ok" if pattern.lifted else None,
+            ),
+        )  # fmt: skip
     for number in world.bad:
         run(
             "insert into public.known_bad_releases (device_id, release_id, at) values (%s, %s, %s)",

@@ -165,6 +165,9 @@ RESTRICTIONS = {
     "halt of the fleet": "select public.halt_fleet('stop')",
     "halt by hand": "insert into public.halts (scope, target, reason) values ('segment', 'stable', 'stop')",
     "halt of the release": f"insert into public.halts (scope, target, reason) values ('release', '{V2}', 'stop')",
+    "known-bad pattern": f"""select public.mark_known_bad('{V2}', '{{{{"segment": "stable"}}}}', 'stop')""",
+    "known-bad pattern by hand": "insert into public.known_bad_patterns (release_id, match, reason) "
+    f"""values ('{V2}', '{{{{"role": "beacon", "labels": {{{{}}}}}}}}', 'stop')""",
     "pause": "select public.pause_rollout('{r}')",
     "cancel": "update public.rollouts set state = 'cancelled' where id = '{r}'",
     "withdrawal": f"update public.releases set state = 'withdrawn' where id = '{V2}'",
@@ -311,7 +314,17 @@ def test_caps_hold_while_outcomes_and_limits_race(fleet: Fleet) -> None:
     check_counters(fleet)
 
 
-def test_no_claim_commits_after_a_halt_committed(fleet: Fleet) -> None:
+@pytest.mark.parametrize(
+    ("brake", "table"),
+    [
+        ("select public.halt_fleet('stop')", "halts"),
+        (
+            f"""select public.mark_known_bad('{V2}', '{{"segment": "stable"}}', 'stop')""",
+            "known_bad_patterns",
+        ),
+    ],
+)
+def test_no_claim_commits_after_a_brake_committed(fleet: Fleet, brake: str, table: str) -> None:
     devices = _devices(fleet)
     roll_out(fleet)
     connections = [fleet.connect("authenticator") for _ in devices]
@@ -329,14 +342,14 @@ def test_no_claim_commits_after_a_halt_committed(fleet: Fleet) -> None:
             claimed.acquire()
         with operator.transaction():
             become(operator, "operator")
-            operator.execute("select public.halt_fleet('stop')")
+            operator.execute(brake.encode())
 
     actions = _all_at_once([halt, *[partial(claim, c, d) for c, d in zip(connections, devices, strict=True)]])
     granted = actions.count("update")
     assert granted >= DEVICES // 5
     assert granted == fleet.one("select count(*) from public.rollout_claims")
     late = fleet.one(
-        "select count(*) from public.rollout_claims c, public.halts h "
+        f"select count(*) from public.rollout_claims c, public.{table} h "
         "where pg_xact_commit_timestamp(c.xmin) > pg_xact_commit_timestamp(h.xmin)"
     )
     assert late == 0

@@ -337,7 +337,11 @@ def patterns(fleet: Fleet, release: UUID) -> list[dict[str, Any]]:
     )
     now = rows(fleet, "select * from private.failure_patterns(%s)", release)
     assert now == [
-        {key: value for key, value in row.items() if key not in {"release_id", "version", "looked_at"}}
+        {
+            key: value
+            for key, value in row.items()
+            if key not in {"release_id", "version", "looked_at", "match", "known_bad_pattern"}
+        }
         for row in found
     ]
     return found

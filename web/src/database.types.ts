@@ -565,6 +565,63 @@ export type Database = {
         }
         Relationships: []
       }
+      known_bad_patterns: {
+        Row: {
+          cause: string
+          evidence: NonNullable<Json>
+          id: string
+          lift_reason: string | null
+          lifted_at: string | null
+          lifted_by: string | null
+          match: NonNullable<Json>
+          opened_at: string
+          opened_by: string | null
+          reason: string
+          release_id: string
+        }
+        Insert: {
+          cause?: string
+          evidence?: NonNullable<Json>
+          id?: string
+          lift_reason?: string | null
+          lifted_at?: string | null
+          lifted_by?: string | null
+          match: NonNullable<Json>
+          opened_at?: string
+          opened_by?: string | null
+          reason: string
+          release_id: string
+        }
+        Update: {
+          cause?: string
+          evidence?: NonNullable<Json>
+          id?: string
+          lift_reason?: string | null
+          lifted_at?: string | null
+          lifted_by?: string | null
+          match?: NonNullable<Json>
+          opened_at?: string
+          opened_by?: string | null
+          reason?: string
+          release_id?: string
+        }
+        Relationships: [
+          {
+            foreignKeyName: "known_bad_patterns_release_id_fkey"
+            columns: ["release_id"]
+            isOneToOne: false
+            referencedRelation: "failure_patterns"
+            referencedColumns: ["release_id"]
+          },
+          {
+            foreignKeyName: "known_bad_patterns_release_id_fkey"
+            columns: ["release_id"]
+            isOneToOne: false
+            referencedRelation: "releases"
+            referencedColumns: ["id"]
+          },
+        ]
+      }
       known_bad_releases: {
         Row: {
           at: string
@@ -997,6 +1054,7 @@ export type Database = {
           name: string
           on_bad: Database["public"]["Enums"]["rollout_reaction"]
           regression_s: number
+          remember_patterns: boolean
           role: string | null
         }
         Insert: {
@@ -1013,6 +1071,7 @@ export type Database = {
           name: string
           on_bad?: Database["public"]["Enums"]["rollout_reaction"]
           regression_s?: number
+          remember_patterns?: boolean
           role?: string | null
         }
         Update: {
@@ -1029,6 +1088,7 @@ export type Database = {
           name?: string
           on_bad?: Database["public"]["Enums"]["rollout_reaction"]
           regression_s?: number
+          remember_patterns?: boolean
           role?: string | null
         }
         Relationships: [
@@ -1063,6 +1123,7 @@ export type Database = {
           on_bad: Database["public"]["Enums"]["rollout_reaction"]
           regression_s: number
           release_id: string
+          remember_patterns: boolean
           role: string | null
           started_at: string | null
           started_by: string | null
@@ -1089,6 +1150,7 @@ export type Database = {
           on_bad?: Database["public"]["Enums"]["rollout_reaction"]
           regression_s?: number
           release_id: string
+          remember_patterns?: boolean
           role?: string | null
           started_at?: string | null
           started_by?: string | null
@@ -1115,6 +1177,7 @@ export type Database = {
           on_bad?: Database["public"]["Enums"]["rollout_reaction"]
           regression_s?: number
           release_id?: string
+          remember_patterns?: boolean
           role?: string | null
           started_at?: string | null
           started_by?: string | null
@@ -1351,8 +1414,10 @@ export type Database = {
           attempted: number | null
           attribute: string | null
           failed: number | null
+          known_bad_pattern: string | null
           lift: number | null
           looked_at: string | null
+          match: Json | null
           other_attempted: number | null
           other_failed: number | null
           release_id: string | null
@@ -1581,6 +1646,7 @@ export type Database = {
           on_bad: Database["public"]["Enums"]["rollout_reaction"]
           regression_s: number
           release_id: string
+          remember_patterns: boolean
           role: string | null
           started_at: string | null
           started_by: string | null
@@ -1634,6 +1700,7 @@ export type Database = {
           on_bad: Database["public"]["Enums"]["rollout_reaction"]
           regression_s: number
           release_id: string
+          remember_patterns: boolean
           role: string | null
           started_at: string | null
           started_by: string | null
@@ -1714,6 +1781,83 @@ export type Database = {
           isSetofReturn: false
         }
       }
+      lift_known_bad: {
+        Args: { pattern_id: string; reason: string }
+        Returns: {
+          cause: string
+          evidence: NonNullable<Json>
+          id: string
+          lift_reason: string | null
+          lifted_at: string | null
+          lifted_by: string | null
+          match: NonNullable<Json>
+          opened_at: string
+          opened_by: string | null
+          reason: string
+          release_id: string
+        }
+        SetofOptions: {
+          from: "*"
+          to: "known_bad_patterns"
+          isOneToOne: true
+          isSetofReturn: false
+        }
+      }
+      mark_known_bad: {
+        Args: { match: Json; reason: string; release_id: string }
+        Returns: {
+          cause: string
+          evidence: NonNullable<Json>
+          id: string
+          lift_reason: string | null
+          lifted_at: string | null
+          lifted_by: string | null
+          match: NonNullable<Json>
+          opened_at: string
+          opened_by: string | null
+          reason: string
+          release_id: string
+        }
+        SetofOptions: {
+          from: "*"
+          to: "known_bad_patterns"
+          isOneToOne: true
+          isSetofReturn: false
+        }
+      }
+      matching_devices: {
+        Args: { match: Json }
+        Returns: {
+          branch: string
+          created_at: string
+          enrolled_at: string | null
+          hardware_model: string | null
+          hold: boolean
+          hold_reason: string | null
+          hold_until: string | null
+          id: string
+          ignore_window_until: string | null
+          labels: NonNullable<Json>
+          maintenance_window: string | null
+          name: string
+          os: string | null
+          pinned_at: string | null
+          pinned_release: string | null
+          public_key: string | null
+          role: string
+          segment: string
+          state: Database["public"]["Enums"]["device_state"]
+          timezone: string
+          update_interval_s: number | null
+          updated_at: string
+        }[]
+        SetofOptions: {
+          from: "*"
+          to: "devices"
+          isOneToOne: false
+          isSetofReturn: true
+        }
+      }
       pause_rollout: {
         Args: { rollout_id: string }
         Returns: {
@@ -1737,6 +1881,7 @@ export type Database = {
           on_bad: Database["public"]["Enums"]["rollout_reaction"]
           regression_s: number
           release_id: string
+          remember_patterns: boolean
           role: string | null
           started_at: string | null
           started_by: string | null
@@ -1839,6 +1984,7 @@ export type Database = {
           on_bad: Database["public"]["Enums"]["rollout_reaction"]
           regression_s: number
           release_id: string
+          remember_patterns: boolean
           role: string | null
           started_at: string | null
           started_by: string | null
@@ -1879,6 +2025,7 @@ export type Database = {
           on_bad: Database["public"]["Enums"]["rollout_reaction"]
           regression_s: number
           release_id: string
+          remember_patterns: boolean
           role: string | null
           started_at: string | null
           started_by: string | null

@@ -15,6 +15,7 @@ def register(app: typer.Typer) -> None:
         halt,
         history,
         hold,
+        known_bad,
         operator,
         order,
         person,
@@ -27,6 +28,7 @@ def register(app: typer.Typer) -> None:
 
     for module, name in (
         (device, "device"), (release, "release"), (rollout, "rollout"), (halt, "halt"), (alert, "alert"),
+        (known_bad, "known-bad"),
         (hold, "hold"), (order, "command"),
         (token, "token"), (operator, "operator"), (settings, "settings"),
     ):  # fmt: skip

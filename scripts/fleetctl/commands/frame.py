@@ -315,7 +315,10 @@ def find_by_id(rows: Sequence[Row], text: str, what: str) -> Row:
     if len(found) == 1:
         return found[0]
     raise FleetctlError(
-        f"{what}_unknown", f"There is no {what} {text}.", hint=f"See fleetctl {what} list.", exit_code=5
+        f"{what.replace('-', '_')}_unknown",
+        f"There is no {what} {text}.",
+        hint=f"See fleetctl {what} list.",
+        exit_code=5,
     )
 
 
