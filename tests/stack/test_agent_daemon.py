@@ -474,6 +474,37 @@ def test_orders_of_an_operator_wake_the_device_and_are_answered(make_agent: Make
     assert "index.html" in str(changed["result"]["changed"])
 
 
+def test_an_order_is_carried_out_at_most_once_although_the_power_goes_in_its_middle(
+    make_agent: MakeAgent,
+) -> None:
+    agent = make_agent()
+    wanted = agent.release("1.0.0")
+    agent.start()
+    agent.until(agent.runs(wanted), "1.0.0")
+    row = agent.db.execute(
+        "insert into device_commands (device_id, kind) values (%s, 'restart') returning id", (agent.id,)
+    ).fetchone()
+    assert row is not None
+    orders = agent.root / "state/orders.json"
+    # The log also tells of one that is done already.
+    agent.until(lambda: orders.exists() or agent.says("carrying out restart")(), "the order, begun")
+    agent.kill()
+    agent.start()
+
+    def answered() -> Any:
+        return agent.db.execute(
+            "select * from device_commands where id = %s and state <> 'queued'", (row["id"],)
+        ).fetchone()
+
+    answer = agent.until(answered, "the answer")
+    assert agent.log.count("carrying out restart") <= 1
+    # Where the power went after it was done and before it was answered, the answer is kept.
+    if answer["state"] == "failed":
+        assert answer["result"]["kind"] == "interrupted"
+    agent.until(lambda: not orders.exists(), "an empty memory of orders")
+    agent.until(lambda: agent.status()["state"] == "healthy", "what runs, well")
+
+
 def test_a_changed_configuration_is_followed_without_a_restart(make_agent: MakeAgent) -> None:
     agent = make_agent()
     agent.start()

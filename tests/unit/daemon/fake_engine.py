@@ -2,7 +2,8 @@
 
 What it does is set by `<root>/state/fake_plan.json`: {"fail": kind} ends an update badly, {"die": phase} is
 killed in that phase, {"locked": true} exits 75, {"hold": path} waits in "pulling" until that file exists,
-{"deaf": true} ignores SIGTERM. Every request is appended to `<root>/state/fake_requests.jsonl`.
+{"until_newer": true} waits there for a newer directive, {"deaf": true} ignores SIGTERM. Every request is
+appended to `<root>/state/fake_requests.jsonl`.
 """
 
 from __future__ import annotations
@@ -77,6 +78,8 @@ def converge(
         say({"phase": phase, "detail": f"{target['version']}", "percent": 50, "target": target})
         if plan.get("die") == phase:
             os.kill(os.getpid(), signal.SIGKILL)
+        if plan.get("until_newer") and phase == "pulling":
+            target = json.loads(sys.stdin.readline())["directive"]["release"]
         if plan.get("hold") and phase == "pulling":
             target = hold(Path(plan["hold"]), target)
     failed = plan.get("fail")

@@ -6,7 +6,6 @@ import asyncio
 import json
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -114,8 +113,7 @@ async def test_an_engine_that_ignores_the_request_to_end_is_killed(device: Devic
 
 
 async def test_a_newer_directive_reaches_the_engine_at_work(device: Device) -> None:
-    gate = device.folder / "gate"
-    plan(device, hold=str(gate))
+    plan(device, until_newer=True)
     busy = worker(device)
     pulling = asyncio.Event()
 
@@ -127,17 +125,7 @@ async def test_a_newer_directive_reaches_the_engine_at_work(device: Device) -> N
     work = asyncio.create_task(busy.run(Verb.CONVERGE, directive=update(device), on_progress=note))
     await pulling.wait()
     await busy.supersede(newer)
-    gate.with_name("wait").touch()
-    await asyncio.to_thread(_touch_when_read, gate)
     assert (await work).current == newer.release
-
-
-def _touch_when_read(gate: Path) -> None:
-    """The pipe is read within the engine's 20 ms turn; the gate opens a few turns later."""
-    import time
-
-    time.sleep(0.3)
-    gate.touch()
 
 
 async def test_the_request_names_verb_and_whether_an_operator_asked(device: Device) -> None:
