@@ -30,7 +30,7 @@ begin
     case
       when p.current_release is not distinct from asked_for.release_id or k.device_id is not null then null
       when d.hold and d.hold_until is null then null
-      when g.window_name is null then g.ready
+      when g.window_name is null or g.ready < d.ignore_window_until then g.ready
       else case when w.open_until is not null then g.ready else w.opens_at end
     end
   from private.rollout_places(preview_rollout.rollout_id) p

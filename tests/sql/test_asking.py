@@ -34,6 +34,18 @@ def test_a_preview_says_who_and_when_and_starts_nothing(fleet: Fleet) -> None:
     assert (state(fleet, draft), fleet.one("select count(*) from public.rollout_claims")) == ("draft", 0)
 
 
+def test_a_preview_knows_of_a_window_that_is_set_aside(fleet: Fleet) -> None:
+    window(fleet, "daily", "02:00", 60, "UTC")
+    draft = roll_out(fleet, {"segment": "canary"}, start=False)
+    for until, earliest in (("13:00", "10 12:00"), ("12:00", "11 02:00")):
+        fleet.sql("update public.devices set ignore_window_until = %s", f"2026-06-10 {until}Z")
+        (row,) = fleet.sql(
+            "select to_char(earliest at time zone 'UTC', 'DD HH24:MI') from public.preview_rollout(%s, '2026-06-10 12:00Z')",
+            draft, who="viewer",
+        )  # fmt: skip
+        assert row[0] == earliest
+
+
 def test_progress_counts_what_is_there(fleet: Fleet) -> None:
     make_devices(fleet, 4)
     rollout = roll_out(fleet, {"segment": "canary"}, {"min_attempted": 5, "max_in_flight": 2})
