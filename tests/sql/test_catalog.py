@@ -257,6 +257,40 @@ def test_every_column_that_its_name_does_not_explain_has_a_comment(bare: Fleet) 
     assert [full for full, name in bare_names if name not in OBVIOUS] == []
 
 
+#: Columns of text or ids that people may write and that no list of choices can be for.
+FREE_TEXT = {
+    "branches.description", "device_roles.description", "maintenance_windows.description", "segments.description",
+    "rollout_templates.description", "devices.name", "rollouts.name", "rollouts.notes", "releases.notes",
+    "releases.version", "releases.commit_sha", "releases.signer", "devices.hold_reason", "halts.reason",
+    "halts.lift_reason", "known_bad_patterns.reason", "known_bad_patterns.lift_reason", "operators.email", "slo_targets.description", "slo_targets.unit",
+    # What the device says, until somebody knows better.
+    "devices.hardware_model", "devices.os", "devices.public_key",
+    # A trigger refuses what does not exist, in words: more than 400 zones; one column for six kinds of target.
+    "devices.timezone", "halts.target",
+    # Policy's word; a person leaves it at its default.
+    "halts.cause", "known_bad_patterns.cause",
+    # Stamped by triggers with who it was.
+    "device_commands.requested_by", "halts.opened_by", "halts.lifted_by", "known_bad_patterns.opened_by",
+    "known_bad_patterns.lifted_by", "releases.created_by",
+    "rollout_stages.approved_by", "rollouts.created_by", "rollouts.started_by",
+}  # fmt: skip
+
+
+def test_what_a_person_chooses_is_chosen_from_a_list(bare: Fleet) -> None:
+    """An enum or a foreign key is a dropdown in the table editor."""
+    typed = bare.sql(
+        "select c.relname || '.' || a.attname from pg_class c "
+        "join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped "
+        "where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p') and not c.relispartition "
+        "and a.atttypid in ('text'::regtype, 'uuid'::regtype) "
+        "and (has_table_privilege('authenticated', c.oid, 'insert') "
+        "or has_column_privilege('authenticated', c.oid, a.attnum, 'update')) "
+        "and not exists (select from pg_constraint k where k.conrelid = c.oid and k.contype in ('f', 'p') "
+        "and a.attnum = any(k.conkey))"
+    )
+    assert {name for (name,) in typed} == FREE_TEXT
+
+
 def test_checks_of_public_tables_are_named_as_sentences(bare: Fleet) -> None:
     """The name is what a person in the table editor reads when the check says no."""
     rows = bare.sql(

@@ -15,7 +15,7 @@ PAGE = (ROOT / "docs" / "sql-cookbook.md").read_text(encoding="utf-8")
 QUERIES = re.findall(r"^```sql\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
 DEVICES = 300
 
-# What the seeded fleet lacks: something hot, restarting, pinned, in flight, dark, halted, alerted and audited.
+# What the seeded fleet lacks: something hot, restarting, pinned, in flight, dark, unapproved, halted, alerted and audited.
 MORE = f"""
 insert into public.operators (user_id, email, rank) values ('{OPERATOR}', 'operator@example.com', 'operator');
 update public.device_status set resources = '{{"temperature_c": 81.5, "disk_free_bytes": 1000}}',
@@ -33,6 +33,7 @@ where device_id = md5('device4')::uuid;
 insert into public.rollout_claims (rollout_id, device_id, stage, state, claimed_at, lease_until, ended_at, to_release)
 select md5('rollout13')::uuid, md5('device' || n)::uuid, 3, case n when 13 then 'claimed' else 'expired' end::public.claim_state,
   now(), now() + interval '1 hour', case n when 33 then now() end, md5('release34')::uuid from unnest(array[13, 33]) n;
+insert into public.rollout_stages (rollout_id, position, needs_approval) values (md5('rollout13')::uuid, 99, true);
 insert into public.halts (reason) values ('a test');
 insert into public.known_bad_patterns (release_id, match, reason)
 select r.id, '{{"hardware_model": "Pi 0"}}', 'a test' from public.releases r where r.version = 'v38';

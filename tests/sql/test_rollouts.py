@@ -130,7 +130,7 @@ def test_a_rollout_runs_with_row_edits_alone(fleet: Fleet) -> None:
         "insert into public.rollouts (release_id) values (%s) returning id", V2, who="operator"
     )
     fleet.sql(
-        "insert into public.rollout_stages (rollout_id, position, segment) values (%s, 1, 'canary')",
+        "insert into public.rollout_stages (rollout_id, position) values (%s, 1)",
         rollout,
         who="operator",
     )
@@ -139,6 +139,44 @@ def test_a_rollout_runs_with_row_edits_alone(fleet: Fleet) -> None:
         ("v2", "main", True)
     ]
     assert ask(fleet)["rollout_id"] == str(rollout)
+    halt = fleet.one(
+        "insert into public.halts (scope, target, reason) values ('rollout', %s, 'smoke in the lab') returning id",
+        str(rollout), who="operator",
+    )  # fmt: skip
+    assert gates(ask(fleet, OTHER))["release_halt"] == "wait"
+    fleet.sql(
+        "update public.halts set lift_reason = 'the toaster' where id = %s",
+        halt,
+        who="operator",
+    )
+    assert ask(fleet, OTHER)["action"] == "update"
+    fleet.sql("update public.devices set pinned_release = %s where id = %s", V1, OTHER, who="operator")
+    assert ask(fleet, OTHER)["release"]["id"] == str(V1)
+    for left in ("paused", "running", "cancelled"):
+        fleet.sql("update public.rollouts set state = %s where id = %s", left, rollout, who="operator")
+        assert state(fleet, rollout) == left
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        "insert into public.rollouts (release_id) values ('{v2}') returning 1",
+        "update public.rollouts set state = 'paused' where id = '{r}' returning 1",
+        "update public.rollout_stages set max_in_flight = 1 where rollout_id = '{r}' returning 1",
+        "insert into public.halts (reason) values ('a viewer tries') returning 1",
+        "update public.devices set pinned_release = '{v2}' returning 1",
+        "insert into public.rollout_templates (name) values ('mine') returning 1",
+    ],
+)
+def test_a_viewer_reads_rollouts_and_edits_none(fleet: Fleet, edit: str) -> None:
+    rollout = roll_out(fleet)
+    assert fleet.one("select count(*) from public.rollouts", who="viewer") == 1
+    tried = edit.format(v2=V2, r=rollout)
+    if tried.startswith("insert"):
+        assert fleet.refused(tried, who="viewer").code == "42501"
+    else:
+        # Row-level security leaves a viewer no row to change.
+        assert fleet.sql(tried, who="viewer") == []
 
 
 @pytest.mark.parametrize(
