@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from random import SystemRandom
 
 import pytest
 
@@ -41,6 +42,12 @@ class OwnDocker:
         if size_mib:
             _run("mount", "-t", "tmpfs", "-o", f"size={size_mib}m", "fleet-test", str(self.data))
         self._daemon: subprocess.Popen[bytes] | None = None
+        # Addresses and a bridge of its own: several run at once, and one without any would delete `docker0`,
+        # the bridge of the machine's engine.
+        self._network = SystemRandom().randrange(130, 250)
+        self._bridge = f"fleet-test{self._network}"
+        _run("ip", "link", "add", self._bridge, "type", "bridge")
+        _run("ip", "address", "add", f"10.{self._network}.255.1/24", "dev", self._bridge)
         self._log = (folder / "log").open("ab")
         # Beside it, as systemd has it: what keeps containers alive does not end with a killed dockerd.
         (folder / "containerd.toml").write_text(CONTAINERD.format(folder=folder, data=self.data))
@@ -56,8 +63,8 @@ class OwnDocker:
         self._daemon = self._started(
             "dockerd", "--data-root", str(self.data), "--exec-root", f"{folder}/run",
             "--pidfile", f"{folder}/pid", "--host", self.host, "--containerd", f"{folder}/containerd.sock",
-            "--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false",
-            "--default-address-pool", "base=10.213.0.0/16,size=24",
+            "--bridge", self._bridge, "--iptables=false", "--ip-forward=false", "--ip-masq=false",
+            "--default-address-pool", f"base=10.{self._network}.0.0/17,size=24",
         )  # fmt: skip
         deadline = time.monotonic() + PATIENCE_S
         while self.docker("version", check=False).returncode != 0:
@@ -96,6 +103,7 @@ class OwnDocker:
         self._containerd.terminate()
         self._containerd.wait(PATIENCE_S)
         self._log.close()
+        _run("ip", "link", "delete", self._bridge)
         # A killed daemon leaves mounts: of its folder onto itself, of containers.
         mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
         for mount in reversed(mounts):
@@ -134,6 +142,8 @@ def _need() -> None:
         reason = "only root may run a Docker engine of its own"
     elif shutil.which("dockerd") is None:
         reason = "no dockerd on this machine"
+    elif shutil.which("ip") is None:
+        reason = "no ip command (iproute2) on this machine"
     if reason is None:
         return
     if "docker" in required():

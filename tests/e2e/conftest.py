@@ -48,8 +48,9 @@ def stack() -> Iterator[Stack]:
         shutil.rmtree(folder)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Of one file: Playwright's event loop runs for as long, and no other test here can have one."""
     # Chromium leaves a folder in the home of whoever runs the tests otherwise.
     home = {name: str(tmp_path_factory.mktemp("chromium")) for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME")}
     with sync_playwright() as playwright:

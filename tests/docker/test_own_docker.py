@@ -1,0 +1,27 @@
+"""The tests' own Docker engine leaves the machine's one as it found it."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from tests.docker.own_docker import IMAGE, own_docker
+
+pytestmark = pytest.mark.docker
+
+
+def test_machines_engine_still_connects_containers_beside_and_after_one_of_the_tests_own() -> None:
+    """An engine started without a bridge deletes `docker0`, and then no container starts."""
+    with own_docker() as docker:
+        docker.docker("run", "--rm", "--network", "none", IMAGE, "true")
+        beside = subprocess.run(
+            ["docker", "--host", "unix:///var/run/docker.sock", "run", "--rm", IMAGE, "true"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    after = subprocess.run(
+        ["docker", "run", "--rm", IMAGE, "true"], capture_output=True, text=True, check=False
+    )
+    assert (beside.returncode, after.returncode) == (0, 0), beside.stderr + after.stderr
