@@ -86,6 +86,9 @@ class Runtime(Protocol):
     def logs(self, project: str, *, lines: int, since: datetime | None = None) -> list[LogLine]:
         """The last lines of each container of the project."""
 
+    def last_exits(self, project: str) -> dict[str, int]:
+        """Exit code by container id of those that ended, also where each was started again since."""
+
     def execute(self, project: str, service: str, command: Sequence[str], timeout_s: float) -> CommandResult:
         """Run a command inside a service's container."""
 

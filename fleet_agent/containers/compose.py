@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
@@ -225,6 +226,17 @@ class ComposeRuntime:
                 service = str(container.labels.get("com.docker.compose.service", container.name))
                 found += [_log_line(service, text) for text in raw.decode(errors="replace").splitlines()]
         return found
+
+    def last_exits(self, project: str) -> dict[str, int]:
+        """From the events that Docker remembers (some hundred): what runs again has forgotten its end."""
+        label = f"com.docker.compose.project={project}"
+        # Up to now; without an end the stream would go on, and whole seconds would leave the last out.
+        until: Any = f"{time.time():.6f}"
+        with self._looking() as client:
+            events = client.events(
+                since=0, until=until, decode=True, filters={"event": "die", "label": label}
+            )
+            return {e["Actor"]["ID"]: int(e["Actor"]["Attributes"]["exitCode"]) for e in events}
 
     def execute(self, project: str, service: str, command: Sequence[str], timeout_s: float) -> CommandResult:
         """Docker cannot stop an exec: past its limit the program is abandoned and the check has failed."""

@@ -148,6 +148,10 @@ class SimulatedRuntime:
             if container.behaviour
         ]
 
+    def last_exits(self, project: str) -> dict[str, int]:
+        found = [_state(container) for container in self._look().containers.get(project, {}).values()]
+        return {container.id: container.exit_code for container in found if container.exit_code is not None}
+
     def execute(self, project: str, service: str, command: Sequence[str], timeout_s: float) -> CommandResult:
         del command, timeout_s
         container = self._look().containers.get(project, {}).get(service)

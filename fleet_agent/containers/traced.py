@@ -52,6 +52,9 @@ class Traced:
             "docker logs", lambda: self._runtime.logs(project, lines=lines, since=since)
         )
 
+    def last_exits(self, project: str) -> dict[str, int]:
+        return self._effects.perform("docker events", lambda: self._runtime.last_exits(project))
+
     def execute(self, project: str, service: str, command: Sequence[str], timeout_s: float) -> CommandResult:
         return self._effects.perform(
             "docker exec", lambda: self._runtime.execute(project, service, command, timeout_s)

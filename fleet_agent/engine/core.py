@@ -134,6 +134,12 @@ class Engine:
             runtime=self.runtime.name,
         )
 
+    @property
+    def attempt_began(self) -> datetime:
+        """When the attempt started by the machine's own clock, which is also Docker's."""
+        clock = self.seams.clock
+        return clock.now() - (clock.corrected() - self.attempt.started_at)
+
     def with_failure(self, error: FleetError) -> AttemptInHand:
         """The attempt with its first failure noted; what goes wrong on the way back does not hide it."""
         if self.attempt.failure is not None:

@@ -103,7 +103,7 @@ def into_safe_mode(
         reason=sentence,
         kind=failure.kind if failure else Kind.UNHEALTHY,
         release_runs=release_runs,
-        since=engine.seams.clock.now(),
+        since=engine.seams.clock.corrected(),
     )
     engine.move(
         Phase.ENTERING_SAFE_MODE,
@@ -136,8 +136,10 @@ def with_last_words(engine: Engine, attempt: AttemptInHand) -> AttemptInHand:
         return attempt
     project = engine.config.project
     try:
-        lines = engine.runtime.logs(project, lines=LOG_LINES, since=attempt.started_at)
+        lines = engine.runtime.logs(project, lines=LOG_LINES, since=engine.attempt_began)
         containers = engine.runtime.services(project)
+        restarted = any(container.restarts for container in containers)
+        exits = engine.runtime.last_exits(project) if restarted else {}
     except ContainerError as error:
         logger.debug("no last words: {error}", error=error.message)
         return attempt
@@ -147,7 +149,7 @@ def with_last_words(engine: Engine, attempt: AttemptInHand) -> AttemptInHand:
             "service": container.service,
             "state": container.state,
             "health": container.health,
-            "exit_code": container.exit_code,
+            "exit_code": exits.get(container.id) if container.exit_code is None else container.exit_code,
             "restarts": container.restarts,
         }
         for container in containers

@@ -175,6 +175,22 @@ def test_crash_after_20_seconds_within_probation_goes_back(device: Device) -> No
     assert "web: out of water" in row.evidence["log"]
 
 
+def test_the_exit_code_of_a_container_that_was_started_again_is_evidence(device: Device) -> None:
+    """A running container has forgotten how it ended before; Docker's events have not."""
+    device.good()
+    status = device.to(
+        WEB.replace("exec httpd -f -p 8080 -h /w", "sleep 0.4; echo once more; exit 7").replace(
+            "init: true", "init: true\n    restart: always"
+        ),
+        role=ROLE.replace("watch_s: 1", "watch_s: 5"),
+    )
+    _went_back(device, status, "container_exited")
+    row = rows(device.config)[-1]
+    (web,) = (c for c in row.evidence["containers"] if c["service"] == "web")
+    assert web["restarts"] > 0
+    assert web["exit_code"] == 7
+
+
 def test_http_errors_go_back(device: Device) -> None:
     device.good()
     status = device.to(WEB.replace("/w/version", "/w/other"))

@@ -11,13 +11,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rich.markup import escape
+from rich.padding import Padding
 from rich.status import Status
 
 from fleet_agent.model import Progress
 from fleetctl.console import err, out, print_json, print_table
 from fleetctl.demo.fault_device import FaultDevice
 from fleetctl.demo.machine import docker_missing
-from fleetctl.demo.scenarios import SCENARIOS, Result, Scenario, Stage
+from fleetctl.demo.scenarios import ELSEWHERE, SCENARIOS, Result, Scenario, Stage
 from fleetctl.errors import FleetctlError
 from fleetctl.fleet_repo import FleetRepo
 
@@ -113,11 +114,17 @@ def _tell(result: Result) -> None:
     if result.said:
         # In brackets of its own kind, so that Rich does not take it for markup.
         kind = f"{result.kind}: " if result.kind else ""
-        out.print(f"    {escape(kind + result.said)}")
+        _indented(escape(kind + result.said))
     for line in result.evidence:
-        out.print(f"    [dim]{escape(line)}[/]")
+        if line not in result.said:
+            _indented(f"[dim]{escape(line)}[/]")
     for problem in result.problems:
-        out.print(f"    [red]{escape(problem)}[/]")
+        _indented(f"[red]{escape(problem)}[/]")
+
+
+def _indented(text: str) -> None:
+    """Also where it takes more than one line."""
+    out.print(Padding(text, (0, 0, 0, 4), expand=False))
 
 
 def _table(results: Sequence[Result]) -> None:
@@ -137,6 +144,16 @@ def _table(results: Sequence[Result]) -> None:
             for result in results
         ],
     )
+    wrong = [result.name for result in results if not result.ok]
+    skipped = sum(bool(result.skipped) for result in results)
+    played = len(results) - skipped
+    out.print(
+        f"{played - len(wrong)} of {played} ended as they should"
+        + (f", {skipped} not played" if skipped else "")
+        + (f". [red]Not: {', '.join(wrong)}.[/]" if wrong else ".")
+    )
+    for what, where in ELSEWHERE.items():
+        out.print(f"[dim]Not in the demo: {what} ({where}).[/]")
     out.print(
         "[dim]Healthy again: from the engine's verdict to the old release proven; empty: it never stopped.[/]"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import json
 import secrets
 import shutil
 import socket
@@ -212,8 +213,9 @@ def _words(evidence: dict[str, Any]) -> list[str]:
         for container in evidence.get("containers", [])
         if isinstance(container, dict) and container.get("exit_code")
     ]
-    lines += [str(line) for line in [*evidence.get("log", []), *evidence.get("output", [])][-3:]]
-    return lines
+    said = [str(line).strip() for line in [*evidence.get("log", []), *evidence.get("output", [])]]
+    # A container that is started again and again says the same each time.
+    return lines + list(dict.fromkeys(said))[-3:]
 
 
 # --- scenarios that are more than a bad release ---
@@ -386,7 +388,9 @@ def _killed_in_each_phase(stage: Stage, result: Result) -> None:
         new = device.release(Breakage.CRASH if phase is Phase.ROLLING_BACK else None)
         run = device.offer(new, kill_in=phase, say=stage.say)
         if not run.killed:
-            result.problems.append(f"{phase}: it was never seen in that phase")
+            why = run.problem or (run.status.reason if run.status else f"exit code {run.exit_code}")
+            result.problems.append(f"{phase}: it was never seen in that phase, but ended: {why}")
+            stage.good = None
             continue
         back = device.recover(say=stage.say)
         recovered[phase.value] = back.seconds
@@ -425,7 +429,7 @@ def _first_release_fails(stage: Stage, result: Result) -> None:
             if page is None:
                 result.problems.append("the safe-mode page answers nobody")
             else:
-                result.evidence.append(f"page: {page}")
+                result.evidence.append(f"the page, since {page['since']}: {page['way_out']}")
         fix = device.release()
         began = time.monotonic()
         device.offer(fix, say=stage.say)
@@ -437,13 +441,14 @@ def _first_release_fails(stage: Stage, result: Result) -> None:
         device.remove()
 
 
-def _page(port: int, patience_s: float = 10) -> str | None:
-    """What the safe-mode page's program interface says, as one line; None where nobody answers."""
+def _page(port: int, patience_s: float = 10) -> dict[str, Any] | None:
+    """What the safe-mode page's program interface says; None where nobody answers."""
     deadline = time.monotonic() + patience_s
     while True:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/status.json", timeout=2) as answer:
-                return " ".join(answer.read().decode().split())[:200]
+                said: dict[str, Any] = json.load(answer)
+                return said
         except (OSError, urllib.error.URLError):
             if time.monotonic() >= deadline:
                 return None
@@ -503,7 +508,7 @@ SCENARIOS = (
     ),
     Scenario(
         "image-missing",
-        "its image is nowhere to be had",
+        "its registry answers, and does not have its image",
         _image_missing,
     ),
     Scenario(
@@ -528,3 +533,11 @@ SCENARIOS = (
     Scenario("kill", "the engine is killed with SIGKILL in each phase", _killed_in_each_phase),
     Scenario("first-release", "the first release ever exits at once; then comes a fix", _first_release_fails),
 )  # fmt: skip
+
+#: What takes more than a demo may do to somebody's machine, and the tests that do it.
+ELSEWHERE = {
+    "the disk fills up while an image is loaded": "tests/docker/test_images_and_disks.py",
+    "an image is damaged on the device": "tests/docker/test_images_and_disks.py",
+    "Docker is restarted during an update": "tests/docker/test_docker_restarts.py",
+    "the machine loses power": "tests/docker/test_systemd.py, tests/faults",
+}

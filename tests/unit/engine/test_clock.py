@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from fleet_agent.containers.base import LogLine
+from fleet_agent.containers.simulated import SimulatedRuntime
 from fleet_agent.control.clock import Heard, boottime
 from fleet_agent.engine import api
 from fleet_agent.engine.effects import Seams
 from fleet_agent.model import Attempt
-from tests.engine_kit import START, FakeClock, Fleet, rows
+from tests.engine_kit import ROLE_YAML, START, FakeClock, Fleet, rows
 
 #: How far a machine's clock may be wrong: no clock at all (1970), and a year ahead.
 WRONG = [datetime(1970, 1, 1, tzinfo=UTC) - START, timedelta(days=365)]
@@ -45,6 +47,39 @@ def test_an_attempt_is_dated_by_the_corrected_clock(fleet: Fleet, root: Path, ah
     (row,) = attempts(fleet, root)
     assert START <= row.started_at < START + MINUTE
     assert row.started_at < row.finished_at < START + MINUTE
+
+
+class Asked(SimulatedRuntime):
+    """Notes from when on it is asked for logs; Docker goes by the machine's own clock."""
+
+    #: So that the role's log check looks.
+    reachable = True
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(file)
+        self.since: list[datetime] = []
+
+    def logs(self, project: str, *, lines: int, since: datetime | None = None) -> list[LogLine]:
+        if since is not None:
+            self.since.append(since)
+        return super().logs(project, lines=lines, since=since)
+
+
+@pytest.mark.parametrize("ahead", WRONG, ids=["1970", "a year ahead"])
+def test_docker_is_asked_by_the_machines_clock_and_safe_mode_is_dated_by_the_corrected_one(
+    fleet: Fleet, root: Path, ahead: timedelta
+) -> None:
+    """In the control plane's time, logs would be asked for from the future, and none would come."""
+    clock, runtime = FakeClock(ahead=ahead), Asked(root / "state" / "simulated.json")
+    role = ROLE_YAML + "  checks: [{kind: log, pattern: ERROR}, {kind: container}]\n"
+    bad = fleet.release("bad", "crash-later=3", edits={"role.yaml": role})
+    status = api.converge(fleet.config(root), fleet.directive(bad), seams=Seams(clock=clock, runtime=runtime))
+    # Its rounds' and its last words.
+    assert len(runtime.since) > 1
+    assert [since for since in runtime.since if not START <= since - ahead < START + MINUTE] == []
+    assert status.state == "safe_mode"
+    page = json.loads((root / "state" / "safe-mode" / "public" / "status.json").read_text())
+    assert START <= datetime.fromisoformat(page["since"]) < START + MINUTE
 
 
 @pytest.mark.parametrize("ahead", WRONG, ids=["back to 1970", "a year ahead"])
