@@ -149,7 +149,7 @@ class CheckIn:
         try:
             match step:
                 case decide.Stay(why):
-                    self.reporter.waiting = why if directive.action in (Action.RUN, Action.HOLD) else ""
+                    self._note_what_waits(directive, step)
                     self._notifier.status(_in_short(self.engine, why))
                     return Outcome.CONVERGED
                 case decide.Finish():
@@ -159,6 +159,7 @@ class CheckIn:
                     async with self._passing_on_what_is_newer(target):
                         await self._work(Verb.CONVERGE, directive=target, asked=asked)
                     directive = self.directive or directive
+                    self._note_what_waits(directive, decide.next_step(directive, self.engine))
         except FleetError as error:
             self._trouble = error
             return self._not_done(error)
@@ -167,6 +168,11 @@ class CheckIn:
             with contextlib.suppress(ControlPlaneError, StateError):
                 await self._shipping.ship(self._plane)
         return self._arrived(directive)
+
+    def _note_what_waits(self, directive: Directive, step: decide.Step) -> None:
+        """For the report: what keeps the device where it is, and what is brought here meanwhile."""
+        self.reporter.waiting = step.why if directive.action in (Action.RUN, Action.HOLD) else ""
+        self.reporter.ahead = directive.prepare if directive.action == Action.RUN else None
 
     @contextlib.asynccontextmanager
     async def _passing_on_what_is_newer(self, directive: Directive) -> AsyncIterator[None]:
@@ -186,7 +192,7 @@ class CheckIn:
                 except FleetError as error:
                     logger.info("a wake during the update waits: {error}", error=error)
                     return
-                if newer.release != directive.release or newer.action != directive.action:
+                if _wish(newer) != _wish(directive):
                     logger.info("the control plane asks for something else by now")
                     await self._worker.supersede(_without_orders(newer))
                 self.directive = newer
@@ -306,7 +312,15 @@ class CheckIn:
 
     def _problem(self) -> FleetError | None:
         """What is wrong beside the engine's own last error."""
-        return self._trouble or self._parts.config_file.problem
+        return self._trouble or self._parts.config_file.problem or self._not_ready()
+
+    def _not_ready(self) -> FleetError | None:
+        """Why the release that is wanted ahead of its update could not be made ready."""
+        found = decide.prepared(self.directive, self.engine) if self.directive is not None else None
+        if found is None or found.error_kind is None:
+            return None
+        kind = Kind(found.error_kind) if found.error_kind in set(Kind) else Kind.INTERNAL
+        return StateError(kind, f"{found.release.version} could not be prepared: {found.error}")
 
     async def _heard(self) -> None:
         if (ended := self.isolation.answered()) is not None:
@@ -360,6 +374,11 @@ class CheckIn:
 def _without_orders(directive: Directive) -> Directive:
     """For the engine: it is told in so many words what an operator asked for, and asked once."""
     return directive.model_copy(update={"commands": ()})
+
+
+def _wish(directive: Directive) -> tuple[object, ...]:
+    """What of a directive the engine works by."""
+    return directive.action, directive.release, directive.prepare
 
 
 def _in_short(engine: EngineStatus, why: str) -> str:

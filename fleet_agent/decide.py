@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fleet_agent.config import DeviceConfig
 from fleet_agent.engine.phases import RESTING
-from fleet_agent.model import Action, Directive, EngineStatus, ReportState
+from fleet_agent.model import Action, Directive, EngineStatus, Preparation, ReportState
 
 #: Polls are spread by this share of the interval, both ways: a fleet that booted together drifts apart.
 POLL_JITTER = 0.2
@@ -60,7 +60,7 @@ def next_step(directive: Directive, engine: EngineStatus, *, asked: bool = False
     at_target = engine.current == directive.release and engine.role == directive.device.role
     match directive.action:
         case Action.RUN | Action.HOLD:
-            return Stay(_waiting(directive) or "the control plane asks for nothing")
+            return _ahead(directive, engine, asked=asked)
         case Action.SAFE_MODE if engine.state == ReportState.SAFE_MODE:
             return Stay("in safe mode, as the control plane asks")
         case Action.SAFE_MODE:
@@ -76,9 +76,38 @@ def next_step(directive: Directive, engine: EngineStatus, *, asked: bool = False
     return Converge(directive, why, asked)
 
 
+def _ahead(directive: Directive, engine: EngineStatus, *, asked: bool) -> Step:
+    """Nothing to apply: at most to bring here what only the maintenance window keeps away."""
+    wanted = directive.prepare
+    if wanted is None or directive.action == Action.HOLD:
+        return Stay(_waiting(directive) or "the control plane asks for nothing")
+    if engine.current == wanted and engine.role == directive.device.role:
+        return Stay(f"already on {wanted.version}")
+    found = prepared(directive, engine)
+    if found is not None and found.ready:
+        return Stay(f"{wanted.version} is ready; applied when the window opens{_behind(directive)}")
+    if found is not None and not found.again and not asked:
+        return Stay(f"{wanted.version} is not ready; fetched when the window opens{_behind(directive)}")
+    return Converge(directive, f"preparing {wanted.version}", asked)
+
+
+def prepared(directive: Directive, engine: EngineStatus | None) -> Preparation | None:
+    """What came of preparing the release that `directive` wants ahead; None where nothing was tried."""
+    found = engine.preparation if engine is not None else None
+    if found is None or directive.action != Action.RUN:
+        return None
+    same = found.release == directive.prepare and found.role == directive.device.role
+    return found if same else None
+
+
 def is_unfinished(engine: EngineStatus) -> bool:
     """Whether the engine's journal holds an attempt that nobody is working on."""
     return engine.phase not in RESTING
+
+
+def _behind(directive: Directive) -> str:
+    waiting = _waiting(directive)
+    return f" ({waiting.rstrip('.')})" if waiting else ""
 
 
 def _waiting(directive: Directive) -> str:

@@ -108,6 +108,8 @@ class Directive(Frozen):
     action: Action
     device: DevicePlace
     release: Release | None = None
+    #: With `run`: what may be brought here now and is applied only when the action says `update`.
+    prepare: Release | None = None
     rollout_id: UUID | None = None
     gates: tuple[Gate, ...] = ()
     commands: tuple[Command, ...] = ()
@@ -152,6 +154,20 @@ class ServiceState(Frozen):
     started_at: datetime | None = None
 
 
+class Preparation(Frozen):
+    """What came of preparing a release. Not `ready` and `again`: the engine tries once more if asked to.
+
+    `error` is why it is not ready, None where nothing stood in the way.
+    """
+
+    release: Release
+    role: str
+    ready: bool
+    again: bool = False
+    error_kind: str | None = None
+    error: str | None = None
+
+
 class EngineStatus(Frozen):
     """What the update engine knows, read from its journal and the container runtime."""
 
@@ -162,15 +178,20 @@ class EngineStatus(Frozen):
     current: Release | None = None
     previous: Release | None = None
     target: Release | None = None
+    preparation: Preparation | None = None
     services: tuple[ServiceState, ...] = ()
     error_kind: str | None = None
     error: str | None = None
 
 
 class Progress(Frozen):
-    """One line of the engine process's standard output while it works."""
+    """One line of the engine process's standard output while it works.
+
+    `preparing`: what runs is not going to be touched, whatever the phase.
+    """
 
     phase: str
+    preparing: bool = False
     detail: str = ""
     percent: float | None = None
     target: Release | None = None

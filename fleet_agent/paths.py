@@ -57,6 +57,11 @@ class Paths:
         return self.state / "journal.json"
 
     @property
+    def known_bad(self) -> Path:
+        """What the engine remembers of releases that failed here."""
+        return self.state / "known_bad.json"
+
+    @property
     def outbox(self) -> Path:
         return self.state / "outbox"
 

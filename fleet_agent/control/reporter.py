@@ -55,6 +55,8 @@ class Reporter:
         self.settings: decide.Settings | None = None
         #: An older control plane has no such column.
         self._takes_settings = True
+        #: What is brought here ahead of its update. On a device that is well it is all there is to say.
+        self.ahead: Release | None = None
 
     def working_towards(self, target: Release | None) -> None:
         self._target = target
@@ -160,8 +162,10 @@ class Reporter:
             }
         row["state"] = engine.state.value
         row["phase"] = engine.phase
-        row["reason"] = _text(engine.reason or self.waiting)
-        row["target_release"] = str(engine.target.id) if engine.target is not None else None
+        news = self.waiting if self.ahead is not None and engine.state is ReportState.HEALTHY else ""
+        row["reason"] = _text(news or engine.reason or self.waiting)
+        target = engine.target or self.ahead
+        row["target_release"] = str(target.id) if target is not None else None
         return row
 
     def _working(
@@ -172,6 +176,10 @@ class Reporter:
         row["state"] = ReportState.UPDATING.value
         row["phase"] = progress.phase
         row["reason"] = _text(progress.detail)
+        if progress.preparing and engine is not None and target is not None:
+            # What runs is not touched: the device is as well as it was.
+            row["state"] = engine.state.value
+            row["reason"] = _text(f"preparing {target.version} {progress.detail}".strip())
         row["target_release"] = str(target.id) if target is not None else None
         return row
 

@@ -16,6 +16,7 @@ from loguru import logger
 from fleet_agent import leftovers
 from fleet_agent.emergency import sentence
 from fleet_agent.engine import journal as journals
+from fleet_agent.engine import memory as memories
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.effects import Seams
 from fleet_agent.engine.journal import AttemptKind, Deployed, Journal
@@ -25,9 +26,12 @@ from fleet_agent.errors import ContainerError, FleetError, Kind, StateError
 from fleet_agent.model import (
     Action,
     CommandKind,
+    DevicePlace,
     Directive,
     EngineStatus,
+    Preparation,
     Progress,
+    Release,
     ReportState,
     ServiceState,
 )
@@ -200,11 +204,13 @@ def drift(config: EngineConfig) -> list[str]:
 
 
 def _follow(engine: Engine, directive: Directive, *, asked: bool) -> None:
-    from fleet_agent.engine import drive
+    from fleet_agent.engine import drive, preparing
 
     asked = asked or any(command.kind is CommandKind.UPDATE_NOW for command in directive.commands)
     match directive.action:
         case Action.RUN | Action.HOLD:
+            if directive.action is Action.RUN and directive.prepare is not None:
+                _prepare(engine, directive.prepare, directive.device, asked=asked)
             return
         case Action.SAFE_MODE:
             if engine.journal.safe_mode is None or engine.journal.safe_mode.release_runs:
@@ -231,7 +237,27 @@ def _follow(engine: Engine, directive: Directive, *, asked: bool) -> None:
         first=Phase.FETCHING,
         place=directive.device,
         rollout_id=directive.rollout_id,
+        preparation=preparing.kept_for(engine.journal, target),
     )
+    drive.work(engine)
+
+
+def _prepare(engine: Engine, release: Release, place: DevicePlace, *, asked: bool) -> None:
+    from fleet_agent.engine import drive, preparing
+
+    target = Deployed(release=release, role=place.role)
+    preparing.take_over(engine, target)
+    if preparing.is_here(engine.journal, target):
+        return
+    if asked:
+        engine.remember(engine.memory.without(target.key).without(target.preparing_key))
+    against = preparing.objection(
+        engine.memory, target, engine.env_fingerprint(), engine.seams.clock.corrected()
+    )
+    if against is not None:
+        logger.info("{version} is not prepared: {why}", version=release.version, why=against.message)
+        return
+    preparing.begin(engine, target, place)
     drive.work(engine)
 
 
@@ -320,9 +346,9 @@ def _status(journal: Journal, engine: Engine | None, config: EngineConfig) -> En
             services = engine.runtime.services(engine.config.project)
         except ContainerError as error:
             logger.debug("no services in the status: {error}", error=error.message)
-    resting = journal.phase in RESTING
+    untouched = journal.phase in RESTING or _is_preparing(journal)
     return EngineStatus(
-        state=journal.state if resting else ReportState.UPDATING,
+        state=journal.state if untouched else ReportState.UPDATING,
         phase=journal.phase,
         # Before the swap the reason is still that of the rest the update began in.
         reason="" if journal.phase in UNTOUCHED else _reason(journal, config),
@@ -330,9 +356,33 @@ def _status(journal: Journal, engine: Engine | None, config: EngineConfig) -> En
         current=journal.current.release if journal.current else None,
         previous=journal.previous.release if journal.previous else None,
         target=journal.attempt.target.release if journal.attempt else None,
+        preparation=_preparation(journal, config),
         services=tuple(services),
         error_kind=journal.error_kind,
         error=journal.error,
+    )
+
+
+def _is_preparing(journal: Journal) -> bool:
+    return journal.attempt is not None and journal.attempt.kind is AttemptKind.PREPARE
+
+
+def _preparation(journal: Journal, config: EngineConfig) -> Preparation | None:
+    found = journal.preparation
+    if found is None:
+        return None
+    again = False
+    if not found.ready:
+        memory, env = memories.load(config.paths.known_bad), memories.fingerprint(config.paths.env_file)
+        bad = (memory.known_bad(key, env) for key in (found.target.key, found.target.preparing_key))
+        again = not any(bad)
+    return Preparation(
+        release=found.target.release,
+        role=found.target.role,
+        ready=found.ready,
+        again=again,
+        error_kind=found.error_kind,
+        error=found.error,
     )
 
 

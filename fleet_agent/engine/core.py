@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -22,7 +21,7 @@ from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.effects import Seams
 from fleet_agent.engine.files import Files
 from fleet_agent.engine.journal import AttemptInHand, AttemptKind, Deployed, Failure, Journal
-from fleet_agent.engine.memory import PASSING, Memory
+from fleet_agent.engine.memory import MENDED_BY_ENV, PASSING, BadRelease, Memory
 from fleet_agent.engine.phases import RESTING, Phase, check_move
 from fleet_agent.engine.source import GitSource, Source
 from fleet_agent.engine.stacks import Stacks
@@ -86,6 +85,7 @@ class Engine:
         self._report(
             Progress(
                 phase=self.journal.phase,
+                preparing=attempt is not None and attempt.kind is AttemptKind.PREPARE,
                 detail=detail,
                 percent=percent,
                 target=attempt.target.release if attempt else None,
@@ -110,6 +110,7 @@ class Engine:
         place: DevicePlace | None,
         rollout_id: UUID | None = None,
         reason: str = "",
+        **changes: object,
     ) -> None:
         """Start an attempt. Its id and start are fixed here and kept twice: a lost journal loses none."""
         running = self.journal.safe_mode is None or self.journal.safe_mode.release_runs
@@ -121,17 +122,21 @@ class Engine:
             place=place or self.journal.place,
             rollout_id=rollout_id,
             started_at=self.seams.clock.corrected(),
+            prepared_bytes=self._prepared_bytes(target),
             reason=reason,
         )
         self._started, self._began_here = self.seams.clock.monotonic(), True
         self.files.keep_reserve()
-        self.files.write(self.attempt_file, attempt.model_dump_json().encode())
+        if kind is not AttemptKind.PREPARE:
+            # A preparation makes no row, so there is none to lose.
+            self.files.write(self.attempt_file, attempt.model_dump_json().encode())
         self.move(
             first,
             attempt=attempt,
             place=attempt.place,
             reason=reason or self.journal.reason,
             runtime=self.runtime.name,
+            **changes,
         )
 
     @property
@@ -139,6 +144,11 @@ class Engine:
         """When the attempt started by the machine's own clock, which is also Docker's."""
         clock = self.seams.clock
         return clock.now() - (clock.corrected() - self.attempt.started_at)
+
+    def _prepared_bytes(self, target: Deployed) -> int | None:
+        preparation = self.journal.preparation
+        ready = preparation is not None and preparation.ready and preparation.target.key == target.key
+        return preparation.bytes_fetched if preparation is not None and ready else None
 
     def with_failure(self, error: FleetError) -> AttemptInHand:
         """The attempt with its first failure noted; what goes wrong on the way back does not hide it."""
@@ -180,7 +190,7 @@ class Engine:
 
     @cached_property
     def memory_file(self) -> Path:
-        return self.paths.state / "known_bad.json"
+        return self.paths.known_bad
 
     @property
     def memory(self) -> Memory:
@@ -193,15 +203,17 @@ class Engine:
             self.files.write(self.memory_file, memory.model_dump_json(indent=1).encode())
             self._memory = memory
 
+    def bad_release(self, kind: str, message: str) -> BadRelease:
+        """What is remembered of a release that failed here, with the .env where that may be the cause."""
+        env = self.env_fingerprint() if kind in MENDED_BY_ENV else None
+        return BadRelease(kind=kind, message=message, at=self.seams.clock.corrected(), env=env)
+
     def stack(self, deployed: Deployed) -> Stack:
         return self.stacks.stack(deployed, self.config.project)
 
     def env_fingerprint(self) -> str:
         """Changes when the device's .env does."""
-        try:
-            return hashlib.sha256(self.paths.env_file.read_bytes()).hexdigest()[:16]
-        except OSError:
-            return ""
+        return memories.fingerprint(self.paths.env_file)
 
     def redact(self, text: str) -> str:
         """`text` without the .env's secrets; where the role cannot say which they are, without any value."""

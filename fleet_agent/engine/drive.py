@@ -6,9 +6,9 @@ import errno
 
 from loguru import logger
 
-from fleet_agent.engine import failures, links, mend, recovery, retention, safe, watch
+from fleet_agent.engine import failures, links, mend, preparing, recovery, retention, safe, watch
 from fleet_agent.engine.core import Engine
-from fleet_agent.engine.journal import SafeMode
+from fleet_agent.engine.journal import AttemptKind, SafeMode
 from fleet_agent.engine.phases import RESTING, UNTOUCHED, Phase
 from fleet_agent.engine.steps import STEPS
 from fleet_agent.errors import FleetError, HealthError, Kind, ReleaseError, StateError
@@ -37,7 +37,7 @@ def work(engine: Engine) -> None:
 
 def finish(engine: Engine) -> None:
     """Go on from where the last run ended, then see that what was committed runs."""
-    recovery.prepare(engine)
+    recovery.resume(engine)
     work(engine)
     heal(engine)
 
@@ -48,6 +48,7 @@ def heal(engine: Engine) -> None:
     Only what has stopped is started; a release that runs and fails its checks is reported, not touched.
     """
     links.agree(engine)
+    preparing.look_after(engine)
     _mind_the_disk(engine)
     safe.mark(engine)
     journal = engine.journal
@@ -202,8 +203,10 @@ def _step(engine: Engine) -> None:
 
 
 def _refuse_if_superseded(engine: Engine) -> None:
-    newest = engine.seams.newest()
-    if newest is None or wants(newest, engine.attempt.target.key):
+    newest, attempt = engine.seams.newest(), engine.attempt
+    if newest is None or wants(newest, attempt.target.key):
+        return
+    if attempt.kind is AttemptKind.PREPARE and wants_ahead(newest, attempt.target.key):
         return
     what = (
         newest.release.version if newest.action is Action.UPDATE and newest.release else newest.action.value
@@ -220,4 +223,13 @@ def wants(directive: Directive, key: str) -> bool:
         directive.action in (Action.UPDATE, Action.ROLLBACK)
         and directive.release is not None
         and f"{directive.release.commit_sha}.{directive.device.role}" == key
+    )
+
+
+def wants_ahead(directive: Directive, key: str) -> bool:
+    """Whether `directive` asks to have the deployment `key` prepared."""
+    return (
+        directive.action is Action.RUN
+        and directive.prepare is not None
+        and f"{directive.prepare.commit_sha}.{directive.device.role}" == key
     )

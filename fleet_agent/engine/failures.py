@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from loguru import logger
 
-from fleet_agent.engine import links
+from fleet_agent.engine import links, preparing
 from fleet_agent.engine.core import Engine
-from fleet_agent.engine.journal import AttemptInHand, SafeMode
-from fleet_agent.engine.memory import PASSING
+from fleet_agent.engine.journal import AttemptInHand, AttemptKind, SafeMode
 from fleet_agent.engine.phases import UNTOUCHED, Phase
 from fleet_agent.errors import ContainerError, FleetError, Kind
 from fleet_agent.model import Outcome, ReportState
@@ -41,7 +40,9 @@ def _give_up(engine: Engine, error: FleetError) -> None:
     attempt = engine.with_failure(error)
     engine.save(attempt=attempt)
     failure = attempt.failure
-    if failure is None or failure.kind in (Kind.SUPERSEDED, Kind.INTERRUPTED):
+    if attempt.kind is AttemptKind.PREPARE:
+        preparing.fail(engine)
+    elif failure is None or failure.kind in (Kind.SUPERSEDED, Kind.INTERRUPTED):
         record(engine, Outcome.SKIPPED, engine.journal.state)
     elif engine.journal.current is None and engine.journal.safe_mode is None and not failure.retryable:
         into_safe_mode(engine, "the first release cannot run here")
@@ -56,11 +57,7 @@ def record(engine: Engine, outcome: Outcome, state: ReportState) -> None:
     """End the attempt with `outcome` and count it: too many failures in a row bring safe mode."""
     attempt, journal = engine.attempt, engine.journal
     failure = attempt.failure
-    counts = (
-        outcome is not Outcome.SKIPPED
-        and failure is not None
-        and not (failure.retryable and (failure.phase in UNTOUCHED or failure.kind in PASSING))
-    )
+    counts = outcome is not Outcome.SKIPPED and failure is not None and not failure.passes
     in_a_row = journal.failures_in_a_row + (1 if counts else 0)
     if counts and in_a_row >= engine.config.safe_mode_after and journal.safe_mode is None:
         into_safe_mode(

@@ -16,7 +16,8 @@ from loguru import logger
 from pydantic import Field
 from pydantic import ValidationError as PydanticValidationError
 
-from fleet_agent.engine.phases import Phase
+from fleet_agent.engine.memory import PASSING
+from fleet_agent.engine.phases import UNTOUCHED, Phase
 from fleet_agent.model import DevicePlace, Frozen, Outcome, Release, ReportState
 
 
@@ -31,11 +32,18 @@ class Deployed(Frozen):
         """Names its stack on disk. A role change at the same commit is another deployment."""
         return f"{self.release.commit_sha}.{self.role}"
 
+    @property
+    def preparing_key(self) -> str:
+        """What is remembered about preparing it: apart, so that the update is tried all the same."""
+        return f"{self.key}.prepare"
+
 
 class AttemptKind(StrEnum):
     """Why the device moves."""
 
     UPDATE = "update"
+    #: Bring a release here and stop before the swap: told to nobody but where it shows the release to be bad.
+    PREPARE = "prepare"
     #: An operator sends it back to the previous release, which is still here whole.
     GO_BACK = "go_back"
     #: Out of safe mode, to what was committed last.
@@ -50,6 +58,11 @@ class Failure(Frozen):
     message: str
     retryable: bool = False
     evidence: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def passes(self) -> bool:
+        """Whether it may pass by itself, and was seen where it cannot be the release's own fault."""
+        return self.retryable and (self.phase in UNTOUCHED or self.kind in PASSING)
 
 
 class AttemptInHand(Frozen):
@@ -69,10 +82,17 @@ class AttemptInHand(Frozen):
     interruptions: int = 0
     durations_ms: dict[str, int] = Field(default_factory=dict)
     bytes_fetched: int = 0
+    #: Bytes that came ahead of it, when the release was prepared; None where it was not.
+    prepared_bytes: int | None = None
     #: What the probation rested on, for people; empty until it ended.
     proof: str = ""
     #: Why somebody asked for it; empty for an update.
     reason: str = ""
+
+    @property
+    def memory_key(self) -> str:
+        """Under which what it teaches is remembered."""
+        return self.target.preparing_key if self.kind is AttemptKind.PREPARE else self.target.key
 
 
 class SafeMode(Frozen):
@@ -82,6 +102,20 @@ class SafeMode(Frozen):
     kind: str
     release_runs: bool = False
     since: datetime
+
+
+class Preparation(Frozen):
+    """The release that was asked for ahead of its update; with `ready` all of it is here, validated.
+
+    `at` is when that was so, or when it was asked for. `error` says why it could not be made ready.
+    """
+
+    target: Deployed
+    at: datetime
+    ready: bool = False
+    bytes_fetched: int = 0
+    error_kind: str | None = None
+    error: str | None = None
 
 
 class Journal(Frozen):
@@ -96,6 +130,7 @@ class Journal(Frozen):
     current: Deployed | None = None
     previous: Deployed | None = None
     attempt: AttemptInHand | None = None
+    preparation: Preparation | None = None
     #: The device's place as the control plane said last.
     place: DevicePlace | None = None
     safe_mode: SafeMode | None = None

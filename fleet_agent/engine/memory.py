@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -41,6 +42,14 @@ PASSING = frozenset(
 MENDED_BY_ENV = frozenset(
     {Kind.VARIABLE_MISSING, Kind.VARIABLE_INVALID, Kind.PORT_CONFLICT, Kind.VALIDATE_FAILED}
 )
+
+
+def fingerprint(env_file: Path) -> str:
+    """Changes when the device's .env does; empty where there is none."""
+    try:
+        return hashlib.sha256(env_file.read_bytes()).hexdigest()[:16]
+    except OSError:
+        return ""
 
 
 class BadRelease(Frozen):

@@ -71,7 +71,7 @@ def rebuild(paths: Paths, stacks: Stacks) -> Journal:
     return journal.model_copy(update={"phase": Phase.RECORDING, "attempt": attempt})
 
 
-def prepare(engine: Engine) -> None:
+def resume(engine: Engine) -> None:
     """Decide how an interrupted attempt goes on; afterwards the steps can simply be run."""
     journal = engine.journal
     _tidy(engine)
@@ -119,9 +119,9 @@ def _tidy(engine: Engine) -> None:
 
 def _give_up(engine: Engine, attempt: AttemptInHand) -> None:
     """Nothing was touched and other things may be wanted by now: the next check-in decides."""
-    memory = engine.memory.with_interruption(attempt.target.key)
+    memory = engine.memory.with_interruption(attempt.memory_key)
     engine.remember(memory)
-    often = memory.interruptions[attempt.target.key]
+    often = memory.interruptions[attempt.memory_key]
     if often >= INTERRUPTIONS_LIMIT:
         error = StateError(
             Kind.INTERNAL,

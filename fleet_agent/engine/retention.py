@@ -1,4 +1,4 @@
-"""What stays on the disk: the release that runs, the one before, the one in hand. The rest goes."""
+"""What stays on the disk: the releases that run, ran before, are in hand or prepared. All else goes."""
 
 from __future__ import annotations
 
@@ -35,6 +35,8 @@ def clean(engine: Engine) -> None:
     """Remove what nothing refers to any more. Best effort: what cannot be removed now goes another time."""
     journal, attempt = engine.journal, engine.journal.attempt
     kept = [journal.current, journal.previous]
+    if journal.preparation is not None and journal.preparation.ready:
+        kept.append(journal.preparation.target)
     if attempt is not None:
         kept += [attempt.target, attempt.origin]
     deployed = [one for one in kept if one is not None]

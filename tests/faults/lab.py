@@ -20,16 +20,18 @@ from typing import TypeVar
 
 from loguru import logger
 
-from fleet_agent.containers.simulated import LABEL, World
+from fleet_agent.containers.simulated import LABEL, SimulatedRuntime, World
 from fleet_agent.engine import api, links
 from fleet_agent.engine import journal as journals
 from fleet_agent.engine.config import EngineConfig
-from fleet_agent.engine.effects import Seams
-from fleet_agent.engine.journal import Journal
+from fleet_agent.engine.effects import Direct, Seams
+from fleet_agent.engine.files import Files
+from fleet_agent.engine.journal import AttemptKind, Journal
 from fleet_agent.engine.phases import RESTING
 from fleet_agent.engine.source import GitSource
+from fleet_agent.engine.stacks import Stacks
 from fleet_agent.errors import FleetError, Kind
-from fleet_agent.model import Release, ReportState
+from fleet_agent.model import Action, Directive, Outcome, Release, ReportState
 from fleet_agent.outbox import Outbox
 from tests.engine_kit import FakeClock, Fleet
 from tests.faults.disk import ForgettingDisk, survivors
@@ -47,7 +49,8 @@ OUTSIDE = frozenset({"simulated.json", "simulated.new", "converge.lock", "childr
 class Scenario:
     """`before` is converged to in peace, one after the other; then `action` is what gets killed.
 
-    `ends` are the versions that may run at the end (None: no release, so safe mode).
+    `ahead:v3` prepares v3 and leaves the device on what it runs. `ends` are the versions that may run at the
+    end (None: no release, so safe mode).
     """
 
     name: str
@@ -66,6 +69,10 @@ SCENARIOS = {
         Scenario("first-release", (), "v1", (None, "v1")),
         Scenario("bad-first-release", (), "crashes", (None,)),
         Scenario("out-of-safe-mode", ("crashes",), "v1", (None, "v1")),
+        Scenario("prepare", ("v1", "v2"), "ahead:v3", ("v2",), fetches=True),
+        Scenario("prepare-refused", ("v1",), "ahead:refuses", ("v1",)),
+        Scenario("update-prepared", ("v1", "v2", "ahead:v3"), "v3", ("v2", "v3")),
+        Scenario("prepare-another", ("v1", "ahead:v2"), "ahead:v3", ("v1",)),
         Scenario("go-back", ("v1", "v2"), "rollback", ("v1", "v2")),
         Scenario("enter-safe-mode", ("v1",), "enter_safe_mode", ("v1", None)),
         Scenario("leave-safe-mode", ("v1", "enter_safe_mode"), "leave_safe_mode", (None, "v1")),
@@ -111,8 +118,9 @@ class Lab:
         for version in scenario.before:
             self._do(version, device, Seams(clock=FakeClock()))
         self._base_rows = len(Outbox(self._config(device).paths.outbox).pending())
-        if scenario.action.startswith(("v", "crashes", "refuses")):
-            release = self._release(scenario.action)
+        version = scenario.action.removeprefix("ahead:")
+        if version.startswith(("v", "crashes", "refuses")):
+            release = self._release(version)
             if not scenario.fetches:
                 # The fetch is killed in the other scenarios; here it would only cost time.
                 source = GitSource(self._config(device), Seams().effects)
@@ -269,7 +277,13 @@ class Lab:
             case "leave_safe_mode":
                 api.leave_safe_mode(config, seams=seams)
             case version:
-                api.converge(config, self.fleet.directive(self._release(version)), seams=seams)
+                api.converge(config, self._directive(version), seams=seams)
+
+    def _directive(self, what: str) -> Directive:
+        version = what.removeprefix("ahead:")
+        if version == what:
+            return self.fleet.directive(self._release(version))
+        return self.fleet.directive(None, Action.RUN, prepare=self._release(version))
 
     def _release(self, version: str) -> Release:
         return self.fleet.release(version, BEHAVIOUR.get(version, ""), edits=EDITS.get(version))
@@ -315,6 +329,7 @@ class Lab:
         if leftovers:
             yield f"left over: {leftovers}"
         yield from self._wrong_rows(config, journal, at_kill)
+        yield from self._wrong_preparation(config, journal)
 
     def _wrong_containers(
         self, root: Path, config: EngineConfig, journal: Journal, ended: str | None
@@ -353,8 +368,14 @@ class Lab:
             yield "a row twice"
         attempts = len(found) - self._base_rows
         in_hand = at_kill.attempt if at_kill is not None else None
-        if in_hand is not None and in_hand.id not in ids:
+        prepares = in_hand is not None and in_hand.kind is AttemptKind.PREPARE
+        if in_hand is not None and not prepares and in_hand.id not in ids:
             yield f"the attempt {in_hand.id} has no row"
+        if self.scenario.action.startswith("ahead:") and any(
+            row.outcome is not Outcome.SKIPPED or not row.evidence.get("preparing")
+            for row in found[self._base_rows :]
+        ):
+            yield "a row that is none of preparing"
         if attempts > 1:
             yield f"{attempts} rows of one attempt"
         changed = journal.state is ReportState.ROLLED_BACK or (
@@ -362,6 +383,28 @@ class Lab:
         )
         if attempts == 0 and changed:
             yield "the device changed and there is no row"
+
+    def _wrong_preparation(self, config: EngineConfig, journal: Journal) -> Iterator[str]:
+        """What is said to be ready is here whole, and nothing else lies about."""
+        found = journal.preparation
+        ready = found.target if found is not None and found.ready else None
+        kept = {one for one in (journal.current, journal.previous, ready) if one is not None}
+        if ready is not None:
+            runtime = SimulatedRuntime(config.paths.state / "simulated.json")
+            stacks = Stacks(config.paths, Files(Direct(), config.paths.state / "reserve"))
+            if runtime.missing_images(stacks.load(ready).images):
+                yield f"{ready.release.version} is said to be ready and has no image"
+            if not (config.paths.release(ready.release.commit_sha) / "release.json").exists():
+                yield f"{ready.release.version} is said to be ready and is not here"
+            if any(not (stacks.content / name).is_dir() for name in stacks.content_of(ready.key)):
+                yield f"{ready.release.version} is said to be ready and misses content"
+        there = (
+            {path.name for path in config.paths.releases.iterdir()}
+            if config.paths.releases.exists()
+            else set()
+        )
+        if self.scenario.action.startswith("ahead:") and there - {one.release.commit_sha for one in kept}:
+            yield "a release is left over that nothing refers to"
 
 
 def _garbage(name: str) -> Callable[[Path], None]:

@@ -7,8 +7,9 @@ from functools import partial
 from loguru import logger
 
 from fleet_agent import retry
-from fleet_agent.engine import retention, safe
+from fleet_agent.engine import preparing, retention, safe
 from fleet_agent.engine.core import Engine
+from fleet_agent.engine.journal import AttemptKind
 from fleet_agent.engine.phases import Phase
 from fleet_agent.errors import ContainerError, FleetError, Kind
 
@@ -25,7 +26,10 @@ def run(engine: Engine) -> None:
         _pull(engine, record.images)
     # The first release has no older safe mode to fall back on.
     safe.prepare(engine, engine.attempt.target, unless_there=True)
-    engine.move(Phase.SWAPPING)
+    if engine.attempt.kind is AttemptKind.PREPARE:
+        preparing.succeed(engine)
+    else:
+        engine.move(Phase.SWAPPING)
 
 
 def _pull(engine: Engine, images: tuple[str, ...]) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from fleet_agent import __version__
+from fleet_agent.engine import preparing
 from fleet_agent.engine.core import Engine
-from fleet_agent.engine.journal import AttemptInHand, AttemptKind, Failure
-from fleet_agent.engine.memory import MENDED_BY_ENV, PASSING, BadRelease, Memory
-from fleet_agent.engine.phases import UNTOUCHED, Phase
+from fleet_agent.engine.journal import AttemptInHand, AttemptKind
+from fleet_agent.engine.memory import Memory
+from fleet_agent.engine.phases import Phase
 from fleet_agent.errors import Kind, StateError
 from fleet_agent.model import Attempt, Outcome
 
@@ -15,12 +16,17 @@ LEFT = "An operator went back from it."
 
 def run(engine: Engine) -> None:
     attempt = engine.attempt
-    row = as_row(attempt)
-    engine.seams.effects.perform(
-        "put attempt", lambda: engine.files.on_reserve(lambda: engine.outbox.put(row))
-    )
+    if preparing.is_told(attempt):
+        row = as_row(attempt)
+        engine.seams.effects.perform(
+            "put attempt", lambda: engine.files.on_reserve(lambda: engine.outbox.put(row))
+        )
     engine.remember(learned(engine, attempt))
-    engine.move(Phase.SAFE_MODE if engine.journal.safe_mode else Phase.STEADY, attempt=None)
+    engine.move(
+        Phase.SAFE_MODE if engine.journal.safe_mode else Phase.STEADY,
+        attempt=None,
+        preparation=preparing.left(engine.journal, attempt),
+    )
     engine.files.remove(engine.attempt_file)
 
 
@@ -32,6 +38,10 @@ def as_row(attempt: AttemptInHand) -> Attempt:
     evidence = dict(failure.evidence) if failure else {}
     if attempt.proof:
         evidence["proof"] = attempt.proof
+    if attempt.kind is AttemptKind.PREPARE:
+        evidence["preparing"] = True
+    if attempt.prepared_bytes is not None:
+        evidence["prepared_bytes"] = attempt.prepared_bytes
     if attempt.interruptions:
         evidence["interruptions"] = attempt.interruptions
     tried, before, outcome = attempt.target, attempt.origin, attempt.outcome
@@ -64,25 +74,20 @@ def learned(engine: Engine, attempt: AttemptInHand) -> Memory:
     """What this device knows about the release now."""
     memory, key, now = engine.memory, attempt.target.key, engine.seams.clock.corrected()
     failure = attempt.failure
+    if attempt.kind is AttemptKind.PREPARE:
+        return preparing.learned(engine, attempt)
     match attempt.outcome:
         case Outcome.SUCCEEDED:
-            memory = memory.without(key)
+            memory = memory.without(key).without(attempt.target.preparing_key)
             if attempt.kind is AttemptKind.GO_BACK and attempt.origin is not None:
-                left = BadRelease(kind=Kind.LEFT, message=attempt.reason or LEFT, at=now)
+                left = engine.bad_release(Kind.LEFT, attempt.reason or LEFT)
                 memory = memory.with_bad(attempt.origin.key, left)
             return memory
         case Outcome.SKIPPED:
             return memory
         case _ if failure is None:
             return memory
-        case _ if failure.retryable and not is_bad(failure):
+        case _ if failure.passes:
             return memory.with_trouble(key, failure.kind, failure.message, now, engine.random)
         case _:
-            env = engine.env_fingerprint() if failure.kind in MENDED_BY_ENV else None
-            bad = BadRelease(kind=failure.kind, message=failure.message, at=now, env=env)
-            return memory.with_bad(key, bad)
-
-
-def is_bad(failure: Failure) -> bool:
-    """Whether a failure that might pass happened where it cannot be told from the release's own fault."""
-    return failure.phase not in UNTOUCHED and failure.kind not in PASSING
+            return memory.with_bad(key, engine.bad_release(failure.kind, failure.message))

@@ -57,6 +57,8 @@ def main() -> int:
         code = converge(request["directive"], plan, world, state)
         if code is not None:
             return code
+    elif verb == "converge":
+        prepare(request["directive"], plan, world, state)
     elif verb == "recover":
         world["phase"] = "steady"
     elif verb == "rollback":
@@ -95,6 +97,17 @@ def converge(
         )  # fmt: skip
     record(state, directive, target, failed)
     return None
+
+
+def prepare(directive: dict[str, Any], plan: dict[str, Any], world: dict[str, Any], state: Path) -> None:
+    target, failed = directive["prepare"], plan.get("fail")
+    say({"phase": "pulling", "preparing": True, "detail": "an image", "target": target})
+    if plan.get("hold"):
+        hold(Path(plan["hold"]), target)
+    world["preparation"] = {
+        "release": target, "role": directive["device"]["role"], "ready": not failed,
+        "error_kind": failed, "error": "It was refused." if failed else None,
+    }  # fmt: skip
 
 
 def hold(until: Path, target: dict[str, Any]) -> dict[str, Any]:

@@ -42,6 +42,45 @@ def test_the_first_gate_that_does_not_pass_is_the_reason(asks: Any) -> None:
     assert decide.next_step(asks(gates=gates), engine()) == Stay("window: opens 02:00")
 
 
+SHUT = [{"gate": "window", "verdict": "wait", "detail": "Window nights opens 2026-11-27 02:00 UTC."}]
+
+
+def ahead(*, ready: bool, again: bool = False, **changes: Any) -> dict[str, Any]:
+    return {"release": V2, "role": "beacon", "ready": ready, "again": again, **changes}
+
+
+@pytest.mark.parametrize("found", [None, ahead(ready=False, again=True), ahead(ready=True, release=V1)])
+def test_what_only_the_window_keeps_away_is_prepared(asks: Any, found: Any) -> None:
+    directive = asks(prepare=V2, gates=SHUT)
+    assert decide.next_step(directive, engine(preparation=found)) == Converge(directive, "preparing 2")
+
+
+def test_what_is_ready_waits_for_the_window(asks: Any) -> None:
+    step = decide.next_step(asks(prepare=V2, gates=SHUT), engine(preparation=ahead(ready=True)))
+    assert step == Stay(
+        "2 is ready; applied when the window opens (window: Window nights opens 2026-11-27 02:00 UTC)"
+    )
+
+
+def test_what_cannot_be_made_ready_is_not_tried_at_each_poll(asks: Any) -> None:
+    directive, failed = asks(prepare=V2), engine(preparation=ahead(ready=False))
+    assert decide.next_step(directive, failed) == Stay("2 is not ready; fetched when the window opens")
+    assert isinstance(decide.next_step(directive, failed, asked=True), Converge)
+
+
+def test_another_role_is_prepared_anew(asks: Any) -> None:
+    found = ahead(ready=True, role="gateway")
+    assert isinstance(decide.next_step(asks(prepare=V2), engine(preparation=found)), Converge)
+
+
+def test_on_hold_nothing_is_prepared(asks: Any) -> None:
+    assert isinstance(decide.next_step(asks(action="hold", prepare=V2), engine()), Stay)
+
+
+def test_what_runs_is_not_prepared(asks: Any) -> None:
+    assert decide.next_step(asks(prepare=V1), engine()) == Stay("already on 1")
+
+
 def test_another_release_is_converged_to(asks: Any) -> None:
     directive = asks(action="update", release=V2)
     assert decide.next_step(directive, engine()) == Converge(directive, "to 2")
