@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -159,7 +159,7 @@ class Engine:
             kind=error.kind,
             message=self.redact(error.message),
             retryable=error.retryable or error.kind in PASSING,
-            evidence=_redacted(error.evidence, self.redact),
+            evidence=redacted(error.evidence, self.redact),
         )
         return self.attempt.model_copy(update={"failure": failure})
 
@@ -180,9 +180,10 @@ class Engine:
     @cached_property
     def runtime(self) -> Runtime:
         if self.seams.runtime is not None:
-            return Traced(self.seams.runtime, self.seams.effects)
+            return Traced(self.seams.runtime, self.seams.effects, self.cleaned)
         choice = choose.choose(self.config.runtime, self.journal.runtime)
-        return Traced(choose.make(choice, self.paths, compose=self.config.compose), self.seams.effects)
+        made = choose.make(choice, self.paths, compose=self.config.compose)
+        return Traced(made, self.seams.effects, self.cleaned)
 
     @cached_property
     def source(self) -> Source:
@@ -222,16 +223,22 @@ class Engine:
         except FleetError:
             return text
         attempt = self.journal.attempt
+        # Both may be speaking, and what is a secret to one need not be declared by the other.
+        speaking = [attempt.target, attempt.origin] if attempt else [self.journal.current]
         try:
-            deployed = attempt.target if attempt else self.journal.current
-            if deployed is not None:
-                return Role.load(self.role_folder(deployed)).redact(values, text)
+            for deployed in speaking:
+                if deployed is not None:
+                    text = Role.load(self.role_folder(deployed)).redact(values, text)
         except FleetError:
-            pass
-        for value in sorted(values.values(), key=len, reverse=True):
-            if len(value) >= 8:
-                text = text.replace(value, "***")
-        return text
+            return _without_any(values, text)
+        return text if any(speaking) else _without_any(values, text)
+
+    def cleaned(self, error: FleetError) -> FleetError:
+        """`error` itself, with the .env's secrets taken out: what a release says reaches rows and logs."""
+        error.message = self.redact(error.message)
+        error.args = (error.message,)
+        error.evidence = redacted(error.evidence, self.redact)
+        return error
 
     def role_folder(self, deployed: Deployed) -> Path:
         return self.paths.release(deployed.release.commit_sha) / "roles" / deployed.role
@@ -256,14 +263,21 @@ class Engine:
                 self.seams.clock.sleep(wait)
 
 
-def _redacted(evidence: Any, redact: Callable[[str], str]) -> Any:
+def _without_any(values: Mapping[str, str], text: str) -> str:
+    for value in sorted(values.values(), key=len, reverse=True):
+        if len(value) >= 8:
+            text = text.replace(value, "***")
+    return text
+
+
+def redacted(evidence: Any, redact: Callable[[str], str]) -> Any:
     """Evidence is small JSON; every text in it is cleaned."""
     match evidence:
         case str():
             return redact(evidence)
         case dict():
-            return {str(key): _redacted(value, redact) for key, value in evidence.items()}
+            return {str(key): redacted(value, redact) for key, value in evidence.items()}
         case list() | tuple():
-            return [_redacted(value, redact) for value in evidence]
+            return [redacted(value, redact) for value in evidence]
         case _:
             return evidence

@@ -28,7 +28,7 @@ def work(engine: Engine) -> None:
         try:
             _step(engine)
         except FleetError as error:
-            failures.follow(engine, error)
+            failures.follow(engine, engine.cleaned(error))
     if busy:
         retention.clean(engine)
         # Last: leaving safe mode ends the ssh session that this may be running in.

@@ -93,7 +93,7 @@ def into_safe_mode(
     attempt = engine.attempt
     failure = attempt.failure
     links.settle(engine)
-    sentence = f"Safe mode: {why}."
+    sentence = f"Safe mode: {why.rstrip('.')}."
     if failure is not None:
         sentence += f" {attempt.target.release.version} failed {_words(failure.phase)}: {failure.message}"
     mode = SafeMode(

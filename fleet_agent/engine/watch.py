@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from loguru import logger
 
 from fleet_agent.containers.base import Container
-from fleet_agent.engine.core import Engine
+from fleet_agent.engine.core import Engine, redacted
 from fleet_agent.engine.journal import Deployed
 from fleet_agent.engine.stacks import StackRecord
 from fleet_agent.errors import ContainerError, HealthError
@@ -110,11 +111,24 @@ class _Watcher:
                 now=engine.seams.clock.now(),
                 monotonic=engine.seams.clock.monotonic,
                 restarts_before=self._restarts,
+                redact=engine.redact,
             )
-            return tuple(check.look(sight) for check in self._checks)
+            return tuple(self._cleaned(check.look(sight)) for check in self._checks)
         except ContainerError as error:
             logger.warning("nothing is known about the containers: {error}", error=error.message)
             return None
+
+    def _cleaned(self, reading: Reading) -> Reading:
+        """Without secrets, also those in an address or a command: it goes into reports, rows and logs."""
+        if reading.answer is Answer.PASS:
+            return reading
+        redact = self._engine.redact
+        return replace(
+            reading,
+            check=redact(reading.check),
+            detail=redact(reading.detail),
+            evidence=redacted(reading.evidence, redact),
+        )
 
     def _note_restarts(self, containers: Sequence[Container]) -> None:
         """A container from before keeps its past restarts; a new one has none to excuse."""

@@ -17,7 +17,7 @@ class CommandSucceeds:
         )
         if done.exit_code == 0:
             return Reading(self.name, Answer.PASS, f"{self.name} succeeds")
-        said = done.output.strip().splitlines()[-1:] or ["no output"]
+        said = sight.redact(done.output).strip().splitlines()[-1:] or ["no output"]
         return Reading(
             self.name,
             Answer.FAIL,

@@ -29,13 +29,14 @@ class HttpAnswers:
             status, body = self._get(started, sight.monotonic)
         except (OSError, http.client.HTTPException, ValueError, _SlowError) as error:
             return self._fail(f"does not answer ({_why(error)})")
+        said = sight.redact(body)
         took_ms = round((sight.monotonic() - started) * 1000)
         if status not in wanted.status:
-            return self._fail(f"answers {status}", status=status, body=body[:200])
+            return self._fail(f"answers {status}", status=status, body=said[:200])
         if wanted.body is not None and wanted.body not in body:
-            return self._fail(f"answers without {wanted.body!r}", body=body[:200])
+            return self._fail(f"answers without {wanted.body!r}", body=said[:200])
         if wanted.body_is is not None and body.strip() != wanted.body_is.strip():
-            return self._fail(f"answers {body.strip()[:60]!r} and not {wanted.body_is!r}", body=body[:200])
+            return self._fail(f"answers {said.strip()[:60]!r} and not {wanted.body_is!r}", body=said[:200])
         if wanted.max_latency_ms is not None and took_ms > wanted.max_latency_ms:
             return self._fail(f"takes {took_ms} ms, more than {wanted.max_latency_ms} ms", took_ms=took_ms)
         return Reading(self.name, Answer.PASS, f"GET {wanted.url} answers {status}")

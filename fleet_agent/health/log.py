@@ -37,5 +37,5 @@ class LogIsQuiet:
             self.name,
             Answer.FAIL,
             f"{len(matching)} log lines match /{self._wanted.pattern}/, "
-            f"more than {self._wanted.max_matches}; the last, of {last.service}: {last.text[:200]}",
+            f"more than {self._wanted.max_matches}; the last, of {last.service}: {sight.redact(last.text)[:200]}",
         )

@@ -236,7 +236,8 @@ def _run_validate(engine: Engine, role: Role, environment: Mapping[str, str]) ->
         # A script that put something into the background is not left running.
         leftovers.end_descendants()
     if done.exit_code != 0:
-        said = [line for line in f"{done.stdout}\n{done.stderr}".splitlines() if line.strip()]
+        output = engine.redact(f"{done.stdout}\n{done.stderr}")
+        said = [line for line in output.splitlines() if line.strip()]
         why = said[-1].strip().rstrip(".") if said else "it gave no reason"
         raise ValidationError(
             Kind.VALIDATE_FAILED,
