@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Traced:
-    """Delegates to `runtime`. `clean` takes the secrets out of an error: Compose and Docker quote what they got."""
+    """Delegates to `runtime`. `clean` takes the secrets out of an error: Compose quotes what it got."""
 
     def __init__(self, runtime: Runtime, effects: Effects, clean: Callable[[FleetError], object]) -> None:
         self._runtime, self._effects, self._clean = runtime, effects, clean

@@ -33,9 +33,10 @@ class LogIsQuiet:
         if len(matching) <= self._wanted.max_matches:
             return Reading(self.name, Answer.PASS, "the logs are quiet")
         last = matching[-1]
+        said = sight.redact(last.text)[:200]
         return Reading(
             self.name,
             Answer.FAIL,
             f"{len(matching)} log lines match /{self._wanted.pattern}/, "
-            f"more than {self._wanted.max_matches}; the last, of {last.service}: {sight.redact(last.text)[:200]}",
+            f"more than {self._wanted.max_matches}; the last, of {last.service}: {said}",
         )

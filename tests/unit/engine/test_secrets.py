@@ -19,7 +19,7 @@ from fleet_agent.model import Progress, ReportState
 from tests.engine_kit import ROLE_YAML, FakeClock, Fleet, rows
 
 SECRET = "correct-horse-battery"
-#: Where a secret may be: what Compose and the checks are given (mode 0600), and the world outside of the agent.
+#: Where a secret may be: what Compose and the checks are given (mode 0600), and the world outside.
 ITS_PLACES = {".env", "compose.json", "stack.json", "simulated.json"}
 ASKS = ROLE_YAML + '  checks: [{kind: command, service: web, command: [check, "${PASSWORD}"]}]\n'
 
