@@ -8,22 +8,26 @@ import json
 import os
 import re
 import shutil
+import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from loguru import logger
 
 from fleet_agent import processes
+from fleet_agent.connections import limited
 from fleet_agent.containers.base import CommandResult, Container, LogLine, Say, Stack
 from fleet_agent.containers.lifeline import Lifeline
 from fleet_agent.errors import ContainerError, Kind
 
 if TYPE_CHECKING:
+    import socket
+
     from docker import DockerClient
     from docker.models.containers import Container as DockerContainer
 
@@ -239,20 +243,10 @@ class ComposeRuntime:
             return {e["Actor"]["ID"]: int(e["Actor"]["Attributes"]["exitCode"]) for e in events}
 
     def execute(self, project: str, service: str, command: Sequence[str], timeout_s: float) -> CommandResult:
-        """Docker cannot stop an exec: past its limit the program is abandoned and the check has failed."""
-        import requests.exceptions
-
-        try:
-            with self._looking(limit_s=timeout_s) as client:
-                for container in _containers(client, project):
-                    if container.labels.get("com.docker.compose.service") == service:
-                        code, output = container.exec_run(list(command))
-                        said = output.decode(errors="replace") if isinstance(output, bytes) else ""
-                        return CommandResult(code or 0, said)
-        except ContainerError as error:
-            if isinstance(error.__cause__, requests.exceptions.ReadTimeout):
-                return CommandResult(124, f"no answer within {timeout_s:g} s")
-            raise
+        with self._looking() as client:
+            for container in _containers(client, project):
+                if container.labels.get("com.docker.compose.service") == service:
+                    return _execute(client, str(container.id), command, timeout_s)
         return CommandResult(125, f"service {service} has no container")
 
     def published_ports(self, project: str) -> set[tuple[int, str]]:
@@ -455,6 +449,53 @@ def _forget_tries(client: DockerClient) -> None:
         if not Path(f"/proc/{left['Labels'].get(TRIES)}").exists():
             with contextlib.suppress(APIError):
                 client.api.remove_container(left["Id"], v=True, force=True)
+
+
+def _execute(client: DockerClient, container: str, command: Sequence[str], timeout_s: float) -> CommandResult:
+    """Through the bare connection: the SDK waits for output for ever, and keeps all of it."""
+    from docker.utils.socket import frames_iter
+
+    made: str = client.api.exec_create(container, list(command))["Id"]
+    answer = client.api.exec_start(made, socket=True)
+    said = b""
+    try:
+        with limited(cast("socket.socket", getattr(answer, "_sock", answer)), timeout_s) as late:
+            for _, piece in frames_iter(answer, tty=False):  # type: ignore[no-untyped-call]
+                said = (said + piece)[-processes.OUTPUT_LIMIT :]
+    finally:
+        answer.close()
+    if late.is_set():
+        _end(client, made, container)
+        return CommandResult(124, f"no end within {timeout_s:g} s")
+    code = _exit_code(client, made)
+    text = said.decode(errors="replace")
+    return (
+        CommandResult(125, f"{text}\nDocker does not say how it ended")
+        if code is None
+        else CommandResult(code, text)
+    )
+
+
+def _exit_code(client: DockerClient, made: str) -> int | None:
+    """Known an instant after the output has ended."""
+    for _ in range(20):
+        code: int | None = client.api.exec_inspect(made)["ExitCode"]
+        if code is not None:
+            return code
+        time.sleep(0.05)
+    return None
+
+
+def _end(client: DockerClient, made: str, container: str) -> None:
+    """Kill a program that Docker itself cannot stop, and its children: left alone, each look would add more.
+
+    Best effort, and only one that is in the container for sure: its number is of this machine's own list.
+    """
+    pid = client.api.exec_inspect(made).get("Pid")
+    with contextlib.suppress(OSError):
+        if pid and container in Path(f"/proc/{pid}/cgroup").read_text():
+            # Docker gives each command a session of its own.
+            (os.killpg if os.getpgid(pid) == pid else os.kill)(pid, signal.SIGKILL)
 
 
 def _not_pulled(image: str, why: str, damage: str | None) -> ContainerError:

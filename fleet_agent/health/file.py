@@ -25,4 +25,7 @@ class FileIsFresh:
                 Answer.FAIL,
                 f"{self._wanted.path} was written {age_s:.0f} s ago, more than {self._wanted.max_age_s:g} s",
             )
+        if age_s < -self._wanted.max_age_s:
+            # A clock that went ahead and came back: it would be called fresh until that time comes.
+            return Reading(self.name, Answer.FAIL, f"{self._wanted.path} is dated {-age_s:.0f} s ahead")
         return Reading(self.name, Answer.PASS, f"{self._wanted.path} is fresh")

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
+from fleet_agent.connections import limited
 from fleet_agent.health.base import Answer, Reading, Sight
 from fleet_agent.role import HttpCheck
 
@@ -53,21 +54,27 @@ class HttpAnswers:
         else:
             raise ValueError("it is no http address")
         try:
-            target = (url.path or "/") + (f"?{url.query}" if url.query else "")
-            connection.request("GET", target, headers={"User-Agent": "fleet-agent", "Connection": "close"})
-            response = connection.getresponse()
-            body = b""
-            # A timeout of the socket is one of silence: a drip of bytes would never end.
-            while len(body) < BODY_LIMIT and (piece := response.read1(BODY_LIMIT - len(body))):
-                body += piece
-                if monotonic() - started > limit:
-                    raise _SlowError(f"not whole within {limit:g} s")
-            return response.status, body.decode(errors="replace")
+            connection.connect()
+            with limited(connection.sock, limit - (monotonic() - started)) as late:
+                try:
+                    return _ask(connection, (url.path or "/") + (f"?{url.query}" if url.query else ""))
+                finally:
+                    if late.is_set():
+                        raise _SlowError(f"not whole within {limit:g} s")
         finally:
             connection.close()
 
     def _fail(self, detail: str, **evidence: object) -> Reading:
         return Reading(self.name, Answer.FAIL, f"GET {self._wanted.url} {detail}", evidence=dict(evidence))
+
+
+def _ask(connection: http.client.HTTPConnection, target: str) -> tuple[int, str]:
+    connection.request("GET", target, headers={"User-Agent": "fleet-agent", "Connection": "close"})
+    response = connection.getresponse()
+    body = b""
+    while len(body) < BODY_LIMIT and (piece := response.read1(BODY_LIMIT - len(body))):
+        body += piece
+    return response.status, body.decode(errors="replace")
 
 
 def _why(error: Exception) -> str:

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import cast
@@ -17,6 +18,8 @@ import pytest
 from fleet_agent.containers.base import CommandResult, Container, LogLine, Runtime
 from fleet_agent.health.base import Answer, Reading, Sight
 from fleet_agent.health.checks import one
+from fleet_agent.health.http import BODY_LIMIT
+from fleet_agent.health.log import LINE_LIMIT
 from fleet_agent.role import (
     Check,
     CommandCheck,
@@ -37,7 +40,7 @@ class Spoken:
         self.lines, self.result = lines or [], result or CommandResult(0, "")
 
     def logs(self, *_: object, **__: object) -> list[LogLine]:
-        return self.lines
+        return list(self.lines)
 
     def execute(self, *_: object) -> CommandResult:
         return self.result
@@ -110,6 +113,11 @@ def test_named_service_without_healthcheck_can_never_be_healthy() -> None:
     assert look(ComposeCheck(kind="compose", services=("web",)), container()).answer is Answer.FATAL
 
 
+def test_named_service_without_a_container_is_not_healthy() -> None:
+    seen = look(ComposeCheck(kind="compose", services=("web", "db")), container(health="healthy"))
+    assert (seen.answer, seen.detail) == (Answer.FAIL, "db has no container")
+
+
 class _Page(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         status = int(self.path.strip("/") or 200)
@@ -119,7 +127,7 @@ class _Page(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         if self.path == "/201":
             time.sleep(0.15)
-        self.wfile.write(b"all is well\n")
+        self.wfile.write(b"." * BODY_LIMIT + b"the end" if self.path == "/203" else b"all is well\n")
 
     def log_message(self, *_: object) -> None:
         pass
@@ -163,6 +171,48 @@ def test_http_nobody_there(url: str) -> None:
     del url
 
 
+class _Drip(http.server.BaseHTTPRequestHandler):
+    """One byte now and then, in the head or in the body, and never an end."""
+
+    def do_GET(self) -> None:
+        if self.path == "/body":
+            self.send_response(200)
+            self.end_headers()
+        with suppress(OSError):
+            while True:
+                self.wfile.write(b"H")
+                time.sleep(0.02)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("where", ["head", "body"])
+def test_http_answer_that_drips_is_given_up_as_a_whole(where: str) -> None:
+    """Each byte comes in time, the answer never: probation's deadline must not wait for it."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Drip) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        check = HttpCheck(kind="http", url=f"http://127.0.0.1:{server.server_port}/{where}", timeout_s=0.3)
+        seen = look(check)
+        server.shutdown()
+    assert (seen.answer, "not whole within 0.3 s" in seen.detail) == (Answer.FAIL, True)
+
+
+def test_http_body_is_read_up_to_a_limit(url: str) -> None:
+    """A check that hits a download must not fill the device's memory."""
+    seen = look(HttpCheck(kind="http", url=f"{url}/203", status=(203,), body="the end"))
+    assert (seen.answer, "answers without 'the end'" in seen.detail) == (Answer.FAIL, True)
+
+
+def test_tcp_waits_no_longer_than_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(address: tuple[str, int], timeout: float) -> socket.socket:
+        raise TimeoutError(f"{address} did not answer within {timeout}")
+
+    monkeypatch.setattr(socket, "create_connection", silent)
+    seen = look(TcpCheck(kind="tcp", host="192.0.2.1", port=80, timeout_s=0.7))
+    assert (seen.answer, seen.detail) == (Answer.FAIL, "tcp 192.0.2.1:80 does not open (timed out)")
+
+
 def test_tcp() -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
@@ -185,6 +235,28 @@ def test_log_rate(allowed: int, answer: Answer) -> None:
     assert seen.answer is answer
 
 
+@pytest.mark.parametrize(("window_s", "answer"), [(30, Answer.FAIL), (29, Answer.PASS)])
+def test_log_lines_count_within_their_window(window_s: float, answer: Answer) -> None:
+    """It is 30 s after the start: a service that stopped complaining is quiet again."""
+    lines = [LogLine("web", "ERROR once", START)]
+    check = LogCheck(kind="log", pattern="ERROR", window_s=window_s)
+    assert look(check, runtime=Spoken(lines)).answer is answer
+
+
+def test_log_lines_of_other_services_do_not_count() -> None:
+    lines = [LogLine("db", "ERROR of db", START)]
+    assert look(LogCheck(kind="log", pattern="ERROR"), runtime=Spoken(lines)).answer is Answer.FAIL
+    mine = LogCheck(kind="log", pattern="ERROR", services=("web",))
+    assert look(mine, runtime=Spoken(lines)).answer is Answer.PASS
+
+
+def test_log_line_is_searched_up_to_a_limit() -> None:
+    """A pattern that backtracks over a megabyte would hold up the whole probation."""
+    for far, answer in ((LINE_LIMIT - 5, Answer.FAIL), (LINE_LIMIT, Answer.PASS)):
+        lines = [LogLine("web", " " * far + "ERROR", START)]
+        assert look(LogCheck(kind="log", pattern="ERROR"), runtime=Spoken(lines)).answer is answer
+
+
 def test_command() -> None:
     check = CommandCheck(kind="command", service="web", command=("check",))
     assert look(check, runtime=Spoken(result=CommandResult(0, ""))).answer is Answer.PASS
@@ -192,7 +264,14 @@ def test_command() -> None:
     assert (seen.answer, seen.detail) == (Answer.FAIL, "command check in web exits with 2: not today")
 
 
-@pytest.mark.parametrize(("age_s", "answer"), [(59, Answer.PASS), (60, Answer.PASS), (61, Answer.FAIL)])
+@pytest.mark.parametrize(
+    ("age_s", "answer"),
+    [
+        (59, Answer.PASS), (60, Answer.PASS), (61, Answer.FAIL),
+        # Written while the clock was ahead, which is set right by now.
+        (-60, Answer.PASS), (-61, Answer.FAIL),
+    ],
+)  # fmt: skip
 def test_file_freshness(tmp_path: Path, age_s: int, answer: Answer) -> None:
     file = tmp_path / "beat"
     file.touch()

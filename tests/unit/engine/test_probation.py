@@ -54,6 +54,11 @@ def test_falling_counts_within_the_grace_and_is_called_flapping() -> None:
     assert "flapping: fell 3 times" in verdict.reason
 
 
+def test_successes_are_counted_from_the_last_failure() -> None:
+    assert final("wwwwwppfp") == Watch()
+    assert isinstance(final("wwwwwppfppp"), Healthy)
+
+
 def test_one_slip_within_the_budget_is_forgiven() -> None:
     assert isinstance(final("wwwwwwpfppp"), Healthy)
 
