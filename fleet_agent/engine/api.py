@@ -84,8 +84,8 @@ def converge(
             newest = engine.seams.newest()
             if newest is None or newest == directive:
                 break
-            # It arrived while the last one was worked on.
-            directive = newest
+            # It arrived while the last one was worked on; nobody has asked for it by an order.
+            directive, asked = newest, False
         return _status(engine.journal, engine, config)
 
 

@@ -217,7 +217,11 @@ class Engine:
         return memories.fingerprint(self.paths.env_file)
 
     def redact(self, text: str) -> str:
-        """`text` without the .env's secrets; where the role cannot say which they are, without any value."""
+        """`text` without the .env's secrets; where the role cannot say which they are, without any value.
+
+        What is no text (a file's name need not be) is replaced, too: a journal could not hold it.
+        """
+        text = text.encode(errors="replace").decode()
         try:
             values = read_env(self.paths.env_file)
         except FleetError:

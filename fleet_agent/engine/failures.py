@@ -16,6 +16,9 @@ LOG_LINES = 8
 LOG_LINE_LIMIT = 300
 LOG_TOTAL = 40
 
+#: Starts in which a fault of ours kept the previous release from being proven.
+GOING_BACK = 3
+
 _ONWARDS = frozenset({Phase.SWAPPING, Phase.STARTING, Phase.PROBATION})
 
 
@@ -31,8 +34,16 @@ def follow(engine: Engine, error: FleetError) -> None:
         engine.move(
             Phase.ROLLING_BACK, attempt=attempt, reason=attempt.failure.message if attempt.failure else ""
         )
+    elif _always_fails_to_go_back(engine, error):
+        into_safe_mode(engine, f"going back failed {GOING_BACK} times: {error.message}")
     else:
         raise error
+
+
+def _always_fails_to_go_back(engine: Engine, error: FleetError) -> bool:
+    """A fault of the agent's own that each start meets again. Safe mode takes a fix; this would take none."""
+    returning = engine.journal.phase is Phase.ROLLING_BACK and error.kind is Kind.INTERNAL
+    return returning and engine.attempt.interruptions + 1 >= GOING_BACK
 
 
 def _give_up(engine: Engine, error: FleetError) -> None:
@@ -140,7 +151,10 @@ def with_last_words(engine: Engine, attempt: AttemptInHand) -> AttemptInHand:
     except ContainerError as error:
         logger.debug("no last words: {error}", error=error.message)
         return attempt
-    said = [f"{line.service}: {engine.redact(line.text)[:LOG_LINE_LIMIT]}" for line in lines][-LOG_TOTAL:]
+    ill = {c.service for c in containers if c.state != "running" or c.restarts or c.health == "unhealthy"}
+    # The last ones are kept: where many speak, those whose container is not well.
+    lines.sort(key=lambda line: line.service in ill)
+    said = [f"{line.service}: {engine.redact(line.text)[:LOG_LINE_LIMIT]}" for line in lines[-LOG_TOTAL:]]
     seen = [
         {
             "service": container.service,
