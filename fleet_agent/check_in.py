@@ -182,20 +182,25 @@ class CheckIn:
         """
 
         async def watch() -> None:
+            told = directive
             while True:
                 while self._schedule.left_s > 0:
                     await self._schedule.rest(LOOK_S)
                 self._schedule.take()
                 self._woken_while_working = True
                 try:
-                    newer = await self._plane.desired_state()
+                    newer = self.directive = await self._plane.desired_state()
                 except FleetError as error:
-                    logger.info("a wake during the update waits: {error}", error=error)
-                    return
-                if _wish(newer) != _wish(directive):
+                    if not (isinstance(error, ControlPlaneError) and refuses_this_device(error)):
+                        logger.info("a wake during the update waits: {error}", error=error)
+                        self._schedule.hasten(LOOK_S, "a wake during the update")
+                        continue
+                    newer = _nothing_more(directive)
+                # Compared with what the engine knows, not with what it began with: the first wish may return.
+                if _wish(newer) != _wish(told):
                     logger.info("the control plane asks for something else by now")
                     await self._worker.supersede(_without_orders(newer))
-                self.directive = newer
+                    told = newer
 
         watching = asyncio.create_task(watch())
         try:
@@ -374,6 +379,11 @@ class CheckIn:
 def _without_orders(directive: Directive) -> Directive:
     """For the engine: it is told in so many words what an operator asked for, and asked once."""
     return directive.model_copy(update={"commands": ()})
+
+
+def _nothing_more(directive: Directive) -> Directive:
+    """What a device that is suspended or retired meanwhile is asked for: nothing it has not touched yet."""
+    return directive.model_copy(update={"action": Action.HOLD, "release": None, "prepare": None})
 
 
 def _wish(directive: Directive) -> tuple[object, ...]:

@@ -116,7 +116,7 @@ def hold(until: Path, target: dict[str, Any]) -> dict[str, Any]:
         if select.select([0], [], [], 0.02)[0]:
             line = os.read(0, 1 << 20)
             if line:
-                target = json.loads(line)["directive"]["release"]
+                target = json.loads(line)["directive"]["release"] or target
         time.sleep(0.01)
     return target
 
