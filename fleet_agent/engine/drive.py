@@ -49,6 +49,7 @@ def heal(engine: Engine) -> None:
     """
     links.agree(engine)
     preparing.look_after(engine)
+    retention.clean_up_again(engine)
     _mind_the_disk(engine)
     safe.mark(engine)
     journal = engine.journal

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 from loguru import logger
 
 from fleet_agent.engine import safe
 from fleet_agent.engine.core import Engine
+from fleet_agent.engine.journal import Deployed
 from fleet_agent.errors import FleetError, Kind, ReleaseError, StateError
 
 MIB = 1024 * 1024
@@ -33,13 +35,7 @@ def free_bytes(engine: Engine) -> int:
 
 def clean(engine: Engine) -> None:
     """Remove what nothing refers to any more. Best effort: what cannot be removed now goes another time."""
-    journal, attempt = engine.journal, engine.journal.attempt
-    kept = [journal.current, journal.previous]
-    if journal.preparation is not None and journal.preparation.ready:
-        kept.append(journal.preparation.target)
-    if attempt is not None:
-        kept += [attempt.target, attempt.origin]
-    deployed = [one for one in kept if one is not None]
+    deployed = _kept(engine)
     keys = {one.key for one in deployed}
     # First: on a disk that is full to the last byte, what an unfinished fetch or export left is what can go.
     engine.source.prune({one.release.commit_sha for one in deployed})
@@ -51,6 +47,33 @@ def clean(engine: Engine) -> None:
         _content(engine, keys)
     except (FleetError, OSError) as error:
         logger.warning("cleaning up stopped: {error}", error=error)
+
+
+def clean_up_again(engine: Engine) -> None:
+    """Clean where an earlier clean-up was cut off: the next one may be months away.
+
+    A look at three folders; fetched commits that no release folder stands for wait for the next update.
+    """
+    deployed = _kept(engine)
+    commits, keys = {one.release.commit_sha for one in deployed}, {one.key for one in deployed}
+    if _names(engine.paths.releases) - commits or set(engine.stacks.names()) - keys or _unused(engine, keys):
+        logger.info("an earlier clean-up was cut off: it is done again")
+        clean(engine)
+
+
+def _kept(engine: Engine) -> list[Deployed]:
+    """What runs, ran before, is prepared, and is in hand or was before it."""
+    journal, attempt = engine.journal, engine.journal.attempt
+    kept = [journal.current, journal.previous]
+    if journal.preparation is not None and journal.preparation.ready:
+        kept.append(journal.preparation.target)
+    if attempt is not None:
+        kept += [attempt.target, attempt.origin]
+    return [one for one in kept if one is not None]
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
 
 
 def _images(engine: Engine, keys: set[str]) -> None:
@@ -65,15 +88,18 @@ def _images(engine: Engine, keys: set[str]) -> None:
 
 
 def _content(engine: Engine, keys: set[str]) -> None:
-    store = engine.stacks.content
-    if not store.is_dir():
-        return
+    for folder in sorted(_unused(engine, keys)):
+        engine.files.discard_tree(engine.stacks.content / folder)
+
+
+def _unused(engine: Engine, keys: set[str]) -> set[str]:
+    """Content folders that no kept release mounts; none where that is not known."""
+    there = _names(engine.stacks.content)
+    if not there:
+        return set()
     try:
         used = safe.content(engine).union(*(engine.stacks.content_of(key) for key in keys))
     except StateError as error:
-        # Which content it needs is not known: keep all of it.
         logger.warning("no content is removed: {error}", error=error.message)
-        return
-    for folder in sorted(store.iterdir()):
-        if folder.name not in used:
-            engine.files.discard_tree(folder)
+        return set()
+    return there - used

@@ -403,7 +403,7 @@ class Lab:
             if config.paths.releases.exists()
             else set()
         )
-        if self.scenario.action.startswith("ahead:") and there - {one.release.commit_sha for one in kept}:
+        if there - {one.release.commit_sha for one in kept}:
             yield "a release is left over that nothing refers to"
 
 
