@@ -42,8 +42,9 @@ class OwnDocker:
         if size_mib:
             _run("mount", "-t", "tmpfs", "-o", f"size={size_mib}m", "fleet-test", str(self.data))
         self._daemon: subprocess.Popen[bytes] | None = None
-        # Addresses and a bridge of its own: several run at once, and one without any would delete `docker0`,
-        # the bridge of the machine's engine.
+        # A bridge of its own: one without would delete `docker0`, the bridge of the machine's engine.
+        # So would one with a --default-address-pool that starts where containers are left over; it keeps off
+        # the addresses of other bridges by itself.
         self._network = SystemRandom().randrange(130, 250)
         self._bridge = f"fleet-test{self._network}"
         _run("ip", "link", "add", self._bridge, "type", "bridge")
@@ -64,7 +65,6 @@ class OwnDocker:
             "dockerd", "--data-root", str(self.data), "--exec-root", f"{folder}/run",
             "--pidfile", f"{folder}/pid", "--host", self.host, "--containerd", f"{folder}/containerd.sock",
             "--bridge", self._bridge, "--iptables=false", "--ip-forward=false", "--ip-masq=false",
-            "--default-address-pool", f"base=10.{self._network}.0.0/17,size=24",
         )  # fmt: skip
         deadline = time.monotonic() + PATIENCE_S
         while self.docker("version", check=False).returncode != 0:
