@@ -49,11 +49,15 @@ class SimulatedContainer(BaseModel):
 
 
 class World(BaseModel):
-    """What a Docker engine would know. `absent_images` makes a registry that lacks them."""
+    """What a Docker engine would know. `absent_images` makes a registry that lacks them.
+
+    `damaged_images` are here, only a thorough look finds what is wrong, and no container can be made of them.
+    """
 
     containers: dict[str, dict[str, SimulatedContainer]] = Field(default_factory=dict)
     images: set[str] = Field(default_factory=set)
     absent_images: set[str] = Field(default_factory=set)
+    damaged_images: set[str] = Field(default_factory=set)
     next_id: int = 1
     down: bool = False
 
@@ -106,7 +110,8 @@ class SimulatedRuntime:
 
     def missing_images(self, images: Sequence[str], *, thoroughly: bool = False) -> list[str]:
         world = self._look()
-        return [image for image in images if image not in world.images]
+        damaged = world.damaged_images if thoroughly else set()
+        return [image for image in images if image not in world.images or image in damaged]
 
     def pull(self, image: str, say: Say) -> None:
         with _Changing(self) as world:
@@ -116,6 +121,7 @@ class SimulatedRuntime:
                 )
             say(f"{image}: simulated")
             world.images.add(image)
+            world.damaged_images.discard(image)
 
     def remove_image(self, image: str) -> bool:
         with _Changing(self) as world:
@@ -178,6 +184,8 @@ class SimulatedRuntime:
                 return
             if service["image"] not in world.images:
                 raise ContainerError(Kind.IMAGE_MISSING, f"{service['image']} is not on this device.")
+            if service["image"] in world.damaged_images:
+                raise ContainerError(Kind.COMPOSE_FAILED, f"{name} cannot be created: a layer is lost.")
             running[name] = SimulatedContainer(
                 service=name,
                 image=service["image"],

@@ -10,6 +10,7 @@ from fleet_agent.engine import failures, links, mend, preparing, recovery, reten
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import AttemptKind, SafeMode
 from fleet_agent.engine.phases import RESTING, UNTOUCHED, Phase
+from fleet_agent.engine.stacks import StackRecord
 from fleet_agent.engine.steps import STEPS
 from fleet_agent.errors import FleetError, HealthError, Kind, ReleaseError, StateError
 from fleet_agent.health.base import Answer
@@ -76,7 +77,7 @@ def heal(engine: Engine) -> None:
     elif running >= set(record.services):
         _note(engine, ReportState.DEGRADED, worst.kind, f"{worst.detail}.")
     else:
-        _start_again(engine, worst.detail)
+        _start_again(engine, record, worst.detail)
 
 
 def _cannot_start(engine: Engine, error: FleetError) -> None:
@@ -115,13 +116,11 @@ def _mind_the_disk(engine: Engine) -> None:
         )
 
 
-def _start_again(engine: Engine, why: str) -> None:
-    current = engine.journal.current
-    if current is None:
-        return
+def _start_again(engine: Engine, record: StackRecord, why: str) -> None:
+    current = record.deployed
     logger.warning("{why}: starting {version} again", why=why, version=current.release.version)
     try:
-        engine.runtime.up(engine.stack(current))
+        mend.start(engine, record)
         watch.until_proven(engine, current, since=engine.seams.clock.now(), briefly=True)
     except HealthError as error:
         _sick(engine, error)

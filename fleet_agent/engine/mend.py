@@ -10,7 +10,7 @@ from loguru import logger
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import Deployed
 from fleet_agent.engine.stacks import StackRecord
-from fleet_agent.errors import FleetError, StateError
+from fleet_agent.errors import ContainerError, FleetError, Kind, StateError
 
 
 def folder(engine: Engine, deployed: Deployed) -> None:
@@ -40,16 +40,34 @@ def stack(engine: Engine, deployed: Deployed) -> StackRecord:
     return record
 
 
+def start(engine: Engine, record: StackRecord) -> None:
+    """Start it. Where that fails an image may be damaged deep inside: those are replaced, then once more.
+
+    Only then: finding it takes time, and going back should not. Raises ContainerError.
+    """
+    stack = engine.stack(record.deployed)
+    what = f"start {record.deployed.release.version}"
+    try:
+        engine.patiently(what, lambda: engine.runtime.up(stack))
+    except ContainerError as error:
+        if error.kind is Kind.DOCKER_UNAVAILABLE or not _images(engine, record, thoroughly=True):
+            raise
+        engine.patiently(what, lambda: engine.runtime.up(stack))
+
+
 def _again(engine: Engine, deployed: Deployed) -> StackRecord:
     from fleet_agent.engine.steps.validate import resolve_stack
 
     return resolve_stack(engine, deployed)
 
 
-def _images(engine: Engine, record: StackRecord) -> None:
-    """An image that is gone is pulled again where that is possible; starting says what is still missing."""
-    for image in engine.runtime.missing_images(record.images):
+def _images(engine: Engine, record: StackRecord, *, thoroughly: bool = False) -> int:
+    """Pull again what is gone, where that is possible, and return how many; starting says what is missing."""
+    pulled = 0
+    for image in engine.runtime.missing_images(record.images, thoroughly=thoroughly):
         try:
             engine.runtime.pull(image, engine.say)
+            pulled += 1
         except FleetError as error:
             logger.error("{error}", error=error.message)
+    return pulled

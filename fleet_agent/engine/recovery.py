@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from loguru import logger
 from pydantic import ValidationError as PydanticValidationError
 
-from fleet_agent.engine import failures, links, retention
+from fleet_agent.engine import failures, links, retention, safe
 from fleet_agent.engine import journal as journals
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.files import RESERVE_BYTES
-from fleet_agent.engine.journal import AttemptInHand, Deployed, Failure, Journal
+from fleet_agent.engine.journal import AttemptInHand, Deployed, Failure, Journal, SafeMode
 from fleet_agent.engine.memory import INTERRUPTIONS_LIMIT
 from fleet_agent.engine.phases import RESTING, UNTOUCHED, Phase
 from fleet_agent.engine.stacks import Stacks
@@ -33,7 +35,8 @@ def rebuild(paths: Paths, stacks: Stacks) -> Journal:
     seen = links.read(paths)
     current, previous, staged = (_deployed(stacks, c) for c in (seen.current, seen.previous, seen.next))
     attempt = _copy_of_attempt(paths)
-    if seen.current is None and attempt is None:
+    marked = paths.in_safe_mode.exists()
+    if seen.current is None and attempt is None and not marked:
         return Journal()
     logger.warning("the journal is rebuilt from the links: {links}", links=seen)
     lost = Failure(
@@ -58,17 +61,36 @@ def rebuild(paths: Paths, stacks: Stacks) -> Journal:
             )
         return Journal(current=older, reason=lost.message)
     journal = Journal(current=current, previous=previous, reason="Known from the links only.")
-    if attempt is None:
+    arrived = attempt is not None and attempt.target == current
+    if attempt is not None:
+        attempt = attempt.model_copy(
+            update={
+                "outcome": Outcome.SUCCEEDED if arrived else Outcome.FAILED,
+                "failure": None if arrived else lost,
+                "finished_at": attempt.started_at,
+            }
+        )
+        journal = journal.model_copy(update={"phase": Phase.RECORDING, "attempt": attempt})
+    if arrived or (current is not None and not marked):
         return journal
-    arrived = attempt.target == current
-    attempt = attempt.model_copy(
+    return _in_safe_mode(journal, beside=current is not None and safe.is_marked_beside(paths))
+
+
+def _in_safe_mode(journal: Journal, *, beside: bool) -> Journal:
+    """What runs is not known to have worked, or the device was in safe mode and why went with the journal."""
+    why = "no release is known to have worked here" if journal.current is None else "why is no longer known"
+    reason = f"Safe mode: the agent's journal was lost, and {why}."
+    mode = SafeMode(reason=reason, kind=Kind.STATE_CORRUPT, release_runs=beside, since=datetime.now(UTC))
+    return journal.model_copy(
         update={
-            "outcome": Outcome.SUCCEEDED if arrived else Outcome.FAILED,
-            "failure": None if arrived else lost,
-            "finished_at": attempt.started_at,
+            "phase": Phase.ENTERING_SAFE_MODE,
+            "state": ReportState.SAFE_MODE,
+            "safe_mode": mode,
+            "reason": reason,
+            "error_kind": mode.kind,
+            "error": reason,
         }
     )
-    return journal.model_copy(update={"phase": Phase.RECORDING, "attempt": attempt})
 
 
 def resume(engine: Engine) -> None:
@@ -78,6 +100,9 @@ def resume(engine: Engine) -> None:
     if retention.free_bytes(engine) < RESERVE_BYTES:
         # Full of what the last run left, perhaps: without room nothing can even be given up.
         retention.clean(engine)
+    if not engine.paths.journal.exists() and journal != Journal():
+        # Rebuilt, and nothing else may have to be written: who only looks must find it, too.
+        engine.save()
     if journal.phase in RESTING:
         # Written before the journal, removed after it: at rest it is only a leftover.
         engine.files.remove(engine.attempt_file)

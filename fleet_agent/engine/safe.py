@@ -23,9 +23,12 @@ from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import Deployed
 from fleet_agent.engine.stacks import read_compose
 from fleet_agent.errors import FleetError, StateError
+from fleet_agent.paths import Paths
 from fleet_agent.role import COMPOSE_FILE, read_env
 
 FOLDER = Path("roles") / "common" / "safe-mode"
+#: In the mark of safe mode.
+BESIDE = "the release runs beside it"
 
 
 def prepare(engine: Engine, deployed: Deployed, *, unless_there: bool = False) -> None:
@@ -103,10 +106,20 @@ def mark(engine: Engine) -> None:
     try:
         if mode is None:
             engine.files.remove(file)
-        elif not file.exists():
-            engine.files.write(file, f"{mode.since.isoformat()}\n".encode())
-    except FleetError as error:
-        logger.error("emergency access does not follow safe mode yet: {error}", error=error.message)
+            return
+        said = f"{mode.since.isoformat()}\n{BESIDE if mode.release_runs else 'no release runs'}\n"
+        if not file.exists() or file.read_bytes() != said.encode():
+            engine.files.write(file, said.encode())
+    except (FleetError, OSError) as error:
+        logger.error("emergency access does not follow safe mode yet: {error}", error=error)
+
+
+def is_marked_beside(paths: Paths) -> bool:
+    """Whether the mark says that the release ran beside the page, for when the journal is lost."""
+    try:
+        return BESIDE in paths.in_safe_mode.read_text(errors="replace")
+    except OSError:
+        return False
 
 
 def take_down(engine: Engine) -> None:

@@ -126,21 +126,34 @@ class Lab:
                 source = GitSource(self._config(device), Seams().effects)
                 source.fetch(release, self.fleet.role, lambda _: None)
         device.rename(self.template)
+        self.fix = self._release("v-fix")
 
     def points(self) -> list[str]:
         """Every instant at which the action can be killed, by running it once undisturbed."""
+        return [label for label, _ in self.instants()]
+
+    def instants(self) -> list[tuple[str, str]]:
+        """The same, each with the phase that the journal on the disk tells of then."""
         root = self._fresh()
+        journal = self._config(root).paths.journal
         read, write = os.pipe()
         if os.fork() == 0:
             os.close(read)
-            labels: list[str] = []
-            self._child(root, lambda seams: self._do(self.scenario.action, root, seams), labels.append)
+            seen: list[tuple[str, str]] = []
+
+            def note(label: str) -> None:
+                phase = seen[-1][1] if seen else "steady"
+                if label == "after write journal.json":
+                    phase = json.loads(journal.read_bytes())["phase"]
+                seen.append((label, phase))
+
+            self._child(root, lambda seams: self._do(self.scenario.action, root, seams), note)
             with os.fdopen(write, "w") as pipe:
-                json.dump(labels, pipe)
+                json.dump(seen, pipe)
             os._exit(0)
         os.close(write)
         with os.fdopen(read) as pipe:
-            found: list[str] = json.load(pipe)
+            found = [(label, phase) for label, phase in json.load(pipe)]
         os.wait()
         shutil.rmtree(root)
         return found
@@ -201,7 +214,7 @@ class Lab:
         _, status = os.waitpid(pid, 0)
         seen = journals.load(self._config(root).paths.journal, set_aside=False)
         wrong = f"it ended with {status >> 8}" if status else ""
-        wrong = wrong or self._in_peace(root) or self._look(root, seen)
+        wrong = wrong or self._in_peace(root) or self._look(root, seen) or self._goes_on(root)
         shutil.rmtree(root)
         return Result(self.scenario.name, point, label, os.strerror(error), wrong)
 
@@ -212,7 +225,7 @@ class Lab:
         paths = self._config(root).paths
         seen = journals.load(paths.journal, set_aside=False)
         DAMAGES[what](root)
-        wrong = self._in_peace(root) or self._look(root, seen)
+        wrong = self._in_peace(root) or self._look(root, seen) or self._goes_on(root)
         shutil.rmtree(root)
         return Result(self.scenario.name, point, label, what, wrong)
 
@@ -249,12 +262,27 @@ class Lab:
 
     def _in_peace(self, root: Path) -> str:
         """Recover undisturbed; what went wrong, or nothing."""
+        said = self._undisturbed(lambda: self._recover(root, Seams(clock=FakeClock())))
+        return f"recovery failed: {said}" if said else ""
+
+    def _goes_on(self, root: Path) -> str:
+        """A fix is taken afterwards, whatever was damaged; what went wrong, or nothing."""
+
+        def update() -> None:
+            config, seams = self._config(root), Seams(clock=FakeClock())
+            status = api.converge(config, self.fleet.directive(self.fix), seams=seams)
+            assert (status.state, status.current) == (ReportState.HEALTHY, self.fix), status
+
+        said = self._undisturbed(update)
+        return f"a fix is not taken: {said}" if said else ""
+
+    def _undisturbed(self, action: Callable[[], object]) -> str:
         read, write = os.pipe()
         pid = os.fork()
         if pid == 0:
             os.close(read)
             try:
-                self._recover(root, Seams(clock=FakeClock()))
+                action()
             except BaseException:
                 os.write(write, traceback.format_exc().encode())
                 os._exit(1)
@@ -262,8 +290,8 @@ class Lab:
         os.close(write)
         with os.fdopen(read) as pipe:
             said = pipe.read()
-        _, status = os.waitpid(pid, 0)
-        return f"recovery failed: {said}" if status else ""
+        os.waitpid(pid, 0)
+        return said
 
     # What they do
 
@@ -431,6 +459,21 @@ def _image_store(root: Path) -> None:
         file.write_text(world.model_dump_json())
 
 
+def _damaged_images(root: Path) -> None:
+    file = root / "state" / "simulated.json"
+    if file.exists():
+        world = World.model_validate_json(file.read_bytes())
+        world.damaged_images |= world.images
+        file.write_text(world.model_dump_json())
+
+
+def _torn_exports(root: Path) -> None:
+    """Every file of every exported release: the disk gives back zeros."""
+    for file in (root / "releases").rglob("*"):
+        if file.is_file() and not file.is_symlink():
+            file.write_bytes(b"\0" * file.stat().st_size)
+
+
 #: What may be damaged while the engine is dead.
 DAMAGES: dict[str, Callable[[Path], None]] = {
     "corrupt journal": _garbage("journal.json"),
@@ -440,7 +483,9 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "corrupt compose files": _garbage("compose.json"),
     "vanished release folders": _gone("releases/*"),
     "vanished content": _gone("content/*"),
+    "corrupt exports": _torn_exports,
     "empty image store": _image_store,
+    "corrupt image store entries": _damaged_images,
 }
 
 
@@ -464,29 +509,36 @@ def distinct(labels: list[str], stride: int, offset: int) -> list[int]:
     return chosen
 
 
-def broken_disks(name: str, stride: int, seed: int) -> int:
-    """A full and a read-only disk from sampled points on, and each damage at each change of phase."""
+#: The disk refuses from some instant on.
+REFUSALS = {os.strerror(error): error for error in (errno.ENOSPC, errno.EROFS)}
+
+
+def broken_disks(name: str, each: int, seed: int, phases: list[str]) -> int:
+    """Each trouble in each of `phases`: a full and a read-only disk, every damage; `each` instants of it."""
     logger.remove()
     random = Random(seed)
     base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="fleet-lab-", dir=base) as folder:
         lab = Lab(Path(folder).resolve(), SCENARIOS[name])
-        labels = lab.points()
-        print(json.dumps({"points": len(labels)}), flush=True)
-        for error in (errno.ENOSPC, errno.EROFS):
-            for point in range(random.randrange(stride), len(labels), stride):
-                print(json.dumps(asdict(lab.break_disk(point, error))), flush=True)
-        boundaries = [point for point, label in enumerate(labels) if label == "after write journal.json"]
-        for what in DAMAGES:
-            for point in boundaries[random.randrange(max(1, stride // 8)) :: max(1, stride // 8)]:
-                print(json.dumps(asdict(lab.damage(point, what))), flush=True)
+        instants = lab.instants()
+        print(json.dumps({"points": len(instants)}), flush=True)
+        in_phase: dict[str, list[int]] = {}
+        for point, (label, phase) in enumerate(instants):
+            if phase in phases and label.partition(" ")[2] not in LOOKS:
+                in_phase.setdefault(phase, []).append(point)
+        for phase, points in in_phase.items():
+            for what in (*REFUSALS, *DAMAGES):
+                for point in random.sample(points, min(each, len(points))):
+                    error = REFUSALS.get(what)
+                    result = lab.damage(point, what) if error is None else lab.break_disk(point, error)
+                    print(json.dumps({**asdict(result), "phase": phase}), flush=True)
     return 0
 
 
 def main() -> int:
     """Arguments: scenario, modes (comma), stride of the points inside effects, seed, pairs."""
     if sys.argv[1] == "disk":
-        return broken_disks(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+        return broken_disks(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5:])
     name, modes, stride, seed, pairs = sys.argv[1:6]
     logger.remove()
     random = Random(int(seed))

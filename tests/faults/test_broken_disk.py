@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,19 +18,37 @@ from fleet_agent.containers.simulated import SimulatedRuntime
 from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.effects import Direct, Seams
+from fleet_agent.engine.phases import Phase
 from tests.engine_kit import FakeClock, Fleet, rows
+from tests.faults.lab import DAMAGES, REFUSALS
 from tests.faults.test_crash_matrix import ROOT, SEED, SOAK
 
 T = TypeVar("T")
 
 
-@pytest.mark.parametrize("scenario", ["update", "bad-update"])
-def test_broken_disk_is_said_in_words_and_recovered_from(
+#: Which phases each scenario is tried in: together all of them (the soak: all that each goes through).
+PHASES = {
+    "update": {
+        Phase.FETCHING, Phase.VERIFYING, Phase.VALIDATING, Phase.PULLING, Phase.SWAPPING, Phase.STARTING,
+        Phase.PROBATION, Phase.COMMITTING, Phase.RECORDING, Phase.STEADY,
+    },
+    "bad-update": {Phase.ROLLING_BACK, Phase.RECORDING},
+    "bad-first-release": {Phase.ROLLING_BACK, Phase.ENTERING_SAFE_MODE, Phase.RECORDING, Phase.SAFE_MODE},
+}  # fmt: skip
+
+
+def test_the_scenarios_go_through_every_phase() -> None:
+    assert set.union(*PHASES.values()) == set(Phase)
+
+
+@pytest.mark.parametrize("scenario", PHASES)
+def test_each_trouble_of_the_disk_in_each_phase_is_recovered_from(
     scenario: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stride = 4 if SOAK else 24
+    """Refusals are said in words; damages are mended. In the end a fix is taken."""
+    each, phases = (12, set(Phase)) if SOAK else (1, PHASES[scenario])
     done = subprocess.run(
-        [sys.executable, "-m", "tests.faults.lab", "disk", scenario, str(stride), str(SEED)],
+        [sys.executable, "-m", "tests.faults.lab", "disk", scenario, str(each), str(SEED), *phases],
         capture_output=True, text=True, cwd=ROOT, check=False,
         env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'scripts'}"},
     )  # fmt: skip
@@ -39,10 +58,8 @@ def test_broken_disk_is_said_in_words_and_recovered_from(
     with capsys.disabled():
         print(f"\n  {scenario}: {len(results)} broken disks, {len(wrong)} unrecovered", end="")
     assert not wrong
-    assert {result["mode"] for result in results} >= {
-        "No space left on device", "Read-only file system", "corrupt journal", "vanished release folders",
-        "empty image store",
-    }  # fmt: skip
+    tried = {(result["phase"], result["mode"]) for result in results}
+    assert tried >= set(product(PHASES[scenario], (*REFUSALS, *DAMAGES)))
 
 
 def test_full_disk_is_refused_before_anything_is_fetched(tmp_path: Path) -> None:

@@ -35,8 +35,7 @@ def run(engine: Engine) -> None:
 
 def _start(engine: Engine, origin: Deployed) -> None:
     try:
-        engine.patiently("look for the previous release", lambda: mend.stack(engine, origin))
+        record = engine.patiently("look for the previous release", lambda: mend.stack(engine, origin))
     except StateError as error:
         raise HealthError(Kind.STATE_CORRUPT, error.message) from error
-    stack = engine.stack(origin)
-    engine.patiently("start the previous release", lambda: engine.runtime.up(stack))
+    mend.start(engine, record)

@@ -199,3 +199,48 @@ def test_in_safe_mode_looking_writes_nothing(fleet: Fleet, root: Path, seams: Se
     before = {path: seen for path, seen in files().items() if path.name not in own and path.is_file()}
     api.recover(config, seams=seams)
     assert {path: seen for path, seen in files().items() if path in before} == before
+
+
+# A journal that is lost
+
+
+def _lose_journal(root: Path) -> None:
+    (root / "state" / "journal.json").write_bytes(b"\0" * 100)
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_safe_mode_outlives_a_lost_journal(fleet: Fleet, root: Path, seams: Seams, beside: bool) -> None:
+    """Whoever came in by the emergency access is not thrown out, and what was stopped is not started."""
+    config, v1, v2 = fleet.config(root, safe_mode_after=1), fleet.release("v1"), fleet.release("v2")
+    api.converge(config, fleet.directive(v1), seams=seams)
+    if beside:
+        bad = fleet.release("bad-crash", "crash")
+        assert api.converge(config, fleet.directive(bad), seams=seams).state is ReportState.SAFE_MODE
+    else:
+        api.enter_safe_mode(config, seams=seams)
+    _lose_journal(root)
+    status = api.recover(config, seams=seams)
+    assert (status.state, status.phase, status.current) == (ReportState.SAFE_MODE, "safe_mode", v1)
+    assert status.reason == "Safe mode: the agent's journal was lost, and why is no longer known."
+    assert {service.state for service in status.services} == ({"running"} if beside else set())
+    assert config.paths.in_safe_mode.exists()
+    status = api.converge(config, fleet.directive(v2), seams=seams)
+    assert (status.state, status.current) == (ReportState.HEALTHY, v2)
+
+
+def test_a_lost_journal_without_any_release_stays_safe_mode(fleet: Fleet, root: Path, seams: Seams) -> None:
+    config, bad = fleet.config(root), fleet.release("bad-crash", "crash")
+    api.converge(config, fleet.directive(bad), seams=seams)
+    _lose_journal(root)
+    status = api.converge(config, fleet.directive(bad), seams=seams)
+    assert (status.state, status.phase, status.current) == (ReportState.SAFE_MODE, "safe_mode", None)
+    assert "no release is known to have worked here" in status.reason
+
+
+def test_a_lost_journal_is_written_again_at_the_next_look(fleet: Fleet, root: Path, seams: Seams) -> None:
+    """Who only looks, like `fleet-agent status`, reads the file."""
+    config, v1 = fleet.config(root), fleet.release("v1")
+    api.converge(config, fleet.directive(v1), seams=seams)
+    _lose_journal(root)
+    api.recover(config, seams=seams)
+    assert api.status(config).current == v1
