@@ -167,6 +167,24 @@ def test_show_tells_one_devices_story(fleetctl: Fleetctl, devices: MakeDevices) 
     assert "device_state" in text
 
 
+def test_show_tells_what_the_devices_own_file_decides(
+    fleetctl: Fleetctl, devices: MakeDevices, db: Db
+) -> None:
+    (name,) = devices()
+    reported = {
+        "poll_interval_s": 3600.0,
+        "labels": {"site": "rome", "floor": "2"},
+        "pinned": ["poll_interval_s", "labels.floor"],
+    }
+    db.execute(
+        "insert into device_status (device_id, settings) values (%s, %s)",
+        [of(db, name)["id"], json.dumps(reported)],
+    )
+    shown = fleetctl("device", "show", name).output
+    assert "poll_interval_s=3600, labels.floor=2" in shown
+    assert "rome" not in shown
+
+
 def test_a_device_is_found_by_its_id_too(fleetctl: Fleetctl, devices: MakeDevices, db: Db) -> None:
     (name,) = devices()
     assert fleetctl("device", "list", str(of(db, name)["id"]), "--json").json[0]["name"] == name

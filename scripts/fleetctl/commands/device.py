@@ -72,6 +72,7 @@ def show(fleet: Fleet, device: Annotated[str, typer.Argument(help="Name or id.")
             "name": row["name"], "id": row["id"], "state": row["state"],
             "role": row["role"], "segment": row["segment"], "branch": row["branch"],
             "labels": ", ".join(f"{name}={value}" for name, value in sorted(row["labels"].items())),
+            "set by its own file": ", ".join(_own_settings(status.get("settings") or {})),
             "hardware": row["hardware_model"] or "", "os": row["os"] or "",
             "enrolled": row["enrolled_at"] or "never",
             "reports": f"{status.get('state', 'nothing yet')} {status.get('reason') or ''}".strip(),
@@ -236,6 +237,14 @@ def with_status(fleet: Fleet, devices: list[dict[str, Any]], now: datetime) -> l
         return {**device, "status": status, "current_version": current, "offline": offline}
 
     return [joined(device) for device in devices]
+
+
+def _own_settings(settings: dict[str, Any]) -> list[str]:
+    """What a device's own file decides, of the `settings` that it reported: `poll_interval_s=3600`."""
+    in_force = {f"labels.{name}": value for name, value in (settings.get("labels") or {}).items()}
+    if isinstance(every := settings.get("poll_interval_s"), float | int):
+        in_force["poll_interval_s"] = round(every)
+    return [f"{name}={in_force[name]}" for name in settings.get("pinned") or [] if name in in_force]
 
 
 def _flags(row: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ import classes from "./DevicePage.module.css";
 import { Gates } from "./Gates.tsx";
 import { History } from "./History.tsx";
 import { useDevice } from "./queries.ts";
-import { clockDrift, containers, logLines, meters } from "./report.ts";
+import { clockDrift, containers, logLines, meters, ownSettings } from "./report.ts";
 import { Containers, LogTail, Resources } from "./Report.tsx";
 import { safeMode } from "./safeMode.ts";
 import { SafeModeNotice } from "./SafeModeNotice.tsx";
@@ -72,6 +72,8 @@ export default function DevicePage({ id }: { id: string }) {
       labels.map(([key, value]) => `${key}: ${String(value)}`).join(", "),
     ]);
   }
+  const own = ownSettings(said?.settings);
+  if (own.length > 0) facts.push(["Set by its own file", own.join(", ")]);
 
   return (
     <Stack>

@@ -1,5 +1,5 @@
 import { equal } from "../testing.ts";
-import { clockDrift, containers, logLines, meters } from "./report.ts";
+import { clockDrift, containers, logLines, meters, ownSettings } from "./report.ts";
 
 Deno.test("a meter warns at 80 % and alarms at 95 %", () => {
   const tones = (percent: number) => meters({ cpu_percent: percent })[0]?.tone;
@@ -57,4 +57,16 @@ Deno.test("a clock that is off says by how much and which way, up to 5 s it says
   equal(clockDrift("2026-11-23T12:00:06Z", at), "6 s ahead");
   equal(clockDrift("1970-01-01T00:00:00Z", at)?.endsWith("behind"), true);
   equal(clockDrift(null, at), null);
+});
+
+Deno.test("only what the device's own file decides is told apart", () => {
+  const labels = { site: "rome", floor: 2 };
+  equal(ownSettings({ poll_interval_s: 3600, labels, pinned: ["poll_interval_s", "labels.floor"] }), [
+    "checks in every 1 h",
+    "floor: 2",
+  ]);
+  equal(ownSettings({ poll_interval_s: 900, labels, pinned: [] }), []);
+  equal(ownSettings({ pinned: ["labels.gone", 7] }), ["labels.gone"]);
+  equal(ownSettings({ pinned: "labels" }), []);
+  equal(ownSettings(undefined), []);
 });

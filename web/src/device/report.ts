@@ -119,3 +119,16 @@ export function clockDrift(deviceTime: string | null, reportedAt: string): strin
   if (!(Math.abs(off) > CLOCK_TOLERANCE_MS)) return null;
   return `${span(Math.abs(off))} ${off > 0 ? "ahead" : "behind"}`;
 }
+
+/** What the device's own file decides, whatever the control plane says: "checks in every 1 h", "site: rome". */
+export function ownSettings(settings: unknown): string[] {
+  const { poll_interval_s: every, labels, pinned } = fields(settings);
+  const inForce = fields(labels);
+  const names = Array.isArray(pinned) ? pinned.filter((name) => typeof name === "string") : [];
+  return names.map((name) => {
+    const seconds = number(every);
+    if (name === "poll_interval_s" && seconds !== null) return `checks in every ${span(seconds * 1000)}`;
+    const label = name.startsWith("labels.") ? name.slice("labels.".length) : null;
+    return label !== null && label in inForce ? `${label}: ${String(inForce[label])}` : name;
+  });
+}
