@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date, timedelta
 from typing import Any
 from uuid import UUID
@@ -36,6 +37,12 @@ def heard(fleet: Fleet, device: UUID, ago: str) -> None:
         "update public.device_status set reported_at = now() - %s::interval where device_id = %s", ago, device
     )
     fleet.admin.execute("set session_replication_role = origin")
+
+
+def goes_by_it(fleet: Fleet, settings: dict[str, object]) -> None:
+    """The device reports these settings."""
+    insert = "insert into public.device_status (device_id, settings) values (%s, %s)"
+    fleet.sql(insert, DEVICE, json.dumps(settings), who="device")
 
 
 def attempts(
@@ -97,6 +104,58 @@ def test_offline_devices_are_the_active_ones_that_went_silent(fleet: Fleet) -> N
     assert {row["name"] for row in rows(fleet, "select * from public.offline_devices")} == {"device"}
 
 
+@pytest.mark.parametrize(
+    ("pinned_s", "row_s", "silent", "offline"),
+    [
+        (3600, None, "46 minutes", False),
+        (3600, 60, "170 minutes", False),
+        (3600, 60, "181 minutes", True),
+        (60, None, "90 seconds", False),
+        (60, 3600, "181 seconds", True),
+        (None, 3600, "46 minutes", False),
+        (None, 60, "181 seconds", True),
+    ],
+)
+def test_each_report_expects_a_device_as_often_as_its_own_file_says_else_its_row(
+    fleet: Fleet, pinned_s: int | None, row_s: int | None, silent: str, offline: bool
+) -> None:
+    rollout = roll_out(fleet)
+    fleet.sql("update public.devices set update_interval_s = %s where id = %s", row_s, DEVICE, who="operator")
+    if pinned_s is not None:
+        pinned = ["labels.site", "poll_interval_s"]
+        goes_by_it(fleet, {"poll_interval_s": float(pinned_s), "pinned": pinned})
+    heard(fleet, DEVICE, silent)
+    assert [row["expected_every_s"] for row in rows(fleet, "select * from public.offline_devices")] == (
+        [pinned_s or row_s] if offline else []
+    )
+    assert overview(fleet)["offline"] == offline
+    assert sum(row["offline"] for row in rows(fleet, "select * from public.devices_by_state")) == offline
+    progress = fleet.one("select public.rollout_progress(%s)", rollout, who="viewer")
+    assert progress["stages"][0]["waiting"] == (not offline)
+    assert fleet.one("select private.watch_silence(now())")["offline_opened"] == offline
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"poll_interval_s": 3600},
+        {"poll_interval_s": 3600, "pinned": ["labels.site"]},
+        {"poll_interval_s": "3600", "pinned": ["poll_interval_s"]},
+        {"poll_interval_s": 604801, "pinned": ["poll_interval_s"]},
+        {"poll_interval_s": 0, "pinned": ["poll_interval_s"]},
+        {"poll_interval_s": 1e300, "pinned": ["poll_interval_s"]},
+        {"pinned": {"poll_interval_s": 3600}},
+        {"pinned": ["poll_interval_s"]},
+    ],
+)
+def test_an_interval_that_is_not_pinned_or_makes_no_sense_is_not_gone_by(
+    fleet: Fleet, settings: dict[str, object]
+) -> None:
+    goes_by_it(fleet, settings)
+    assert fleet.one("select pinned_poll_s from public.device_status where device_id = %s", DEVICE) is None
+
+
 def test_the_overview_adds_up(fleet: Fleet) -> None:
     make_devices(fleet, 3)
     bulk = [row[0] for row in fleet.sql("select id from public.devices where starts_with(name, 'bulk')")]
@@ -126,18 +185,21 @@ def test_the_overview_is_what_counting_the_devices_one_by_one_gives(fleet: Fleet
     fleet.sql(
         f"""
         with mixed as (
-          select row_number() over () as n, state, every, held, until, pinned, said, ago
+          select row_number() over () as n, state, every, held, until, pinned, said, ago, by_file
           from unnest(enum_range(null::public.device_state)) state, unnest(array[null, 60, 3600]) every,
             unnest(array[false, true]) held, unnest(array[null, '-1 s', '1 day']::interval[]) until,
             unnest(array[null, '{V1}']::uuid[]) pinned, unnest(enum_range(null::public.report_state) || null) said,
-            unnest(array['170 s', '190 s', '44 min', '46 min', '1 day']::interval[]) ago
+            unnest(array['170 s', '190 s', '44 min', '46 min', '1 day']::interval[]) ago,
+            unnest(array[null, 120]) by_file
           where held or until is null),
         made as (
           insert into public.devices (id, name, role, segment, branch, state, update_interval_s, hold, hold_until, pinned_release, public_key)
           select md5(n::text)::uuid, 'mixed' || n, 'beacon', 'stable', 'main', state, every, held, now() + until, pinned, left(md5('k' || n) || md5('l' || n), 43)
           from mixed)
-        insert into public.device_status (device_id, state, reported_at)
-        select md5(n::text)::uuid, said, now() - ago from mixed where said is not null
+        insert into public.device_status (device_id, state, reported_at, settings)
+        select md5(n::text)::uuid, said, now() - ago, case when by_file is null then '{{}}'
+          else jsonb_build_object('poll_interval_s', by_file, 'pinned', array['poll_interval_s']) end
+        from mixed where said is not null
         """
     )
     fleet.admin.execute("set session_replication_role = origin")
@@ -145,7 +207,7 @@ def test_the_overview_is_what_counting_the_devices_one_by_one_gives(fleet: Fleet
         """
         with each as (
           select d.*, s.state as said, case when s.reported_at is null then 'not_heard_yet'
-            when private.is_offline(s.reported_at, d.update_interval_s, 900, 3, now()) then 'offline' else 'online' end as heard
+            when private.is_offline(s.reported_at, coalesce(s.pinned_poll_s, d.update_interval_s), 900, 3, now()) then 'offline' else 'online' end as heard
           from public.devices d left join public.device_status s on s.device_id = d.id)
         select column_name, count(*) from each, unnest(array[
           'devices', each.state::text, case when each.state = 'active' then heard end,

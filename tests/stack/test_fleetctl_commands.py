@@ -154,6 +154,9 @@ def test_offline_begins_after_the_missed_polls_of_the_settings(
             seen = datetime.now(UTC) - timedelta(seconds=seconds)
             db.execute("update device_status set reported_at = %s where device_id = %s", [seen, device_id])
             assert fleetctl("device", "show", name, "--json").json["device"]["offline"] is offline
+        pinned = json.dumps({"poll_interval_s": 3600, "pinned": ["poll_interval_s"]})
+        db.execute("update device_status set settings = %s where device_id = %s", [pinned, device_id])
+        assert fleetctl("device", "show", name, "--json").json["device"]["offline"] is False
     finally:
         db.execute("alter table device_status enable trigger stamp_reported_at")
 

@@ -242,6 +242,7 @@ export type Database = {
           error_kind: string | null
           log_tail: NonNullable<Json>
           phase: string | null
+          pinned_poll_s: number | null
           reason: string | null
           reported_at: string
           resources: NonNullable<Json>
@@ -260,6 +261,7 @@ export type Database = {
           error_kind?: string | null
           log_tail?: NonNullable<Json>
           phase?: string | null
+          pinned_poll_s?: never
           reason?: string | null
           reported_at?: string
           resources?: NonNullable<Json>
@@ -278,6 +280,7 @@ export type Database = {
           error_kind?: string | null
           log_tail?: NonNullable<Json>
           phase?: string | null
+          pinned_poll_s?: never
           reason?: string | null
           reported_at?: string
           resources?: NonNullable<Json>

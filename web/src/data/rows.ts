@@ -25,7 +25,7 @@ export type DeviceRow = Pick<
 >;
 
 export const STATUS_COLUMNS =
-  "device_id,state,phase,reason,current_release,target_release,agent_version,reported_at,error_kind,error";
+  "device_id,state,phase,reason,current_release,target_release,agent_version,reported_at,pinned_poll_s,error_kind,error";
 export type StatusRow = Pick<
   Tables<"device_status">,
   | "device_id"
@@ -36,6 +36,7 @@ export type StatusRow = Pick<
   | "target_release"
   | "agent_version"
   | "reported_at"
+  | "pinned_poll_s"
   | "error_kind"
   | "error"
 >;

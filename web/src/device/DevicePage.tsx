@@ -54,7 +54,7 @@ export default function DevicePage({ id }: { id: string }) {
     ["Runs", view.current ?? "nothing yet"],
     ["Should run", explained.data?.release ?? view.target ?? "nothing else"],
     ["Last contact", <Ago key="contact" at={view.contactAt} />],
-    ["Checks in every", span(checkInEvery(row, fleet.settings) * 1000)],
+    ["Checks in every", span(checkInEvery(row, said ?? undefined, fleet.settings) * 1000)],
     ["Role", row.role],
     ["Segment", row.segment],
     ["Branch", row.branch],

@@ -33,6 +33,7 @@ export function status(fields: Partial<StatusRow> = {}): StatusRow {
     target_release: null,
     agent_version: "0.1.0",
     reported_at: "2026-11-23T11:59:30+00:00",
+    pinned_poll_s: null,
     error_kind: null,
     error: null,
     ...fields,

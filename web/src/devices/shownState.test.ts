@@ -17,6 +17,13 @@ Deno.test("a device with its own interval is judged by that one", () => {
   equal(shownState(quick, reported(90_001), SETTINGS, NOW), "silent");
 });
 
+Deno.test("an interval that its own file pins is the one it goes by", () => {
+  const calm = (ms: number) => ({ ...reported(ms), pinned_poll_s: 3600 });
+  const quick = device({ update_interval_s: 30 });
+  equal(shownState(quick, calm(3 * 3_600_000), SETTINGS, NOW), "healthy");
+  equal(shownState(quick, calm(3 * 3_600_000 + 1), SETTINGS, NOW), "silent");
+});
+
 Deno.test("where an operator put it counts more than what it says", () => {
   for (const state of ["pending", "suspended", "retired"] as const) {
     equal(shownState(device({ state }), status(), SETTINGS, NOW), state);

@@ -112,7 +112,7 @@ export const STATES = (Object.keys(LOOKS) as ShownState[]).sort((a, b) =>
 );
 
 type Fate = Pick<DeviceRow, "state" | "update_interval_s">;
-type Said = Pick<StatusRow, "state" | "reported_at">;
+type Said = Pick<StatusRow, "state" | "reported_at" | "pinned_poll_s">;
 
 /** What a device is shown as at `now`. */
 export function shownState(
@@ -128,17 +128,25 @@ export function shownState(
 
 /** Whether the device has missed so many check-ins that it counts as offline. */
 export function isSilent(device: Fate, status: Said, settings: SettingsRow, now: number): boolean {
-  return now - Date.parse(status.reported_at) > silentAfter(device, settings);
+  return now - Date.parse(status.reported_at) > silentAfter(device, status, settings);
 }
 
 /** How long a device may say nothing, milliseconds. */
-export function silentAfter(device: Pick<DeviceRow, "update_interval_s">, settings: SettingsRow): number {
-  return checkInEvery(device, settings) * settings.offline_after_intervals * 1000;
+export function silentAfter(
+  device: Pick<DeviceRow, "update_interval_s">,
+  status: Pick<StatusRow, "pinned_poll_s"> | undefined,
+  settings: SettingsRow,
+): number {
+  return checkInEvery(device, status, settings) * settings.offline_after_intervals * 1000;
 }
 
-/** The device's own check-in interval, or the fleet's, seconds. */
-export function checkInEvery(device: Pick<DeviceRow, "update_interval_s">, settings: SettingsRow): number {
-  return device.update_interval_s ?? settings.default_poll_s;
+/** The check-in interval that the device's own file pins, or its row's, or the fleet's, seconds. */
+export function checkInEvery(
+  device: Pick<DeviceRow, "update_interval_s">,
+  status: Pick<StatusRow, "pinned_poll_s"> | undefined,
+  settings: SettingsRow,
+): number {
+  return status?.pinned_poll_s ?? device.update_interval_s ?? settings.default_poll_s;
 }
 
 /** Whether a hold is in force: one with an end has ended by itself when that time came. */

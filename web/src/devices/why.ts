@@ -17,7 +17,7 @@ export function why(
   if (shown === "retired") return "Retired";
   if (!status) return "Enrolled, but has not reported yet";
   if (shown === "silent") {
-    const every = span(checkInEvery(device, known.settings) * 1000);
+    const every = span(checkInEvery(device, status, known.settings) * 1000);
     return `Reports every ${every}, but has stopped. It said last: ${
       status.error ?? stateReason(status, known)
     }`;
