@@ -15,6 +15,7 @@ from fleet_agent.engine.stacks import StackRecord
 from fleet_agent.errors import ContainerError, HealthError
 from fleet_agent.health import checks, probation
 from fleet_agent.health.base import Answer, HealthCheck, Reading, Sight
+from fleet_agent.health.container import ContainerRuns
 from fleet_agent.health.probation import Healthy, Round, Seen, Unhealthy
 
 #: Seconds between rounds when a release that was well before is looked at again.
@@ -98,25 +99,36 @@ class _Watcher:
 
     def look(self) -> tuple[Reading, ...] | None:
         """All checks of one round, or None where Docker did not answer."""
-        engine = self._engine
         try:
-            containers = engine.runtime.services(engine.config.project)
-            self._note_restarts(containers)
-            sight = Sight(
-                containers=containers,
-                expected=self._record.services,
-                runtime=engine.runtime,
-                project=engine.config.project,
-                since=self._since,
-                now=engine.seams.clock.now(),
-                monotonic=engine.seams.clock.monotonic,
-                restarts_before=self._restarts,
-                redact=engine.redact,
-            )
-            return tuple(self._cleaned(check.look(sight)) for check in self._checks)
+            sight = self._sight()
+            readings = [self._cleaned(check.look(sight)) for check in self._checks]
+            if _only_others_fail(self._checks, readings):
+                # A container can end while the others are asked; then that is the reason, not who missed it.
+                sight = self._sight()
+                readings = [
+                    self._cleaned(check.look(sight)) if isinstance(check, ContainerRuns) else reading
+                    for check, reading in zip(self._checks, readings, strict=True)
+                ]
+            return tuple(readings)
         except ContainerError as error:
             logger.warning("nothing is known about the containers: {error}", error=error.message)
             return None
+
+    def _sight(self) -> Sight:
+        engine = self._engine
+        containers = engine.runtime.services(engine.config.project)
+        self._note_restarts(containers)
+        return Sight(
+            containers=containers,
+            expected=self._record.services,
+            runtime=engine.runtime,
+            project=engine.config.project,
+            since=self._since,
+            now=engine.seams.clock.now(),
+            monotonic=engine.seams.clock.monotonic,
+            restarts_before=self._restarts,
+            redact=engine.redact,
+        )
 
     def _cleaned(self, reading: Reading) -> Reading:
         """Without secrets, also those in an address or a command: it goes into reports, rows and logs."""
@@ -135,3 +147,11 @@ class _Watcher:
         for container in containers:
             ours = container.created_at is not None and container.created_at >= self._since
             self._restarts.setdefault(container.id, 0 if ours else container.restarts)
+
+
+def _only_others_fail(looked: Sequence[HealthCheck], readings: Sequence[Reading]) -> bool:
+    """Whether something failed, and every container ran when it was looked at."""
+    ran = all(
+        r.answer is Answer.PASS for c, r in zip(looked, readings, strict=True) if isinstance(c, ContainerRuns)
+    )
+    return ran and any(reading.answer is Answer.FAIL for reading in readings)

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
-from fleet_agent.containers.base import Container, LogLine, Stack
+from fleet_agent.containers.base import CommandResult, Container, LogLine, Stack
 from fleet_agent.containers.simulated import SimulatedRuntime
 from fleet_agent.engine import api
 from fleet_agent.engine import journal as journals
 from fleet_agent.engine.effects import Direct, Seams
 from fleet_agent.errors import Kind, StateError
 from fleet_agent.model import Action, Directive, EngineStatus, Outcome, ReportState
-from tests.engine_kit import COMPOSE_YAML, FakeClock, Fleet, rows
+from tests.engine_kit import COMPOSE_YAML, ROLE_YAML, FakeClock, Fleet, rows
 
 T = TypeVar("T")
 
@@ -87,6 +87,48 @@ def test_a_rollback_names_the_last_lines_and_exit_codes_of_who_failed(fleet: Fle
     assert {"service": "web", "state": "exited", "exit_code": 1}.items() <= next(
         container for container in evidence["containers"] if container["service"] == "web"
     ).items()
+
+
+class EndsWhenAsked(SimulatedRuntime):
+    """The second time that its command is run, `web` ends under it."""
+
+    asked = 0
+
+    def up(self, stack: Stack) -> None:
+        super().up(stack)
+        self.asked = 0
+
+    def execute(self, project: str, service: str, command: Sequence[str], timeout_s: float) -> CommandResult:
+        self.asked += 1
+        if self.ends:
+            return CommandResult(1, "the other side has gone")
+        return super().execute(project, service, command, timeout_s)
+
+    @property
+    def ends(self) -> bool:
+        return self.asked > 1 and "crash" in self._file.read_text()
+
+    def services(self, project: str) -> tuple[Container, ...]:
+        found = super().services(project)
+        return tuple(
+            c.model_copy(update={"state": "exited", "exit_code": 4})
+            if self.ends and c.service == "web"
+            else c
+            for c in found
+        )
+
+
+def test_a_container_that_ends_while_the_others_are_asked_is_the_reason(fleet: Fleet, root: Path) -> None:
+    config = fleet.config(root)
+    seams = Seams(clock=FakeClock(), runtime=EndsWhenAsked(root / "state" / "simulated.json"))
+    role = ROLE_YAML + "  checks: [{kind: command, service: web, command: [ask]}]\n"
+    v1 = fleet.release("v1-asked", edits={"role.yaml": role})
+    bad = fleet.release("bad-asked", "crash-later=99", edits={"role.yaml": role})
+    api.converge(config, fleet.directive(v1), seams=seams)
+    status = api.converge(config, fleet.directive(bad), seams=seams)
+    assert (status.state, status.current) == (ReportState.ROLLED_BACK, v1)
+    assert rows(config)[-1].error_kind == Kind.CONTAINER_EXITED
+    assert status.reason == "Went back to v1-asked. bad-asked failed in probation: Web exited with code 4."
 
 
 class Forgets(SimulatedRuntime):
