@@ -121,7 +121,8 @@ class EndsWhenAsked(SimulatedRuntime):
 def test_a_container_that_ends_while_the_others_are_asked_is_the_reason(fleet: Fleet, root: Path) -> None:
     config = fleet.config(root)
     seams = Seams(clock=FakeClock(), runtime=EndsWhenAsked(root / "state" / "simulated.json"))
-    role = ROLE_YAML + "  checks: [{kind: command, service: web, command: [ask]}]\n"
+    strict = ROLE_YAML.replace("grace_s: 2", "grace_s: 0").replace("failure_budget: 1", "failure_budget: 0")
+    role = strict + "  checks: [{kind: command, service: web, command: [ask]}]\n"
     v1 = fleet.release("v1-asked", edits={"role.yaml": role})
     bad = fleet.release("bad-asked", "crash-later=99", edits={"role.yaml": role})
     api.converge(config, fleet.directive(v1), seams=seams)
