@@ -211,6 +211,10 @@ def engine_settings(paths: Paths, config: DeviceConfig) -> dict[str, object]:
 
 def _outcome(verb: Verb, code: int, done: dict[str, Any] | None) -> EngineStatus:
     if code == EXIT_LOCKED:
+        named = done.get("error") if done is not None else None
+        if named is not None:
+            # It names the holder.
+            raise _named(named)
         raise StateError(
             Kind.LOCKED,
             "Another process is updating this device.",

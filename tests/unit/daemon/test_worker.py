@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from datetime import UTC, datetime
 from typing import Any
@@ -11,10 +12,12 @@ from uuid import uuid4
 
 import pytest
 
+from fleet_agent.config import ConfigFile
 from fleet_agent.control.clock import Heard
+from fleet_agent.engine.lock import converging
 from fleet_agent.errors import FleetError, Kind, StateError
 from fleet_agent.model import Directive, Progress, ReportState
-from fleet_agent.worker import Verb, Worker
+from fleet_agent.worker import Verb, Worker, engine_settings
 from tests.unit.daemon.conftest import FAKE_ENGINE, Device
 
 
@@ -56,6 +59,15 @@ async def test_somebody_elses_lock_has_its_own_kind(device: Device) -> None:
     with pytest.raises(StateError) as caught:
         await worker(device).run(Verb.RECOVER)
     assert caught.value.kind == Kind.LOCKED
+
+
+async def test_who_holds_the_lock_is_named(device: Device) -> None:
+    """By the engine itself, not the fake: for a person at `fleet-agent once`, and in the device's status."""
+    settings = engine_settings(device.paths, ConfigFile.open(device.config_path).current)
+    with converging(device.paths.lock, "trying this out"), pytest.raises(StateError) as caught:
+        await Worker(lambda: settings).run(Verb.RECOVER)
+    assert caught.value.kind == Kind.LOCKED
+    assert f"trying this out by process {os.getpid()} since" in caught.value.message
 
 
 async def test_a_killed_engine_is_an_interruption(device: Device) -> None:
