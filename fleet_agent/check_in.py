@@ -19,6 +19,7 @@ from fleet_agent.control.network import Network
 from fleet_agent.control.reporter import Reporter
 from fleet_agent.control.shipping import Shipping
 from fleet_agent.errors import ControlPlaneError, FleetError, Kind, StateError
+from fleet_agent.history import History
 from fleet_agent.isolation import Isolation, Mark
 from fleet_agent.log import Ring
 from fleet_agent.model import Action, CommandKind, Directive, EngineStatus
@@ -41,6 +42,7 @@ class Parts:
     config_file: ConfigFile
     clock: Clock
     outbox: Outbox
+    history: History
     order_book: OrderBook
     worker: Worker
     reporter: Reporter
@@ -60,12 +62,12 @@ class CheckIn:
         self._worker = parts.worker
         self._notifier = parts.notifier
         self._book = parts.order_book
-        self._shipping = Shipping(parts.outbox, parts.clock, self.get_further)
+        self._shipping = Shipping(parts.outbox, parts.history, parts.clock, self.get_further)
         self.reporter = parts.reporter
         self.isolation = parts.isolation
         self.engine: EngineStatus | None = None
         self.directive: Directive | None = None
-        #: While isolated, the control plane is left alone until then (monotonic).
+        #: While isolated, or where it asked for time, the control plane is left alone until then (monotonic).
         self.ask_again_at = float("-inf")
         self._got_further_at = self._clock.monotonic()
         self._trouble: FleetError | None = None
@@ -99,7 +101,7 @@ class CheckIn:
     async def run(self, why: str) -> Outcome:
         logger.debug("check-in: {why}", why=why)
         self._trouble = await self._look_after_what_runs()
-        if self.isolation.is_on and why == POLL and self._clock.monotonic() < self.ask_again_at:
+        if why == POLL and self._clock.monotonic() < self.ask_again_at:
             return Outcome.UNREACHABLE
         try:
             await self._shipping.ship(self._plane)
@@ -165,7 +167,7 @@ class CheckIn:
             return self._not_done(error)
         finally:
             self.get_further()
-            with contextlib.suppress(ControlPlaneError, StateError):
+            with contextlib.suppress(ControlPlaneError):
                 await self._shipping.ship(self._plane)
         return self._arrived(directive)
 
@@ -193,7 +195,8 @@ class CheckIn:
                 except FleetError as error:
                     if not (isinstance(error, ControlPlaneError) and refuses_this_device(error)):
                         logger.info("a wake during the update waits: {error}", error=error)
-                        self._schedule.hasten(LOOK_S, "a wake during the update")
+                        asked_s = getattr(error, "retry_after_s", None) or 0.0
+                        self._schedule.hasten(LOOK_S, "a wake during the update", after_s=asked_s)
                         continue
                     newer = _nothing_more(directive)
                 # Compared with what the engine knows, not with what it began with: the first wish may return.
@@ -328,6 +331,7 @@ class CheckIn:
         return StateError(kind, f"{found.release.version} could not be prepared: {found.error}")
 
     async def _heard(self) -> None:
+        self.ask_again_at = float("-inf")
         if (ended := self.isolation.answered()) is not None:
             told = self._returned(ended)
             await self.reporter.report_isolated(self._plane, self.engine, self._problem(), told)
@@ -351,8 +355,15 @@ class CheckIn:
             )
         if self.isolation.is_on:
             wait = decide.isolated_wait_s(self.interval_s(), self._schedule.uniform)
-            self.ask_again_at = self._clock.monotonic() + wait
+            self.ask_again_at = max(self.ask_again_at, self._clock.monotonic() + wait)
             self._notifier.status(f"isolated: {error}")
+
+    def _asked_to_wait_until(self, error: ControlPlaneError) -> float:
+        """Retry-After outlasts the check-in; what else answers (a captive portal) has no say in that."""
+        ours = error.kind in (Kind.RATE_LIMITED, Kind.SERVER_ERROR)
+        if not ours or error.retry_after_s is None:
+            return float("-inf")
+        return self._clock.monotonic() + error.retry_after_s
 
     def _not_answered(self, error: ControlPlaneError) -> Outcome:
         if is_an_answer(error) and (ended := self.isolation.answered()) is not None:
@@ -367,6 +378,7 @@ class CheckIn:
         level = "WARNING" if self._schedule.failures == 0 else "INFO"
         logger.log(level, "{kind}: {error}", kind=error.kind.value, error=error)
         self._notifier.status(str(error))
+        self.ask_again_at = self._asked_to_wait_until(error)
         if not is_an_answer(error):
             self._went_unanswered(error)
         return Outcome.REFUSED if error.kind == Kind.UNAUTHORISED else Outcome.UNREACHABLE

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fleet_agent import emergency
     from fleet_agent.config import DeviceConfig, EmergencyAccess
     from fleet_agent.daemon import Daemon
+    from fleet_agent.model import Attempt
 
 #: Exit codes besides 0: argparse's own 2 is for a wrong command line, so configuration shares it.
 EXIT_FAILED = 1
@@ -98,6 +99,10 @@ def _parser() -> argparse.ArgumentParser:
     status = verbs.add_parser("status", parents=[common], help="what this device runs, and why")
     status.add_argument("--json", action="store_true", help="print it as JSON")
     status.set_defaults(run=_status)
+
+    history = verbs.add_parser("history", parents=[common], help="the last attempts to update this device")
+    history.add_argument("--json", action="store_true", help="print them as JSON, with all their evidence")
+    history.set_defaults(run=_history)
 
     validate = verbs.add_parser("validate-config", parents=[common], help="check the configuration")
     validate.set_defaults(run=_validate_config)
@@ -269,6 +274,39 @@ def _status(place: Place, options: argparse.Namespace) -> int:
     if facts["outbox"]:
         print(f"outbox      {facts['outbox']} attempts not yet shipped")
     return 0
+
+
+def _history(place: Place, options: argparse.Namespace) -> int:
+    """Newest last; from this device alone, like `status`."""
+    from fleet_agent.history import History
+    from fleet_agent.outbox import Outbox
+
+    _quiet()
+    shipped, waiting = History(place.paths.history).attempts(), Outbox(place.paths.outbox).pending()
+    here = {attempt.id: (attempt, True) for attempt in shipped} | {
+        attempt.id: (attempt, False) for attempt in waiting
+    }
+    found = sorted(here.values(), key=lambda one: one[0].started_at.timestamp())
+    if options.json:
+        rows = [{**attempt.model_dump(mode="json"), "shipped": sent} for attempt, sent in found]
+        print(json.dumps(rows, indent=2))
+        return 0
+    for attempt, sent in found:
+        print(_told(attempt) + ("" if sent else ", not yet shipped"))
+    if not found:
+        print("No attempt yet.")
+    return 0
+
+
+def _told(attempt: Attempt) -> str:
+    """One attempt in one line."""
+    seconds = (attempt.finished_at - attempt.started_at).total_seconds()
+    before = (attempt.from_commit or "nothing")[:10]
+    line = (
+        f"{attempt.started_at:%Y-%m-%d %H:%M} UTC  {before} to {attempt.to_commit[:10]}  "
+        f"{attempt.outcome.value} in {seconds:.0f} s, {attempt.bytes_fetched} bytes"
+    )
+    return f"{line}, {attempt.error_kind}: {attempt.error}" if attempt.error_kind else line
 
 
 def _emergency_facts(place: Place, device: DeviceConfig) -> dict[str, Any]:

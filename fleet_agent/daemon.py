@@ -22,6 +22,7 @@ from fleet_agent.config import ConfigFile, DeviceConfig
 from fleet_agent.control.clock import Clock
 from fleet_agent.control.network import Network
 from fleet_agent.control.reporter import Reporter
+from fleet_agent.history import History
 from fleet_agent.identity import Identity
 from fleet_agent.isolation import Isolation
 from fleet_agent.log import Log
@@ -61,6 +62,7 @@ class Daemon:
             config_file=self.config_file,
             clock=self.clock,
             outbox=Outbox(self.paths.outbox),
+            history=History(self.paths.history),
             order_book=OrderBook(self.paths.orders, self.clock),
             worker=self.worker,
             reporter=Reporter(self.paths.root, self.clock, self.log.ring),

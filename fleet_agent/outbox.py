@@ -1,7 +1,11 @@
-"""Finished attempts on disk until the control plane has them: one file an attempt, named by its id."""
+"""Finished attempts on disk until the control plane has them: one file an attempt, named by its id.
+
+Afterwards they are `history`.
+"""
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from uuid import UUID
 
@@ -10,6 +14,7 @@ from pydantic import ValidationError as PydanticValidationError
 
 from fleet_agent import durable
 from fleet_agent.errors import StateError
+from fleet_agent.history import History
 from fleet_agent.model import Attempt
 
 #: Attempts kept whole while the control plane is away; then the oldest evidence goes, never an outcome.
@@ -43,12 +48,13 @@ class Outbox:
                 logger.error(
                     "outbox entry {file} is unreadable and set aside: {error}", file=file, error=error
                 )
-                file.replace(file.with_suffix(".unreadable"))
+                with contextlib.suppress(OSError):
+                    file.replace(file.with_suffix(".unreadable"))
         return sorted(found, key=lambda attempt: attempt.started_at)
 
-    def discard(self, attempt_id: UUID) -> None:
-        """The control plane has it."""
-        durable.remove(self._file(attempt_id))
+    def hand_over(self, attempt_id: UUID, history: History) -> None:
+        """The control plane has it: from now on it is history. Raises StateError."""
+        history.take(self._file(attempt_id))
 
     def _file(self, attempt_id: UUID) -> Path:
         return self.folder / f"{attempt_id}.json"

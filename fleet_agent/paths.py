@@ -66,6 +66,11 @@ class Paths:
         return self.state / "outbox"
 
     @property
+    def history(self) -> Path:
+        """The last attempts that the control plane has."""
+        return self.state / "history"
+
+    @property
     def clock_floor(self) -> Path:
         """The control plane's time, no older than a day while it is heard: it was never earlier than that."""
         return self.state / "clock_floor"

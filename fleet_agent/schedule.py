@@ -64,9 +64,9 @@ class Schedule:
         why, self.due = self.due.why, Due(float("inf"), POLL)
         return why
 
-    def hasten(self, spread_s: float, why: str) -> None:
-        """Check in within `spread_s` from now. During an update it is kept and honoured right after."""
-        at = self.clock.monotonic() + decide.wake_wait_s(spread_s, self.uniform)
+    def hasten(self, spread_s: float, why: str, *, after_s: float = 0.0) -> None:
+        """Check in within `spread_s`, from now or `after_s` on; during an update, right after it."""
+        at = self.clock.monotonic() + after_s + decide.wake_wait_s(spread_s, self.uniform)
         if self.due.no_later_than(at, why):
             self.stir()
 

@@ -9,7 +9,10 @@ import sys
 import pytest
 
 from fleet_agent import cli
+from fleet_agent.history import History
+from fleet_agent.outbox import Outbox
 from tests.unit.daemon.conftest import Device
+from tests.unit.daemon.test_outbox import attempt
 
 
 def run(device: Device, verb: str, *more: str) -> int:
@@ -65,6 +68,29 @@ def test_status_works_without_a_network_and_before_any_release(
     assert (shown["outbox"], shown["converging"]) == (0, None)
     assert run(device, "status") == 0
     assert "runs        nothing" in capsys.readouterr().out
+
+
+def test_history_tells_what_was_shipped_and_what_waits_in_order(
+    device: Device, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(device, "history") == 0
+    assert capsys.readouterr().out == "No attempt yet.\n"
+    box, past = Outbox(device.paths.outbox), History(device.paths.history)
+    waiting, shipped = attempt(minute=5), attempt(minute=1)
+    for one in (waiting, shipped):
+        box.put(one)
+    box.hand_over(shipped.id, past)
+    assert run(device, "history", "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert [(row["id"], row["shipped"]) for row in shown] == [
+        (str(shipped.id), True),
+        (str(waiting.id), False),
+    ]
+    assert shown[0]["phase_durations_ms"] == {"fetching": 5}
+    assert run(device, "history") == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.endswith("rolled_back in 60 s, 0 bytes, unhealthy: It was not well.")
+    assert second.endswith("not yet shipped")
 
 
 def test_a_rollback_with_nothing_to_go_back_to_says_so(

@@ -16,6 +16,8 @@ import respx
 from fleet_agent import retry
 from fleet_agent.control.wake import Wake
 from fleet_agent.daemon import Daemon
+from fleet_agent.errors import Kind, StateError
+from fleet_agent.history import History
 from fleet_agent.log import Log
 from fleet_agent.model import Action, Attempt, Directive
 from fleet_agent.model import Outcome as AttemptOutcome
@@ -260,6 +262,26 @@ async def test_history_waits_on_disk_for_the_network_and_survives_a_restart(
     assert await device.daemon(log).once() == Outcome.CONVERGED
     assert len(control.history) == 1
     assert Outbox(device.paths.outbox).pending() == []
+    # What was shipped is kept here, too, with all that was said about it.
+    (kept,) = History(device.paths.history).attempts()
+    assert str(kept.id) == control.history[0]["id"]
+    assert kept.phase_durations_ms == control.history[0]["phase_durations_ms"]
+
+
+async def test_a_disk_that_cannot_be_written_keeps_nobody_from_asking_and_telling(
+    daemon: Daemon, control: Control, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a device on a read-only disk would look like one that is offline."""
+    Outbox(device.paths.outbox).put(attempt())
+    refused = StateError(Kind.STATE_UNWRITABLE, "Read-only.")
+
+    def read_only(*_: object) -> None:
+        raise refused
+
+    monkeypatch.setattr(History, "take", read_only)
+    await daemon.check_in("test")
+    assert (len(control.history), control.questions, len(control.status)) == (1, 1, 1)
+    assert len(Outbox(device.paths.outbox).pending()) == 1
 
 
 async def test_a_refused_row_does_not_hold_up_the_others(

@@ -180,6 +180,30 @@ def test_the_return_has_full_jitter_over_the_slow_interval(interval: float, most
     assert spans == [(0.0, most)]
 
 
+@pytest.mark.parametrize(("status", "kept"), [(429, True), (503, True), (302, False), (403, False)])
+async def test_retry_after_outlasts_the_check_in_and_what_runs_is_looked_after_meanwhile(  # noqa: PLR0917
+    daemon: Daemon, control: Control, device: Device, hand: Hand, status: int, kept: bool
+) -> None:
+    """A captive portal's wish counts for nothing, nor does a refusal's; an operator's wake comes through."""
+    await daemon.check_in(POLL)
+    cut(control, json_answer({"message": "later"}, status, **{"Retry-After": "300"}))
+    await daemon.check_in(POLL)
+    asked = control.questions
+    hand.at += 299.5
+    await daemon.check_in(POLL)
+    assert control.questions == asked + (not kept)
+    assert requests(device)[-1] == "recover"
+    hand.at += 0.5
+    await daemon.check_in(POLL)
+    assert control.questions == asked + 1 + (not kept)
+
+    cut(control, json_answer({"message": "later"}, status, **{"Retry-After": "300"}))
+    await daemon.check_in(POLL)
+    await daemon.check_in("woken: target")
+    await daemon.check_in(POLL)
+    assert control.questions == asked + 4 + (not kept), "and an answer ends the wait"
+
+
 async def test_a_wake_makes_an_isolated_device_ask_at_once(
     daemon: Daemon, control: Control, hand: Hand
 ) -> None:

@@ -8,7 +8,9 @@ from uuid import uuid4
 
 import pytest
 
+from fleet_agent import history as histories
 from fleet_agent import outbox as outboxes
+from fleet_agent.history import History
 from fleet_agent.model import Attempt, Outcome
 from fleet_agent.outbox import Outbox
 
@@ -53,13 +55,32 @@ def test_the_oldest_comes_first(tmp_path: Path) -> None:
     assert box.pending() == sorted(kept, key=lambda one: one.started_at)
 
 
-def test_a_discarded_attempt_is_gone_and_discarding_again_is_fine(tmp_path: Path) -> None:
-    box, kept, other = Outbox(tmp_path), attempt(), attempt(1)
+def test_a_shipped_attempt_is_history_and_shipping_again_is_fine(tmp_path: Path) -> None:
+    box, past, kept, other = Outbox(tmp_path / "outbox"), History(tmp_path / "history"), attempt(), attempt(1)
     box.put(kept)
     box.put(other)
-    box.discard(kept.id)
-    box.discard(kept.id)
+    box.hand_over(kept.id, past)
+    box.hand_over(kept.id, past)
     assert box.pending() == [other]
+    assert History(tmp_path / "history").attempts() == [kept]
+
+
+@pytest.mark.parametrize("beyond", [0, 1, 3])
+def test_history_keeps_the_last_attempts_and_what_cannot_be_read_goes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beyond: int
+) -> None:
+    monkeypatch.setattr(histories, "KEPT", 4)
+    box, past = Outbox(tmp_path / "outbox"), History(tmp_path / "history")
+    assert past.attempts() == []
+    past.folder.mkdir()
+    (past.folder / f"{uuid4()}.json").write_text("{")
+    kept = [attempt(minute) for minute in (3, 1, 2, 5, 4, 7, 6)[: 4 + beyond]]
+    for one in kept:
+        box.put(one)
+        box.hand_over(one.id, past)
+    by_age = sorted(kept, key=lambda one: one.started_at)
+    assert past.attempts() == by_age[beyond:]
+    assert len(list(past.folder.iterdir())) == 4
 
 
 def test_an_empty_or_missing_folder_is_an_empty_outbox(tmp_path: Path) -> None:
