@@ -221,13 +221,16 @@ async def _post(call: _Call, body: dict[str, Any]) -> tuple[int, dict[str, Any],
         answer = response.json()
     except ValueError:
         answer = None
+    status, retry_after_s = response.status_code, failures.retry_after(response.headers)
     if isinstance(answer, dict):
-        return response.status_code, answer, _seconds(response.headers.get("retry-after"))
-    if response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return status, answer, retry_after_s
+    if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        # What stands in front of the functions (a gateway, a cache) speaks no JSON.
         raise ControlPlaneError(
-            Kind.SERVER_ERROR,
-            f"{function} answered {response.status_code} and no JSON.",
+            Kind.RATE_LIMITED if status == HTTPStatus.TOO_MANY_REQUESTS else Kind.SERVER_ERROR,
+            f"{function} answered {status} and no JSON.",
             retryable=True,
+            retry_after_s=retry_after_s,
         )
     raise ControlPlaneError(
         Kind.NOT_OUR_SERVER,
@@ -294,10 +297,3 @@ def _time(value: object) -> datetime | None:
     except ValueError:
         return None
     return parsed if parsed.tzinfo and EARLIEST <= parsed <= LATEST else None
-
-
-def _seconds(value: str | None) -> float | None:
-    try:
-        return max(0.0, float(value)) if value else None
-    except ValueError:
-        return None

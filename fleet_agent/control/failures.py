@@ -6,6 +6,7 @@ The one place where foreign exceptions and HTTP answers are translated.
 from __future__ import annotations
 
 import json
+import math
 import socket
 import ssl
 from collections.abc import Iterator
@@ -150,7 +151,10 @@ def is_an_answer(error: ControlPlaneError) -> bool:
 
 
 def retry_after(headers: httpx.Headers) -> float | None:
-    """Seconds asked for in Retry-After (seconds or an HTTP date, counted from the answer's own Date)."""
+    """Seconds asked for in Retry-After (seconds or an HTTP date, counted from the answer's own Date).
+
+    At most `RETRY_AFTER_LIMIT_S`; None where it is absent or unreadable.
+    """
     value = headers.get("retry-after", "").strip()
     if not value:
         return None
@@ -162,14 +166,17 @@ def retry_after(headers: httpx.Headers) -> float | None:
             return None
         # The device's clock may be wrong; the server's Date is the same clock as its Retry-After.
         seconds = (at - (answered or datetime.now(UTC))).total_seconds()
-    return min(max(seconds, 0.0), RETRY_AFTER_LIMIT_S)
+    # "nan" is a number to Python.
+    return None if math.isnan(seconds) else min(max(seconds, 0.0), RETRY_AFTER_LIMIT_S)
 
 
 def _http_date(value: str) -> datetime | None:
     try:
-        return parsedate_to_datetime(value)
+        date = parsedate_to_datetime(value)
     except ValueError:
         return None
+    # "-0000" says: UTC, and nothing about where.
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
 def _certificate(error: ssl.SSLCertVerificationError, clock: Clock | None) -> ControlPlaneError:

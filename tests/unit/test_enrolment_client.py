@@ -16,6 +16,7 @@ import httpx
 import pytest
 import respx
 
+from fleet_agent.control import failures
 from fleet_agent.enrolment import Facts, enrol, fetch_token
 from fleet_agent.errors import ControlPlaneError, Kind
 from fleet_agent.identity import Identity
@@ -76,6 +77,7 @@ async def test_a_token_tells_how_wrong_the_clock_is(
         (httpx.RemoteProtocolError("cut"), Kind.UNREACHABLE, True),
         (httpx.Response(200, html="<h1>Hotel Wi-Fi</h1>"), Kind.NOT_OUR_SERVER, True),
         (httpx.Response(302, headers={"location": "http://portal.test"}), Kind.NOT_OUR_SERVER, True),
+        (httpx.Response(429, html="slow down"), Kind.RATE_LIMITED, True),
         (httpx.Response(502, html="bad gateway"), Kind.SERVER_ERROR, True),
         (httpx.Response(503, json={"kind": "unavailable", "message": "m"}), Kind.SERVER_ERROR, True),
         (httpx.Response(404, json={"kind": "function_not_found", "message": "m"}), Kind.REFUSED, False),
@@ -102,13 +104,28 @@ async def test_every_bad_answer_has_its_kind(
     assert "secret-jwt" not in str(caught.value)
 
 
-async def test_retry_after_reaches_the_caller(
-    function: respx.Route, client: httpx.AsyncClient, identity: Identity
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        ({"status_code": 429, "json": {"kind": "rate_limited", "message": "m"}}, Kind.RATE_LIMITED),
+        ({"status_code": 429, "html": "slow down"}, Kind.RATE_LIMITED),
+        ({"status_code": 503, "html": "maintenance"}, Kind.SERVER_ERROR),
+    ],
+)
+@pytest.mark.parametrize(("asked", "seconds"), [("17", 17), ("1e9", failures.RETRY_AFTER_LIMIT_S)])
+async def test_retry_after_reaches_the_caller_within_a_limit(  # noqa: PLR0917
+    function: respx.Route,
+    client: httpx.AsyncClient,
+    identity: Identity,
+    answer: dict[str, Any],
+    kind: Kind,
+    asked: str,
+    seconds: float,
 ) -> None:
-    function.respond(429, json={"kind": "rate_limited", "message": "m"}, headers={"retry-after": "17"})
+    function.respond(**answer, headers={"retry-after": asked})
     with pytest.raises(ControlPlaneError) as caught:
         await fetch_token(client, Endpoint(), identity, clock=clock)
-    assert (caught.value.kind, caught.value.retry_after_s) == (Kind.RATE_LIMITED, 17)
+    assert (caught.value.kind, caught.value.retry_after_s) == (kind, seconds)
 
 
 @pytest.mark.parametrize("server_time", ["never", "", None, "2026-03-01T00:00:00"])

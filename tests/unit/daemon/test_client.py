@@ -217,6 +217,9 @@ def test_a_certificate_is_blamed_on_the_clock_only_where_that_is_likely(
         ({"retry-after": "-7"}, 0.0),
         ({"retry-after": "999999"}, failures.RETRY_AFTER_LIMIT_S),
         ({"retry-after": "soon"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, failures.RETRY_AFTER_LIMIT_S),
+        ({"retry-after": "Sun, 6 Nov 1994 08:49:37 -0000"}, 0.0),
         ({}, None),
         (
             {"retry-after": "Mon, 23 Nov 2026 20:00:30 GMT", "date": "Mon, 23 Nov 2026 20:00:00 GMT"},
