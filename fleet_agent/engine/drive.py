@@ -70,7 +70,7 @@ def heal(engine: Engine) -> None:
     if answer.readings is None:
         _note(engine, ReportState.DEGRADED, Kind.DOCKER_UNAVAILABLE, "Docker does not answer.")
         return
-    running = {c.service for c in engine.runtime.services(engine.config.project) if c.state == "running"}
+    running = _running(engine)
     worst = answer.worst
     if worst is None or (worst.answer is Answer.WAIT and running >= set(record.services)):
         _well(engine)
@@ -80,10 +80,15 @@ def heal(engine: Engine) -> None:
         _start_again(engine, record, worst.detail)
 
 
+def _running(engine: Engine) -> set[str]:
+    return {c.service for c in engine.runtime.services(engine.config.project) if c.state == "running"}
+
+
 def _cannot_start(engine: Engine, error: FleetError) -> None:
     """What starting needs is missing. With nothing running and no way to mend it, that is safe mode."""
     critical = error.kind in CRITICAL and engine.journal.safe_mode is None
-    if critical and not engine.runtime.services(engine.config.project):
+    # What has ended is still listed, after a boot for one, and nobody will start it again.
+    if critical and not _running(engine):
         enter_safe_mode(engine, f"Safe mode: the release cannot be started. {error.message}", error.kind)
         return
     _note(engine, ReportState.DEGRADED, error.kind, error.message)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from fleet_agent.config import EmergencyAccess
-from fleet_agent.engine import api, retention
+from fleet_agent.engine import api, mend, retention
 from fleet_agent.engine.effects import Seams
-from fleet_agent.errors import ContainerError, Kind
+from fleet_agent.errors import ContainerError, Kind, StateError
 from fleet_agent.model import ReportState
 from tests.engine_kit import Fleet
 
@@ -63,6 +65,43 @@ def test_release_that_cannot_be_made_again_is_safe_mode(fleet: Fleet, root: Path
     # A fix is still accepted, and is the way out.
     status = api.converge(config, fleet.directive(fleet.release("v2")), seams=seams)
     assert (status.state, status.current) == (ReportState.HEALTHY, fleet.release("v2"))
+
+
+#: What no further try mends.
+CRITICAL = ("state_corrupt", "role_missing", "role_invalid", "compose_invalid", "commit_missing")
+
+
+def test_the_critical_errors_are_safe_mode_at_once_and_no_others(
+    fleet: Fleet, root: Path, seams: Seams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And only where nothing runs: a release that does is left alone, although it could not be made again."""
+    config = fleet.config(root)
+    api.converge(config, fleet.directive(fleet.release("v1")), seams=seams)
+    world = root / "state" / "simulated.json"
+    running = world.read_text()
+    worlds = {
+        "runs": running,
+        "ended": running.replace('"behaviour":""', '"behaviour":"crash"'),
+        "gone": json.dumps({**json.loads(running), "containers": {}}),
+    }
+    states: dict[tuple[str, str], ReportState] = {}
+    for kind, what in itertools.product(Kind, worlds):
+        world.write_text(worlds[what])
+
+        def fail(*_: object, kind: Kind = kind) -> NoReturn:
+            raise StateError(kind, f"It cannot be started: {kind}.")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(mend, "stack", fail)
+            status = api.recover(config, seams=seams)
+        assert status.error_kind == kind
+        states[kind.value, what] = status.state
+        if status.state is ReportState.SAFE_MODE:
+            assert api.leave_safe_mode(config, seams=seams).state is ReportState.HEALTHY
+    assert {at for at, state in states.items() if state is ReportState.SAFE_MODE} == {
+        (kind, what) for kind in CRITICAL for what in ("ended", "gone")
+    }
+    assert set(states.values()) == {ReportState.SAFE_MODE, ReportState.DEGRADED}
 
 
 def test_release_that_does_not_stay_up_is_safe_mode_after_three_tries(
