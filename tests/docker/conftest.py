@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from psycopg.rows import dict_row
 from fleet_agent.systemd import SERVICE
 from fleetctl.fleet_repo import FleetRepo
 from fleetctl.stack import Stack
+from fleetctl.stack.ports import free_ports
 from tests.conftest import ROOT, required
 from tests.docker.systemd_machine import Machine, ensure_image, install_packages
 
@@ -166,11 +166,3 @@ def _set_up(device: Device) -> None:
     machine.must(PYTHON, "-m", "fleet_agent", "install")
     machine.write(f"/etc/systemd/system/{SERVICE}.d/haste.conf", HASTE)
     machine.must("systemctl", "daemon-reload")
-
-
-def free_ports(count: int) -> list[int]:
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports

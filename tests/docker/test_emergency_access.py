@@ -11,7 +11,8 @@ import pytest
 
 from fleet_agent.emergency import PATH_UNIT, SERVICE, SSHD_CONFIG
 from fleet_agent.systemd import SERVICE as DAEMON
-from tests.docker.conftest import PYTHON, Device, free_ports
+from fleetctl.stack.ports import free_ports
+from tests.docker.conftest import PYTHON, Device
 
 pytestmark = pytest.mark.docker
 

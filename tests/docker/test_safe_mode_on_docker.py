@@ -14,11 +14,12 @@ from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.effects import Direct, Seams
 from fleet_agent.model import Outcome, ReportState
+from fleetctl.stack.ports import free_ports
 from tests.engine_kit import Fleet, rows
 
 pytestmark = pytest.mark.docker
 
-PAGE = "http://127.0.0.1:54856"
+(PORT,) = free_ports(1)
 SAFE_MODE = Path(__file__).resolve().parents[2] / "roles" / "common" / "safe-mode"
 ROLE = """\
 description: Works or does not.
@@ -43,7 +44,7 @@ def edits(command: str) -> dict[str, str]:
 def device(tmp_path: Path) -> Iterator[tuple[EngineConfig, Fleet]]:
     fleet = Fleet(tmp_path / "repo")
     config = fleet.config(tmp_path / "device", runtime="docker", project="eng-safe")
-    config.paths.env_file.write_text("SAFE_MODE_PORT=54856\n")
+    config.paths.env_file.write_text(f"SAFE_MODE_PORT={PORT}\n")
     yield config, fleet
     ComposeRuntime().down(config.project)
     ComposeRuntime().down(config.safe_project)
@@ -61,7 +62,7 @@ def said() -> dict[str, object]:
     """What the page's program interface says; the page may need a moment to listen."""
     for _ in range(100):
         try:
-            with urllib.request.urlopen(f"{PAGE}/status.json", timeout=2) as answer:  # noqa: S310  our own page
+            with urllib.request.urlopen(f"http://127.0.0.1:{PORT}/status.json", timeout=2) as answer:
                 found: dict[str, object] = json.load(answer)
                 return found
         except OSError:

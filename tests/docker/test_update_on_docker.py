@@ -17,13 +17,14 @@ from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.effects import Seams, SystemClock
 from fleet_agent.model import EngineStatus, Outcome, ReportState
+from fleetctl.stack.ports import free_ports
 from tests.docker.stalling import Stalling, stalling
 from tests.engine_kit import Fleet, rows
 
 pytestmark = pytest.mark.docker
 
 T = TypeVar("T")
-PORT, TAKEN_PORT = 54850, 54853
+PORT, TAKEN_PORT = free_ports(2)
 
 ROLE = """\
 description: Serves its version.
@@ -37,8 +38,8 @@ health:
   deadline_s: 15
   failure_budget: 1
   checks:
-    - {kind: http, url: "http://127.0.0.1:54850/version", body_is: "${FLEET_RELEASE_VERSION}", timeout_s: 1}
-"""
+    - {kind: http, url: "http://127.0.0.1:PORT/version", body_is: "${FLEET_RELEASE_VERSION}", timeout_s: 1}
+""".replace("PORT", str(PORT))
 WEB = """\
 services:
   web:
@@ -46,10 +47,10 @@ services:
     init: true
     command: ["sh", "-c", "mkdir -p /w && echo $$V > /w/version && exec httpd -f -p 8080 -h /w"]
     environment: {V: "${FLEET_RELEASE_VERSION}"}
-    ports: ["127.0.0.1:54850:8080"]
+    ports: ["127.0.0.1:PORT:8080"]
     volumes: ["./page:/page:ro"]
     stop_grace_period: 1s
-"""
+""".replace("PORT", str(PORT))
 CLOCK = """\
   clock:
     image: busybox:stable
@@ -195,7 +196,7 @@ def test_http_errors_go_back(device: Device) -> None:
     device.good()
     status = device.to(WEB.replace("/w/version", "/w/other"))
     _went_back(device, status, "unhealthy")
-    assert status.error == "GET http://127.0.0.1:54850/version answers 404."
+    assert status.error == f"GET http://127.0.0.1:{PORT}/version answers 404."
 
 
 def test_compose_syntax_error_touches_nothing(device: Device) -> None:
@@ -232,7 +233,7 @@ def test_taken_port_touches_nothing(device: Device) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", TAKEN_PORT))
         taken.listen()
-        status = device.to(WEB.replace("54850:8080", f"{TAKEN_PORT}:8080"))
+        status = device.to(WEB.replace(f"{PORT}:8080", f"{TAKEN_PORT}:8080"))
     _refused(device, status, "port_conflict", "validating")
     assert str(TAKEN_PORT) in (status.error or "")
 

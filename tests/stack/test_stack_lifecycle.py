@@ -29,6 +29,7 @@ from fleetctl.errors import FleetctlError
 from fleetctl.stack import Stack
 from fleetctl.stack.keys import Keys
 from fleetctl.stack.layout import DataFolder
+from fleetctl.stack.ports import free_ports, is_free
 from fleetctl.stack.postgres import SUPERUSER, Postgres
 from fleetctl.stack.process import Identity
 
@@ -309,6 +310,17 @@ def test_taken_port_is_named_with_its_owner(data: Path, offset: int, purpose: st
     assert caught.value.kind == "port_taken"
     assert caught.value.message.startswith(f"Port {taken}, wanted for {purpose}")
     assert f"(process {os.getpid()})" in caught.value.message
+
+
+def test_free_ports_differ_and_lie_outside_of_what_outgoing_connections_take() -> None:
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    found = free_ports(50)
+    assert len(set(found)) == 50
+    assert max(found) < lowest
+    with closing(socket.socket()) as listener:
+        listener.bind(("127.0.0.1", found[0]))
+        listener.listen()
+        assert not is_free("127.0.0.1", found[0])
 
 
 def test_second_start_in_a_folder_is_refused_and_names_the_first(data: Path) -> None:

@@ -17,10 +17,10 @@ from fleet_agent.model import Action, Attempt, DevicePlace, Directive, EngineSta
 from fleet_agent.outbox import Outbox
 from fleetctl.demo.device import remove_project
 from fleetctl.demo.engine_run import EngineRun, Say, run_engine
-from fleetctl.demo.machine import free_ports
 from fleetctl.demo.probe import Probe
 from fleetctl.errors import FleetctlError
 from fleetctl.fleet_repo import BEACON, Breakage, FleetRepo, beacon
+from fleetctl.stack.ports import free_ports
 
 #: The beacon's patience is meant for slow machines; a person who watches a dozen failures has less.
 PATIENCE = {

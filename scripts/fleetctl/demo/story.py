@@ -22,11 +22,12 @@ from fleet_agent.engine.phases import Phase
 from fleetctl.console import out, pairs, print_error, print_table
 from fleetctl.demo import MARKER, staged
 from fleetctl.demo.device import DemoDevice, remove_project
-from fleetctl.demo.machine import docker_missing, free_ports
+from fleetctl.demo.machine import docker_missing
 from fleetctl.demo.probe import Probe
 from fleetctl.errors import FleetctlError
 from fleetctl.fleet_repo import Breakage, FleetRepo
 from fleetctl.stack import Stack
+from fleetctl.stack.ports import free_ports
 
 T = TypeVar("T")
 

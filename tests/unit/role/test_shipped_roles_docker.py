@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from fleet_agent.containers.compose import find_compose
+from fleetctl.stack.ports import free_ports
 
 ROLES = Path(__file__).resolve().parents[3] / "roles"
 pytestmark = pytest.mark.docker
@@ -60,15 +61,16 @@ def stop(project: str, service: str) -> int:
 
 
 def test_the_beacon_serves_its_version_and_the_time_and_stops_when_told() -> None:
-    values = {"BEACON_PORT": "54810", "BEACON_CLOCK_PORT": "54811", "FLEET_RELEASE_VERSION": "v42"}
+    web, clock = free_ports(2)
+    values = {"BEACON_PORT": str(web), "BEACON_CLOCK_PORT": str(clock), "FLEET_RELEASE_VERSION": "v42"}
     with up(ROLES / "beacon", "rel-beacon", values):
-        assert get(54810, "/version") == "v42\n"
-        assert "<h1>This device runs</h1>" in get(54810, "/")
-        assert time.strptime(get(54811, "/time").strip(), "%Y-%m-%dT%H:%M:%SZ")
+        assert get(web, "/version") == "v42\n"
+        assert "<h1>This device runs</h1>" in get(web, "/")
+        assert time.strptime(get(clock, "/time").strip(), "%Y-%m-%dT%H:%M:%SZ")
         # Some engines give a tmpfs its mode only at the first start: a reboot must not end a service.
         run(["docker", "restart", "rel-beacon-web-1", "rel-beacon-clock-1"])
-        assert get(54810, "/version") == "v42\n"
-        assert time.strptime(get(54811, "/time").strip(), "%Y-%m-%dT%H:%M:%SZ")
+        assert get(web, "/version") == "v42\n"
+        assert time.strptime(get(clock, "/time").strip(), "%Y-%m-%dT%H:%M:%SZ")
         assert [stop("rel-beacon", service) for service in ("web", "clock")] == [0, 0]
 
 
@@ -76,19 +78,20 @@ def test_safe_mode_shows_what_the_agent_writes_without_a_restart(tmp_path: Path)
     status = tmp_path / "status.json"
     status.write_text(json.dumps({"reason": "first"}))
     tmp_path.chmod(0o755)
+    (port,) = free_ports(1)
     values = {
-        "SAFE_MODE_PORT": "54812",
+        "SAFE_MODE_PORT": str(port),
         "FLEET_SAFE_MODE_STATE": str(tmp_path),
         "FLEET_DEVICE_NAME": "till 7",
     }
     with up(ROLES / "common" / "safe-mode", "rel-safe", values):
-        assert "<h1>Safe mode" in get(54812, "/")
-        assert get(54812, "/name") == "till 7"
-        assert json.loads(get(54812, "/status.json")) == {"reason": "first"}
+        assert "<h1>Safe mode" in get(port, "/")
+        assert get(port, "/name") == "till 7"
+        assert json.loads(get(port, "/status.json")) == {"reason": "first"}
         newer = tmp_path / ".new"
         newer.write_text(json.dumps({"reason": "second"}))
         newer.replace(status)
-        assert json.loads(get(54812, "/status.json")) == {"reason": "second"}
+        assert json.loads(get(port, "/status.json")) == {"reason": "second"}
         run(["docker", "restart", "rel-safe-status-1"])
-        assert get(54812, "/name") == "till 7"
+        assert get(port, "/name") == "till 7"
         assert stop("rel-safe", "status") == 0
