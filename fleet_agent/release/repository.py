@@ -90,18 +90,17 @@ class Repository:
 
     def trees(self, commit: str, role: str) -> list[str]:
         """The ids of the folders that a device of `role` gets. Raises ReleaseError (`role_missing`)."""
-        found = []
-        for folder in folders(role):
-            listed = self.read("ls-tree", "-d", "-z", "--full-tree", commit, "--", folder)
-            if listed:
-                found.append(listed.split(b"\t")[0].split()[2].decode())
-            elif folder != f"roles/{COMMON}":
-                raise ReleaseError(
-                    Kind.ROLE_MISSING,
-                    f"The release {commit[:12]} has no role {role}.",
-                    hint=f"Add {folder}/ to the fleet repository, or give the device another role.",
-                )
-        return found
+        wanted = folders(role)
+        listed = self.read("ls-tree", "-d", "-z", "--full-tree", commit, "--", *wanted)
+        entries = [entry.decode(errors="replace").split("\t") for entry in listed.split(b"\0") if entry]
+        found = {path: about.split()[2] for about, path in entries}
+        if wanted[0] not in found:
+            raise ReleaseError(
+                Kind.ROLE_MISSING,
+                f"The release {commit[:12]} has no role {role}.",
+                hint=f"Add {wanted[0]}/ to the fleet repository, or give the device another role.",
+            )
+        return [found[folder] for folder in wanted if folder in found]
 
     def missing(self, commit: str, role: str) -> list[str]:
         """The ids of the role's files that are not here yet."""
