@@ -121,3 +121,31 @@ def pytest_configure(config: pytest.Config) -> None:
     unknown = required() - set(PARTS)
     if unknown:
         raise pytest.UsageError(f"FLEET_REQUIRE names unknown parts: {', '.join(sorted(unknown))}")
+
+
+@pytest.fixture
+def counted(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Say what a test counted (kills, rounds, seeds): shown after the run, also by workers, failed or not."""
+
+    def say(sentence: str) -> None:
+        record_property("counted", sentence)
+
+    return say
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [report for group in terminalreporter.stats.values() for report in group]
+    told = [
+        (name, value)
+        for report in reports
+        if getattr(report, "when", None) == "call"
+        for name, value in report.user_properties
+    ]
+    sentences = sorted(value for name, value in told if name == "counted")
+    if not sentences:
+        return
+    terminalreporter.section("counted")
+    for sentence in sentences:
+        terminalreporter.line(sentence)
+    if kills := [value for name, value in told if name == "kills"]:
+        terminalreporter.line(f"crash matrix, in all: {sum(kills)} kills in {len(kills)} scenarios")

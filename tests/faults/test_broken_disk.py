@@ -43,7 +43,7 @@ def test_the_scenarios_go_through_every_phase() -> None:
 
 @pytest.mark.parametrize("scenario", PHASES)
 def test_each_trouble_of_the_disk_in_each_phase_is_recovered_from(
-    scenario: str, capsys: pytest.CaptureFixture[str]
+    scenario: str, counted: Callable[[str], None]
 ) -> None:
     """Refusals are said in words; damages are mended. In the end a fix is taken."""
     each, phases = (12, set(Phase)) if SOAK else (1, PHASES[scenario])
@@ -55,8 +55,7 @@ def test_each_trouble_of_the_disk_in_each_phase_is_recovered_from(
     assert done.returncode == 0, done.stderr[-3000:]
     _, *results = [json.loads(line) for line in done.stdout.splitlines()]
     wrong = [result for result in results if result["wrong"]]
-    with capsys.disabled():
-        print(f"\n  {scenario}: {len(results)} broken disks, {len(wrong)} unrecovered", end="")
+    counted(f"broken disks, {scenario}: {len(results)}, {len(wrong)} unrecovered (seed {SEED})")
     assert not wrong
     tried = {(result["phase"], result["mode"]) for result in results}
     assert tried >= set(product(PHASES[scenario], (*REFUSALS, *DAMAGES)))

@@ -1,7 +1,7 @@
 """Kill the engine before and after everything it does, in every kind of move: the next start puts it right.
 
-The count of kill points is printed (`pytest -rP`, and in the soak's own output). The full matrix, with each
-instant inside each effect, is `make soak`; here instants inside effects are a sample that differs by day.
+The count of kill points is printed after the run. The full matrix, with each instant inside each effect, is
+`make soak`; here instants inside effects are a sample that differs by day.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,7 +24,9 @@ SEED = int(os.environ.get("FLEET_SEED") or datetime.now(UTC).strftime("%Y%m%d"))
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_every_kill_is_recovered_from(scenario: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_kill_is_recovered_from(
+    scenario: str, counted: Callable[[str], None], record_property: Callable[[str, object], None]
+) -> None:
     """Exactly one healthy release (or safe mode) at the end, links and journal agreeing, one row."""
     modes, stride, pairs = ("kill,lose,tear", 1, 100) if SOAK else ("tear", 16, 3)
     done = subprocess.run(
@@ -34,11 +37,10 @@ def test_every_kill_is_recovered_from(scenario: str, capsys: pytest.CaptureFixtu
     assert done.returncode == 0, done.stderr[-3000:]
     first, *results = [json.loads(line) for line in done.stdout.splitlines()]
     unrecovered = [result for result in results if result["wrong"]]
-    with capsys.disabled():
-        print(
-            f"\n  {scenario}: {len(results)} kills at {len({r['point'] for r in results})} of "
-            f"{first['points']} points ({modes}, seed {SEED}), {len(unrecovered)} unrecovered",
-            end="",
-        )
+    record_property("kills", len(results))
+    counted(
+        f"crash matrix, {scenario}: {len(results)} kills at {len({r['point'] for r in results})} of "
+        f"{first['points']} points ({modes}, seed {SEED}), {len(unrecovered)} unrecovered"
+    )
     assert not unrecovered
     assert len(results) >= 10, "the matrix has hardly any points: is the recording broken?"

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -38,7 +39,7 @@ def _rounds(runtime: str) -> int:
 
 
 @pytest.mark.parametrize("runtime", ["simulated", pytest.param("docker", marks=pytest.mark.docker)])
-def test_sigkill_at_any_instant(runtime: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sigkill_at_any_instant(runtime: str, tmp_path: Path, counted: Callable[[str], None]) -> None:
     random, rounds = Random(SEED), _rounds(runtime)
     fleet = Fleet(tmp_path / "repo")
     config = fleet.config(tmp_path / "device", runtime=runtime, project="eng-kill", safe_mode_after=10_000)
@@ -60,8 +61,7 @@ def test_sigkill_at_any_instant(runtime: str, tmp_path: Path, capsys: pytest.Cap
     finally:
         if runtime == "docker":
             ComposeRuntime().down(config.project)
-    with capsys.disabled():
-        print(f"\n  {runtime}: {rounds} rounds, {killed} killed in time, seed {SEED}", end="")
+    counted(f"SIGKILL, {runtime}: {rounds} rounds, {killed} killed in time (seed {SEED})")
     assert killed > rounds // 4, "the engine was hardly ever caught at work"
 
 
