@@ -325,9 +325,8 @@ def _engine(config: EngineConfig, seams: Seams | None, report: Report, what: str
 
     seams = seams or Seams()
     with converging(config.paths.lock, what), leftovers.none_beside(config.paths.children):
-        journal = recovery.load(
-            config.paths, Stacks(config.paths, Files(seams.effects, config.paths.state / "reserve"))
-        )
+        stacks = Stacks(config.paths, Files(seams.effects, config.paths.state / "reserve"))
+        journal = recovery.load(config.paths, stacks, seams.clock.corrected())
         yield Engine(config, seams, report, journal)
 
 

@@ -166,6 +166,6 @@ def load(file: Path, *, set_aside: bool = True) -> Journal | None:
         return None
 
 
-def new_attempt(target: Deployed, origin: Deployed | None) -> AttemptInHand:
+def new_attempt(target: Deployed, origin: Deployed | None, now: datetime) -> AttemptInHand:
     """A stand-in for an attempt of which nothing but the links is left."""
-    return AttemptInHand(id=uuid4(), target=target, origin=origin, started_at=datetime.now(UTC))
+    return AttemptInHand(id=uuid4(), target=target, origin=origin, started_at=now)

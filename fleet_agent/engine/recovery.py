@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 from loguru import logger
 from pydantic import ValidationError as PydanticValidationError
@@ -24,13 +24,13 @@ STARTS = 2
 _ONWARDS = (Phase.SWAPPING, Phase.STARTING, Phase.PROBATION)
 
 
-def load(paths: Paths, stacks: Stacks) -> Journal:
+def load(paths: Paths, stacks: Stacks, now: datetime) -> Journal:
     """The journal; where there is none that can be read, what the links and the attempt's copy say."""
     found = journals.load(paths.journal)
-    return found if found is not None else rebuild(paths, stacks)
+    return found if found is not None else rebuild(paths, stacks, now)
 
 
-def rebuild(paths: Paths, stacks: Stacks) -> Journal:
+def rebuild(paths: Paths, stacks: Stacks, now: datetime) -> Journal:
     """Make a journal out of the links (see `links`). Undecided means back to what has proved itself."""
     seen = links.read(paths)
     current, previous, staged = (_deployed(stacks, c) for c in (seen.current, seen.previous, seen.next))
@@ -49,7 +49,7 @@ def rebuild(paths: Paths, stacks: Stacks) -> Journal:
         # Swapped already, then the older one is `app_prev`; not yet, then it is still `app_current`.
         older = previous if seen.current == seen.next else current
         if attempt is None and staged is not None:
-            attempt = journals.new_attempt(staged, older)
+            attempt = journals.new_attempt(staged, older, now)
         if attempt is not None:
             attempt = attempt.model_copy(update={"origin": older, "failure": lost})
             return Journal(
@@ -73,14 +73,14 @@ def rebuild(paths: Paths, stacks: Stacks) -> Journal:
         journal = journal.model_copy(update={"phase": Phase.RECORDING, "attempt": attempt})
     if arrived or (current is not None and not marked):
         return journal
-    return _in_safe_mode(journal, beside=current is not None and safe.is_marked_beside(paths))
+    return _in_safe_mode(journal, now, beside=current is not None and safe.is_marked_beside(paths))
 
 
-def _in_safe_mode(journal: Journal, *, beside: bool) -> Journal:
+def _in_safe_mode(journal: Journal, now: datetime, *, beside: bool) -> Journal:
     """What runs is not known to have worked, or the device was in safe mode and why went with the journal."""
     why = "no release is known to have worked here" if journal.current is None else "why is no longer known"
     reason = f"Safe mode: the agent's journal was lost, and {why}."
-    mode = SafeMode(reason=reason, kind=Kind.STATE_CORRUPT, release_runs=beside, since=datetime.now(UTC))
+    mode = SafeMode(reason=reason, kind=Kind.STATE_CORRUPT, release_runs=beside, since=now)
     return journal.model_copy(
         update={
             "phase": Phase.ENTERING_SAFE_MODE,

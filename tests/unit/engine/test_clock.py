@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -14,10 +16,11 @@ from fleet_agent.containers.base import LogLine
 from fleet_agent.containers.simulated import SimulatedRuntime
 from fleet_agent.control.clock import Heard, boottime
 from fleet_agent.engine import api
-from fleet_agent.engine.effects import Seams
-from fleet_agent.model import Attempt
+from fleet_agent.engine.effects import Direct, Seams
+from fleet_agent.model import Attempt, Outcome
 from tests.engine_kit import ROLE_YAML, START, FakeClock, Fleet, rows
 
+T = TypeVar("T")
 #: How far a machine's clock may be wrong: no clock at all (1970), and a year ahead.
 WRONG = [datetime(1970, 1, 1, tzinfo=UTC) - START, timedelta(days=365)]
 MINUTE = timedelta(minutes=1)
@@ -47,6 +50,30 @@ def test_an_attempt_is_dated_by_the_corrected_clock(fleet: Fleet, root: Path, ah
     (row,) = attempts(fleet, root)
     assert START <= row.started_at < START + MINUTE
     assert row.started_at < row.finished_at < START + MINUTE
+
+
+class DiesStarting(Direct):
+    def perform(self, name: str, action: Callable[[], T]) -> T:
+        if name == "compose up":
+            raise SystemExit
+        return super().perform(name, action)
+
+
+@pytest.mark.parametrize("ahead", WRONG, ids=["1970", "a year ahead"])
+def test_an_attempt_of_which_only_the_links_are_left_is_dated_by_it_too(
+    fleet: Fleet, root: Path, ahead: timedelta
+) -> None:
+    config, clock = fleet.config(root), FakeClock(ahead=ahead)
+    api.converge(config, fleet.directive(fleet.release("v1")), seams=Seams(clock=clock))
+    with pytest.raises(SystemExit):
+        dying = Seams(clock=clock, effects=DiesStarting())
+        api.converge(config, fleet.directive(fleet.release("v2")), seams=dying)
+    for name in ("journal.json", "attempt.json"):
+        (config.paths.state / name).write_bytes(b"\0" * 100)
+    api.recover(config, seams=Seams(clock=clock))
+    _, row = attempts(fleet, root)
+    assert row.outcome is Outcome.ROLLED_BACK
+    assert START <= row.started_at <= row.finished_at < START + MINUTE
 
 
 class Asked(SimulatedRuntime):
