@@ -4,9 +4,8 @@ VENV := $(ROOT)/.venv
 BIN  := $(VENV)/bin
 PYTHON ?= python3
 STAMP := $(VENV)/.installed
-# Tests run in two workers; a file stays on one worker, so that it can share one stack. Files are begun in the
-# order of tests/conftest.py.
-PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
+# Tests run in two workers; a file stays on one worker, so that it can share one stack.
+PYTEST_ARGS ?= -n 2 --dist loadfile
 export PATH := $(BIN):$(PATH)
 export DENO_NO_UPDATE_CHECK := 1
 export DO_NOT_TRACK := 1

@@ -26,21 +26,6 @@ ROOT = Path(__file__).resolve().parents[1]
 POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 
-#: What takes longest, longest first: begun late, such a file would leave the other workers without work.
-LONG = (
-    "stack/test_demo.py",
-    "docker/test_systemd.py",
-    "faults/test_crash_matrix.py",
-    "faults/test_broken_disk.py",
-    "stack/test_agent_daemon.py",
-    "sql/test_races.py",
-    "faults/test_sigkill.py",
-    "docker/test_update_on_docker.py",
-    "docker/test_docker_restarts.py",
-    "docker/test_emergency_access.py",
-    "docker/test_images_and_disks.py",
-)
-
 
 def _docker() -> str | None:
     """Why Docker cannot be used here, or None."""
@@ -104,11 +89,6 @@ def need(part: str) -> None:
     if part in required():
         pytest.fail(f"FLEET_REQUIRE names {part}, but: {reason}", pytrace=False)
     pytest.skip(f"{part}: {reason}")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    place = {ROOT / "tests" / file: number for number, file in enumerate(LONG)}
-    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

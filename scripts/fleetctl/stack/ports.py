@@ -7,6 +7,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable
+from itertools import islice
 
 import psutil  # type: ignore[import-untyped]  # ships no types
 
@@ -73,7 +74,7 @@ def who_listens(port: int) -> str | None:
 def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
     """`count` different ports on which nobody listens now. Raises FleetctlError `no_free_port`."""
     tried = [_PICK_FROM + secrets.randbelow(_PICK_TO - _PICK_FROM) for _ in range(200 + count)]
-    found = [port for port in dict.fromkeys(tried) if is_free(host, port)][:count]
+    found = list(islice((port for port in dict.fromkeys(tried) if is_free(host, port)), count))
     if len(found) < count:
         raise FleetctlError("no_free_port", f"No {count} free ports were found.", hint="Stop other programs.")
     return found
