@@ -17,7 +17,7 @@ from fleet_agent.containers.simulated import SimulatedRuntime
 from fleet_agent.control.clock import Heard, boottime
 from fleet_agent.engine import api
 from fleet_agent.engine.effects import Direct, Seams
-from fleet_agent.model import Attempt, Outcome
+from fleet_agent.model import Attempt, Outcome, ReportState
 from tests.engine_kit import ROLE_YAML, START, FakeClock, Fleet, rows
 
 T = TypeVar("T")
@@ -74,6 +74,18 @@ def test_an_attempt_of_which_only_the_links_are_left_is_dated_by_it_too(
     _, row = attempts(fleet, root)
     assert row.outcome is Outcome.ROLLED_BACK
     assert START <= row.started_at <= row.finished_at < START + MINUTE
+
+
+@pytest.mark.parametrize("ahead", WRONG, ids=["1970", "a year ahead"])
+def test_safe_mode_after_a_lost_journal_is_dated_by_it_too(
+    fleet: Fleet, root: Path, ahead: timedelta
+) -> None:
+    config, seams = fleet.config(root), Seams(clock=FakeClock(ahead=ahead))
+    api.converge(config, fleet.directive(fleet.release("bad-crash", "crash")), seams=seams)
+    config.paths.journal.write_bytes(b"\0" * 100)
+    assert api.recover(config, seams=seams).state is ReportState.SAFE_MODE
+    mode = json.loads(config.paths.journal.read_text())["safe_mode"]
+    assert START <= datetime.fromisoformat(mode["since"]) < START + MINUTE
 
 
 class Asked(SimulatedRuntime):
