@@ -108,10 +108,12 @@ def test_offline_devices_are_the_active_ones_that_went_silent(fleet: Fleet) -> N
     ("pinned_s", "row_s", "silent", "offline"),
     [
         (3600, None, "46 minutes", False),
+        (3600, 60, "10 minutes", False),
         (3600, 60, "170 minutes", False),
         (3600, 60, "181 minutes", True),
         (60, None, "90 seconds", False),
         (60, 3600, "181 seconds", True),
+        (60, 3600, "46 minutes", True),
         (None, 3600, "46 minutes", False),
         (None, 60, "181 seconds", True),
     ],
