@@ -2,7 +2,7 @@
 
 import sys
 
-from fleet_agent import cli
+from fleet_agent.cli import main as cli
 
 
 def main() -> None:

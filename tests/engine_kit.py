@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import NAMESPACE_URL, UUID, uuid5
 
+from fleet_agent.attempts.outbox import Outbox
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.model import Action, Attempt, DevicePlace, Directive, Release
-from fleet_agent.outbox import Outbox
 from fleetctl.fleet_repo import FleetRepo
 
 START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from loguru import logger
 
-from fleet_agent import processes
-from fleet_agent.connections import limited
 from fleet_agent.containers.base import CommandResult, Container, LogLine, Say, Stack
-from fleet_agent.containers.lifeline import Lifeline
+from fleet_agent.containers.docker_connection import Lifeline
 from fleet_agent.errors import ContainerError, Kind
+from fleet_agent.support import processes
+from fleet_agent.support.deadline import limited
 
 if TYPE_CHECKING:
     import socket

@@ -20,9 +20,9 @@ import yaml
 from pydantic import BaseModel, Field
 from pydantic import ValidationError as PydanticValidationError
 
-from fleet_agent import variables
 from fleet_agent.containers.base import CommandResult, Container, LogLine, Say, Stack
 from fleet_agent.errors import ContainerError, FleetError, Kind
+from fleet_agent.roles import variables
 
 LABEL = "fleet.simulate"
 #: `${NAME:?message}`; a name without a value is refused anyway.

@@ -20,13 +20,14 @@ from typing import Any, NoReturn
 from loguru import logger
 from pydantic import ValidationError as PydanticValidationError
 
-from fleet_agent import log, processes
-from fleet_agent.control.clock import Clock, Heard
+from fleet_agent import log
 from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
-from fleet_agent.engine.effects import CorrectedClock, Seams
+from fleet_agent.engine.dependencies import CorrectedClock, Seams
 from fleet_agent.errors import FleetError, Kind
 from fleet_agent.model import Directive, EngineStatus, Frozen, Progress
+from fleet_agent.support import processes
+from fleet_agent.support.clock import Clock, Heard
 
 EXIT_LOCKED = 75
 

@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING
 
 from loguru import logger
 
-from fleet_agent import leftovers
-from fleet_agent.emergency import sentence
+from fleet_agent.engine import failure_memory as memories
 from fleet_agent.engine import journal as journals
-from fleet_agent.engine import memory as memories
 from fleet_agent.engine.config import EngineConfig
-from fleet_agent.engine.effects import Seams
+from fleet_agent.engine.dependencies import Seams
 from fleet_agent.engine.journal import AttemptKind, Deployed, Journal
 from fleet_agent.engine.lock import converging
 from fleet_agent.engine.phases import RESTING, UNTOUCHED, Phase
 from fleet_agent.errors import ContainerError, FleetError, Kind, StateError
+from fleet_agent.host.emergency_ssh import sentence
 from fleet_agent.model import (
     Action,
     CommandKind,
@@ -35,6 +34,7 @@ from fleet_agent.model import (
     ReportState,
     ServiceState,
 )
+from fleet_agent.support import orphans as leftovers
 
 if TYPE_CHECKING:
     from fleet_agent.containers.base import LogLine
@@ -75,7 +75,7 @@ def converge(
 
     `asked` (an operator's command, or an `update_now` in the directive) tries again what failed here before.
     """
-    from fleet_agent.engine import drive
+    from fleet_agent.engine import runner as drive
 
     with _engine(config, seams, report, f"converging to {directive.action.value}") as engine:
         drive.finish(engine)
@@ -91,7 +91,7 @@ def converge(
 
 def recover(config: EngineConfig, report: Report = _silent, *, seams: Seams | None = None) -> EngineStatus:
     """Finish what was under way when the engine died, and see that the committed release runs."""
-    from fleet_agent.engine import drive
+    from fleet_agent.engine import runner as drive
 
     with _engine(config, seams, report, "recovering") as engine:
         drive.finish(engine)
@@ -105,7 +105,7 @@ def rollback(
 
     Raises StateError (`nothing_to_roll_back`) where there is no previous one.
     """
-    from fleet_agent.engine import drive
+    from fleet_agent.engine import runner as drive
 
     with _engine(config, seams, report, "rolling back") as engine:
         drive.finish(engine)
@@ -115,7 +115,8 @@ def rollback(
 
 def restart(config: EngineConfig, report: Report = _silent, *, seams: Seams | None = None) -> EngineStatus:
     """Stop and start every service of the committed release. Raises StateError where there is none."""
-    from fleet_agent.engine import drive, watch
+    from fleet_agent.engine import health_watch as watch
+    from fleet_agent.engine import runner as drive
 
     with _engine(config, seams, report, "restarting the services") as engine:
         drive.finish(engine)
@@ -138,7 +139,7 @@ def enter_safe_mode(
     config: EngineConfig, report: Report = _silent, *, reason: str = "", seams: Seams | None = None
 ) -> EngineStatus:
     """Stop the release and show the safe-mode page until `leave_safe_mode` or an update that works."""
-    from fleet_agent.engine import drive
+    from fleet_agent.engine import runner as drive
 
     with _engine(config, seams, report, "entering safe mode") as engine:
         drive.finish(engine)
@@ -150,7 +151,7 @@ def leave_safe_mode(
     config: EngineConfig, report: Report = _silent, *, seams: Seams | None = None
 ) -> EngineStatus:
     """Start what was committed last and prove it healthy; safe mode stays where it is not."""
-    from fleet_agent.engine import drive
+    from fleet_agent.engine import runner as drive
 
     with _engine(config, seams, report, "leaving safe mode") as engine:
         drive.finish(engine)
@@ -175,7 +176,7 @@ def status(config: EngineConfig, *, containers: bool = False) -> EngineStatus:
     found = journals.load(config.paths.journal, set_aside=False) or Journal()
     if not containers:
         return _status(found, None, config)
-    from fleet_agent.containers import choose
+    from fleet_agent.containers import factory as choose
 
     runtime = choose.make(choose.choose(config.runtime, found.runtime), config.paths, compose=config.compose)
     try:
@@ -198,13 +199,14 @@ def logs(config: EngineConfig, *, lines: int = 50) -> list[LogLine]:
 
 def drift(config: EngineConfig) -> list[str]:
     """What differs from the committed release, one phrase each; empty means nothing. Raises FleetError."""
-    from fleet_agent.engine import drifting
+    from fleet_agent.engine import drift as drifting
 
     return drifting.find(_look(config))
 
 
 def _follow(engine: Engine, directive: Directive, *, asked: bool) -> None:
-    from fleet_agent.engine import drive, preparing
+    from fleet_agent.engine import preparation as preparing
+    from fleet_agent.engine import runner as drive
 
     asked = asked or any(command.kind is CommandKind.UPDATE_NOW for command in directive.commands)
     match directive.action:
@@ -243,7 +245,8 @@ def _follow(engine: Engine, directive: Directive, *, asked: bool) -> None:
 
 
 def _prepare(engine: Engine, release: Release, place: DevicePlace, *, asked: bool) -> None:
-    from fleet_agent.engine import drive, preparing
+    from fleet_agent.engine import preparation as preparing
+    from fleet_agent.engine import runner as drive
 
     target = Deployed(release=release, role=place.role)
     preparing.take_over(engine, target)
@@ -295,7 +298,7 @@ def _remark(engine: Engine, reason: str, kind: str) -> None:
 
 
 def _go_back(engine: Engine, reason: str) -> None:
-    from fleet_agent.engine import drive
+    from fleet_agent.engine import runner as drive
 
     previous = engine.journal.previous
     if previous is None:
@@ -310,7 +313,7 @@ def _go_back(engine: Engine, reason: str) -> None:
 
 
 def _enter_safe_mode(engine: Engine, reason: str) -> None:
-    from fleet_agent.engine import drive
+    from fleet_agent.engine import runner as drive
 
     if engine.journal.safe_mode is None or engine.journal.safe_mode.release_runs:
         drive.enter_safe_mode(engine, f"Safe mode: {reason.rstrip('.')}.", "asked")
@@ -320,8 +323,8 @@ def _enter_safe_mode(engine: Engine, reason: str) -> None:
 def _engine(config: EngineConfig, seams: Seams | None, report: Report, what: str) -> Iterator[Engine]:
     from fleet_agent.engine import recovery
     from fleet_agent.engine.core import Engine
-    from fleet_agent.engine.files import Files
-    from fleet_agent.engine.stacks import Stacks
+    from fleet_agent.engine.stack_store import Stacks
+    from fleet_agent.engine.state_files import Files
 
     seams = seams or Seams()
     with converging(config.paths.lock, what), leftovers.none_beside(config.paths.children):

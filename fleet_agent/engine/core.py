@@ -12,23 +12,23 @@ from uuid import UUID, uuid4
 
 from loguru import logger
 
-from fleet_agent import retry
-from fleet_agent.containers import choose
+from fleet_agent.attempts.outbox import Outbox
+from fleet_agent.containers import factory as choose
 from fleet_agent.containers.base import Runtime, Stack
-from fleet_agent.containers.traced import Traced
-from fleet_agent.engine import memory as memories
+from fleet_agent.engine import failure_memory as memories
 from fleet_agent.engine.config import EngineConfig
-from fleet_agent.engine.effects import Seams
-from fleet_agent.engine.files import Files
+from fleet_agent.engine.dependencies import Seams
+from fleet_agent.engine.failure_memory import MENDED_BY_ENV, PASSING, BadRelease, Memory
+from fleet_agent.engine.git_source import GitSource, Source
 from fleet_agent.engine.journal import AttemptInHand, AttemptKind, Deployed, Failure, Journal
-from fleet_agent.engine.memory import MENDED_BY_ENV, PASSING, BadRelease, Memory
 from fleet_agent.engine.phases import RESTING, Phase, check_move
-from fleet_agent.engine.source import GitSource, Source
-from fleet_agent.engine.stacks import Stacks
+from fleet_agent.engine.stack_store import Stacks
+from fleet_agent.engine.state_files import Files
+from fleet_agent.engine.traced_runtime import Traced
 from fleet_agent.errors import ContainerError, FleetError, Kind, StateError
 from fleet_agent.model import DevicePlace, Progress
-from fleet_agent.outbox import Outbox
-from fleet_agent.role import Role, read_env
+from fleet_agent.roles.role import Role, read_env
+from fleet_agent.support import retry
 
 T = TypeVar("T")
 Report = Callable[[Progress], None]

@@ -16,7 +16,7 @@ from loguru import logger
 from pydantic import Field
 from pydantic import ValidationError as PydanticValidationError
 
-from fleet_agent.engine.memory import PASSING
+from fleet_agent.engine.failure_memory import PASSING
 from fleet_agent.engine.phases import UNTOUCHED, Phase
 from fleet_agent.model import DevicePlace, Frozen, Outcome, Release, ReportState
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fleet_agent.engine.core import Engine
-from fleet_agent.engine.files import points_at
 from fleet_agent.engine.journal import Deployed
+from fleet_agent.engine.state_files import points_at
 from fleet_agent.paths import Paths
 
 

@@ -7,14 +7,16 @@ from datetime import datetime
 from loguru import logger
 from pydantic import ValidationError as PydanticValidationError
 
-from fleet_agent.engine import failures, links, retention, safe
+from fleet_agent.engine import failure_policy as failures
 from fleet_agent.engine import journal as journals
+from fleet_agent.engine import links, retention
+from fleet_agent.engine import safe_mode as safe
 from fleet_agent.engine.core import Engine
-from fleet_agent.engine.files import RESERVE_BYTES
+from fleet_agent.engine.failure_memory import INTERRUPTIONS_LIMIT
 from fleet_agent.engine.journal import AttemptInHand, Deployed, Failure, Journal, SafeMode
-from fleet_agent.engine.memory import INTERRUPTIONS_LIMIT
 from fleet_agent.engine.phases import RESTING, UNTOUCHED, Phase
-from fleet_agent.engine.stacks import Stacks
+from fleet_agent.engine.stack_store import Stacks
+from fleet_agent.engine.state_files import RESERVE_BYTES
 from fleet_agent.errors import FleetError, Kind, StateError
 from fleet_agent.model import Outcome, ReportState
 from fleet_agent.paths import Paths

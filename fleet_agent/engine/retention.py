@@ -7,7 +7,7 @@ from pathlib import Path
 
 from loguru import logger
 
-from fleet_agent.engine import safe
+from fleet_agent.engine import safe_mode as safe
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import Deployed
 from fleet_agent.errors import FleetError, Kind, ReleaseError, StateError

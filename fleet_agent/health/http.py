@@ -7,9 +7,9 @@ import ssl
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from fleet_agent.connections import limited
 from fleet_agent.health.base import Answer, Reading, Sight
-from fleet_agent.role import HttpCheck
+from fleet_agent.roles.role import HttpCheck
+from fleet_agent.support.deadline import limited
 
 #: Bytes of a body that are looked at.
 BODY_LIMIT = 64 * 1024

@@ -15,17 +15,11 @@ from pathlib import Path
 
 from loguru import logger
 
-from fleet_agent import durable
 from fleet_agent.errors import Kind, ReleaseError
 from fleet_agent.release.limits import DEFAULTS, MIB, Limits, need_space
-from fleet_agent.release.manifest import (
-    MANIFEST_FILE,
-    RELEASE_FILE,
-    FileEntry,
-    Manifest,
-    check_manifest,
-)
+from fleet_agent.release.manifest import MANIFEST_FILE, RELEASE_FILE, FileEntry, Manifest, check_manifest
 from fleet_agent.release.repository import CorruptError, Repository, check_names, folders
+from fleet_agent.support import atomic_files as durable
 
 #: Unfinished exports, beside the finished ones; `prune` and the next export remove them.
 TEMPORARY_PREFIX = ".export-"

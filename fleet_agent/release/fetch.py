@@ -15,13 +15,13 @@ from pathlib import Path
 
 from loguru import logger
 
-from fleet_agent import retry
 from fleet_agent.errors import FleetError, Kind, ReleaseError
 from fleet_agent.model import Progress
-from fleet_agent.release.failures import NotThereError, WantRefusedError, failure
-from fleet_agent.release.gitcmd import check_url, without_secrets
+from fleet_agent.release.fetch_errors import NotThereError, WantRefusedError, failure
+from fleet_agent.release.git_command import check_url, without_secrets
 from fleet_agent.release.limits import DEFAULTS, Limits, need_space
 from fleet_agent.release.repository import CorruptError, Repository, check_names
+from fleet_agent.support import retry
 
 Report = Callable[[Progress], None]
 Sleep = Callable[[float], None]

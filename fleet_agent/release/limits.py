@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet_agent.errors import Kind, ReleaseError
-from fleet_agent.retry import FETCH
+from fleet_agent.support.retry import FETCH
 
 MIB = 1024 * 1024
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from loguru import logger
 
-from fleet_agent import durable
 from fleet_agent.release.export import DISCARDED_PREFIX, TEMPORARY_PREFIX
 from fleet_agent.release.repository import RELEASES, CorruptError, Repository
+from fleet_agent.support import atomic_files as durable
 
 #: Packs, not releases: each update leaves one or two, and compacting rewrites all that is kept.
 PACK_LIMIT = 16

@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 from urllib.parse import quote
 
-from fleet_agent import durable
 from fleet_agent.errors import Kind, ReleaseError
-from fleet_agent.release.gitcmd import SETTINGS, SETTINGS_FILE, GitCommand, without_secrets
+from fleet_agent.release.git_command import SETTINGS, SETTINGS_FILE, GitCommand, without_secrets
+from fleet_agent.support import atomic_files as durable
 
 COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 ROLE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")

@@ -21,7 +21,7 @@ import typer
 import yaml
 
 from fleet_agent.errors import FleetError
-from fleet_agent.role import (
+from fleet_agent.roles.role import (
     PROVIDED,
     CommandCheck,
     ComposeCheck,

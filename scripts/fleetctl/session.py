@@ -17,7 +17,7 @@ import httpx
 import typer
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from fleet_agent.durable import write_atomic
+from fleet_agent.support.atomic_files import write_atomic
 from fleetctl.errors import FleetctlError
 
 _TIMEOUT_S = 30

@@ -17,9 +17,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from fleet_agent.attempts.outbox import Outbox
 from fleet_agent.engine.api import EngineConfig, converge
 from fleet_agent.model import Action, DevicePlace, Directive, Outcome, Release, ReportState
-from fleet_agent.outbox import Outbox
 from fleetctl.demo.device import remove_project
 from fleetctl.demo.image import ensure_busybox
 from fleetctl.demo.probe import Probe

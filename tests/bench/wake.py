@@ -23,11 +23,11 @@ import jwt
 import psycopg
 
 from fleet_agent.config import DeviceConfig
-from fleet_agent.control.client import ControlPlane
-from fleet_agent.control.clock import Clock
-from fleet_agent.control.tokens import Token, Tokens
-from fleet_agent.control.wake import Subscription, Wake
-from fleet_agent.identity import Identity
+from fleet_agent.control_plane.client import ControlPlane
+from fleet_agent.control_plane.identity import Identity
+from fleet_agent.control_plane.subscription import Subscription, Wake
+from fleet_agent.control_plane.tokens import Token, Tokens
+from fleet_agent.support.clock import Clock
 from fleetctl.stack import Stack
 from tests.bench.table import Row, spread
 

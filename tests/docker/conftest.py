@@ -17,7 +17,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from fleet_agent.systemd import SERVICE
+from fleet_agent.host.systemd import SERVICE
 from fleetctl.fleet_repo import FleetRepo
 from fleetctl.stack import Stack
 from fleetctl.stack.ports import free_ports

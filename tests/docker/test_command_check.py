@@ -8,8 +8,8 @@ from uuid import uuid4
 
 import pytest
 
-from fleet_agent import processes
 from fleet_agent.containers.compose import ComposeRuntime
+from fleet_agent.support import processes
 
 pytestmark = pytest.mark.docker
 

@@ -13,7 +13,7 @@ import pytest
 
 from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
-from fleet_agent.engine.effects import Direct, Seams
+from fleet_agent.engine.dependencies import Direct, Seams
 from fleet_agent.errors import FleetError, Kind
 from fleet_agent.model import EngineStatus, Outcome, Release, ReportState
 from tests.docker.own_docker import PATIENCE_S, OwnDocker, own_docker

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from fleet_agent.emergency import PATH_UNIT, SERVICE, SSHD_CONFIG
-from fleet_agent.systemd import SERVICE as DAEMON
+from fleet_agent.host.emergency_ssh import PATH_UNIT, SERVICE, SSHD_CONFIG
+from fleet_agent.host.systemd import SERVICE as DAEMON
 from fleetctl.stack.ports import free_ports
 from tests.docker.conftest import PYTHON, Device
 

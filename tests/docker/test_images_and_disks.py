@@ -14,7 +14,7 @@ import pytest
 from fleet_agent.containers.compose import ComposeRuntime
 from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
-from fleet_agent.engine.effects import Seams, SystemClock
+from fleet_agent.engine.dependencies import Seams, SystemClock
 from fleet_agent.errors import Kind
 from fleet_agent.model import EngineStatus, Outcome, Release, ReportState
 from tests.docker.own_docker import OwnDocker, own_docker

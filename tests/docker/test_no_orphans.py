@@ -17,13 +17,13 @@ from pathlib import Path
 
 import pytest
 
-from fleet_agent import leftovers
 from fleet_agent.containers.compose import ComposeRuntime, find_compose
+from fleet_agent.daemon.engine_process import Verb, Worker
 from fleet_agent.engine import api, links
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.errors import StateError
 from fleet_agent.model import Directive, ReportState
-from fleet_agent.worker import Verb, Worker
+from fleet_agent.support import orphans as leftovers
 from tests.docker.stalling import Stalling, stalling
 from tests.engine_kit import Fleet, rows
 
@@ -50,7 +50,7 @@ wait $!
 DAEMON = """\
 import asyncio, json, sys
 from fleet_agent.model import Directive
-from fleet_agent.worker import Verb, Worker
+from fleet_agent.daemon.engine_process import Verb, Worker
 settings, directive = json.loads(sys.argv[1]), Directive.model_validate_json(sys.argv[2])
 asyncio.run(Worker(lambda: settings).run(Verb.CONVERGE, directive=directive))
 """

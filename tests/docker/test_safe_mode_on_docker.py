@@ -12,7 +12,7 @@ import pytest
 from fleet_agent.containers.compose import ComposeRuntime
 from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
-from fleet_agent.engine.effects import Direct, Seams
+from fleet_agent.engine.dependencies import Direct, Seams
 from fleet_agent.model import Outcome, ReportState
 from fleetctl.stack.ports import free_ports
 from tests.engine_kit import Fleet, rows

@@ -10,7 +10,7 @@ import json
 
 import pytest
 
-from fleet_agent.systemd import ONCE_SERVICE, ONCE_TIMER, SERVICE
+from fleet_agent.host.systemd import ONCE_SERVICE, ONCE_TIMER, SERVICE
 from tests.docker.conftest import CONFIG, PYTHON, Device
 
 pytestmark = pytest.mark.docker

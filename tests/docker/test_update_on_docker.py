@@ -15,7 +15,7 @@ import pytest
 from fleet_agent.containers.compose import ComposeRuntime, find_compose
 from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
-from fleet_agent.engine.effects import Seams, SystemClock
+from fleet_agent.engine.dependencies import Seams, SystemClock
 from fleet_agent.model import EngineStatus, Outcome, ReportState
 from fleetctl.stack.ports import free_ports
 from tests.docker.stalling import Stalling, stalling

@@ -20,19 +20,19 @@ from typing import TypeVar
 
 from loguru import logger
 
+from fleet_agent.attempts.outbox import Outbox
 from fleet_agent.containers.simulated import LABEL, SimulatedRuntime, World
 from fleet_agent.engine import api, links
 from fleet_agent.engine import journal as journals
 from fleet_agent.engine.config import EngineConfig
-from fleet_agent.engine.effects import Direct, Seams
-from fleet_agent.engine.files import Files
+from fleet_agent.engine.dependencies import Direct, Seams
+from fleet_agent.engine.git_source import GitSource
 from fleet_agent.engine.journal import AttemptKind, Journal
 from fleet_agent.engine.phases import RESTING
-from fleet_agent.engine.source import GitSource
-from fleet_agent.engine.stacks import Stacks
+from fleet_agent.engine.stack_store import Stacks
+from fleet_agent.engine.state_files import Files
 from fleet_agent.errors import FleetError, Kind
 from fleet_agent.model import Action, Directive, Outcome, Release, ReportState
-from fleet_agent.outbox import Outbox
 from tests.engine_kit import FakeClock, Fleet
 from tests.faults.disk import ForgettingDisk, survivors
 

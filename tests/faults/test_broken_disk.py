@@ -17,7 +17,7 @@ import pytest
 from fleet_agent.containers.simulated import SimulatedRuntime
 from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
-from fleet_agent.engine.effects import Direct, Seams
+from fleet_agent.engine.dependencies import Direct, Seams
 from fleet_agent.engine.phases import Phase
 from tests.engine_kit import FakeClock, Fleet, rows
 from tests.faults.lab import DAMAGES, REFUSALS

@@ -14,8 +14,8 @@ from random import Random
 
 import pytest
 
-from fleet_agent.containers.choose import make
 from fleet_agent.containers.compose import ComposeRuntime
+from fleet_agent.containers.factory import make
 from fleet_agent.engine import api, links
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.phases import RESTING

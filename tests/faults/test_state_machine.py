@@ -22,10 +22,10 @@ from loguru import logger
 from fleet_agent.containers.simulated import World
 from fleet_agent.engine import api, links
 from fleet_agent.engine import journal as journals
-from fleet_agent.engine.effects import Direct, Seams
+from fleet_agent.engine.dependencies import Direct, Seams
+from fleet_agent.engine.git_source import GitSource
 from fleet_agent.engine.journal import Journal
 from fleet_agent.engine.phases import RESTING
-from fleet_agent.engine.source import GitSource
 from fleet_agent.errors import FleetError, Kind
 from fleet_agent.model import Action, EngineStatus, Release, ReportState
 from tests.engine_kit import FakeClock, Fleet, rows
@@ -274,7 +274,7 @@ class Device(RuleBasedStateMachine):
 
     def relearn(self) -> None:
         """After a death what is remembered depends on where it was: ask."""
-        from fleet_agent.engine import memory
+        from fleet_agent.engine import failure_memory as memory
 
         known = memory.load(self.config.paths.state / "known_bad.json").bad
         by_key = {f"{self.fleet.release(v).commit_sha}.{self.fleet.role}": v for v in (*GOOD, *BAD)}

@@ -542,7 +542,7 @@ def test_a_token_is_shown_once_and_never_again(fleetctl: Fleetctl) -> None:
 
 def test_a_token_made_here_lets_a_device_in(fleetctl: Fleetctl, stack: Stack, tmp_path: Path) -> None:
     """The plain output is the token alone, so that a script can pipe it."""
-    from fleet_agent.identity import Identity
+    from fleet_agent.control_plane.identity import Identity
     from fleet_agent.paths import Paths
 
     printed = fleetctl("token", "create", "--role", "beacon").output

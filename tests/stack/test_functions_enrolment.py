@@ -26,9 +26,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from psycopg.rows import dict_row
 
-from fleet_agent.enrolment import Enrolment, Facts, enrol, fetch_token
+from fleet_agent.control_plane.edge_functions import Enrolment, Facts, enrol, fetch_token
+from fleet_agent.control_plane.identity import Identity
 from fleet_agent.errors import ControlPlaneError, Kind
-from fleet_agent.identity import Identity
 from fleet_agent.paths import Paths
 from fleetctl.stack.supervisor import deno
 

@@ -16,10 +16,10 @@ import httpx
 import pytest
 import respx
 
-from fleet_agent.control import failures
-from fleet_agent.enrolment import Facts, enrol, fetch_token
+from fleet_agent.control_plane import error_mapping as failures
+from fleet_agent.control_plane.edge_functions import Facts, enrol, fetch_token
+from fleet_agent.control_plane.identity import Identity
 from fleet_agent.errors import ControlPlaneError, Kind
-from fleet_agent.identity import Identity
 from fleet_agent.paths import Paths
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

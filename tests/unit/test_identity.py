@@ -16,8 +16,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from fleet_agent.control_plane.identity import Identity
 from fleet_agent.errors import Kind, StateError
-from fleet_agent.identity import Identity
 from fleet_agent.paths import Paths
 
 AT = datetime(2026, 3, 1, 12, 0, 0, 700_000, tzinfo=UTC)
@@ -64,7 +64,7 @@ def test_a_key_left_open_is_closed_again(paths: Paths) -> None:
 
 def test_processes_that_start_at_once_share_one_key(paths: Paths) -> None:
     script = (
-        "import sys; from pathlib import Path; from fleet_agent.identity import Identity;"
+        "import sys; from pathlib import Path; from fleet_agent.control_plane.identity import Identity;"
         " from fleet_agent.paths import Paths; sys.stdin.readline();"
         " print(Identity.load_or_create(Paths(Path(sys.argv[1]))).public_key)"
     )
@@ -186,8 +186,8 @@ def test_loading_an_identity_imports_no_crypto(paths: Paths) -> None:
     """The idle agent pays for PyJWT and cryptography (9 MiB) only if it signs in its own process."""
     Identity.load_or_create(paths)
     script = (
-        "import sys; from pathlib import Path; from fleet_agent.identity import Identity;"
-        " from fleet_agent.paths import Paths; import fleet_agent.enrolment;"
+        "import sys; from pathlib import Path; from fleet_agent.control_plane.identity import Identity;"
+        " from fleet_agent.paths import Paths; import fleet_agent.control_plane.edge_functions;"
         " Identity.load(Paths(Path(sys.argv[1])));"
         " print([m for m in ('jwt', 'cryptography', 'httpx') if m in sys.modules])"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleet_agent.engine import watch
+from fleet_agent.engine import health_watch as watch
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.phases import Phase
 

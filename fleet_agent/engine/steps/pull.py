@@ -6,12 +6,14 @@ from functools import partial
 
 from loguru import logger
 
-from fleet_agent import retry
-from fleet_agent.engine import preparing, retention, safe
+from fleet_agent.engine import preparation as preparing
+from fleet_agent.engine import retention
+from fleet_agent.engine import safe_mode as safe
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import AttemptKind
 from fleet_agent.engine.phases import Phase
 from fleet_agent.errors import ContainerError, FleetError, Kind
+from fleet_agent.support import retry
 
 
 def run(engine: Engine) -> None:

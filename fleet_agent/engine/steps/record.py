@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from fleet_agent import __version__
-from fleet_agent.engine import preparing
+from fleet_agent.engine import preparation as preparing
 from fleet_agent.engine.core import Engine
+from fleet_agent.engine.failure_memory import Memory
 from fleet_agent.engine.journal import AttemptInHand, AttemptKind
-from fleet_agent.engine.memory import Memory
 from fleet_agent.engine.phases import Phase
 from fleet_agent.errors import Kind, StateError
 from fleet_agent.model import Attempt, Outcome

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from loguru import logger
 
-from fleet_agent.engine import failures, links, mend, watch
+from fleet_agent.engine import failure_policy as failures
+from fleet_agent.engine import health_watch as watch
+from fleet_agent.engine import links
+from fleet_agent.engine import repair as mend
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import Deployed
 from fleet_agent.errors import FleetError, HealthError, Kind, StateError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleet_agent.engine import safe
+from fleet_agent.engine import safe_mode as safe
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.phases import Phase
 from fleet_agent.errors import Kind, StateError

@@ -13,15 +13,16 @@ from typing import Any
 
 from loguru import logger
 
-from fleet_agent import leftovers, processes
-from fleet_agent.containers import resolve
+from fleet_agent.containers import compose_file as resolve
 from fleet_agent.engine import retention
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import Deployed
 from fleet_agent.engine.phases import Phase
-from fleet_agent.engine.stacks import StackRecord
+from fleet_agent.engine.stack_store import StackRecord
 from fleet_agent.errors import Kind, ValidationError
-from fleet_agent.role import Role, read_env, refuse
+from fleet_agent.roles.role import Role, read_env, refuse
+from fleet_agent.support import orphans as leftovers
+from fleet_agent.support import processes
 
 MIB = 1024 * 1024
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)b?", re.I)

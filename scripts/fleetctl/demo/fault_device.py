@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
+from fleet_agent.attempts.outbox import Outbox
 from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.model import Action, Attempt, DevicePlace, Directive, EngineStatus, Release
-from fleet_agent.outbox import Outbox
 from fleetctl.demo.device import remove_project
 from fleetctl.demo.engine_run import EngineRun, Say, run_engine
 from fleetctl.demo.probe import Probe

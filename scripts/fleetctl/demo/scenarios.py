@@ -20,7 +20,7 @@ from loguru import logger
 
 from fleet_agent.containers.compose import ComposeRuntime, find_compose
 from fleet_agent.engine import api
-from fleet_agent.engine.effects import Seams
+from fleet_agent.engine.dependencies import Seams
 from fleet_agent.engine.phases import Phase
 from fleet_agent.model import Attempt, Outcome, Progress, Release
 from fleetctl.demo.engine_run import EngineRun, Say, Told

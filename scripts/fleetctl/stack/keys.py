@@ -8,7 +8,7 @@ import json
 import secrets
 from dataclasses import asdict, dataclass, fields
 
-from fleet_agent.durable import write_atomic
+from fleet_agent.support.atomic_files import write_atomic
 from fleetctl.errors import FleetctlError
 from fleetctl.stack.layout import DataFolder
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]  # ships no types
 import psycopg
 
-from fleet_agent.durable import sync_folder
+from fleet_agent.support.atomic_files import sync_folder
 from fleetctl.errors import FleetctlError
 from fleetctl.stack.layout import DataFolder
 from fleetctl.stack.process import Child, Identity, death_signal, last_lines

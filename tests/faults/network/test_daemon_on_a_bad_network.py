@@ -16,11 +16,12 @@ import httpx
 import pytest
 from loguru import logger
 
-from fleet_agent import check_in, decide, retry
-from fleet_agent.control import client, tokens
-from fleet_agent.daemon import Daemon
+from fleet_agent.control_plane import client, tokens
+from fleet_agent.daemon import check_in, decide
+from fleet_agent.daemon.loop import Daemon
 from fleet_agent.errors import Kind
 from fleet_agent.log import Log
+from fleet_agent.support import retry
 from tests.faults.network.proxy import SIGN_IN, Fault, Proxy, http_answer
 from tests.unit.daemon.conftest import Device, device, log
 

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from fleet_agent import retry
-from fleet_agent.control import client, tokens
+from fleet_agent.control_plane import client, tokens
 from fleet_agent.errors import ControlPlaneError, Kind
+from fleet_agent.support import retry
 from tests.faults.network.proxy import SIGN_IN, Fault, Proxy, http_answer
 from tests.unit.daemon.conftest import Device, device
 

@@ -16,12 +16,12 @@ import pytest
 import respx
 
 from fleet_agent.config import ConfigFile
-from fleet_agent.control.client import ControlPlane
-from fleet_agent.control.clock import Clock
-from fleet_agent.daemon import Daemon
-from fleet_agent.identity import Identity
+from fleet_agent.control_plane.client import ControlPlane
+from fleet_agent.control_plane.identity import Identity
+from fleet_agent.daemon.loop import Daemon
 from fleet_agent.log import Log, set_up
 from fleet_agent.paths import Paths
+from fleet_agent.support.clock import Clock
 
 API = "http://control.test"
 FAKE_ENGINE = Path(__file__).with_name("fake_engine.py")

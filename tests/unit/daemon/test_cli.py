@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from fleet_agent import cli
-from fleet_agent.history import History
-from fleet_agent.outbox import Outbox
+from fleet_agent.attempts.history import History
+from fleet_agent.attempts.outbox import Outbox
+from fleet_agent.cli import main as cli
 from tests.unit.daemon.conftest import Device
 from tests.unit.daemon.test_outbox import attempt
 
@@ -109,7 +109,7 @@ def test_an_unknown_command_is_exit_code_2(device: Device) -> None:
 def test_the_daemon_imports_none_of_the_heavy_libraries() -> None:
     """They would stay in memory for good: about 20 MiB."""
     script = (
-        "import sys, fleet_agent.cli, fleet_agent.daemon, fleet_agent.control.wake\n"
+        "import sys, fleet_agent.cli.main, fleet_agent.daemon.loop, fleet_agent.control_plane.subscription\n"
         "heavy = {'docker', 'git', 'cryptography', 'jwt', 'yaml', 'requests', 'h2', 'rich', 'typer'}\n"
         "print(sorted(heavy & {name.partition('.')[0] for name in sys.modules}))"
     )

@@ -13,11 +13,11 @@ import httpx
 import pytest
 import respx
 
-from fleet_agent import retry
-from fleet_agent.control import failures
-from fleet_agent.control.clock import Clock
+from fleet_agent.control_plane import error_mapping as failures
 from fleet_agent.errors import ControlPlaneError, Kind
 from fleet_agent.model import Action, Attempt, Outcome
+from fleet_agent.support import retry
+from fleet_agent.support.clock import Clock
 from tests.unit.daemon.conftest import Device, json_answer
 
 ASK = "/rest/v1/rpc/desired_state"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fleet_agent.control.clock import FLOOR_REFRESH, SKEW_WARNING, Clock
-from fleet_agent.schedule import Outcome, Schedule
+from fleet_agent.daemon.schedule import Outcome, Schedule
+from fleet_agent.support.clock import FLOOR_REFRESH, SKEW_WARNING, Clock
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

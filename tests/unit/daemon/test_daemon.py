@@ -13,16 +13,16 @@ import httpx
 import pytest
 import respx
 
-from fleet_agent import retry
-from fleet_agent.control.wake import Wake
-from fleet_agent.daemon import Daemon
+from fleet_agent.attempts.history import History
+from fleet_agent.attempts.outbox import Outbox
+from fleet_agent.control_plane.subscription import Wake
+from fleet_agent.daemon.loop import Daemon
+from fleet_agent.daemon.schedule import Outcome
 from fleet_agent.errors import Kind, StateError
-from fleet_agent.history import History
 from fleet_agent.log import Log
 from fleet_agent.model import Action, Attempt, Directive
 from fleet_agent.model import Outcome as AttemptOutcome
-from fleet_agent.outbox import Outbox
-from fleet_agent.schedule import Outcome
+from fleet_agent.support import retry
 from tests.unit.daemon.conftest import Device, json_answer
 
 

@@ -7,9 +7,9 @@ from uuid import uuid4
 
 import pytest
 
-from fleet_agent import decide
 from fleet_agent.config import DeviceConfig
-from fleet_agent.decide import Converge, Finish, Stay
+from fleet_agent.daemon import decide
+from fleet_agent.daemon.decide import Converge, Finish, Stay
 from fleet_agent.model import Directive, EngineStatus
 from tests.unit.daemon.conftest import Device
 

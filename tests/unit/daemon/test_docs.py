@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from fleet_agent import cli, retry
+from fleet_agent.cli import main as cli
 from fleet_agent.config import DeviceConfig
 from fleet_agent.errors import Kind
+from fleet_agent.support import retry
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet_agent.control.facts import Machine
+from fleet_agent.host.machine import Machine
 
 
 @pytest.fixture

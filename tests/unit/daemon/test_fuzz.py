@@ -16,13 +16,14 @@ import respx
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from fleet_agent import config, role
+from fleet_agent import config
+from fleet_agent.control_plane.identity import Identity
+from fleet_agent.daemon.schedule import Outcome
 from fleet_agent.errors import FleetError, Kind
-from fleet_agent.identity import Identity
 from fleet_agent.log import Log
 from fleet_agent.model import EngineStatus
 from fleet_agent.paths import Paths
-from fleet_agent.schedule import Outcome
+from fleet_agent.roles import role
 from tests.unit.daemon.conftest import API, Device, device, log
 from tests.unit.daemon.test_daemon import no_patience
 
@@ -157,7 +158,7 @@ def test_no_directive_crashes_the_loop_and_one_that_cannot_be_used_is_a_bad_answ
     async def found(_job: str, _request: Any) -> Any:
         return {"lines": [{"service": "web", "text": "x", "at": None}], "changed": []}
 
-    monkeypatch.setattr("fleet_agent.errands.run", found)
+    monkeypatch.setattr("fleet_agent.daemon.engine_queries.run", found)
     outcome = asyncio.run(outcome_of(device, log, json.dumps(of(device, answer)).encode()))
     if outcome == Outcome.UNREACHABLE:
         assert log.ring.entries()[-1]["message"].startswith(f"{Kind.BAD_ANSWER}: ")

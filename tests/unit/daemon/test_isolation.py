@@ -15,16 +15,18 @@ import httpx
 import pytest
 import respx
 
-from fleet_agent import cli, decide, durable, isolation
-from fleet_agent.control.clock import Clock, boottime
-from fleet_agent.daemon import Daemon
+from fleet_agent.attempts.outbox import Outbox
+from fleet_agent.cli import main as cli
+from fleet_agent.daemon import decide, isolation
+from fleet_agent.daemon.isolation import Isolation
+from fleet_agent.daemon.loop import Daemon
+from fleet_agent.daemon.schedule import POLL, Outcome
 from fleet_agent.errors import ControlPlaneError, Kind, StateError
-from fleet_agent.isolation import Isolation
 from fleet_agent.log import Log
 from fleet_agent.model import Attempt
 from fleet_agent.model import Outcome as AttemptOutcome
-from fleet_agent.outbox import Outbox
-from fleet_agent.schedule import POLL, Outcome
+from fleet_agent.support import atomic_files as durable
+from fleet_agent.support.clock import Clock, boottime
 from tests.unit.daemon.conftest import Device, json_answer
 from tests.unit.daemon.test_daemon import Control, no_patience, requests, update_to
 
@@ -302,7 +304,7 @@ def test_on_a_full_disk_no_outcome_in_the_outbox_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither by a new attempt that does not fit nor by dropping the detail of the old ones."""
-    monkeypatch.setattr("fleet_agent.outbox.DETAIL_LIMIT", 2)
+    monkeypatch.setattr("fleet_agent.attempts.outbox.DETAIL_LIMIT", 2)
     box = Outbox(tmp_path / "outbox")
     kept = [_attempt(minute) for minute in range(2)]
     for one in kept:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet_agent.notify import Notifier
+from fleet_agent.host.sd_notify import Notifier
 
 
 @pytest.fixture

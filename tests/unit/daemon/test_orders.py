@@ -10,14 +10,15 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from fleet_agent import durable, orders
-from fleet_agent.control.clock import Clock
-from fleet_agent.daemon import Daemon
+from fleet_agent.daemon import commands as orders
+from fleet_agent.daemon.command_journal import Answer, OrderBook
+from fleet_agent.daemon.engine_process import Verb
+from fleet_agent.daemon.loop import Daemon
 from fleet_agent.errors import Kind, StateError
 from fleet_agent.log import Log
 from fleet_agent.model import Command, CommandKind, Directive
-from fleet_agent.order_book import Answer, OrderBook
-from fleet_agent.worker import Verb
+from fleet_agent.support import atomic_files as durable
+from fleet_agent.support.clock import Clock
 from tests.unit.daemon.conftest import Device
 from tests.unit.daemon.test_daemon import Control, control, no_patience, order, plan, requests, update_to
 

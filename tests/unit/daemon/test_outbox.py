@@ -8,11 +8,11 @@ from uuid import uuid4
 
 import pytest
 
-from fleet_agent import history as histories
-from fleet_agent import outbox as outboxes
-from fleet_agent.history import History
+from fleet_agent.attempts import history as histories
+from fleet_agent.attempts import outbox as outboxes
+from fleet_agent.attempts.history import History
+from fleet_agent.attempts.outbox import Outbox
 from fleet_agent.model import Attempt, Outcome
-from fleet_agent.outbox import Outbox
 
 START = datetime(2026, 11, 23, tzinfo=UTC)
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from loguru import logger
 
-from fleet_agent import retry
 from fleet_agent.errors import ControlPlaneError, FleetError, Kind
+from fleet_agent.support import retry
 
 POLICY = retry.Policy("a call", attempts=4, base_s=1, cap_s=5, budget_s=60)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fleet_agent.daemon import Daemon
+from fleet_agent.daemon.loop import Daemon
 from fleet_agent.log import Log
 from tests.unit.daemon.conftest import Device, json_answer
 from tests.unit.daemon.test_daemon import Control, control, daemon, no_patience

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from fleet_agent.control.clock import Clock
-from fleet_agent.control.tokens import Token
-from fleet_agent.control.wake import Subscription, Timing, Wake
+from fleet_agent.control_plane.subscription import Subscription, Timing, Wake
+from fleet_agent.control_plane.tokens import Token
 from fleet_agent.errors import ControlPlaneError, Kind
+from fleet_agent.support.clock import Clock
 from tests.unit.daemon.conftest import Device
 from tests.unit.daemon.fake_realtime import FakeRealtime
 

@@ -12,15 +12,15 @@ from uuid import uuid4
 import pytest
 import respx
 
-from fleet_agent import worker as worker_module
-from fleet_agent.control import wake
-from fleet_agent.daemon import Daemon
+from fleet_agent.control_plane import subscription as wake
+from fleet_agent.daemon import engine_process as worker_module
+from fleet_agent.daemon.engine_process import Verb, Worker
+from fleet_agent.daemon.loop import Daemon
+from fleet_agent.daemon.schedule import Outcome
 from fleet_agent.errors import Kind, StateError
+from fleet_agent.host.sd_notify import Notifier
 from fleet_agent.log import Log
 from fleet_agent.model import Directive
-from fleet_agent.notify import Notifier
-from fleet_agent.schedule import Outcome
-from fleet_agent.worker import Verb, Worker
 from tests.unit.daemon.conftest import Device, json_answer
 
 #: What never happens would otherwise be waited for for ever.
@@ -108,7 +108,7 @@ async def test_a_check_in_that_hangs_is_given_up_and_the_loop_goes_on(
             daemon.stall_s = 60
 
     monkeypatch.setattr(daemon.network.plane, "desired_state", hang_until_given_up)
-    monkeypatch.setattr("fleet_agent.decide.FAILURE_BASE_S", 0.01)
+    monkeypatch.setattr("fleet_agent.daemon.decide.FAILURE_BASE_S", 0.01)
     running = asyncio.create_task(daemon.run())
     await soon(hung)
     monkeypatch.setattr(daemon.network.plane, "desired_state", good)

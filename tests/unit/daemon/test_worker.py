@@ -13,11 +13,11 @@ from uuid import uuid4
 import pytest
 
 from fleet_agent.config import ConfigFile
-from fleet_agent.control.clock import Heard
+from fleet_agent.daemon.engine_process import Verb, Worker, engine_settings
 from fleet_agent.engine.lock import converging
 from fleet_agent.errors import FleetError, Kind, StateError
 from fleet_agent.model import Directive, Progress, ReportState
-from fleet_agent.worker import Verb, Worker, engine_settings
+from fleet_agent.support.clock import Heard
 from tests.unit.daemon.conftest import FAKE_ENGINE, Device
 
 

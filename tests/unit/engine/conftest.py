@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet_agent.engine.effects import Seams
+from fleet_agent.engine.dependencies import Seams
 from tests.engine_kit import FakeClock, Fleet
 
 

@@ -14,10 +14,10 @@ import pytest
 
 from fleet_agent.containers.base import LogLine
 from fleet_agent.containers.simulated import SimulatedRuntime
-from fleet_agent.control.clock import Heard, boottime
 from fleet_agent.engine import api
-from fleet_agent.engine.effects import Direct, Seams
+from fleet_agent.engine.dependencies import Direct, Seams
 from fleet_agent.model import Attempt, Outcome, ReportState
+from fleet_agent.support.clock import Heard, boottime
 from tests.engine_kit import ROLE_YAML, START, FakeClock, Fleet, rows
 
 T = TypeVar("T")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fleet_agent.containers.compose import ComposeRuntime, _not_pulled
-from fleet_agent.processes import Ended, HungError, run
+from fleet_agent.support.processes import Ended, HungError, run
 
 
 @pytest.mark.parametrize(

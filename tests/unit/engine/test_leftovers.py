@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from fleet_agent import leftovers, processes
 from fleet_agent.errors import Kind, StateError
-from fleet_agent.release.gitcmd import GitCommand
+from fleet_agent.release.git_command import GitCommand
+from fleet_agent.support import orphans as leftovers
+from fleet_agent.support import processes
 
 PATIENCE_S = 30.0
 

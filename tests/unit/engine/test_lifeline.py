@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet_agent.containers.lifeline import Lifeline
+from fleet_agent.containers.docker_connection import Lifeline
 
 
 class Daemon:

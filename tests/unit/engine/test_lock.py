@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from fleet_agent import leftovers
 from fleet_agent.engine.lock import converging, holder
 from fleet_agent.errors import StateError
+from fleet_agent.support import orphans as leftovers
 
 
 def test_second_holder_is_refused_and_told_who_the_first_is(tmp_path: Path) -> None:

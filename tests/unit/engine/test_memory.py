@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from fleet_agent.engine.memory import LIMIT, RETRY_CAP, RETRY_FIRST, BadRelease, Memory, load
+from fleet_agent.engine.failure_memory import LIMIT, RETRY_CAP, RETRY_FIRST, BadRelease, Memory, load
 from tests.engine_kit import START
 
 

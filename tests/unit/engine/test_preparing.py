@@ -10,12 +10,13 @@ from typing import TypeVar
 
 import pytest
 
-from fleet_agent.engine import api, memory, retention
+from fleet_agent.engine import api, retention
+from fleet_agent.engine import failure_memory as memory
 from fleet_agent.engine import journal as journals
 from fleet_agent.engine.config import EngineConfig
-from fleet_agent.engine.effects import Direct, Seams
-from fleet_agent.engine.files import points_at
-from fleet_agent.engine.preparing import KEPT_FOR
+from fleet_agent.engine.dependencies import Direct, Seams
+from fleet_agent.engine.preparation import KEPT_FOR
+from fleet_agent.engine.state_files import points_at
 from fleet_agent.model import Action, Directive, EngineStatus, Outcome, Progress, Release, ReportState
 from tests.engine_kit import COMPOSE_YAML, FakeClock, Fleet, rows
 from tests.unit.engine.test_update import _ids

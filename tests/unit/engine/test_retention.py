@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from fleet_agent.engine import api
-from fleet_agent.engine.effects import Seams
+from fleet_agent.engine.dependencies import Seams
 from tests.engine_kit import COMPOSE_YAML, Fleet
 
 

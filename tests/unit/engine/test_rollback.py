@@ -14,7 +14,7 @@ from fleet_agent.containers.base import CommandResult, Container, LogLine, Stack
 from fleet_agent.containers.simulated import SimulatedRuntime
 from fleet_agent.engine import api
 from fleet_agent.engine import journal as journals
-from fleet_agent.engine.effects import Direct, Seams
+from fleet_agent.engine.dependencies import Direct, Seams
 from fleet_agent.errors import Kind, StateError
 from fleet_agent.model import Action, Directive, EngineStatus, Outcome, ReportState
 from tests.engine_kit import COMPOSE_YAML, ROLE_YAML, FakeClock, Fleet, rows

@@ -11,8 +11,9 @@ from typing import NoReturn
 import pytest
 
 from fleet_agent.config import EmergencyAccess
-from fleet_agent.engine import api, mend, retention
-from fleet_agent.engine.effects import Seams
+from fleet_agent.engine import api, retention
+from fleet_agent.engine import repair as mend
+from fleet_agent.engine.dependencies import Seams
 from fleet_agent.errors import ContainerError, Kind, StateError
 from fleet_agent.model import ReportState
 from tests.engine_kit import Fleet

@@ -13,7 +13,7 @@ from fleet_agent.containers.base import CommandResult, LogLine, Stack
 from fleet_agent.containers.simulated import SimulatedRuntime
 from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
-from fleet_agent.engine.effects import Seams
+from fleet_agent.engine.dependencies import Seams
 from fleet_agent.errors import ContainerError, FleetError, Kind
 from fleet_agent.model import Progress, ReportState
 from tests.engine_kit import ROLE_YAML, FakeClock, Fleet, rows

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from fleet_agent.engine import api
-from fleet_agent.engine.effects import Seams
-from fleet_agent.engine.files import points_at
+from fleet_agent.engine.dependencies import Seams
+from fleet_agent.engine.state_files import points_at
 from fleet_agent.errors import Kind, StateError
 from fleet_agent.model import Action, Outcome, ReportState
 from tests.engine_kit import FakeClock, Fleet, rows

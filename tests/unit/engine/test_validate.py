@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from fleet_agent.config import EmergencyAccess
-from fleet_agent.containers import resolve
+from fleet_agent.containers import compose_file as resolve
 from fleet_agent.engine import api
-from fleet_agent.engine.effects import Seams
+from fleet_agent.engine.dependencies import Seams
 from fleet_agent.engine.steps.validate import network_wall
 from fleet_agent.errors import ValidationError
 from tests.engine_kit import COMPOSE_YAML, ROLE_YAML, Fleet, rows

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from fleet_agent import durable
 from fleet_agent.errors import FleetError, Kind, ReleaseError
 from fleet_agent.release import Limits, check_manifest, export, fetch
 from fleet_agent.release.manifest import MANIFEST_FILE
+from fleet_agent.support import atomic_files as durable
 from fleetctl.fleet_repo import FleetRepo
 from tests.unit.release.conftest import ROLE, Device
 

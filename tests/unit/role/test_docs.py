@@ -8,9 +8,9 @@ from typing import get_args
 
 import pytest
 
-from fleet_agent import role as roles
 from fleet_agent.errors import Kind
-from fleet_agent.role import PROVIDED, Health, VariableType
+from fleet_agent.roles import role as roles
+from fleet_agent.roles.role import PROVIDED, Health, VariableType
 from fleetctl import role_check
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from fleet_agent.errors import ValidationError
 from fleet_agent.release import export, fetch, verify
-from fleet_agent.role import Role
+from fleet_agent.roles.role import Role
 from fleetctl.errors import FleetctlError
 from fleetctl.fleet_repo import Breakage, FleetRepo, SigningKey, app, beacon
 from fleetctl.role_check import check_role

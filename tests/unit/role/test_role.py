@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fleet_agent.errors import FleetError, Kind, ReleaseError, ValidationError
-from fleet_agent.role import HttpCheck, LogCheck, Role, TcpCheck, parse
+from fleet_agent.roles.role import HttpCheck, LogCheck, Role, TcpCheck, parse
 
 
 def write(folder: Path, text: str, *, compose: str | None = "services: {}\n") -> Path:

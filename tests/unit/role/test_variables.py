@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet_agent.errors import FleetError, Kind, ValidationError
-from fleet_agent.variables import (
+from fleet_agent.roles.variables import (
     ENV_LIMIT_BYTES,
     Variable,
     VariableType,

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from fleet_agent import cli, emergency, systemd
+from fleet_agent.cli import main as cli
 from fleet_agent.config import EmergencyAccess
-from fleet_agent.emergency import FILES, PATH_UNIT, SERVICE, SSHD_CONFIG
 from fleet_agent.errors import ConfigError, FleetError, Kind, StateError
+from fleet_agent.host import emergency_ssh as emergency
+from fleet_agent.host import systemd
+from fleet_agent.host.emergency_ssh import FILES, PATH_UNIT, SERVICE, SSHD_CONFIG
 from fleet_agent.paths import Paths
 from tests.unit.systemd.test_units import AGENT, ANALYZE, settings
 

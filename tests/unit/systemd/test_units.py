@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from fleet_agent import cli, systemd
+from fleet_agent.cli import main as cli
 from fleet_agent.errors import ConfigError, Kind, StateError
-from fleet_agent.systemd import Agent, Installer, render
+from fleet_agent.host import systemd
+from fleet_agent.host.systemd import Agent, Installer, render
 
 AGENT = Agent(Path("/opt/fleet"), Path("/etc/fleet/device.json"), Path("/opt/fleet-agent/bin/python"))
 ANALYZE = shutil.which("systemd-analyze")

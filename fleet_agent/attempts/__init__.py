@@ -1,0 +1,1 @@
+"""Finished attempts on this disk."""

@@ -1,0 +1,299 @@
+"""The two calls a device makes to the edge functions: `enroll` once, `device-token` about twice a day.
+
+Both prove possession of the device's key with a fresh assertion. A device whose clock is wrong is told the
+server's time, corrects itself and tries once more; what the correction was is in the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+from uuid import UUID
+
+from pydantic import AwareDatetime, Field, ValidationError
+
+from fleet_agent.control_plane.identity import ENROL_AUDIENCE, TOKEN_AUDIENCE, Identity
+from fleet_agent.errors import ControlPlaneError, Kind
+from fleet_agent.model import EARLIEST, LATEST, Frozen
+
+if TYPE_CHECKING:
+    import httpx
+
+#: Enough for a cold function behind a bad mobile link; the caller's own deadline may be shorter.
+REQUEST_TIMEOUT_S = 30.0
+
+Clock = Callable[[], datetime]
+#: Makes an assertion: `(audience, now) -> compact JWS`.
+Sign = Callable[[str, datetime], Awaitable[str]]
+
+
+class Endpoint(Protocol):
+    """The part of the device's configuration that these calls need."""
+
+    @property
+    def api_url(self) -> str: ...
+    @property
+    def publishable_key(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a device says of itself when it enrols; `name` is a wish, the answer says what it became."""
+
+    name: str
+    hardware_model: str | None = None
+    os: str | None = None
+    agent_version: str | None = None
+
+
+class Enrolment(Frozen):
+    """The place that the control plane gave this device.
+
+    `kind` is `pending` until an operator accepts the device; enrol again later to learn that they did.
+    """
+
+    kind: Literal["enrolled", "pending"]
+    device_id: UUID
+    name: str
+    role: str
+    segment: str
+    branch: str
+    state: str
+    server_time: datetime
+
+
+@dataclass(frozen=True)
+class DeviceToken:
+    """A JWT for REST and Realtime.
+
+    `expires_at` is server time. `clock_offset_s` is what must be added to the device's clock to get the
+    server's (to about the length of the request). The token is not in `repr`, so a log line cannot leak it.
+    """
+
+    access_token: str = field(repr=False)
+    expires_at: datetime
+    expires_in_s: int
+    server_time: datetime
+    clock_offset_s: float
+
+
+class _TokenAnswer(Frozen):
+    access_token: str
+    expires_at: AwareDatetime
+    expires_in: int = Field(ge=1, le=366 * 86400)
+    server_time: AwareDatetime = Field(ge=EARLIEST, le=LATEST)
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def enrol(
+    client: httpx.AsyncClient,
+    endpoint: Endpoint,
+    identity: Identity,
+    facts: Facts,
+    provisioning_token: str | None = None,
+    *,
+    clock: Clock = utc_now,
+) -> Enrolment:
+    """Ask for a place in the fleet. Idempotent: the same key always gets the same device.
+
+    The caller keeps the id with `identity.remember(enrolment.device_id)`. Raises ControlPlaneError, of kind
+    `token_invalid` when the provisioning token is wrong, expired or used up, `clock_wrong` when even the
+    server's own time did not help.
+    """
+    body = {
+        "name": facts.name,
+        "hardware_model": facts.hardware_model,
+        "os": facts.os,
+        "agent_version": facts.agent_version,
+        "provisioning_token": provisioning_token,
+    }
+    body = {key: value for key, value in body.items() if value is not None}
+
+    async def sign(audience: str, now: datetime) -> str:
+        return identity.assertion(audience, now)
+
+    call = _Call(client, endpoint, "enroll", "proof", ENROL_AUDIENCE)
+    answer, _ = await _perform(call, body, sign, clock)
+    try:
+        return Enrolment.model_validate(answer)
+    except ValidationError as error:
+        raise _bad_answer("enroll", error) from error
+
+
+async def fetch_token(
+    client: httpx.AsyncClient,
+    endpoint: Endpoint,
+    identity: Identity,
+    *,
+    clock: Clock = utc_now,
+    in_child: bool = False,
+) -> DeviceToken:
+    """Get a fresh device JWT; an assertion found stale is made once more with the server's time.
+
+    With `in_child` the assertion is signed in a short-lived process, which keeps about 9 MiB of crypto
+    libraries out of this one. Raises ControlPlaneError: `device_pending`, `device_suspended`,
+    `device_retired`, `unauthorised`, `clock_wrong`, `rate_limited` (with `retry_after_s`), `unreachable`,
+    `timed_out`, `not_our_server`, `server_error`, `bad_answer`; and StateError from signing.
+    """
+
+    async def sign(audience: str, now: datetime) -> str:
+        if in_child:
+            return await identity.assertion_from_child(audience, now)
+        return identity.assertion(audience, now)
+
+    call = _Call(client, endpoint, "device-token", "assertion", TOKEN_AUDIENCE)
+    answer, asked_at = await _perform(call, {}, sign, clock)
+    try:
+        parsed = _TokenAnswer.model_validate(answer)
+    except ValidationError as error:
+        raise _bad_answer("device-token", error) from error
+    return DeviceToken(
+        access_token=parsed.access_token,
+        expires_at=parsed.expires_at,
+        expires_in_s=parsed.expires_in,
+        server_time=parsed.server_time,
+        clock_offset_s=(parsed.server_time - asked_at).total_seconds(),
+    )
+
+
+@dataclass(frozen=True)
+class _Call:
+    """Which function is called where, and in which field it expects the assertion."""
+
+    client: httpx.AsyncClient
+    endpoint: Endpoint
+    function: str
+    proof_field: str
+    audience: str
+
+
+async def _perform(
+    call: _Call, body: dict[str, Any], sign: Sign, clock: Clock
+) -> tuple[dict[str, Any], datetime]:
+    """Call with a fresh proof; returns the answer and this device's own, uncorrected time of asking."""
+    correction = timedelta()
+    while True:
+        proof = await sign(call.audience, clock() + correction)
+        asked_at = clock()
+        status, answer, retry_after_s = await _post(call, {**body, call.proof_field: proof})
+        if status < HTTPStatus.BAD_REQUEST:
+            return answer, asked_at
+        server_time = _time(answer.get("server_time"))
+        if answer.get("kind") == "assertion_stale" and server_time is not None and not correction:
+            correction = server_time - asked_at
+            if correction:
+                continue
+        raise _refusal(call.function, status, answer, retry_after_s)
+
+
+async def _post(call: _Call, body: dict[str, Any]) -> tuple[int, dict[str, Any], float | None]:
+    """POST and parse; every foreign exception is translated here."""
+    import httpx
+
+    from fleet_agent.control_plane import error_mapping as failures
+
+    function = call.function
+    url = f"{call.endpoint.api_url.rstrip('/')}/functions/v1/{function}"
+    try:
+        response = await call.client.post(
+            url,
+            json=body,
+            headers={"apikey": call.endpoint.publishable_key},
+            timeout=REQUEST_TIMEOUT_S,
+            follow_redirects=False,
+        )
+    except httpx.TimeoutException as error:
+        raise ControlPlaneError(
+            Kind.TIMED_OUT,
+            f"The control plane did not answer {function} in time.",
+            hint="Check the network; the agent tries again by itself.",
+            retryable=True,
+        ) from error
+    except httpx.HTTPError as error:
+        raise failures.from_transport(error) from error
+    try:
+        answer = response.json()
+    except ValueError:
+        answer = None
+    status, retry_after_s = response.status_code, failures.retry_after(response.headers)
+    if isinstance(answer, dict):
+        return status, answer, retry_after_s
+    if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        # What stands in front of the functions (a gateway, a cache) speaks no JSON.
+        raise ControlPlaneError(
+            Kind.RATE_LIMITED if status == HTTPStatus.TOO_MANY_REQUESTS else Kind.SERVER_ERROR,
+            f"{function} answered {status} and no JSON.",
+            retryable=True,
+            retry_after_s=retry_after_s,
+        )
+    raise ControlPlaneError(
+        Kind.NOT_OUR_SERVER,
+        f"{url} answered {response.status_code} and no JSON: this is not the control plane.",
+        hint="Is there a captive portal or a proxy in between? Check api_url.",
+        retryable=True,
+    )
+
+
+#: What the functions call it -> what the agent calls it, and whether waiting alone may help.
+_KINDS: dict[str, tuple[Kind, bool]] = {
+    "token_invalid": (Kind.TOKEN_INVALID, False),
+    "token_expired": (Kind.TOKEN_INVALID, False),
+    "token_used_up": (Kind.TOKEN_INVALID, False),
+    "assertion_stale": (Kind.CLOCK_WRONG, True),
+    "assertion_replayed": (Kind.UNAUTHORISED, True),
+    "assertion_invalid": (Kind.UNAUTHORISED, False),
+    "device_pending": (Kind.DEVICE_PENDING, True),
+    "device_suspended": (Kind.DEVICE_SUSPENDED, True),
+    "device_retired": (Kind.DEVICE_RETIRED, False),
+    "rate_limited": (Kind.RATE_LIMITED, True),
+    "bad_request": (Kind.REFUSED, False),
+}
+
+
+def _refusal(
+    function: str, status: int, answer: dict[str, Any], retry_after_s: float | None
+) -> ControlPlaneError:
+    said = str(answer.get("kind") or answer.get("code") or "")
+    if said in _KINDS:
+        kind, retryable = _KINDS[said]
+    elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        kind, retryable = Kind.SERVER_ERROR, True
+    elif status == HTTPStatus.TOO_MANY_REQUESTS:
+        kind, retryable = Kind.RATE_LIMITED, True
+    elif status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        kind, retryable = Kind.UNAUTHORISED, False
+    else:
+        kind, retryable = Kind.REFUSED, False
+    return ControlPlaneError(
+        kind,
+        str(answer.get("message") or answer.get("msg") or f"{function} answered {status}."),
+        hint=str(answer.get("hint") or ""),
+        retryable=retryable,
+        retry_after_s=retry_after_s,
+        evidence={"function": function, "status": status, "answer_kind": said},
+    )
+
+
+def _bad_answer(function: str, error: ValidationError) -> ControlPlaneError:
+    # The values stay out of the sentence: one of them is the token.
+    places = sorted({".".join(map(str, item["loc"])) for item in error.errors(include_input=False)})
+    return ControlPlaneError(
+        Kind.BAD_ANSWER,
+        f"{function} answered something else than agreed: {', '.join(places)}.",
+        hint="The control plane and this agent may be of different versions.",
+        retryable=True,
+    )
+
+
+def _time(value: object) -> datetime | None:
+    try:
+        parsed = datetime.fromisoformat(str(value))
+    except ValueError:
+        return None
+    return parsed if parsed.tzinfo and EARLIEST <= parsed <= LATEST else None

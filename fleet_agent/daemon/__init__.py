@@ -1,0 +1,1 @@
+"""The long-running process: one loop, its check-ins, what it reports."""

@@ -1,0 +1,78 @@
+"""The way of finished attempts from the outbox to `update_history`, and to the device's own history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from uuid import UUID
+
+from loguru import logger
+
+from fleet_agent.attempts.history import History
+from fleet_agent.attempts.outbox import Outbox
+from fleet_agent.control_plane.client import HISTORY_BATCH, ControlPlane
+from fleet_agent.errors import ControlPlaneError, Kind, StateError
+from fleet_agent.model import Attempt
+from fleet_agent.support.clock import Clock
+
+#: A row of history that has to stay in the outbox is offered again after this: one that the control plane
+#: refuses for itself (not the device), and one that it has taken while the disk could not be written.
+LEFT_ROW_S = 3600.0
+
+
+class Shipping:
+    """`get_further` is told whenever a request ended, so that a long way is no hang."""
+
+    def __init__(
+        self, outbox: Outbox, history: History, clock: Clock, get_further: Callable[[], None]
+    ) -> None:
+        self._outbox = outbox
+        self._history = history
+        self._clock = clock
+        self._get_further = get_further
+        self._left_at: dict[UUID, float] = {}
+
+    async def ship(self, plane: ControlPlane) -> None:
+        """Send the outbox. Raises ControlPlaneError only where nothing else would get through either.
+
+        Where the disk cannot be written it is all sent again later, which changes nothing.
+        """
+        now = self._clock.monotonic()
+        pending = [
+            attempt
+            for attempt in self._outbox.pending()
+            if now - self._left_at.get(attempt.id, float("-inf")) > LEFT_ROW_S
+        ]
+        for start in range(0, len(pending), HISTORY_BATCH):
+            batch = pending[start : start + HISTORY_BATCH]
+            try:
+                await plane.record(batch)
+            except ControlPlaneError as error:
+                if error.kind != Kind.REFUSED:
+                    raise
+                await self._one_by_one(plane, batch)
+                continue
+            self._get_further()
+            for attempt in batch:
+                self._hand_over(attempt)
+            logger.info("{n} attempts recorded", n=len(batch))
+
+    async def _one_by_one(self, plane: ControlPlane, batch: Sequence[Attempt]) -> None:
+        """One bad row must not hold up the others; it stays in the outbox."""
+        for attempt in batch:
+            self._get_further()
+            try:
+                await plane.record([attempt])
+                self._hand_over(attempt)
+            except ControlPlaneError as error:
+                if error.kind != Kind.REFUSED:
+                    raise
+                self._left_at[attempt.id] = self._clock.monotonic()
+                logger.error("the attempt {id} is not accepted: {error}", id=attempt.id, error=error)
+
+    def _hand_over(self, attempt: Attempt) -> None:
+        """A disk that cannot be written must not keep the device from asking, nor from telling about it."""
+        try:
+            self._outbox.hand_over(attempt.id, self._history)
+        except StateError as error:
+            self._left_at[attempt.id] = self._clock.monotonic()
+            logger.warning("a recorded attempt stays in the outbox: {error}", error=error)

@@ -1,0 +1,77 @@
+"""Without the control plane for so long that it is the device's state: `isolated`.
+
+Counted from the first check-in that was not answered, on the monotonic clock, so a long poll interval is no
+isolation. It is written down once when it begins and removed once when it ends: `fleet-agent status` sees it,
+and a restart in the middle does not begin to count anew.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from loguru import logger
+from pydantic import ConfigDict
+from pydantic import ValidationError as PydanticValidationError
+
+from fleet_agent.errors import FleetError, StateError
+from fleet_agent.model import Frozen
+from fleet_agent.support import atomic_files as durable
+from fleet_agent.support.clock import Clock
+
+
+class Mark(Frozen):
+    """What is on disk while isolated: since when (the best known time), and the error that did it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    since: datetime
+    error_kind: str
+    error: str
+
+
+class Isolation:
+    def __init__(self, file: Path, clock: Clock) -> None:
+        self._file = file
+        self._clock = clock
+        self._first_unanswered: tuple[float, datetime] | None = None
+        self.mark = read(file)
+
+    @property
+    def is_on(self) -> bool:
+        return self.mark is not None
+
+    def unanswered(self, error: FleetError, after_s: float) -> bool:
+        """Note a check-in without an answer; return whether the device is isolated from now on."""
+        if self._first_unanswered is None:
+            self._first_unanswered = (self._clock.monotonic(), self._clock.now())
+        at, since = self._first_unanswered
+        if self.mark is not None or self._clock.monotonic() - at < after_s:
+            return False
+        self.mark = Mark(since=since, error_kind=error.kind.value, error=str(error))
+        try:
+            durable.write_atomic(self._file, self.mark.model_dump_json().encode())
+        except StateError as problem:
+            # A full disk must not stop anything; a restart will count anew.
+            logger.warning("that this device is isolated is not written down: {e}", e=problem)
+        return True
+
+    def answered(self) -> Mark | None:
+        """Note that the control plane spoke; return what just ended, if the device was isolated."""
+        ended, self.mark = self.mark, None
+        self._first_unanswered = None
+        if ended is not None:
+            try:
+                durable.remove(self._file)
+            except StateError as problem:
+                logger.warning("a restart will believe this device isolated: {e}", e=problem)
+        return ended
+
+
+def read(file: Path) -> Mark | None:
+    """The mark on disk; None where there is none, or an unreadable one."""
+    try:
+        mark = Mark.model_validate_json(file.read_bytes())
+    except (OSError, PydanticValidationError):
+        return None
+    return mark if mark.since.tzinfo else mark.model_copy(update={"since": mark.since.replace(tzinfo=UTC)})

@@ -1,0 +1,252 @@
+"""The loop: gather, decide, act, record, report. All in one task; wakes only move the due time.
+
+This is the process: turns, signals, the watchdog, the configuration. What a turn does is in `check_in`, when
+the next one is due in `schedule`. Failures are handled where they belong: an update's by the engine (a child
+process), a request's by its retry policy, and what is left by the next turn, after a spread, growing wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from loguru import logger
+
+from fleet_agent.attempts.history import History
+from fleet_agent.attempts.outbox import Outbox
+from fleet_agent.config import ConfigFile, DeviceConfig
+from fleet_agent.control_plane.connection import Network
+from fleet_agent.control_plane.identity import Identity
+from fleet_agent.daemon.check_in import CheckIn, Parts
+from fleet_agent.daemon.command_journal import OrderBook
+from fleet_agent.daemon.engine_process import ENGINE_COMMAND, Worker, engine_settings
+from fleet_agent.daemon.isolation import Isolation
+from fleet_agent.daemon.schedule import Outcome, Schedule
+from fleet_agent.daemon.status_report import Reporter
+from fleet_agent.host import process_memory as footprint
+from fleet_agent.host.sd_notify import Notifier
+from fleet_agent.log import Log
+from fleet_agent.paths import Paths
+from fleet_agent.support import retry
+from fleet_agent.support.clock import Clock
+
+#: How often the loop looks up while it waits: at the configuration file, and for the watchdog.
+LOOK_S = 15.0
+#: A check-in that gets nowhere for this long hangs, unless the engine is at work (which has its own limits).
+#: Longer than the longest call with all its tries.
+STALL_S = 600.0
+
+
+@dataclass
+class Daemon:
+    """One device's agent. `run` is the daemon, `once` a single convergence."""
+
+    paths: Paths
+    config_file: ConfigFile
+    identity: Identity
+    log: Log
+    engine_command: Sequence[str] = ENGINE_COMMAND
+    uniform: Callable[[float, float], float] = retry.uniform
+    notifier: Notifier = field(default_factory=Notifier)
+    look_s: float = LOOK_S
+    stall_s: float = STALL_S
+
+    def __post_init__(self) -> None:
+        self.clock = Clock(self.paths.clock_floor)
+        self.schedule = Schedule(self.clock, self.uniform)
+        self.worker = Worker(self._engine_settings, lambda: self.clock.heard, self.engine_command)
+        self._parts = Parts(
+            config_file=self.config_file,
+            clock=self.clock,
+            outbox=Outbox(self.paths.outbox),
+            history=History(self.paths.history),
+            order_book=OrderBook(self.paths.orders, self.clock),
+            worker=self.worker,
+            reporter=Reporter(self.paths.root, self.clock, self.log.ring),
+            isolation=Isolation(self.paths.isolated, self.clock),
+            notifier=self.notifier,
+            ring=self.log.ring,
+            network=self._connect(),
+        )
+        self.turn = CheckIn(self._parts, self.schedule)
+        self._stop = asyncio.Event()
+        self._reload_asked = False
+
+    @property
+    def config(self) -> DeviceConfig:
+        return self.config_file.current
+
+    @property
+    def network(self) -> Network:
+        return self._parts.network
+
+    @property
+    def _stopping(self) -> bool:
+        return self._stop.is_set()
+
+    async def run(self) -> None:
+        """Run until SIGTERM or SIGINT."""
+        with self._signals():
+            logger.info(
+                "agent of {device} starts, control plane {url}",
+                device=self.identity.device_id, url=self.config.api_url,
+            )  # fmt: skip
+            self.notifier.ready()
+            try:
+                while not self._stopping:
+                    await self._turn()
+                    if not self._stopping:
+                        await self._wait()
+            finally:
+                self.notifier.stopping()
+                await self.worker.stop()
+                await self.network.close()
+                logger.info("agent stops")
+
+    async def once(self) -> Outcome:
+        """Converge a single time: what the timer and a hand-run `fleet-agent once` do."""
+        try:
+            return await self.check_in("once")
+        finally:
+            await self.worker.stop()
+            await self.network.close()
+
+    async def check_in(self, why: str) -> Outcome:
+        return await self.turn.run(why)
+
+    def stop(self) -> None:
+        """End after the present step; a running update is interrupted and finished by the next start."""
+        self._stop.set()
+        self.schedule.stir()
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        handled = {
+            signal.SIGTERM: self.stop,
+            signal.SIGINT: self.stop,
+            # systemctl reload: look at the configuration now, or right after the present check-in.
+            signal.SIGHUP: self._reload,
+        }
+        for number, handler in handled.items():
+            loop.add_signal_handler(number, handler)
+        try:
+            yield
+        finally:
+            for number in handled:
+                loop.remove_signal_handler(number)
+
+    # One turn
+
+    async def _turn(self) -> None:
+        """One check-in, and when the next one is due."""
+        task = asyncio.create_task(self.check_in(self.schedule.take()))
+        stopped = asyncio.create_task(self._stop.wait())
+        given_up = False
+        try:
+            given_up = not await self._watched(task, stopped)
+            if not task.done():
+                task.cancel()
+                await self.worker.stop()
+            outcome = await task
+        except asyncio.CancelledError:
+            if self._stopping:
+                return
+            if not given_up:
+                raise
+            outcome = Outcome.NOT_CONVERGED
+        except Exception as error:
+            # The one broad net: a bug must not end the loop, the next turn tries again.
+            logger.opt(exception=error).error("check-in failed: {error}", error=error)
+            outcome = Outcome.NOT_CONVERGED
+        finally:
+            stopped.cancel()
+        self.schedule.count(outcome)
+        self.schedule.poll_within(self._next_wait(outcome))
+        footprint.give_back()
+
+    async def _watched(self, task: asyncio.Task[Outcome], stopped: asyncio.Task[Literal[True]]) -> bool:
+        """Wait for the check-in or the stop, feeding the watchdog; False once the check-in hangs.
+
+        Should it then not even let itself be cancelled, nobody feeds any more and systemd ends the process.
+        """
+        look_s = self.notifier.feed_s(self.look_s)
+        self.turn.get_further()
+        while not (task.done() or stopped.done()):
+            if not self.worker.busy and self.turn.stalled_s() > self.stall_s:
+                logger.error("the check-in got nowhere for {n:g} s and is given up", n=self.stall_s)
+                return False
+            self.notifier.alive()
+            await asyncio.wait({task, stopped}, timeout=look_s, return_when=asyncio.FIRST_COMPLETED)
+        return True
+
+    def _next_wait(self, outcome: Outcome) -> float:
+        return self.schedule.wait_s(
+            outcome, self.turn.interval_s(), isolated=self.turn.isolation.is_on, pending=self.turn.is_pending
+        )
+
+    # Between two turns
+
+    async def _wait(self) -> None:
+        """Until the next check-in is due; looks up now and then at the configuration and the subscription."""
+        look_s = self.notifier.feed_s(self.look_s)
+        while not self._stopping:
+            await self._follow_configuration()
+            self._start_listening()
+            if self.schedule.left_s <= 0:
+                return
+            self.notifier.alive()
+            await self.schedule.rest(look_s)
+
+    def _start_listening(self) -> None:
+        """Subscribe after the first answer: before it, the segment is unknown."""
+        directive = self.turn.directive
+        if not self.config.wake or directive is None:
+            return
+        if self.turn.isolation.is_on:
+            self.network.rest()
+        else:
+            self.network.listen(directive.device.segment)
+
+    # The configuration
+
+    def _reload(self) -> None:
+        self._reload_asked = True
+        self.schedule.stir()
+
+    async def _follow_configuration(self) -> None:
+        """Use the configuration as the file has it by now, if that can be used."""
+        asked, self._reload_asked = self._reload_asked, False
+        if not asked:
+            await self._use_what_changed()
+            return
+        self.notifier.reloading()
+        try:
+            await self._use_what_changed()
+        finally:
+            self.notifier.ready()
+        logger.info("the configuration was looked at, as asked by SIGHUP")
+
+    async def _use_what_changed(self) -> None:
+        before, problem = self.config, self.config_file.problem
+        if not self.config_file.reload_if_changed():
+            if self.config_file.problem is not problem:
+                self.schedule.hasten(0.0, "the configuration changed")
+            return
+        self.log.set_level(self.config.log_level)
+        if before.emergency_access != self.config.emergency_access:
+            logger.warning("emergency access changes once `fleet-agent install` was run, and not before")
+        if not self.network.serves(self.config):
+            await self.network.close()
+            self._parts.network = self._connect()
+        self.schedule.hasten(0.0, "the configuration changed")
+
+    def _connect(self) -> Network:
+        return Network(self.config, self.identity, self.clock, self.schedule.hasten)
+
+    def _engine_settings(self) -> dict[str, object]:
+        return engine_settings(self.paths, self.config)

@@ -1,0 +1,85 @@
+"""Everything the engine does to the world goes through here: a test can watch it, and stop it anywhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from fleet_agent.containers.base import Runtime
+    from fleet_agent.engine.git_source import Source
+    from fleet_agent.model import Directive
+
+T = TypeVar("T")
+
+
+class Effects(Protocol):
+    """Performs one named effect. `name` is stable: `write journal`, `link app_current`, `compose up`, …"""
+
+    def perform(self, name: str, action: Callable[[], T]) -> T: ...
+
+
+class Direct:
+    """The real thing: just do it."""
+
+    def perform(self, name: str, action: Callable[[], T]) -> T:
+        return action()
+
+
+class Clock(Protocol):
+    """Durations come from `monotonic`, in seconds.
+
+    `now` is the machine's own wall clock (UTC), right or wrong: what containers and log lines go by. It may
+    jump. `corrected` is the best known time, by the control plane: what is recorded, and waited for.
+    """
+
+    def now(self) -> datetime: ...
+
+    def corrected(self) -> datetime: ...
+
+    def monotonic(self) -> float: ...
+
+    def sleep(self, seconds: float) -> None: ...
+
+
+class SystemClock:
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def corrected(self) -> datetime:
+        return self.now()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+class CorrectedClock(SystemClock):
+    def __init__(self, corrected: Callable[[], datetime]) -> None:
+        self._corrected = corrected
+
+    def corrected(self) -> datetime:
+        return self._corrected()
+
+
+def _nothing_newer() -> Directive | None:
+    return None
+
+
+@dataclass(frozen=True)
+class Seams:
+    """What a caller or a test may put in the engine's way.
+
+    `newest` is asked at each boundary between phases before the swap: a directive that arrived meanwhile.
+    """
+
+    effects: Effects = field(default_factory=Direct)
+    clock: Clock = field(default_factory=SystemClock)
+    newest: Callable[[], Directive | None] = _nothing_newer
+    runtime: Runtime | None = None
+    source: Source | None = None

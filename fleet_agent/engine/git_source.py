@@ -1,0 +1,112 @@
+"""Where releases come from, as the engine sees it: Git for real, through the release part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from loguru import logger
+
+from fleet_agent.engine.config import EngineConfig
+from fleet_agent.engine.dependencies import Effects
+from fleet_agent.errors import Kind, ReleaseError, StateError
+from fleet_agent.model import Progress, Release
+
+if TYPE_CHECKING:
+    from fleet_agent.release import Limits
+
+
+class Source(Protocol):
+    """All raise ReleaseError or StateError; each may be repeated."""
+
+    def fetch(self, release: Release, role: str, report: Callable[[Progress], None]) -> int:
+        """Bring the release's files for `role` here; return the bytes that came over the network."""
+
+    def verify(self, release: Release) -> str:
+        """Who signed it."""
+
+    def export(self, release: Release, role: str) -> None:
+        """Have the whole folder `releases/<commit>/`, complete or not at all."""
+
+    def check(self, release: Release, role: str) -> None:
+        """Refuse a folder that is not what was exported."""
+
+    def prune(self, keep: set[str]) -> None:
+        """Remove exported releases and fetched commits that are not kept. Never raises."""
+
+
+class GitSource:
+    """The fleet repository. Heavy imports happen at first use."""
+
+    def __init__(self, config: EngineConfig, effects: Effects) -> None:
+        self._config, self._paths, self._effects = config, config.paths, effects
+
+    def fetch(self, release: Release, role: str, report: Callable[[Progress], None]) -> int:
+        from fleet_agent import release as git
+
+        limits = self._limits()
+        result = self._effects.perform(
+            "git fetch",
+            lambda: git.fetch(
+                self._paths.repository,
+                self._config.git_url,
+                release.commit_sha,
+                role,
+                report,
+                branch=release.branch,
+                limits=limits,
+            ),
+        )
+        return result.bytes_fetched
+
+    def verify(self, release: Release) -> str:
+        if not self._config.verify_signatures:
+            logger.warning("signatures are not verified on this device: its configuration says so")
+            return "nobody (not verified)"
+        signers = self._config.allowed_signers
+        if signers is None:
+            raise ReleaseError(
+                Kind.CONFIG_MISSING,
+                "This device has no allowed_signers file, so it trusts no release.",
+                hint="Name one in device.json, or switch verify_signatures off, in the open.",
+            )
+        from fleet_agent import release as git
+
+        return self._effects.perform(
+            "git verify",
+            lambda: git.verify(self._paths.repository, release.commit_sha, signers),
+        )
+
+    def export(self, release: Release, role: str) -> None:
+        from fleet_agent import release as git
+
+        target = self._paths.release(release.commit_sha)
+        self._effects.perform(
+            "git export",
+            lambda: git.export(
+                self._paths.repository, release.commit_sha, role, target, limits=self._limits()
+            ),
+        )
+
+    def _limits(self) -> Limits:
+        from fleet_agent.release import Limits
+
+        return Limits(min_free=self._config.min_free_bytes)
+
+    def check(self, release: Release, role: str) -> None:
+        from fleet_agent import release as git
+
+        target = self._paths.release(release.commit_sha)
+        git.check_manifest(target)
+        if not (target / "roles" / role).is_dir():
+            raise ReleaseError(Kind.ROLE_MISSING, f"The exported release has no role {role}.")
+
+    def prune(self, keep: set[str]) -> None:
+        from fleet_agent import release as git
+
+        try:
+            self._effects.perform(
+                "git prune", lambda: git.prune(self._paths.repository, self._paths.releases, keep)
+            )
+        except (ReleaseError, StateError) as error:
+            logger.warning("old commits stay: {error}", error=error)

@@ -1,0 +1,73 @@
+"""Bring back what should be on the disk and is not: somebody cleaned up by hand, or the disk is ageing.
+
+Only for releases that were whole here once, before they are started again. Cheap where nothing is missing.
+"""
+
+from __future__ import annotations
+
+from loguru import logger
+
+from fleet_agent.engine.core import Engine
+from fleet_agent.engine.journal import Deployed
+from fleet_agent.engine.stack_store import StackRecord
+from fleet_agent.errors import ContainerError, FleetError, Kind, StateError
+
+
+def folder(engine: Engine, deployed: Deployed) -> None:
+    """Export the release's folder again where it is gone. Best effort: what runs does not need it."""
+    if engine.role_folder(deployed).is_dir():
+        return
+    logger.warning("the folder of {version} is gone; exporting it again", version=deployed.release.version)
+    try:
+        engine.source.export(deployed.release, deployed.role)
+    except FleetError as error:
+        logger.error("it cannot be brought back without Git: {error}", error=error.message)
+
+
+def stack(engine: Engine, deployed: Deployed) -> StackRecord:
+    """Have everything that starting needs. Raises FleetError where it cannot be had."""
+    folder(engine, deployed)
+    try:
+        record = engine.stacks.load(deployed)
+        if all((engine.stacks.content / name).is_dir() for name in engine.stacks.content_of(deployed.key)):
+            _images(engine, record)
+            return record
+        logger.warning("files that {version} mounts are gone", version=deployed.release.version)
+    except StateError as error:
+        logger.warning("{error} Making it again.", error=error.message)
+    record = _again(engine, deployed)
+    _images(engine, record)
+    return record
+
+
+def start(engine: Engine, record: StackRecord) -> None:
+    """Start it. Where that fails an image may be damaged deep inside: those are replaced, then once more.
+
+    Only then: finding it takes time, and going back should not. Raises ContainerError.
+    """
+    stack = engine.stack(record.deployed)
+    what = f"start {record.deployed.release.version}"
+    try:
+        engine.patiently(what, lambda: engine.runtime.up(stack))
+    except ContainerError as error:
+        if error.kind is Kind.DOCKER_UNAVAILABLE or not _images(engine, record, thoroughly=True):
+            raise
+        engine.patiently(what, lambda: engine.runtime.up(stack))
+
+
+def _again(engine: Engine, deployed: Deployed) -> StackRecord:
+    from fleet_agent.engine.steps.validate import resolve_stack
+
+    return resolve_stack(engine, deployed)
+
+
+def _images(engine: Engine, record: StackRecord, *, thoroughly: bool = False) -> int:
+    """Pull again what is gone, where that is possible, and return how many; starting says what is missing."""
+    pulled = 0
+    for image in engine.runtime.missing_images(record.images, thoroughly=thoroughly):
+        try:
+            engine.runtime.pull(image, engine.say)
+            pulled += 1
+        except FleetError as error:
+            logger.error("{error}", error=error.message)
+    return pulled

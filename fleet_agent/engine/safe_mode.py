@@ -1,0 +1,167 @@
+"""The safe-mode stack: a status page from `roles/common/safe-mode`, kept ready while everything is well.
+
+It is resolved, its files are copied and its images fetched before it is needed, so that entering safe mode
+needs neither network nor Git nor a pull. A fleet without one still has safe mode: the device reports it,
+there is only no page. Its compose file gets, besides what every role gets, `SAFE_MODE_*` of the .env and
+
+    FLEET_SAFE_MODE_STATE   a folder with `status.json` (reason, kind, since, release), to mount read-only
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+
+from loguru import logger
+
+from fleet_agent.containers import compose_file as resolve
+from fleet_agent.containers.base import Stack
+from fleet_agent.engine.core import Engine
+from fleet_agent.engine.journal import Deployed
+from fleet_agent.engine.stack_store import read_compose
+from fleet_agent.errors import FleetError, StateError
+from fleet_agent.host.emergency_ssh import sentence
+from fleet_agent.paths import Paths
+from fleet_agent.roles.role import COMPOSE_FILE, read_env
+from fleet_agent.support.atomic_files import make_folder
+
+FOLDER = Path("roles") / "common" / "safe-mode"
+#: In the mark of safe mode.
+BESIDE = "the release runs beside it"
+
+
+def prepare(engine: Engine, deployed: Deployed, *, unless_there: bool = False) -> None:
+    """Keep the release's safe-mode stack ready. Best effort: a release is not refused for its sake."""
+    from fleet_agent.engine.steps.validate import provided
+
+    release = engine.paths.release(deployed.release.commit_sha)
+    folder = release / FOLDER
+    file = _compose(engine)
+    if not (folder / COMPOSE_FILE).is_file() or (unless_there and file.exists()):
+        return
+    try:
+        _make_public(engine)
+        own = {k: v for k, v in read_env(engine.paths.env_file).items() if k.startswith("SAFE_MODE_")}
+        environment = {**own, **provided(engine, deployed), "FLEET_SAFE_MODE_STATE": str(_public(engine))}
+        # What changes with each release must not change the stack.
+        environment |= {"FLEET_RELEASE_VERSION": "safe-mode", "FLEET_RELEASE_COMMIT": ""}
+        compose = engine.runtime.config(folder, environment, engine.config.safe_project)
+        for image in engine.runtime.missing_images(resolve.images(compose)):
+            engine.runtime.pull(image, engine.say)
+        addressed = engine.seams.effects.perform(
+            "copy content", lambda: resolve.address_content(compose, release, engine.stacks.content)
+        )
+        fresh = json.dumps(addressed, indent=1, sort_keys=True).encode()
+        if not file.exists() or file.read_bytes() != fresh:
+            engine.files.write(file, fresh)
+    except (FleetError, OSError) as error:
+        logger.warning("safe mode of this release is not ready, an older one stays: {error}", error=error)
+
+
+def bring_up(engine: Engine) -> None:
+    """Show why. Best effort: being in safe mode does not depend on its page."""
+    mode = engine.journal.safe_mode
+    current = engine.journal.current
+    if mode is None:
+        return
+    said = {
+        "reason": mode.reason,
+        "kind": mode.kind,
+        "since": mode.since.isoformat(),
+        "release_runs": mode.release_runs,
+        "release": current.release.version if current else None,
+        "emergency_access": sentence(engine.config.emergency_access),
+        "way_out": "Offer the device a release that works, or send it the command leave_safe_mode.",
+    }
+    try:
+        _make_public(engine)
+        _tell(_public(engine) / "status.json", json.dumps(said, indent=1).encode(), engine)
+        if not _compose(engine).exists():
+            logger.warning("this fleet has no safe-mode page (roles/common/safe-mode)")
+            return
+        missing = engine.runtime.missing_images(resolve.images(read_compose(_compose(engine))))
+        if missing:
+            logger.warning("no safe-mode page: {image} is not on this device", image=missing[0])
+            return
+        engine.runtime.up(Stack(engine.config.safe_project, _compose(engine)))
+    except FleetError as error:
+        logger.error("the safe-mode page did not start: {error}", error=error.message)
+
+
+def _tell(file: Path, said: bytes, engine: Engine) -> None:
+    """A device that rests writes nothing, in safe mode neither."""
+    with contextlib.suppress(OSError):
+        if file.read_bytes() == said:
+            return
+    engine.files.write(file, said, mode=0o644)
+
+
+def mark(engine: Engine) -> None:
+    """Keep the file by which systemd knows of safe mode as the journal has it.
+
+    Best effort, and again at each look: whether a device is in safe mode does not depend on it.
+    """
+    file, mode = engine.paths.in_safe_mode, engine.journal.safe_mode
+    try:
+        if mode is None:
+            engine.files.remove(file)
+            return
+        said = f"{mode.since.isoformat()}\n{BESIDE if mode.release_runs else 'no release runs'}\n"
+        if not file.exists() or file.read_bytes() != said.encode():
+            engine.files.write(file, said.encode())
+    except (FleetError, OSError) as error:
+        logger.error("emergency access does not follow safe mode yet: {error}", error=error)
+
+
+def is_marked_beside(paths: Paths) -> bool:
+    """Whether the mark says that the release ran beside the page, for when the journal is lost."""
+    try:
+        return BESIDE in paths.in_safe_mode.read_text(errors="replace")
+    except OSError:
+        return False
+
+
+def take_down(engine: Engine) -> None:
+    """Stop the status page, where there may be one. Raises ContainerError."""
+    if engine.journal.safe_mode is not None or _compose(engine).exists():
+        running = engine.patiently(
+            "look for safe mode", lambda: engine.runtime.services(engine.config.safe_project)
+        )
+        if running:
+            engine.patiently("leave safe mode", lambda: engine.runtime.down(engine.config.safe_project))
+
+
+def images(engine: Engine) -> set[str]:
+    """What the safe-mode stack needs; kept whatever release runs."""
+    try:
+        return set(resolve.images(read_compose(_compose(engine))))
+    except FleetError:
+        return set()
+
+
+def content(engine: Engine) -> set[str]:
+    """The content folders it mounts. Raises StateError where its file cannot be read."""
+    if not _compose(engine).exists():
+        return set()
+    try:
+        return resolve.used_content(read_compose(_compose(engine)), engine.stacks.content)
+    except StateError:
+        engine.files.remove(_compose(engine))
+        raise
+
+
+def _compose(engine: Engine) -> Path:
+    return engine.paths.state / "safe-mode" / "compose.json"
+
+
+def _make_public(engine: Engine) -> None:
+    """Mounted into the page's container, which reads it as another user."""
+    folder = _public(engine)
+    if not folder.is_dir():
+        make_folder(folder)
+        folder.chmod(0o755)
+
+
+def _public(engine: Engine) -> Path:
+    return engine.paths.state / "safe-mode" / "public"

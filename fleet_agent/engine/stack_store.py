@@ -1,0 +1,102 @@
+"""What a release became on this device: its resolved Compose file, its images, how to tell that it is well.
+
+Kept beside the release (`state/stacks/<commit>.<role>/`), so that going back needs neither Git nor the .env
+of today: it is exactly what ran before.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError as PydanticValidationError
+
+from fleet_agent.containers import compose_file as resolve
+from fleet_agent.containers.base import Stack
+from fleet_agent.engine.journal import Deployed
+from fleet_agent.engine.state_files import Files
+from fleet_agent.errors import Kind, StateError
+from fleet_agent.model import Frozen
+from fleet_agent.paths import Paths
+from fleet_agent.roles.role import Health
+
+
+class StackRecord(Frozen):
+    """`health` holds the role's checks with every variable filled in."""
+
+    deployed: Deployed
+    images: tuple[str, ...]
+    services: tuple[str, ...]
+    health: Health
+
+
+class Stacks:
+    """Folder of records; the compose file is written first, so a record that reads is complete."""
+
+    def __init__(self, paths: Paths, files: Files) -> None:
+        self.folder = paths.state / "stacks"
+        self.content = paths.root / "content"
+        self._files = files
+
+    def save(self, record: StackRecord, compose: dict[str, Any]) -> None:
+        folder = self.folder / record.deployed.key
+        self._files.write(folder / "compose.json", json.dumps(compose, indent=1, sort_keys=True).encode())
+        self._files.write(folder / "stack.json", record.model_dump_json(indent=1).encode())
+
+    def load(self, deployed: Deployed) -> StackRecord:
+        """Raises StateError (`state_corrupt`) where it is absent or cannot be read."""
+        return self._read(self.folder / deployed.key)
+
+    def stack(self, deployed: Deployed, project: str) -> Stack:
+        return Stack(project, self.folder / deployed.key / "compose.json")
+
+    def of_commit(self, commit: str) -> StackRecord | None:
+        """The record of a commit whose role is not known, as when only the links are left."""
+        for folder in sorted(self.folder.glob(f"{commit}.*")):
+            try:
+                return self._read(folder)
+            except StateError:
+                continue
+        return None
+
+    def names(self) -> list[str]:
+        if not self.folder.is_dir():
+            return []
+        return sorted(folder.name for folder in self.folder.iterdir() if not folder.name.startswith("."))
+
+    def images(self, key: str) -> set[str]:
+        try:
+            return set(self._read(self.folder / key).images)
+        except StateError:
+            return set()
+
+    def content_of(self, key: str) -> set[str]:
+        """The content folders that a stack mounts. Raises StateError where its file cannot be read."""
+        return resolve.used_content(read_compose(self.folder / key / "compose.json"), self.content)
+
+    def remove(self, key: str) -> None:
+        self._files.remove_tree(self.folder / key)
+
+    def _read(self, folder: Path) -> StackRecord:
+        try:
+            record = StackRecord.model_validate_json((folder / "stack.json").read_bytes())
+        except (OSError, PydanticValidationError) as error:
+            raise StateError(
+                Kind.STATE_CORRUPT, f"What the agent kept about {folder.name[:12]} cannot be read."
+            ) from error
+        read_compose(folder / "compose.json")
+        return record
+
+
+def read_compose(file: Path) -> dict[str, Any]:
+    """A resolved compose file. Raises StateError (`state_corrupt`)."""
+    try:
+        compose = json.loads(file.read_bytes())
+        resolve.services(compose)
+    except Exception as error:
+        raise StateError(
+            Kind.STATE_CORRUPT, f"{file.parent.name[:12]}'s compose file cannot be read."
+        ) from error
+    assert isinstance(compose, dict)  # noqa: S101  `services` refuses anything else
+    return compose

@@ -1,0 +1,1 @@
+"""This machine: its services, its facts, its memory."""

@@ -1,0 +1,260 @@
+"""Emergency access: ssh by key while this device is in safe mode, where its own configuration asks for it.
+
+The agent runs none of it. `fleet-agent install` checks what `device.json` says (`emergency_access`) and
+writes a path unit, a service and a configuration for an sshd of its own; systemd starts that when the
+engine's mark of safe mode is there. What is in effect is what is installed: it is read back to be shown.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError as PydanticValidationError
+
+from fleet_agent.config import EmergencyAccess
+from fleet_agent.errors import ConfigError, Kind, StateError
+from fleet_agent.paths import UNIT_FOLDER, Paths
+from fleet_agent.support.atomic_files import make_folder, unwritable
+
+PATH_UNIT = "fleet-agent-emergency.path"
+SERVICE = "fleet-agent-emergency.service"
+SSHD_CONFIG = "fleet-agent-emergency.sshd_config"
+#: In the order in which they are written: the one that starts the others last.
+FILES = (SSHD_CONFIG, SERVICE, PATH_UNIT)
+#: Where sshd is, beside what $PATH names.
+SYSTEM_FOLDERS = ("usr/sbin", "usr/bin", "usr/local/sbin", "sbin")
+#: sshd does not even check its configuration without it.
+PRIVILEGE_SEPARATION = Path("/run/sshd")
+TOOL_LIMIT_S = 60
+
+_NO_SHELL = ("nologin", "false")
+#: These paths go into a unit, a shell's command and sshd's configuration, which quote in three ways.
+_PLAIN = re.compile(r"[\w./+:=-]+", re.ASCII)
+_LINE = "EmergencyAccess="
+
+
+def in_effect(folder: Path = UNIT_FOLDER) -> EmergencyAccess | None:
+    """What is installed on this machine; None where emergency access is off."""
+    try:
+        lines = (folder / PATH_UNIT).read_text().splitlines()
+        (line,) = (line for line in lines if line.startswith(_LINE))
+        return EmergencyAccess.model_validate_json(line.removeprefix(_LINE))
+    except (OSError, ValueError, PydanticValidationError):
+        return None
+
+
+def sentence(access: EmergencyAccess | None) -> str:
+    """For whoever stands before a device in safe mode."""
+    return f"ssh is open on {access}" if access is not None else "off"
+
+
+@dataclass(frozen=True)
+class Tools:
+    """The programs of OpenSSH on the machine that is installed on, as it will see them."""
+
+    sshd: Path
+    keygen: Path
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Emergency access with all that its units need. `tree` is the machine's `/`, or an image's folder."""
+
+    access: EmergencyAccess
+    paths: Paths
+    tools: Tools
+
+    def values(self) -> dict[str, str]:
+        """What the templates are filled with."""
+        return {
+            "MARK": str(self.paths.in_safe_mode),
+            "HOST_KEY": str(self.paths.host_key),
+            "HOST_KEYS": str(self.paths.host_key.parent),
+            "SSHD": str(self.tools.sshd),
+            "KEYGEN": str(self.tools.keygen),
+            "SSHD_CONFIG": str(UNIT_FOLDER / SSHD_CONFIG),
+            "PORT": str(self.access.port),
+            "USER": self.access.user,
+            "ROOT_LOGIN": "prohibit-password" if self.access.user == "root" else "no",
+            "KEYS": str(self.access.authorized_keys),
+            "ACCESS": self.access.model_dump_json(),
+        }
+
+
+def set_up(access: EmergencyAccess, paths: Paths, *, tree: Path = Path("/")) -> Setup:
+    """Check that it would let in who is meant, and nobody else; `tree` is where the machine's files are.
+
+    Raises ConfigError (`config_invalid`), StateError (`tool_missing`) where there is no sshd.
+    """
+    check(access, paths, tree=tree)
+    return Setup(access, paths, tools(tree))
+
+
+def check(access: EmergencyAccess, paths: Paths, *, tree: Path = Path("/")) -> None:
+    """Whether sshd would take the keys: it refuses some of them without a word.
+
+    Raises ConfigError (`config_invalid`).
+    """
+    keys = access.authorized_keys
+    for path in (keys, paths.root):
+        if not _PLAIN.fullmatch(str(path)):
+            raise _invalid(
+                f"{str(path)!r} cannot be used with emergency access.",
+                "Choose a path of letters, digits and ./+:=-_ only.",
+            )
+    if keys.is_relative_to(paths.root):
+        raise _invalid(
+            f"The keys in {keys} are in the agent's own folder, which releases can fill.",
+            "Keep them where only this machine's root writes, like /etc/fleet.",
+        )
+    _check_user(access.user, tree)
+    here = tree / keys.relative_to("/")
+    try:
+        text = here.read_text(errors="replace")
+    except OSError as error:
+        raise _invalid(
+            f"The keys of emergency access could not be read from {here}: {error.strerror}.",
+            "Put the public keys of those who may come in there, one a line.",
+        ) from error
+    if "PRIVATE KEY" in text:
+        raise _invalid(
+            f"{here} holds a private key.", "Put the public half there (the .pub file), and renew that key."
+        )
+    _check_modes(here, access.user, tree)
+    listed = _run([_keygen_here(), "-l", "-f", str(here)])
+    if listed.returncode != 0:
+        raise _invalid(f"There is no public key in {here}.", "Put one a line there, as in authorized_keys.")
+
+
+def tools(tree: Path = Path("/")) -> Tools:
+    """Raises StateError (`tool_missing`)."""
+    return Tools(_find("sshd", tree), _find("ssh-keygen", tree))
+
+
+def make_host_key(setup: Setup) -> str:
+    """Make the host key where there is none yet; return its fingerprint. Raises StateError."""
+    key = setup.paths.host_key
+    if not key.exists():
+        try:
+            make_folder(key.parent)
+            key.parent.chmod(0o700)
+        except OSError as error:
+            raise unwritable(key.parent, error) from error
+        made = _run([setup.tools.keygen, "-q", "-t", "ed25519", "-N", "", "-C", "emergency", "-f", str(key)])
+        if made.returncode != 0:
+            raise StateError(Kind.STATE_UNWRITABLE, f"No host key could be made: {_last(made)}")
+    return fingerprint(setup.paths) or "not known"
+
+
+def fingerprint(paths: Paths) -> str | None:
+    """Of the host key, as ssh shows it to who connects; None where there is none yet."""
+    public = paths.host_key.with_name(f"{paths.host_key.name}.pub")
+    keygen = shutil.which("ssh-keygen")
+    if keygen is None or not public.exists():
+        return None
+    shown = _run([keygen, "-l", "-f", str(public)])
+    return shown.stdout.split()[1] if shown.returncode == 0 else None
+
+
+def try_out(setup: Setup) -> None:
+    """Let this machine's sshd judge its configuration: an emergency is no time to find out.
+
+    Raises ConfigError (`config_invalid`).
+    """
+    PRIVILEGE_SEPARATION.mkdir(mode=0o755, exist_ok=True)
+    judged = _run([setup.tools.sshd, "-t", "-f", str(UNIT_FOLDER / SSHD_CONFIG)])
+    if judged.returncode != 0:
+        raise _invalid(
+            f"This machine's sshd refuses the configuration of emergency access: {_last(judged)}",
+            "It may be too old; OpenSSH 8.4 and later are known to do.",
+        )
+
+
+def _check_user(user: str, tree: Path) -> None:
+    account = _entry(tree / "etc/passwd", user)
+    if account is None:
+        raise _invalid(f"There is no user {user} on this machine.", "Name one in `emergency_access.user`.")
+    if Path(account[-1]).name in _NO_SHELL:
+        raise _invalid(f"The user {user} has no shell ({account[-1]}).", "Name one that can log in.")
+    shadow = _entry(tree / "etc/shadow", user)
+    if shadow is not None and shadow[1].startswith("!"):
+        raise _invalid(
+            f"The account of {user} is locked, so sshd would refuse it whatever the key.",
+            f"Leave it without a password instead: usermod -p '*' {user}",
+        )
+
+
+def _entry(file: Path, user: str) -> list[str] | None:
+    try:
+        lines = file.read_text().splitlines()
+    except OSError:
+        # /etc/shadow is root's; who cannot read it cannot install either.
+        return None
+    return next((line.split(":") for line in lines if line.startswith(f"{user}:")), None)
+
+
+def _check_modes(file: Path, user: str, tree: Path) -> None:
+    """sshd refuses keys that somebody else could change, and tells only its log."""
+    account = _entry(tree / "etc/passwd", user)
+    owners = {0, int(account[2])} if account is not None else {0}
+    for path in (file, *file.parents):
+        seen = path.stat()
+        # Who builds an image need not be root; its owners are fixed when it is packed.
+        strange = tree == Path("/") and seen.st_uid not in owners
+        if seen.st_mode & 0o022 or strange:
+            raise _invalid(
+                f"{path} can be changed by others than root, so sshd would refuse the keys in {file.name}.",
+                f"chown root {path} && chmod go-w {path}",
+            )
+        if path == tree:
+            return
+
+
+def _find(name: str, tree: Path) -> Path:
+    for place in _places(tree):
+        found = tree / place / name
+        if os.access(found, os.X_OK) and found.is_file():
+            return Path("/") / place / name
+    raise StateError(
+        Kind.TOOL_MISSING,
+        f"Emergency access has no effect: {name} is not installed.",
+        hint="Install OpenSSH's server (openssh-server), then run `fleet-agent install` again.",
+    )
+
+
+def _places(tree: Path) -> Iterator[str]:
+    yield from SYSTEM_FOLDERS
+    if tree == Path("/"):
+        yield from (place.lstrip("/") for place in os.environ.get("PATH", "").split(":") if place)
+
+
+def _keygen_here() -> str:
+    keygen = shutil.which("ssh-keygen")
+    if keygen is None:
+        raise StateError(
+            Kind.TOOL_MISSING,
+            "ssh-keygen is not installed.",
+            hint="Install OpenSSH's client (openssh-client).",
+        )
+    return keygen
+
+
+def _run(command: list[str | Path]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=TOOL_LIMIT_S, check=False, stdin=subprocess.DEVNULL
+    )
+
+
+def _last(done: subprocess.CompletedProcess[str]) -> str:
+    said = (done.stderr or done.stdout).strip().splitlines()
+    return said[-1] if said else f"exit code {done.returncode}, without a word"
+
+
+def _invalid(message: str, hint: str) -> ConfigError:
+    return ConfigError(Kind.CONFIG_INVALID, message, hint=hint)

@@ -1,0 +1,285 @@
+"""The agent as a service of systemd: renders the units of `fleet_agent/host/units/`, puts them in place."""
+
+from __future__ import annotations
+
+import compileall
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sysconfig
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from fleet_agent.errors import ConfigError, Kind, StateError
+from fleet_agent.host import emergency_ssh as emergency
+from fleet_agent.paths import UNIT_FOLDER
+from fleet_agent.support import atomic_files as durable
+
+SERVICE = "fleet-agent.service"
+ONCE_SERVICE = "fleet-agent-once.service"
+ONCE_TIMER = "fleet-agent-once.timer"
+UNITS = (SERVICE, ONCE_SERVICE, ONCE_TIMER)
+#: What starts with the machine; the once-service is the timer's.
+ENABLED = (SERVICE, ONCE_TIMER)
+#: Exists exactly where systemd runs the machine (sd_booted(3)).
+BOOTED = Path("/run/systemd/system")
+#: The first version that can wait longer after each crash.
+GROWING_RESTART_VERSION = 254
+SYSTEMCTL_LIMIT_S = 90
+
+_RESTART_GROWING = """\
+# After a crash: 2 s, then longer each time, up to five minutes; for ever.
+RestartSec=2
+RestartSteps=8
+RestartMaxDelaySec=5min"""
+_RESTART_CONSTANT = """\
+# Longer after each crash would need systemd 254; this is seldom enough to do no harm, for ever.
+RestartSec=10"""
+
+_PLAIN = re.compile(r"[\w./@+:,=-]+", re.ASCII)
+_PLACEHOLDER = re.compile(r"@([A-Z_]+)@")
+
+
+@dataclass(frozen=True)
+class Agent:
+    """What the units start. `python` is the interpreter that has fleet_agent installed."""
+
+    root: Path
+    config: Path
+    python: Path
+
+    def check(self) -> None:
+        """Raise ConfigError (`config_invalid`) where a service could not work with these paths."""
+        for path in (self.root, self.config, self.python):
+            if "$" in str(path) or not str(path).isprintable():
+                raise ConfigError(Kind.CONFIG_INVALID, f"{str(path)!r} cannot be written into a unit.")
+            if path.is_relative_to("/tmp") or path.is_relative_to("/var/tmp"):  # noqa: S108
+                raise ConfigError(
+                    Kind.CONFIG_INVALID,
+                    f"{path} is in a folder for temporary files, which the service does not see.",
+                    hint="Choose a --root, a --config and an installation elsewhere.",
+                )
+        if self.root == Path("/"):
+            raise ConfigError(
+                Kind.CONFIG_INVALID, "The agent's root cannot be the whole machine.", hint="Choose a --root."
+            )
+
+
+def render(
+    agent: Agent, *, systemd_version: int | None = None, access: emergency.Setup | None = None
+) -> dict[str, str]:
+    """Return the units' text by name. Without a version: what every systemd since 247 understands.
+
+    With `access` the files of emergency access, too.
+    """
+    growing = systemd_version is not None and systemd_version >= GROWING_RESTART_VERSION
+    values = {
+        "SANDBOX": _template("sandbox.inc").rstrip(),
+        "RESTART": _RESTART_GROWING if growing else _RESTART_CONSTANT,
+        "PYTHON": _word(agent.python),
+        "ROOT": _word(agent.root),
+        "CONFIG": _word(agent.config),
+    }
+    units = {name: _filled(_template(name), values) for name in UNITS}
+    if access is not None:
+        units |= {name: _filled(_template(name), access.values()) for name in emergency.FILES}
+    return units
+
+
+def enabled(access: emergency.Setup | None) -> tuple[str, ...]:
+    """What starts with the machine."""
+    return ENABLED if access is None else (*ENABLED, emergency.PATH_UNIT)
+
+
+def _template(name: str) -> str:
+    return (resources.files("fleet_agent.host") / "units" / name).read_text()
+
+
+def _filled(text: str, values: Mapping[str, str]) -> str:
+    # The sandbox has placeholders of its own. Paths go in last and at once: one may look like a placeholder.
+    for key in ("SANDBOX", "RESTART"):
+        text = text.replace(f"@{key}@", values.get(key, ""))
+    return _PLACEHOLDER.sub(lambda match: values[match[1]], text)
+
+
+def _word(path: Path) -> str:
+    """One word of a unit file: specifiers, variables and quotes mean themselves."""
+    text = str(path)
+    if _PLAIN.fullmatch(text):
+        return text
+    text = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return f'"{text}"'
+
+
+Run = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]
+
+
+def _systemctl(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["systemctl", *arguments], capture_output=True, text=True, timeout=SYSTEMCTL_LIMIT_S, check=False
+    )
+
+
+@dataclass(frozen=True)
+class Installer:
+    """Puts the units of one agent under `prefix`: this machine's `/`, or the tree of an image being built.
+
+    Only on `/` is the running systemd told about it.
+    """
+
+    prefix: Path = Path("/")
+    booted: Path = BOOTED
+    run: Run = _systemctl
+
+    @property
+    def folder(self) -> Path:
+        return self._under(UNIT_FOLDER)
+
+    @property
+    def is_here(self) -> bool:
+        return self.prefix == Path("/")
+
+    def systemd_version(self) -> int | None:
+        """Of this machine; None for another one's tree, or where it does not say."""
+        if not self.is_here or shutil.which("systemctl") is None:
+            return None
+        said = re.match(r"systemd (\d+)", self.run(["--version"]).stdout)
+        return int(said[1]) if said else None
+
+    def install(
+        self,
+        agent: Agent,
+        *,
+        enable: bool = True,
+        now: bool = False,
+        access: emergency.Setup | None = None,
+    ) -> list[str]:
+        """Write the units durably and enable them; return the names of those that changed.
+
+        `now` starts them too, and restarts what runs by a unit that changed. Doing it twice changes nothing.
+        Without `access`, emergency access that was installed before is closed and removed at once.
+        Raises ConfigError for paths that no service can use and where sshd refuses its configuration,
+        StateError `not_supported` without systemd, `state_unwritable` without the right, `systemd_refused`.
+        """
+        agent.check()
+        self._need_systemd(talks=enable or now)
+        units = render(agent, systemd_version=self.systemd_version(), access=access)
+        self._make_root(agent.root)
+        removed = [] if access is not None else self._remove(emergency.FILES)
+        changed = [name for name, text in units.items() if self._write(self.folder / name, text)]
+        if access is not None and self.is_here:
+            self._try_out(access)
+        if self.is_here and (enable or now):
+            self._tell("daemon-reload")
+        starting = enabled(access)
+        if enable:
+            self._tell("enable", *starting)
+        if now and self.is_here:
+            for name in starting:
+                self._tell("restart" if name in changed else "start", name)
+        if access is not None and self.is_here and set(changed) & set(emergency.FILES) and (enable or now):
+            # It may be open at this moment, by the old configuration.
+            self._tell("try-restart", emergency.SERVICE)
+        return changed + removed
+
+    def uninstall(self) -> list[str]:
+        """Stop, disable and remove the units; return those that were there. The root folder stays."""
+        return self._remove((*UNITS, *emergency.FILES))
+
+    def _remove(self, names: Sequence[str]) -> list[str]:
+        present = [name for name in names if (self.folder / name).exists()]
+        if not present:
+            return []
+        self._need_systemd(talks=True)
+        known = [name for name in (*ENABLED, emergency.PATH_UNIT) if name in present]
+        if known:
+            self._tell("disable", *(["--now"] if self.is_here else []), *known)
+        if self.is_here and emergency.SERVICE in present:
+            # After the path unit, which would start it again.
+            self._tell("stop", emergency.SERVICE)
+        for name in present:
+            durable.remove(self.folder / name)
+        if self.is_here:
+            self._tell("daemon-reload")
+        return present
+
+    def _try_out(self, access: emergency.Setup) -> None:
+        emergency.make_host_key(access)
+        try:
+            emergency.try_out(access)
+        except ConfigError:
+            # What its sshd cannot read must not be what a reboot brings into effect.
+            self._remove(emergency.FILES)
+            raise
+
+    def _need_systemd(self, *, talks: bool) -> None:
+        if self.is_here and not self.booted.is_dir():
+            raise StateError(
+                Kind.NOT_SUPPORTED,
+                "This machine is not run by systemd.",
+                hint="Start `fleet-agent run` by the service manager that runs it, "
+                "or name the tree of an image with --prefix.",
+            )
+        if self.is_here and os.geteuid() != 0:
+            raise StateError(
+                Kind.STATE_UNWRITABLE,
+                f"Only root may change {self.folder}.",
+                hint="Run it with sudo, or write into a tree of your own with --prefix.",
+            )
+        if talks and shutil.which("systemctl") is None:
+            raise StateError(
+                Kind.NOT_SUPPORTED,
+                "There is no systemctl on this machine to enable the units with.",
+                hint="Leave that out with --no-enable.",
+            )
+
+    def _make_root(self, root: Path) -> None:
+        """The sandbox opens this folder for writing; it must be there for the service to start."""
+        folder = self._under(root)
+        try:
+            durable.make_folder(folder)
+        except OSError as error:
+            raise durable.unwritable(folder, error) from error
+
+    def _write(self, path: Path, text: str) -> bool:
+        """Write a unit unless it says so already; returns whether it was written."""
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            if path.read_text() == text:
+                return False
+        durable.write_atomic(path, text.encode())
+        return True
+
+    def _tell(self, verb: str, *units: str) -> None:
+        arguments = [verb, *units] if self.is_here else [f"--root={self.prefix}", verb, *units]
+        try:
+            done = self.run(arguments)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise StateError(
+                Kind.SYSTEMD_REFUSED, f"systemctl {verb} did not work: {error}.", retryable=True
+            ) from error
+        if done.returncode != 0:
+            said = (done.stderr or done.stdout).strip().splitlines()
+            raise StateError(
+                Kind.SYSTEMD_REFUSED,
+                f"systemctl {verb} failed ({done.returncode}): {said[-1] if said else 'it gave no reason'}",
+                hint=f"See `systemctl status {units[0]}` and `journalctl -u {units[0]}`." if units else "",
+            )
+
+    def _under(self, path: Path) -> Path:
+        return self.prefix / path.relative_to("/")
+
+
+def compile_installation() -> None:
+    """Compile the interpreter's packages now: the sandbox keeps the service from ever doing it.
+
+    Without this each start of the engine, every few minutes, would compile all it imports again.
+    """
+    packages = sysconfig.get_path("purelib")
+    if os.access(packages, os.W_OK):
+        # The engine runs as Python does by itself, the daemon without docstrings (-OO).
+        for level in (0, 2):
+            compileall.compile_dir(packages, quiet=2, optimize=level)

@@ -1,0 +1,1 @@
+"""What a device is for: role.yaml and the device's values."""

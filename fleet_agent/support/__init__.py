@@ -1,0 +1,1 @@
+"""Files, processes, time: helpers without a word of the product."""

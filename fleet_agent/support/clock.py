@@ -1,0 +1,142 @@
+"""What time it is on a machine that may have no battery for its clock.
+
+The server's time, once heard, is carried forward with the monotonic clock and wins over the local one. Before
+that, the time is the later of the local clock and a floor on disk: the last server time written there. The
+floor is written rarely (once a day), so an idle device writes nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from loguru import logger
+
+from fleet_agent.errors import StateError
+from fleet_agent.model import EARLIEST, LATEST, Frozen
+from fleet_agent.support import atomic_files as durable
+
+#: How old the floor may grow before it is written again.
+FLOOR_REFRESH = timedelta(days=1)
+#: From here on a wrong clock is worth a warning: certificates and tokens start to fail.
+SKEW_WARNING = timedelta(minutes=2)
+#: A clock further ahead than this of when the control plane was last heard is suspect, though perhaps right.
+FAR_AHEAD = timedelta(days=30)
+
+
+def boottime() -> float:
+    """Seconds since boot, counting time asleep: the right clock for "how long ago did the server say"."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def local_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Heard(Frozen):
+    """The control plane's time, and the seconds since boot at which it was heard: good for every process."""
+
+    server_time: datetime
+    boot_s: float
+
+
+class Clock:
+    def __init__(
+        self,
+        floor_file: Path,
+        *,
+        local: Callable[[], datetime] = local_now,
+        monotonic: Callable[[], float] = boottime,
+    ) -> None:
+        self._file = floor_file
+        self._local = local
+        self._monotonic = monotonic
+        self._floor = _read(floor_file)
+        self._heard: Heard | None = None
+        self._warned = False
+
+    def now(self) -> datetime:
+        """The best known time, aware, UTC."""
+        if self._heard is not None:
+            return self._heard.server_time + timedelta(seconds=self._monotonic() - self._heard.boot_s)
+        local = self._local()
+        return local if self._floor is None else max(local, self._floor)
+
+    def monotonic(self) -> float:
+        """Seconds for durations; never set back, counts sleep."""
+        return self._monotonic()
+
+    def local(self) -> datetime:
+        """What the machine's own clock says, right or wrong: `device_status.device_time`."""
+        return self._local()
+
+    def observe(self, server_time: datetime) -> None:
+        """Take the server's time as the truth; says once when the local clock is far off."""
+        if not EARLIEST <= server_time <= LATEST:
+            logger.warning("a control plane whose time is {at} is not believed", at=server_time)
+            return
+        server_time = server_time.astimezone(UTC)
+        self._heard = Heard(server_time=server_time, boot_s=self._monotonic())
+        skew = self.skew()
+        if skew is not None and abs(skew) >= SKEW_WARNING and not self._warned:
+            self._warned = True
+            logger.warning(
+                "this device's clock is {minutes:.0f} minutes {way} of the control plane's; "
+                "the agent goes by the latter, TLS may not",
+                minutes=abs(skew).total_seconds() / 60, way="ahead" if skew > timedelta() else "behind",
+            )  # fmt: skip
+        elif skew is not None and abs(skew) < SKEW_WARNING:
+            self._warned = False
+        self._keep(server_time)
+
+    @property
+    def heard(self) -> Heard | None:
+        """For a child process that should go by the same time; see `carry_on`."""
+        return self._heard
+
+    def carry_on(self, heard: Heard | None) -> None:
+        """Go by what the parent process heard since this boot."""
+        self._heard = heard
+
+    def skew(self) -> timedelta | None:
+        """How far the local clock is ahead of the server's; None before the server was heard."""
+        return None if self._heard is None else self._local() - self.now()
+
+    def is_implausible(self) -> bool:
+        """Whether the local clock is known to be wrong: behind the floor, or far from the server's time."""
+        skew = self.skew()
+        if skew is not None:
+            return abs(skew) >= SKEW_WARNING
+        return self._floor is not None and self._local() < self._floor
+
+    def may_be_ahead(self) -> bool:
+        """Whether an expired certificate is rather this clock's fault: far beyond the last known time."""
+        if self._heard is not None or self._floor is None:
+            return False
+        return self._local() > self._floor + FAR_AHEAD
+
+    def _keep(self, server_time: datetime) -> None:
+        if self._floor is not None and server_time < self._floor + FLOOR_REFRESH:
+            return
+        self._floor = server_time
+        try:
+            durable.write_atomic(self._file, server_time.isoformat().encode())
+        except StateError as error:
+            logger.warning("the clock's floor was not kept: {error}", error=error)
+
+
+def _read(file: Path) -> datetime | None:
+    try:
+        floor = datetime.fromisoformat(file.read_text().strip())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        logger.warning("{file} is unreadable and not used: {error}", file=file, error=error)
+        return None
+    floor = floor if floor.tzinfo else floor.replace(tzinfo=UTC)
+    if not EARLIEST <= floor <= LATEST:
+        logger.warning("{file} says {at} and is not used", file=file, at=floor)
+        return None
+    return floor
