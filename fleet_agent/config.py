@@ -172,7 +172,7 @@ def load(path: Path) -> DeviceConfig:
         raise ConfigError(
             Kind.CONFIG_MISSING,
             f"There is no configuration at {path}.",
-            hint="Write one (docs/agent.md lists the keys) or name it with --config.",
+            hint="Write one (docs/usage/agent.md lists the keys) or name it with --config.",
         ) from error
     except OSError as error:
         raise ConfigError(
@@ -262,5 +262,5 @@ def _invalid(source: Path, what: str) -> ConfigError:
     return ConfigError(
         Kind.CONFIG_INVALID,
         f"{source} cannot be used: {what}.",
-        hint="docs/agent.md lists every key; `fleet-agent validate-config` checks the file.",
+        hint="docs/usage/agent.md lists every key; `fleet-agent validate-config` checks the file.",
     )

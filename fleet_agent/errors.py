@@ -20,7 +20,7 @@ from typing import Any
 
 
 class Kind(StrEnum):
-    """Stable names of what can go wrong. Add here, describe in docs/errors.md (a test reads it)."""
+    """Stable names of what can go wrong. Add here, describe in docs/usage/errors.md (a test reads it)."""
 
     # configuration
     CONFIG_INVALID = "config_invalid"

@@ -10,6 +10,6 @@ export function parsed<T>(schema: z.ZodType<T>, body: unknown): T {
   const problems = result.error.issues.map(({ path, message }) => `${path.join(".") || "body"}: ${message}`);
   throw badRequest(
     `The body is not as agreed: ${problems.join("; ")}.`,
-    "See docs/enrolment.md for the fields.",
+    "See docs/usage/enrollment.md for the fields.",
   );
 }

@@ -5,7 +5,7 @@ import { type Database, restDatabase } from "./database.ts";
 
 export function requiredVariable(name: string): string {
   const value = Deno.env.get(name);
-  if (!value) throw new Error(`${name} is not set: set it for the edge functions (docs/enrolment.md)`);
+  if (!value) throw new Error(`${name} is not set: set it for the edge functions (docs/usage/enrollment.md)`);
   return value;
 }
 

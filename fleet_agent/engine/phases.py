@@ -1,4 +1,4 @@
-"""Where an update stands: one enum, one table of allowed moves; docs/engine.md draws it, a test compares."""
+"""Where an update stands: one enum, one table of moves (a test compares docs/development/engine.md)."""
 
 from __future__ import annotations
 

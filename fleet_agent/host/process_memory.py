@@ -1,4 +1,4 @@
-"""How the daemon keeps its memory small (the figures are in docs/agent.md)."""
+"""How the daemon keeps its memory small (the figures are in docs/usage/agent.md)."""
 
 from __future__ import annotations
 

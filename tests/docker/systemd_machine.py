@@ -59,7 +59,7 @@ def _bootstrap(folder: str) -> str | None:
     )  # fmt: skip
     if made.returncode != 0:
         return f"debootstrap failed: {' '.join(made.stdout.strip().splitlines()[-3:])}"
-    # As docs/agent.md has it for a device. Here it would open port 22 of the machine that tests.
+    # As docs/usage/agent.md has it for a device. Here it would open port 22 of the machine that tests.
     off = subprocess.run(
         ["chroot", folder, "systemctl", "disable", "ssh.service", "ssh.socket"],
         capture_output=True, text=True, check=False,

@@ -1,6 +1,6 @@
 """Breaks each rule of the policy once, in a throwaway database, and shows that the test which holds it then fails.
 
-docs/policy.md has the same list as a table. A change whose text is not found any more fails too: write it anew.
+docs/usage/policy.md has the same list as a table. A change whose text is not found any more fails too: write it anew.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from tests.sql import test_stages as stages
 from tests.sql.cast import DEVICE, V2, Fleet
 from tests.sql.cluster import ROOT
 
-DOCS = Path(ROOT) / "docs" / "policy.md"
-# The rules as docs/policy.md words them.
+DOCS = Path(ROOT) / "docs" / "usage" / "policy.md"
+# The rules as docs/usage/policy.md words them.
 RULES = {
     1: "Concurrent claims never put more devices in flight than the stage, the rollout or the fleet allows.",
     2: "A percentage is a stable, nested set: raising it only adds devices.",

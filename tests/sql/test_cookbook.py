@@ -1,4 +1,4 @@
-"""Every query of docs/sql-cookbook.md runs, as an operator, on a small fleet with a year of history, and finds something."""
+"""Every query of docs/usage/sql-cookbook.md runs, as an operator, on a small fleet with a year of history, and finds something."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.bench._policy_fleet import seed
 from tests.sql.cast import OPERATOR, Fleet, become
 from tests.sql.cluster import ROOT, Cluster
 
-PAGE = (ROOT / "docs" / "sql-cookbook.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "usage" / "sql-cookbook.md").read_text(encoding="utf-8")
 QUERIES = re.findall(r"^```sql\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
 DEVICES = 300
 

@@ -130,7 +130,7 @@ def holds(stage: Stage, world: World, release: UUID) -> bool:
 
 
 def decide(world: World) -> Answer:  # noqa: PLR0912  # one gate after the other, as the page lists them
-    """The policy, as docs/policy.md has it."""
+    """The policy, as docs/usage/policy.md has it."""
     no: set[str] = set()
     if world.state != "active":
         no.add("device_state")

@@ -1,4 +1,4 @@
-"""docs/stack.md tells every error and every option."""
+"""docs/usage/stack.md tells every error and every option."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from fleetctl.stack import commands
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs" / "stack.md").read_text()
+PAGE = (ROOT / "docs" / "usage" / "stack.md").read_text()
 PYTHON = [*(ROOT / "scripts/fleetctl/stack").glob("*.py"), ROOT / "scripts/fleetctl/migrate.py"]
 SERVER = list((ROOT / "supabase/local").glob("*.ts"))
 

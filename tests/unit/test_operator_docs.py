@@ -1,4 +1,4 @@
-"""docs/fleetctl.md and docs/enrolment.md name everything that the code can say."""
+"""docs/usage/fleetctl.md and docs/usage/enrollment.md name everything that the code can say."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typer.main import get_command
 from fleetctl.commands import register
 
 ROOT = Path(__file__).resolve().parents[2]
-FLEETCTL = (ROOT / "docs" / "fleetctl.md").read_text()
-ENROLMENT = (ROOT / "docs" / "enrolment.md").read_text()
+FLEETCTL = (ROOT / "docs" / "usage" / "fleetctl.md").read_text()
+ENROLMENT = (ROOT / "docs" / "usage" / "enrollment.md").read_text()
 
 
 def command_names() -> list[str]:

@@ -1,4 +1,4 @@
-"""docs/reliability.md promises only what a test holds, and names each scenario that a person can watch."""
+"""docs/usage/reliability.md promises only what a test holds, and names each scenario that one can watch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from fleetctl.demo.scenarios import SCENARIOS
 
 ROOT = Path(__file__).resolve().parents[2]
-DOC = (ROOT / "docs" / "reliability.md").read_text()
+DOC = (ROOT / "docs" / "usage" / "reliability.md").read_text()
 TESTS = "\n".join(file.read_text() for file in (ROOT / "tests").rglob("*.py"))
 
 
@@ -28,4 +28,4 @@ def test_each_file_named_exists(file: str) -> None:
 @pytest.mark.parametrize("name", [scenario.name for scenario in SCENARIOS])
 def test_each_scenario_of_the_demo_is_named(name: str) -> None:
     assert re.search(rf"^\|.*\| `{name}` \|$", DOC, re.MULTILINE)
-    assert f"`{name}`" in (ROOT / "docs" / "fleetctl.md").read_text()
+    assert f"`{name}`" in (ROOT / "docs" / "usage" / "fleetctl.md").read_text()

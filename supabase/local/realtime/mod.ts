@@ -1,6 +1,6 @@
 /**
  * The Realtime endpoint of the embedded stack: what `@supabase/lite` lacks. It speaks the protocol of the
- * official clients in both framings; docs/realtime.md says what is spoken and what differs from hosted.
+ * official clients in both framings; docs/development/realtime.md says what is spoken and what differs from hosted.
  */
 import { ApiKeys, KeyRefused } from "./apikey.ts";
 import { Authorizer } from "./authorize.ts";

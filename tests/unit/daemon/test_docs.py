@@ -18,17 +18,17 @@ def first_column(text: str) -> list[str]:
 
 
 def test_every_error_kind_is_described_once_and_no_other() -> None:
-    described = first_column((DOCS / "errors.md").read_text())
+    described = first_column((DOCS / "usage" / "errors.md").read_text())
     assert sorted(described) == sorted(kind.value for kind in Kind)
 
 
 def test_every_key_of_the_configuration_is_described_once_and_no_other() -> None:
-    section = (DOCS / "agent.md").read_text().split("## Configuration")[1].split("\n## ")[0]
+    section = (DOCS / "usage" / "agent.md").read_text().split("## Configuration")[1].split("\n## ")[0]
     assert sorted(first_column(section)) == sorted(DeviceConfig.model_fields)
 
 
 def test_every_retry_policy_is_in_the_table_as_it_is() -> None:
-    section = (DOCS / "agent.md").read_text().split("### Retries")[1].split("\n## ")[0]
+    section = (DOCS / "usage" / "agent.md").read_text().split("### Retries")[1].split("\n## ")[0]
     rows = re.findall(
         r"^\| `([^`]+)` \| [^|]+ \| (\S+) \| (\S+) \| (\S+) \| (\S+) \|$", section, re.MULTILINE
     )
@@ -39,13 +39,13 @@ def test_every_retry_policy_is_in_the_table_as_it_is() -> None:
 
 
 def test_every_command_is_in_the_synopsis() -> None:
-    synopsis = (DOCS / "agent.md").read_text().split("```")[1]
+    synopsis = (DOCS / "usage" / "agent.md").read_text().split("```")[1]
     commands = set(re.findall(r"^fleet-agent ([a-z-]+)", synopsis, re.MULTILINE))
     offered = re.findall(r"^    ([a-z-]+)(?: |$)", cli._parser().format_help(), re.MULTILINE)
     assert commands == set(offered)
 
 
 def test_every_exit_code_is_in_the_docs() -> None:
-    text = (DOCS / "errors.md").read_text()
+    text = (DOCS / "usage" / "errors.md").read_text()
     for code in (cli.EXIT_FAILED, cli.EXIT_CONFIG, cli.EXIT_UNREACHABLE, cli.EXIT_REFUSED, cli.EXIT_LOCKED):
         assert re.search(rf"\b{code} ", text)

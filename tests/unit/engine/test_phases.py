@@ -8,7 +8,7 @@ from fleet_agent.engine.phases import MOVES, RESTING, UNTOUCHED, Phase, check_mo
 from fleet_agent.engine.steps import STEPS
 from fleet_agent.errors import StateError
 
-DOCS = Path(__file__).resolve().parents[3] / "docs" / "engine.md"
+DOCS = Path(__file__).resolve().parents[3] / "docs" / "development" / "engine.md"
 
 
 def test_diagram_in_the_docs_is_the_table() -> None:

@@ -1,4 +1,4 @@
-"""docs/roles.md and docs/releases.md name everything a reader can meet."""
+"""docs/usage/roles.md and docs/usage/releases.md name everything a reader can meet."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from fleet_agent.roles.role import PROVIDED, Health, VariableType
 from fleetctl import role_check
 
 ROOT = Path(__file__).resolve().parents[3]
-ROLES = (ROOT / "docs" / "roles.md").read_text()
-RELEASES = (ROOT / "docs" / "releases.md").read_text()
+ROLES = (ROOT / "docs" / "usage" / "roles.md").read_text()
+RELEASES = (ROOT / "docs" / "usage" / "releases.md").read_text()
 CHECK_MODELS = get_args(get_args(roles.Check)[0])
 
 

@@ -57,6 +57,6 @@ function broken(why: string): Problem {
     "config_invalid",
     `The dashboard's config.json cannot be used: ${why}.`,
     'It is a file beside index.html with {"supabaseUrl": "https://…", "publishableKey": "sb_publishable_…"}; ' +
-      "docs/dashboard.md describes it.",
+      "docs/usage/dashboard.md describes it.",
   );
 }

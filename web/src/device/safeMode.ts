@@ -4,7 +4,7 @@ import type { StatusRow } from "../data/rows.ts";
 export interface SafeMode {
   /** Why it is there, as the device says it. */
   reason: string;
-  /** The stable word, as in docs/errors.md, where the device gave one. */
+  /** The stable word, as in docs/usage/errors.md, where the device gave one. */
   kind: string | null;
   /** The release that keeps running beside the safe-mode page; null where nothing of ours runs. */
   beside: string | null;
