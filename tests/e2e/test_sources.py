@@ -35,7 +35,7 @@ def test_the_first_visit_loads_at_most_250_kb(stack: Stack) -> None:
     dist = WEB / "dist"
     manifest: dict[str, dict[str, Any]] = json.loads((dist / ".vite" / "manifest.json").read_text())
     files = {"index.html"}
-    wanted = ["index.html", "src/app/Fleet.tsx"]
+    wanted = ["index.html", "src/app/FleetPage.tsx"]
     while wanted:
         chunk = manifest[wanted.pop()]
         if chunk["file"] not in files:
