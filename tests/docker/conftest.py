@@ -22,7 +22,7 @@ from fleetctl.fleet_repo import FleetRepo
 from fleetctl.stack import Stack
 from fleetctl.stack.ports import free_ports
 from tests.conftest import ROOT, required
-from tests.docker.systemd_machine import Machine, ensure_image, install_packages
+from tests.support.systemd_machine import Machine, ensure_image, install_packages
 
 PYTHON = "/opt/fleet-agent/bin/python"
 PACKAGES, COMPOSE, REPOSITORY = "/srv/agent-packages", "/srv/compose/compose", "/srv/fleet"

@@ -19,8 +19,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sy
 
 from fleetctl.stack import Stack
 from tests.conftest import chromium
-from tests.stack.cast import DeviceJwt, MakeOperator
 from tests.stack.conftest import admin, device_jwt, make_operator  # noqa: F401
+from tests.support.stack_identities import DeviceJwt, MakeOperator
 
 PASSWORD = "correct horse battery"
 FLAGS = [

@@ -19,7 +19,7 @@ import psycopg
 import pytest
 
 from fleetctl.stack import Stack
-from tests.stack.cast import DeviceJwt, MakeOperator
+from tests.support.stack_identities import DeviceJwt, MakeOperator
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,8 @@ import psycopg
 import pytest
 
 from fleetctl.stack import Stack
-from tests.stack.cast import DeviceJwt
 from tests.stack.realtime.support import Project, Subscriber, Subscribers, make_device
+from tests.support.stack_identities import DeviceJwt
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fleet_agent.engine import api
 from fleet_agent.engine.dependencies import Seams
-from tests.engine_kit import COMPOSE_YAML, Fleet
+from tests.support.engine_harness import COMPOSE_YAML, Fleet
 
 
 def _with_image(tag: str, behaviour: str = "") -> dict[str, str]:

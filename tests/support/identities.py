@@ -12,7 +12,7 @@ from uuid import UUID
 
 import psycopg
 
-from tests.sql.cluster import Cluster, type_of_connection
+from tests.support.cluster import Cluster, type_of_connection
 
 Row = tuple[Any, ...]
 

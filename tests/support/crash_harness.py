@@ -1,6 +1,7 @@
 """The crash lab: runs the engine in forked processes, kills it at a chosen instant, lets it recover, looks.
 
-Run as a program of its own (`python -m tests.faults.lab`), so that forking is safe; one JSON object a line.
+Run as a program of its own (`python -m tests.support.crash_harness`), so that forking is safe. It prints one
+JSON object a line.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ from fleet_agent.engine.stack_store import Stacks
 from fleet_agent.engine.state_files import Files
 from fleet_agent.errors import FleetError, Kind
 from fleet_agent.model import Action, Directive, Outcome, Release, ReportState
-from tests.engine_kit import FakeClock, Fleet
-from tests.faults.disk import ForgettingDisk, survivors
+from tests.support.broken_disk import ForgettingDisk, survivors
+from tests.support.engine_harness import FakeClock, Fleet
 
 T = TypeVar("T")
 KILLED = 77

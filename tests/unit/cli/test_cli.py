@@ -11,8 +11,8 @@ import pytest
 from fleet_agent.attempts.history import History
 from fleet_agent.attempts.outbox import Outbox
 from fleet_agent.cli import main as cli
-from tests.unit.daemon.conftest import Device
-from tests.unit.daemon.test_outbox import attempt
+from tests.support.device import Device
+from tests.unit.attempts.test_outbox import attempt
 
 
 def run(device: Device, verb: str, *more: str) -> int:

@@ -18,7 +18,7 @@ from fleet_agent.engine.lock import converging
 from fleet_agent.errors import FleetError, Kind, StateError
 from fleet_agent.model import Directive, Progress, ReportState
 from fleet_agent.support.clock import Heard
-from tests.unit.daemon.conftest import FAKE_ENGINE, Device
+from tests.support.device import FAKE_ENGINE, Device
 
 
 def worker(device: Device, *command: str, **changes: Any) -> Worker:

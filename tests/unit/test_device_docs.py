@@ -10,7 +10,7 @@ from fleet_agent.config import DeviceConfig
 from fleet_agent.errors import Kind
 from fleet_agent.support import retry
 
-DOCS = Path(__file__).resolve().parents[3] / "docs"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 def first_column(text: str) -> list[str]:

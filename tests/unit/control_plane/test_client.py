@@ -18,7 +18,7 @@ from fleet_agent.errors import ControlPlaneError, Kind
 from fleet_agent.model import Action, Attempt, Outcome
 from fleet_agent.support import retry
 from fleet_agent.support.clock import Clock
-from tests.unit.daemon.conftest import Device, json_answer
+from tests.support.device import Device, json_answer
 
 ASK = "/rest/v1/rpc/desired_state"
 

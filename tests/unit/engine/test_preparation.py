@@ -18,7 +18,7 @@ from fleet_agent.engine.dependencies import Direct, Seams
 from fleet_agent.engine.preparation import KEPT_FOR
 from fleet_agent.engine.state_files import points_at
 from fleet_agent.model import Action, Directive, EngineStatus, Outcome, Progress, Release, ReportState
-from tests.engine_kit import COMPOSE_YAML, FakeClock, Fleet, rows
+from tests.support.engine_harness import COMPOSE_YAML, FakeClock, Fleet, rows
 from tests.unit.engine.test_update import _ids
 
 T = TypeVar("T")

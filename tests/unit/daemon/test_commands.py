@@ -19,7 +19,7 @@ from fleet_agent.log import Log
 from fleet_agent.model import Command, CommandKind, Directive
 from fleet_agent.support import atomic_files as durable
 from fleet_agent.support.clock import Clock
-from tests.unit.daemon.conftest import Device
+from tests.support.device import Device
 from tests.unit.daemon.test_daemon import Control, control, no_patience, order, plan, requests, update_to
 
 __all__ = ["control", "no_patience"]  # fixtures

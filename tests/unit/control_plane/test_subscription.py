@@ -15,8 +15,8 @@ from fleet_agent.control_plane.subscription import Subscription, Timing, Wake
 from fleet_agent.control_plane.tokens import Token
 from fleet_agent.errors import ControlPlaneError, Kind
 from fleet_agent.support.clock import Clock
-from tests.unit.daemon.conftest import Device
-from tests.unit.daemon.fake_realtime import FakeRealtime
+from tests.support.device import Device
+from tests.support.fake_realtime import FakeRealtime
 
 DEVICE = "device:d1"
 

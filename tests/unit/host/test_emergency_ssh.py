@@ -18,7 +18,7 @@ from fleet_agent.host import emergency_ssh as emergency
 from fleet_agent.host import systemd
 from fleet_agent.host.emergency_ssh import FILES, PATH_UNIT, SERVICE, SSHD_CONFIG
 from fleet_agent.paths import Paths
-from tests.unit.systemd.test_units import AGENT, ANALYZE, settings
+from tests.unit.host.test_units import AGENT, ANALYZE, settings
 
 KEYS = Path("/etc/fleet/emergency_keys")
 PATHS = Paths(Path("/opt/fleet"))

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from fleet_agent.engine.failure_memory import LIMIT, RETRY_CAP, RETRY_FIRST, BadRelease, Memory, load
-from tests.engine_kit import START
+from tests.support.engine_harness import START
 
 
 def bad(env: str | None = None, minutes: int = 0) -> BadRelease:

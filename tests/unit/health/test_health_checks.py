@@ -30,7 +30,7 @@ from fleet_agent.roles.role import (
     LogCheck,
     TcpCheck,
 )
-from tests.engine_kit import START
+from tests.support.engine_harness import START
 
 
 class Spoken:

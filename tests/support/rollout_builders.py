@@ -6,7 +6,7 @@ import json
 from typing import Any
 from uuid import UUID, uuid4
 
-from tests.sql.cast import DEVICE, V2, Fleet
+from tests.support.identities import DEVICE, V2, Fleet
 
 V3 = UUID("00000000-0000-4000-8000-000000000009")
 
