@@ -16,7 +16,7 @@ import typer
 from psycopg.rows import dict_row
 from typer.testing import CliRunner
 
-from fleetctl import session
+from fleetctl.client import session
 from fleetctl.commands import register
 from fleetctl.errors import FleetctlError
 from fleetctl.stack import Stack

@@ -1,5 +1,5 @@
 """The embedded stack: PostgreSQL and one Deno process that speak Supabase, in one data folder."""
 
-from fleetctl.stack.stack import Stack, Status
+from fleetctl.stack.local_stack import Stack, Status
 
 __all__ = ["Stack", "Status"]

@@ -15,7 +15,7 @@ from fleet_agent.release import export, fetch, verify
 from fleet_agent.roles.role import Role
 from fleetctl.errors import FleetctlError
 from fleetctl.fleet_repo import Breakage, FleetRepo, SigningKey, app, beacon
-from fleetctl.role_check import check_role
+from fleetctl.role_check.check import check_role
 
 
 @pytest.fixture(scope="module")

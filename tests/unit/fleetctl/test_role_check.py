@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from fleetctl import role_check
-from fleetctl.role_check import app, check_role
+from fleetctl.role_check import check as role_check
+from fleetctl.role_check.check import app, check_role
 
 ROOT = Path(__file__).resolve().parents[3]
 SERVICE = """

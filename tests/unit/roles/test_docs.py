@@ -11,7 +11,7 @@ import pytest
 from fleet_agent.errors import Kind
 from fleet_agent.roles import role as roles
 from fleet_agent.roles.role import PROVIDED, Health, VariableType
-from fleetctl import role_check
+from fleetctl.role_check import check as role_check
 
 ROOT = Path(__file__).resolve().parents[3]
 ROLES = (ROOT / "docs" / "usage" / "roles.md").read_text()

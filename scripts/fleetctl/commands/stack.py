@@ -40,7 +40,7 @@ def up(  # noqa: PLR0917  # Typer reads options from parameters
 
     Example: fleetctl up --detach
     """
-    from fleetctl.stack.stack import Stack
+    from fleetctl.stack.local_stack import Stack
     from fleetctl.stack.supervisor import Options, Supervisor
 
     if host not in ("127.0.0.1", "::1", "localhost"):
@@ -89,7 +89,7 @@ def down(data: Data = DEFAULT_DATA, as_json: Json = False) -> None:
 
     Example: fleetctl down
     """
-    from fleetctl.stack.stack import Stack
+    from fleetctl.stack.local_stack import Stack
 
     stopped = Stack.down(data)
     if as_json:
@@ -116,7 +116,7 @@ def reset(
 
     Example: fleetctl reset --yes
     """
-    from fleetctl.stack.stack import Stack
+    from fleetctl.stack.local_stack import Stack
 
     if not yes and not typer.confirm(
         f"Delete the whole fleet database in {data.resolve()}? This cannot be undone."
@@ -161,7 +161,7 @@ def migrate(
 
 def _show(data: Path, *, as_json: bool) -> str:
     """Print the status; return its state."""
-    from fleetctl.stack.stack import Stack
+    from fleetctl.stack.local_stack import Stack
 
     found = Stack.status_of(data)
     if as_json:

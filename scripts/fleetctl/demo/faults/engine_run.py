@@ -17,7 +17,7 @@ from typing import IO
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.model import Directive, EngineStatus, Progress
 
-CHECKOUT = Path(__file__).resolve().parents[3]
+CHECKOUT = Path(__file__).resolve().parents[4]
 Say = Callable[[Progress], None]
 
 

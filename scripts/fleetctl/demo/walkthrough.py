@@ -20,9 +20,9 @@ from supabase import Client, create_client
 
 from fleet_agent.engine.phases import Phase
 from fleetctl.console import out, pairs, print_error, print_table
-from fleetctl.demo import MARKER, staged
+from fleetctl.demo import MARKER, staged_rollout
 from fleetctl.demo.device import DemoDevice, remove_project
-from fleetctl.demo.machine import docker_missing
+from fleetctl.demo.docker import docker_missing
 from fleetctl.demo.probe import Probe
 from fleetctl.errors import FleetctlError
 from fleetctl.fleet_repo import Breakage, FleetRepo
@@ -138,14 +138,14 @@ class Story:
     def _staged(self, repo: FleetRepo) -> None:
         """The same kind of bad release again, this time under policy: it hurts the canary and nobody else."""
         with self._step("A staged rollout of broken 4.0.0 halts itself") as step:
-            staged.prepare(self.client)
+            staged_rollout.prepare(self.client)
             commit = repo.release("4.0.0", breakage=Breakage.UNHEALTHY)
-            release = staged.start(self.client, commit, "4.0.0")
-            halted = staged.watch_halt(self.client, release, self._until)
+            release = staged_rollout.start(self.client, commit, "4.0.0")
+            halted = staged_rollout.watch_halt(self.client, release, self._until)
             self.facts.halted = asdict(halted)
             step.detail = f"hurt {', '.join(halted.hurt)}, spared {halted.spared}"
         with self._step("A staged rollout of 4.0.1 reaches the canary, then everybody"):
-            release = staged.start(self.client, repo.release("4.0.1"), "4.0.1")
+            release = staged_rollout.start(self.client, repo.release("4.0.1"), "4.0.1")
             self._until(lambda: self._attempts(release["id"]))
             self._until(lambda: self._all_run("4.0.1", "healthy"))
 

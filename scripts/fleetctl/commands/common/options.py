@@ -25,7 +25,7 @@ from fleetctl.console import out, print_json, print_table
 from fleetctl.errors import FleetctlError
 
 if TYPE_CHECKING:
-    from fleetctl.api import Api, Narrow, Row
+    from fleetctl.client.api import Api, Narrow, Row
 
 DEFAULT_DATA = Path(".fleet")
 #: Ids in tables are cut to what tells them apart in practice; --json has them whole.
@@ -46,7 +46,7 @@ class Fleet:
     def api(self) -> Api:
         """Connects at first use. Raises FleetctlError."""
         # Half a second of imports that --help must not pay.
-        from fleetctl.api import Api, Target
+        from fleetctl.client.api import Api, Target
 
         return Api(Target.find(self.data, self.api_url, self.key))
 
@@ -239,7 +239,7 @@ def change_devices(
 
     A batch is written whole or not at all. Raises FleetctlError that says how many were written before.
     """
-    from fleetctl.api import BATCH
+    from fleetctl.client.api import BATCH
 
     groups: dict[str, tuple[Mapping[str, Any], list[str]]] = {}
     for device in devices:

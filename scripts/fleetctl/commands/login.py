@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fleetctl.commands.frame import DEFAULT_DATA, Fleet, command
+from fleetctl.commands.common.options import DEFAULT_DATA, Fleet, command
 from fleetctl.console import out, print_json
 from fleetctl.errors import FleetctlError
 
@@ -35,7 +35,7 @@ def login(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Sign in: from now on fleetctl acts in your name, as far as your rank goes."""
-    from fleetctl import session
+    from fleetctl.client import session
 
     if (api_url is None) != (publishable_key is None):
         raise FleetctlError(
@@ -65,7 +65,7 @@ def login(
 
 def logout(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Forget who is signed in, here and at Auth."""
-    from fleetctl import session
+    from fleetctl.client import session
 
     try:
         found = session.load()

@@ -75,7 +75,7 @@ class Target:
     @classmethod
     def _person(cls, api_url: str | None) -> Target | None:
         """Who is signed in, at that address where one is given."""
-        from fleetctl import session
+        from fleetctl.client import session
 
         found = session.current()
         if found is None or (api_url and api_url.rstrip("/") != found.api_url):

@@ -32,7 +32,7 @@ def demo(  # noqa: PLR0917  options, all named
     """
     if context.invoked_subcommand is not None:
         return
-    from fleetctl.demo.story import Story
+    from fleetctl.demo.walkthrough import Story
 
     raise typer.Exit(Story(data=data, port=port, simulated=simulated, web=web).tell(once=once))
 
@@ -53,6 +53,6 @@ def faults(
 
     Example: fleetctl demo faults --only crash --only kill
     """
-    from fleetctl.demo.faults import run
+    from fleetctl.demo.faults.play import run
 
     raise typer.Exit(run(only or [], simulated=simulated, as_json=as_json))

@@ -9,7 +9,15 @@ from typing import Annotated, Any
 import typer
 
 from fleet_agent.model import CommandKind
-from fleetctl.commands.frame import Fleet, Selection, command, counted, duration, find_device, pairs_of
+from fleetctl.commands.common.options import (
+    Fleet,
+    Selection,
+    command,
+    counted,
+    duration,
+    find_device,
+    pairs_of,
+)
 from fleetctl.console import err
 from fleetctl.errors import FleetctlError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 
-from fleetctl.demo.image import ensure_busybox
+from fleetctl.demo.busybox_image import ensure_busybox
 
 
 def docker_missing() -> str | None:

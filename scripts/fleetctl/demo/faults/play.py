@@ -16,9 +16,9 @@ from rich.status import Status
 
 from fleet_agent.model import Progress
 from fleetctl.console import err, out, print_json, print_table
-from fleetctl.demo.fault_device import FaultDevice
-from fleetctl.demo.machine import docker_missing
-from fleetctl.demo.scenarios import ELSEWHERE, SCENARIOS, Result, Scenario, Stage
+from fleetctl.demo.docker import docker_missing
+from fleetctl.demo.faults.device import FaultDevice
+from fleetctl.demo.faults.scenarios.base import ELSEWHERE, SCENARIOS, Result, Scenario, Stage
 from fleetctl.errors import FleetctlError
 from fleetctl.fleet_repo import FleetRepo
 

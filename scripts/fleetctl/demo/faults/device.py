@@ -16,7 +16,7 @@ from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.model import Action, Attempt, DevicePlace, Directive, EngineStatus, Release
 from fleetctl.demo.device import remove_project
-from fleetctl.demo.engine_run import EngineRun, Say, run_engine
+from fleetctl.demo.faults.engine_run import EngineRun, Say, run_engine
 from fleetctl.demo.probe import Probe
 from fleetctl.errors import FleetctlError
 from fleetctl.fleet_repo import BEACON, Breakage, FleetRepo, beacon
