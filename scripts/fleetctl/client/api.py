@@ -67,9 +67,9 @@ class Target:
                 hint="Give --api-url and --key, set FLEET_API_URL and FLEET_KEY, or sign in: fleetctl login.",
                 exit_code=2,
             )
-        from fleetctl.stack import Stack
+        from fleetctl.stack.local_stack import LocalStack
 
-        stack = Stack.find(data)
+        stack = LocalStack.find(data)
         return cls(stack.api_url, key or stack.secret_key)
 
     @classmethod

@@ -45,9 +45,9 @@ def login(
             exit_code=2,
         )
     if api_url is None or publishable_key is None:
-        from fleetctl.stack import Stack
+        from fleetctl.stack.local_stack import LocalStack
 
-        stack = Stack.find(data)
+        stack = LocalStack.find(data)
         api_url, publishable_key = stack.api_url, stack.publishable_key
     if password is None:
         if not sys.stdin.isatty():

@@ -40,7 +40,7 @@ def up(  # noqa: PLR0917  # Typer reads options from parameters
 
     Example: fleetctl up --detach
     """
-    from fleetctl.stack.local_stack import Stack
+    from fleetctl.stack.local_stack import LocalStack
     from fleetctl.stack.supervisor import Options, Supervisor
 
     if host not in ("127.0.0.1", "::1", "localhost"):
@@ -55,7 +55,7 @@ def up(  # noqa: PLR0917  # Typer reads options from parameters
 
     if detach:
         with err.status("Starting the control plane"):
-            Stack.start(
+            LocalStack.start(
                 data=data, port=port, host=host, table_editor=table_editor, web=web, detach=True,
                 progress=progress,
             )  # fmt: skip
@@ -89,9 +89,9 @@ def down(data: Data = DEFAULT_DATA, as_json: Json = False) -> None:
 
     Example: fleetctl down
     """
-    from fleetctl.stack.local_stack import Stack
+    from fleetctl.stack.local_stack import LocalStack
 
-    stopped = Stack.down(data)
+    stopped = LocalStack.down(data)
     if as_json:
         print_json({"stopped": stopped, "data": str(data.resolve())})
     else:
@@ -116,13 +116,13 @@ def reset(
 
     Example: fleetctl reset --yes
     """
-    from fleetctl.stack.local_stack import Stack
+    from fleetctl.stack.local_stack import LocalStack
 
     if not yes and not typer.confirm(
         f"Delete the whole fleet database in {data.resolve()}? This cannot be undone."
     ):
         raise FleetctlError("not_confirmed", "Nothing was deleted.", hint="Pass --yes to skip the question.")
-    deleted = Stack.reset(data)
+    deleted = LocalStack.reset(data)
     if as_json:
         print_json({"deleted": deleted, "data": str(data.resolve())})
     else:
@@ -161,9 +161,9 @@ def migrate(
 
 def _show(data: Path, *, as_json: bool) -> str:
     """Print the status; return its state."""
-    from fleetctl.stack.local_stack import Stack
+    from fleetctl.stack.local_stack import LocalStack
 
-    found = Stack.status_of(data)
+    found = LocalStack.status_of(data)
     if as_json:
         print_json(asdict(found))
         return found.state

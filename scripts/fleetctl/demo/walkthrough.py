@@ -26,7 +26,7 @@ from fleetctl.demo.docker import docker_missing
 from fleetctl.demo.probe import Probe
 from fleetctl.errors import FleetctlError
 from fleetctl.fleet_repo import Breakage, FleetRepo
-from fleetctl.stack import Stack
+from fleetctl.stack.local_stack import LocalStack
 from fleetctl.stack.ports import free_ports
 
 T = TypeVar("T")
@@ -81,7 +81,7 @@ class Story:
         try:
             self._prepare_folder()
             with self._step("The control plane starts"):
-                stack = Stack.start(data=self.data, port=self.port, web=self.web)
+                stack = LocalStack.start(data=self.data, port=self.port, web=self.web)
             with stack:
                 try:
                     self._run(stack)
@@ -102,7 +102,7 @@ class Story:
 
     # --- the plot -------------------------------------------------------------------------------------------
 
-    def _run(self, stack: Stack) -> None:
+    def _run(self, stack: LocalStack) -> None:
         self.client = create_client(stack.api_url, stack.secret_key)
         self.facts.urls = {"dashboard": stack.dashboard_url, "table_editor": stack.table_editor_url or ""}
         with self._step("An operator's login is made"):
@@ -149,7 +149,7 @@ class Story:
             self._until(lambda: self._attempts(release["id"]))
             self._until(lambda: self._all_run("4.0.1", "healthy"))
 
-    def _enrol(self, stack: Stack, repo: FleetRepo) -> None:
+    def _enrol(self, stack: LocalStack, repo: FleetRepo) -> None:
         token = self.client.rpc(
             "create_provisioning_token",
             {"role": "beacon", "segment": "stable", "branch": "main", "max_uses": SIMULATED_DEVICES + 1},
@@ -380,7 +380,7 @@ class Story:
         out.print(f"The rollout of {facts.halted['version']} halted itself: {facts.halted['reason']}")
         out.print(f"What a device that was spared is told: {facts.halted['explained']}")
 
-    def _stay(self, stack: Stack) -> None:
+    def _stay(self, stack: LocalStack) -> None:
         out.print()
         email, password = self.login
         pairs(
@@ -408,7 +408,7 @@ class Story:
                     f"{self.data} holds a stack that the demo did not make.",
                     hint="Give the demo its own folder: fleetctl demo --data .fleet-demo",
                 )
-            if Stack.is_running(self.data):
+            if LocalStack.is_running(self.data):
                 raise FleetctlError(
                     "already_running",
                     f"A stack is running in {self.data}.",
@@ -433,7 +433,7 @@ class Story:
             (self.data / "demo.json").write_text(json.dumps(asdict(self.facts), indent=2))
 
 
-def make_operator(stack: Stack, email: str, rank: str) -> tuple[str, str]:
+def make_operator(stack: LocalStack, email: str, rank: str) -> tuple[str, str]:
     """Sign a user up with the embedded Auth and give them a rank; return (email, password)."""
     password = secrets.token_urlsafe(12)
     answer = httpx.post(

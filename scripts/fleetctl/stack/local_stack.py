@@ -45,8 +45,8 @@ class Status:
     table_editor_url: str | None = None
 
 
-class Stack:
-    """A running stack. `with Stack.start(...) as stack:` stops it at the end.
+class LocalStack:
+    """A running stack. `with LocalStack.start(...) as stack:` stops it at the end.
 
     The stack runs in a process of its own; when this process ends, however it ends, that one stops too.
     """
@@ -105,7 +105,7 @@ class Stack:
         return cls(folder, None if detach else process)
 
     @classmethod
-    def find(cls, data: Path) -> Stack:
+    def find(cls, data: Path) -> LocalStack:
         """The stack that runs in a folder; raises FleetctlError `not_running`."""
         folder = DataFolder.at(data)
         status = cls.status_of(data)
@@ -116,7 +116,7 @@ class Stack:
                 hint=f"Start one: fleetctl up --data {data}",
                 exit_code=3,
             )
-        return Stack(folder)
+        return LocalStack(folder)
 
     @staticmethod
     def is_running(data: Path) -> bool:
