@@ -76,9 +76,9 @@ class Paths:
         return self.state / "clock_floor"
 
     @property
-    def orders(self) -> Path:
-        """There while an order was begun and its answer has not got through."""
-        return self.state / "orders.json"
+    def command_journal(self) -> Path:
+        """There while a command was begun and its answer has not got through."""
+        return self.state / "commands.json"
 
     @property
     def isolated(self) -> Path:

@@ -13,7 +13,7 @@ from fleet_agent.paths import Paths
 
 if TYPE_CHECKING:
     from fleet_agent.config import DeviceConfig
-    from fleet_agent.daemon.engine_process import Worker
+    from fleet_agent.daemon.engine_process import EngineProcess
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class Context:
     paths: Paths
     config: Path
 
-    def engine(self, device: DeviceConfig) -> Worker:
-        from fleet_agent.daemon.engine_process import Worker, engine_settings
+    def engine(self, device: DeviceConfig) -> EngineProcess:
+        from fleet_agent.daemon.engine_process import EngineProcess, engine_settings
 
-        return Worker(lambda: engine_settings(self.paths, device))
+        return EngineProcess(lambda: engine_settings(self.paths, device))
 
 
 class AddCommand(Protocol):

@@ -85,8 +85,8 @@ class ControlPlane:
         self.config = config
         self.device_id: UUID = identity.device_id
         self.clock = clock
-        #: Ids of the orders in the last answer that this agent does not know.
-        self.unknown_orders: list[UUID] = []
+        #: Ids of the commands in the last answer that this agent does not know.
+        self.unknown_commands: list[UUID] = []
         self._bearer = _Bearer()
         # Without TLS there is no certificate to check, and loading the authorities would cost 3 MiB.
         self.tls = tls_context() if config.api_url.startswith("https") else None
@@ -109,7 +109,7 @@ class ControlPlane:
         """Ask what this device should run; takes the server's time from the answer."""
         answer = await self._call(retry.CHECK_IN, lambda: self._rest.rpc("desired_state", {}).execute())
         try:
-            directive = Directive.model_validate(self._without_unknown_orders(answer.data))
+            directive = Directive.model_validate(self._without_unknown_commands(answer.data))
         except PydanticValidationError as error:
             places = sorted({".".join(map(str, item["loc"])) for item in error.errors(include_input=False)})
             raise ControlPlaneError(
@@ -167,19 +167,19 @@ class ControlPlane:
             ),
         )
 
-    def _without_unknown_orders(self, data: Any) -> Any:
-        """Set aside orders of a kind that this agent does not know: they must not hide the rest."""
-        self.unknown_orders = []
+    def _without_unknown_commands(self, data: Any) -> Any:
+        """Set aside commands of a kind that this agent does not know: they must not hide the rest."""
+        self.unknown_commands = []
         if not isinstance(data, dict) or not isinstance(data.get("commands"), list):
             return data
         known = []
-        for order in data["commands"]:
-            kind = order.get("kind") if isinstance(order, dict) else ""
-            if isinstance(order, dict) and not (isinstance(kind, str) and kind in set(CommandKind)):
+        for command in data["commands"]:
+            kind = command.get("kind") if isinstance(command, dict) else ""
+            if isinstance(command, dict) and not (isinstance(kind, str) and kind in set(CommandKind)):
                 with contextlib.suppress(ValueError):
-                    self.unknown_orders.append(UUID(str(order.get("id"))))
+                    self.unknown_commands.append(UUID(str(command.get("id"))))
             else:
-                known.append(order)
+                known.append(command)
         return {**data, "commands": known}
 
     async def _call(self, policy: retry.Policy, request: Callable[[], Awaitable[Result]]) -> Result:

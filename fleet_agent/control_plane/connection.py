@@ -24,7 +24,7 @@ SUBSCRIBED_SPREAD_S = 2.0
 Hasten = Callable[[float, str], None]
 
 
-class Network:
+class Connection:
     """What is rebuilt when the address or the key of the control plane changes."""
 
     def __init__(self, config: DeviceConfig, identity: Identity, clock: Clock, hasten: Hasten) -> None:

@@ -19,19 +19,19 @@ from fleet_agent.support.clock import Clock
 LEFT_ROW_S = 3600.0
 
 
-class Shipping:
-    """`get_further` is told whenever a request ended, so that a long way is no hang."""
+class AttemptUpload:
+    """`note_progress` is told whenever a request ended, so that a long way is no hang."""
 
     def __init__(
-        self, outbox: Outbox, history: History, clock: Clock, get_further: Callable[[], None]
+        self, outbox: Outbox, history: History, clock: Clock, note_progress: Callable[[], None]
     ) -> None:
         self._outbox = outbox
         self._history = history
         self._clock = clock
-        self._get_further = get_further
+        self._note_progress = note_progress
         self._left_at: dict[UUID, float] = {}
 
-    async def ship(self, plane: ControlPlane) -> None:
+    async def upload(self, plane: ControlPlane) -> None:
         """Send the outbox. Raises ControlPlaneError only where nothing else would get through either.
 
         Where the disk cannot be written it is all sent again later, which changes nothing.
@@ -51,7 +51,7 @@ class Shipping:
                     raise
                 await self._one_by_one(plane, batch)
                 continue
-            self._get_further()
+            self._note_progress()
             for attempt in batch:
                 self._hand_over(attempt)
             logger.info("{n} attempts recorded", n=len(batch))
@@ -59,7 +59,7 @@ class Shipping:
     async def _one_by_one(self, plane: ControlPlane, batch: Sequence[Attempt]) -> None:
         """One bad row must not hold up the others; it stays in the outbox."""
         for attempt in batch:
-            self._get_further()
+            self._note_progress()
             try:
                 await plane.record([attempt])
                 self._hand_over(attempt)

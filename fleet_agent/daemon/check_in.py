@@ -1,4 +1,4 @@
-"""One check-in: look after what runs, ship, ask, carry out orders, decide, act, report."""
+"""One check-in: look after what runs, ship, ask, carry out commands, decide, act, report."""
 
 from __future__ import annotations
 
@@ -14,20 +14,19 @@ from fleet_agent.attempts.history import History
 from fleet_agent.attempts.outbox import Outbox
 from fleet_agent.config import ConfigFile
 from fleet_agent.control_plane.client import ControlPlane
-from fleet_agent.control_plane.connection import Network
+from fleet_agent.control_plane.connection import Connection
 from fleet_agent.control_plane.error_mapping import is_an_answer, refuses_this_device
-from fleet_agent.daemon import commands as orders
-from fleet_agent.daemon import decide
-from fleet_agent.daemon.attempt_upload import Shipping
-from fleet_agent.daemon.command_journal import Answer, OrderBook
-from fleet_agent.daemon.engine_process import Verb, Worker
+from fleet_agent.daemon import commands, decide
+from fleet_agent.daemon.attempt_upload import AttemptUpload
+from fleet_agent.daemon.command_journal import CommandJournal, CommandResult
+from fleet_agent.daemon.engine_process import EngineProcess, Verb
 from fleet_agent.daemon.isolation import Isolation, Mark
 from fleet_agent.daemon.schedule import POLL, Outcome, Schedule
 from fleet_agent.daemon.status_report import Reporter
 from fleet_agent.errors import ControlPlaneError, FleetError, Kind, StateError
 from fleet_agent.host.sd_notify import Notifier
 from fleet_agent.log import Ring
-from fleet_agent.model import Action, CommandKind, Directive, EngineStatus
+from fleet_agent.model import Action, Command, CommandKind, Directive, EngineStatus
 from fleet_agent.support.clock import Clock
 
 #: The containers are looked at for a report no more often than this: it costs a child process.
@@ -37,40 +36,42 @@ LOOK_S = 15.0
 
 
 @dataclass
-class Parts:
-    """What a check-in works with. `network` is another one after the control plane's address changed."""
+class CheckInDependencies:
+    """What a check-in works with. `connection` is another one after the control plane's address changed."""
 
     config_file: ConfigFile
     clock: Clock
     outbox: Outbox
     history: History
-    order_book: OrderBook
-    worker: Worker
+    command_journal: CommandJournal
+    engine: EngineProcess
     reporter: Reporter
     isolation: Isolation
     notifier: Notifier
     ring: Ring
-    network: Network
+    connection: Connection
 
 
 class CheckIn:
     """What is known from one check-in to the next, and how one is done."""
 
-    def __init__(self, parts: Parts, schedule: Schedule) -> None:
-        self._parts = parts
+    def __init__(self, dependencies: CheckInDependencies, schedule: Schedule) -> None:
+        self._dependencies = dependencies
         self._schedule = schedule
-        self._clock = parts.clock
-        self._worker = parts.worker
-        self._notifier = parts.notifier
-        self._book = parts.order_book
-        self._shipping = Shipping(parts.outbox, parts.history, parts.clock, self.get_further)
-        self.reporter = parts.reporter
-        self.isolation = parts.isolation
-        self.engine: EngineStatus | None = None
+        self._clock = dependencies.clock
+        self._engine = dependencies.engine
+        self._notifier = dependencies.notifier
+        self._journal = dependencies.command_journal
+        self._upload = AttemptUpload(
+            dependencies.outbox, dependencies.history, dependencies.clock, self.note_progress
+        )
+        self.reporter = dependencies.reporter
+        self.isolation = dependencies.isolation
+        self.engine_status: EngineStatus | None = None
         self.directive: Directive | None = None
         #: While isolated, or where it asked for time, the control plane is left alone until then (monotonic).
         self.ask_again_at = float("-inf")
-        self._got_further_at = self._clock.monotonic()
+        self._progress_at = self._clock.monotonic()
         self._trouble: FleetError | None = None
         self._woken_while_working = False
         self._refusal: Kind | None = None
@@ -78,7 +79,7 @@ class CheckIn:
 
     @property
     def _plane(self) -> ControlPlane:
-        return self._parts.network.plane
+        return self._dependencies.connection.plane
 
     @property
     def is_pending(self) -> bool:
@@ -86,18 +87,18 @@ class CheckIn:
         return self._refusal == Kind.DEVICE_PENDING
 
     def settings(self) -> decide.Settings:
-        return decide.settings(self._parts.config_file.current, self.directive)
+        return decide.settings(self._dependencies.config_file.current, self.directive)
 
     def interval_s(self) -> float:
         return self.settings().poll_interval_s
 
-    def get_further(self) -> None:
+    def note_progress(self) -> None:
         """Note that the check-in does not hang: a step of it has ended."""
-        self._got_further_at = self._clock.monotonic()
+        self._progress_at = self._clock.monotonic()
 
     def stalled_s(self) -> float:
         """How long no step of it has ended."""
-        return self._clock.monotonic() - self._got_further_at
+        return self._clock.monotonic() - self._progress_at
 
     async def run(self, why: str) -> Outcome:
         logger.debug("check-in: {why}", why=why)
@@ -105,7 +106,7 @@ class CheckIn:
         if why == POLL and self._clock.monotonic() < self.ask_again_at:
             return Outcome.UNREACHABLE
         try:
-            await self._shipping.ship(self._plane)
+            await self._upload.upload(self._plane)
             directive = self.directive = await self._plane.desired_state()
         except ControlPlaneError as error:
             return self._not_answered(error)
@@ -113,17 +114,19 @@ class CheckIn:
             self._trouble = self._trouble or error
             return self._not_done(error)
         await self._heard()
-        self.get_further()
+        self.note_progress()
         asked = await self._carry_out(directive)
         if asked is None:
-            # An order changed what runs here; what was asked before it is no longer the question.
-            self._schedule.hasten(0.0, "an order was carried out")
+            # A command changed what runs here; what was asked before it is no longer the question.
+            self._schedule.hasten(0.0, "a command was carried out")
             return await self._report_back(Outcome.CONVERGED)
         begun = await self._begin(asked)
-        outcome = await self._act(_without_orders(directive), asked=bool(begun))
-        for order in begun:
+        outcome = await self._act(_without_commands(directive), asked=bool(begun))
+        for command in begun:
             done = outcome == Outcome.CONVERGED
-            await self._answer(order.id, orders.outcome_of_update(self.engine, self._trouble, done))
+            await self._answer(
+                command.id, commands.outcome_of_update(self.engine_status, self._trouble, done)
+            )
         return await self._report_back(outcome)
 
     # What runs here
@@ -134,7 +137,7 @@ class CheckIn:
         Returns what stood in the way: the device then checks in and reports, and changes nothing.
         """
         fresh = self._clock.monotonic() - self._looked_at_containers < LOOK_AT_CONTAINERS_S
-        if self.engine is not None and not decide.is_unfinished(self.engine) and fresh:
+        if self.engine_status is not None and not decide.is_unfinished(self.engine_status) and fresh:
             return None
         try:
             await self._work(Verb.RECOVER)
@@ -145,15 +148,15 @@ class CheckIn:
     async def _act(self, directive: Directive, *, asked: bool) -> Outcome:
         if self._trouble is not None:
             return self._not_done(self._trouble)
-        if self.engine is None:
+        if self.engine_status is None:
             return Outcome.NOT_CONVERGED
-        step = decide.next_step(directive, self.engine, asked=asked)
+        step = decide.next_step(directive, self.engine_status, asked=asked)
         logger.debug("decided: {step}", step=step)
         try:
             match step:
                 case decide.Stay(why):
                     self._note_what_waits(directive, step)
-                    self._notifier.status(_in_short(self.engine, why))
+                    self._notifier.status(_in_short(self.engine_status, why))
                     return Outcome.CONVERGED
                 case decide.Finish():
                     await self._work(Verb.RECOVER)
@@ -162,14 +165,14 @@ class CheckIn:
                     async with self._passing_on_what_is_newer(target):
                         await self._work(Verb.CONVERGE, directive=target, asked=asked)
                     directive = self.directive or directive
-                    self._note_what_waits(directive, decide.next_step(directive, self.engine))
+                    self._note_what_waits(directive, decide.next_step(directive, self.engine_status))
         except FleetError as error:
             self._trouble = error
             return self._not_done(error)
         finally:
-            self.get_further()
+            self.note_progress()
             with contextlib.suppress(ControlPlaneError):
-                await self._shipping.ship(self._plane)
+                await self._upload.upload(self._plane)
         return self._arrived(directive)
 
     def _note_what_waits(self, directive: Directive, step: decide.Step) -> None:
@@ -181,7 +184,7 @@ class CheckIn:
     async def _passing_on_what_is_newer(self, directive: Directive) -> AsyncIterator[None]:
         """A wake during an update: ask again, and tell the engine if the answer differs.
 
-        Whatever comes of that, the loop asks once more right after the update: there may be orders, too.
+        Whatever comes of that, the loop asks once more right after the update: there may be commands, too.
         """
 
         async def watch() -> None:
@@ -203,7 +206,7 @@ class CheckIn:
                 # Compared with what the engine knows, not with what it began with: the first wish may return.
                 if _wish(newer) != _wish(told):
                     logger.info("the control plane asks for something else by now")
-                    await self._worker.supersede(_without_orders(newer))
+                    await self._engine.supersede(_without_commands(newer))
                     told = newer
 
         watching = asyncio.create_task(watch())
@@ -218,7 +221,7 @@ class CheckIn:
                 self._schedule.hasten(0.0, "woken during the update")
 
     def _arrived(self, directive: Directive) -> Outcome:
-        engine = self.engine
+        engine = self.engine_status
         wanted = directive.release.commit_sha if directive.release is not None else None
         current = engine.current.commit_sha if engine is not None and engine.current is not None else None
         if engine is None or (directive.action in (Action.UPDATE, Action.ROLLBACK) and wanted != current):
@@ -229,103 +232,103 @@ class CheckIn:
         self, verb: Verb, *, directive: Directive | None = None, reason: str = "", asked: bool = False
     ) -> EngineStatus:
         """Run the engine, telling the control plane about its phases. Raises StateError."""
-        plane, before = self._plane, self.engine
+        plane, before = self._plane, self.engine_status
         self.reporter.working_towards(directive.release if directive is not None else None)
         try:
             async with self.reporter.while_working(
-                plane, self.engine, self._problem(), self._notifier
+                plane, self.engine_status, self._problem(), self._notifier
             ) as say:
-                self.engine = await self._worker.run(
+                self.engine_status = await self._engine.run(
                     verb, directive=directive, reason=reason, asked=asked, on_progress=say
                 )
         except FleetError:
             # The journal knows more than we do now.
-            self.engine = await self._status()
+            self.engine_status = await self._status()
             self._looked_at_containers = float("-inf")
             raise
         finally:
-            self.get_further()
+            self.note_progress()
         self._looked_at_containers = self._clock.monotonic()
-        outcome = _in_short(self.engine, self.engine.reason)
+        outcome = _in_short(self.engine_status, self.engine_status.reason)
         # The last phase is what systemd was told so far.
         self._notifier.status(outcome)
-        level = "DEBUG" if verb == Verb.RECOVER and self.engine == before else "INFO"
+        level = "DEBUG" if verb == Verb.RECOVER and self.engine_status == before else "INFO"
         logger.log(level, "{verb}: {outcome}", verb=verb.value, outcome=outcome)
-        return self.engine
+        return self.engine_status
 
     async def _status(self) -> EngineStatus | None:
         try:
-            return await self._worker.run(Verb.STATUS)
+            return await self._engine.run(Verb.STATUS)
         except FleetError as error:
             logger.warning("the engine does not say how it is: {error}", error=error)
             return None
 
-    # Orders of operators
+    # Commands of operators
 
-    async def _carry_out(self, directive: Directive) -> list[orders.Order] | None:
-        """Carry out what was ordered but `update_now`; returns those that are new, for `_begin`.
+    async def _carry_out(self, directive: Directive) -> list[Command] | None:
+        """Carry out what was asked but `update_now`; returns those that are new, for `_begin`.
 
-        None when an order changed what runs here.
+        None when a command changed what runs here.
         """
         updates = []
         changed = False
-        for unknown in self._plane.unknown_orders:
-            await self._answer(unknown, orders.NOT_SUPPORTED)
-        for order in directive.commands:
-            if self._book.knows(order.id):
-                await self._answer(order.id, self._book.answer(order.id))
-            elif order.kind == CommandKind.UPDATE_NOW:
-                updates.append(order)
-            elif await self._begin([order]):
-                logger.info("carrying out {kind}", kind=order.kind.value)
-                answer, acted = await orders.carry_out(order, self._hands())
+        for unknown in self._plane.unknown_commands:
+            await self._answer(unknown, commands.NOT_SUPPORTED)
+        for command in directive.commands:
+            if self._journal.knows(command.id):
+                await self._answer(command.id, self._journal.answer(command.id))
+            elif command.kind == CommandKind.UPDATE_NOW:
+                updates.append(command)
+            elif await self._begin([command]):
+                logger.info("carrying out {kind}", kind=command.kind.value)
+                answer, acted = await commands.carry_out(command, self._context())
                 changed = changed or acted
-                await self._answer(order.id, answer)
-        self._book.keep_only(order.id for order in directive.commands)
+                await self._answer(command.id, answer)
+        self._journal.keep_only(command.id for command in directive.commands)
         return None if changed else updates
 
-    async def _begin(self, asked: Sequence[orders.Order]) -> list[orders.Order]:
+    async def _begin(self, asked: Sequence[Command]) -> list[commands.Command]:
         """Those of `asked` that are written down as begun: what cannot be remembered could be done twice."""
         begun = []
-        for order in asked:
+        for command in asked:
             try:
-                self._book.begin(order)
-                begun.append(order)
+                self._journal.begin(command)
+                begun.append(command)
             except StateError as error:
-                await self._answer(order.id, orders.failed(error))
+                await self._answer(command.id, commands.failed(error))
         return begun
 
-    def _hands(self) -> orders.Hands:
-        return orders.Hands(
+    def _context(self) -> commands.CommandContext:
+        return commands.CommandContext(
             work=self._work,
-            engine_settings=self._worker.settings(),
-            ring=self._parts.ring,
-            status=self.engine,
+            engine_settings=self._engine.settings(),
+            ring=self._dependencies.ring,
+            status=self.engine_status,
         )
 
-    async def _answer(self, command_id: UUID, answer: Answer) -> None:
-        self._book.note(command_id, answer)
+    async def _answer(self, command_id: UUID, answer: CommandResult) -> None:
+        self._journal.note(command_id, answer)
         try:
             await self._plane.answer(command_id, answer.state, answer.result)
-            self.get_further()
+            self.note_progress()
         except ControlPlaneError as error:
-            logger.warning("the answer to an order did not get through yet: {error}", error=error)
+            logger.warning("the answer to a command did not get through yet: {error}", error=error)
 
     # What came of it
 
     async def _report_back(self, outcome: Outcome) -> Outcome:
         self.reporter.settings = self.settings()
-        if self.reporter.is_due(self.engine, self._problem(), self.interval_s()):
-            await self.reporter.report(self._plane, self.engine, self._problem())
+        if self.reporter.is_due(self.engine_status, self._problem(), self.interval_s()):
+            await self.reporter.report(self._plane, self.engine_status, self._problem())
         return outcome
 
     def _problem(self) -> FleetError | None:
         """What is wrong beside the engine's own last error."""
-        return self._trouble or self._parts.config_file.problem or self._not_ready()
+        return self._trouble or self._dependencies.config_file.problem or self._not_ready()
 
     def _not_ready(self) -> FleetError | None:
         """Why the release that is wanted ahead of its update could not be made ready."""
-        found = decide.prepared(self.directive, self.engine) if self.directive is not None else None
+        found = decide.prepared(self.directive, self.engine_status) if self.directive is not None else None
         if found is None or found.error_kind is None:
             return None
         kind = Kind(found.error_kind) if found.error_kind in set(Kind) else Kind.INTERNAL
@@ -335,7 +338,7 @@ class CheckIn:
         self.ask_again_at = float("-inf")
         if (ended := self.isolation.answered()) is not None:
             told = self._returned(ended)
-            await self.reporter.report_isolated(self._plane, self.engine, self._problem(), told)
+            await self.reporter.report_isolated(self._plane, self.engine_status, self._problem(), told)
         if self._refusal is not None:
             logger.info("the control plane serves this device again")
             self._refusal = None
@@ -348,7 +351,7 @@ class CheckIn:
 
     def _went_unanswered(self, error: ControlPlaneError) -> None:
         """Note it: after long enough the device is isolated, and asks seldom and spread."""
-        after_s = self._parts.config_file.current.isolated_after_s
+        after_s = self._dependencies.config_file.current.isolated_after_s
         if self.isolation.unanswered(error, after_s):
             logger.warning(
                 "isolated: no answer from the control plane for {n} s; what runs is kept and looked after",
@@ -389,7 +392,7 @@ class CheckIn:
         return Outcome.LOCKED if error.kind == Kind.LOCKED else Outcome.NOT_CONVERGED
 
 
-def _without_orders(directive: Directive) -> Directive:
+def _without_commands(directive: Directive) -> Directive:
     """For the engine: it is told in so many words what an operator asked for, and asked once."""
     return directive.model_copy(update={"commands": ()})
 

@@ -1,8 +1,8 @@
-"""Which orders of operators were begun here and what was answered, on disk: none is carried out twice.
+"""Which commands of operators were begun here and what was answered, on disk: none is carried out twice.
 
-An order is written down before it is begun, and its answer before it is sent. So whenever the daemon dies,
-its successor knows an order that may be half or wholly done: it is answered as interrupted, not repeated.
-Entries go once the control plane no longer offers their order, so the file is gone most of the time.
+A command is written down before it is begun, and its answer before it is sent. So whenever the daemon dies,
+its successor knows a command that may be half or wholly done: it is answered as interrupted, not repeated.
+Entries go once the control plane no longer offers their command, so the file is gone most of the time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fleet_agent.support import atomic_files as durable
 from fleet_agent.support.clock import Clock
 
 
-class Answer(Frozen):
+class CommandResult(Frozen):
     """`device_commands.state` and `.result`; a failure carries `kind`, `message` and `hint`."""
 
     state: Literal["succeeded", "failed"]
@@ -32,88 +32,88 @@ class Answer(Frozen):
 
 class _Entry(Frozen):
     begun_at: datetime
-    answer: Answer | None = None
+    answer: CommandResult | None = None
 
 
-class _Book(Frozen):
-    orders: dict[UUID, _Entry] = Field(default_factory=dict)
+class _File(Frozen):
+    commands: dict[UUID, _Entry] = Field(default_factory=dict)
 
 
-class OrderBook:
+class CommandJournal:
     def __init__(self, file: Path, clock: Clock) -> None:
         self._file = file
         self._clock = clock
-        self._orders, self._in_doubt = _read(file)
+        self._commands, self._in_doubt = _read(file)
 
-    def knows(self, order_id: UUID) -> bool:
-        """Whether this order must not be begun: it was begun before, or that cannot be told."""
-        return self._in_doubt or order_id in self._orders
+    def knows(self, command_id: UUID) -> bool:
+        """Whether this command must not be begun: it was begun before, or that cannot be told."""
+        return self._in_doubt or command_id in self._commands
 
-    def answer(self, order_id: UUID) -> Answer:
-        """What to answer to an order that `knows` is true of."""
-        entry = self._orders.get(order_id)
+    def answer(self, command_id: UUID) -> CommandResult:
+        """What to answer to a command that `knows` is true of."""
+        entry = self._commands.get(command_id)
         if entry is None:
-            return _interrupted("What this device remembered of orders became unreadable")
+            return _interrupted("What this device remembered of commands became unreadable")
         return entry.answer or _interrupted(
             f"The agent ended while it carried this out, begun at {entry.begun_at:%Y-%m-%d %H:%M:%S} UTC"
         )
 
-    def begin(self, order: Command) -> None:
-        """Note durably that `order` is begun. Raises StateError; then it must not be begun."""
-        self._write({**self._orders, order.id: _Entry(begun_at=self._clock.now())})
+    def begin(self, command: Command) -> None:
+        """Note durably that `command` is begun. Raises StateError; then it must not be begun."""
+        self._write({**self._commands, command.id: _Entry(begun_at=self._clock.now())})
 
-    def note(self, order_id: UUID, answer: Answer) -> None:
+    def note(self, command_id: UUID, answer: CommandResult) -> None:
         """Keep `answer` until it got through; on a full disk in memory only, which a warning says.
 
-        An order that was never begun needs no memory.
+        A command that was never begun needs no memory.
         """
-        if not self.knows(order_id):
+        if not self.knows(command_id):
             return
-        entry = self._orders.get(order_id) or _Entry(begun_at=self._clock.now())
-        orders = {**self._orders, order_id: entry.model_copy(update={"answer": answer})}
-        if orders != self._orders:
-            self._write_if_possible(orders)
+        entry = self._commands.get(command_id) or _Entry(begun_at=self._clock.now())
+        commands = {**self._commands, command_id: entry.model_copy(update={"answer": answer})}
+        if commands != self._commands:
+            self._write_if_possible(commands)
 
     def keep_only(self, offered: Iterable[UUID]) -> None:
-        """Forget the orders that the control plane no longer offers: it has their answers."""
+        """Forget the commands that the control plane no longer offers: it has their answers."""
         ids = set(offered)
-        orders = {order_id: entry for order_id, entry in self._orders.items() if order_id in ids}
-        if self._in_doubt or orders != self._orders:
+        commands = {command_id: entry for command_id, entry in self._commands.items() if command_id in ids}
+        if self._in_doubt or commands != self._commands:
             self._in_doubt = False
-            self._write_if_possible(orders)
+            self._write_if_possible(commands)
 
-    def _write(self, orders: dict[UUID, _Entry]) -> None:
-        if orders:
-            durable.write_atomic(self._file, _Book(orders=orders).model_dump_json().encode())
+    def _write(self, commands: dict[UUID, _Entry]) -> None:
+        if commands:
+            durable.write_atomic(self._file, _File(commands=commands).model_dump_json().encode())
         else:
             durable.remove(self._file)
-        self._orders = orders
+        self._commands = commands
 
-    def _write_if_possible(self, orders: dict[UUID, _Entry]) -> None:
+    def _write_if_possible(self, commands: dict[UUID, _Entry]) -> None:
         try:
-            self._write(orders)
+            self._write(commands)
         except StateError as error:
-            self._orders = orders
-            logger.warning("what is known of orders is not on disk: {error}", error=error)
+            self._commands = commands
+            logger.warning("what is known of commands is not on disk: {error}", error=error)
 
 
 def _read(file: Path) -> tuple[dict[UUID, _Entry], bool]:
     """The entries, and whether there may have been others."""
     try:
-        return _Book.model_validate_json(file.read_bytes()).orders, False
+        return _File.model_validate_json(file.read_bytes()).commands, False
     except FileNotFoundError:
         return {}, False
     except (OSError, PydanticValidationError):
-        logger.error("{file} is unreadable: orders offered now are not carried out", file=file)
+        logger.error("{file} is unreadable: commands offered now are not carried out", file=file)
         return {}, True
 
 
-def _interrupted(what: str) -> Answer:
-    return Answer(
+def _interrupted(what: str) -> CommandResult:
+    return CommandResult(
         state="failed",
         result={
             "kind": Kind.INTERRUPTED.value,
             "message": f"{what}. It may be half or wholly done and is not repeated.",
-            "hint": "Look at the device's state, and give the order again where it is still wanted.",
+            "hint": "Look at the device's state, and give the command again where it is still wanted.",
         },
     )

@@ -1,6 +1,6 @@
-"""Orders of operators (`device_commands`): what each does on this device, and what is answered.
+"""Commands of operators (`device_commands`): what each does on this device, and what is answered.
 
-Each is carried out at most once (`order_book`). `update_now` is carried out by the check-in itself and
+Each is carried out at most once (`command_journal`). `update_now` is carried out by the check-in itself and
 answered when the update ended.
 """
 
@@ -13,13 +13,11 @@ from typing import Protocol
 from loguru import logger
 
 from fleet_agent.daemon import engine_queries as errands
-from fleet_agent.daemon.command_journal import Answer
+from fleet_agent.daemon.command_journal import CommandResult
 from fleet_agent.daemon.engine_process import Verb
 from fleet_agent.errors import FleetError, Kind
 from fleet_agent.log import Ring, redact
 from fleet_agent.model import Command, CommandKind, EngineStatus, ReportState
-
-Order = Command
 
 _UNWELL = (ReportState.DEGRADED, ReportState.SAFE_MODE)
 REASON_LIMIT = 200
@@ -33,8 +31,8 @@ class Work(Protocol):
 
 
 @dataclass(frozen=True)
-class Hands:
-    """What orders are carried out with."""
+class CommandContext:
+    """What commands are carried out with."""
 
     work: Work
     engine_settings: dict[str, object]
@@ -42,23 +40,25 @@ class Hands:
     status: EngineStatus | None
 
 
-async def carry_out(order: Order, hands: Hands) -> tuple[Answer, bool]:
-    """Carry out one order; returns its answer, and whether it changed what runs here."""
+async def carry_out(command: Command, context: CommandContext) -> tuple[CommandResult, bool]:
+    """Carry out one command; returns its answer, and whether it changed what runs here."""
     try:
-        return await _HANDLERS[order.kind](order, hands)
+        return await _HANDLERS[command.kind](command, context)
     except FleetError as error:
-        logger.warning("{order} failed: {error}", order=order.kind.value, error=error)
+        logger.warning("{command} failed: {error}", command=command.kind.value, error=error)
         return failed(error), False
 
 
-def failed(error: FleetError) -> Answer:
-    return Answer(
+def failed(error: FleetError) -> CommandResult:
+    return CommandResult(
         state="failed",
         result={"kind": error.kind.value, "message": redact(error.message), "hint": redact(error.hint)},
     )
 
 
-def outcome_of_update(status: EngineStatus | None, trouble: FleetError | None, converged: bool) -> Answer:
+def outcome_of_update(
+    status: EngineStatus | None, trouble: FleetError | None, converged: bool
+) -> CommandResult:
     """The answer to `update_now`."""
     if trouble is not None:
         return failed(trouble)
@@ -66,8 +66,8 @@ def outcome_of_update(status: EngineStatus | None, trouble: FleetError | None, c
         return failed(FleetError(Kind.INTERRUPTED, "The update was interrupted."))
     release = status.current.version if status.current is not None else None
     if converged:
-        return Answer(state="succeeded", result={"release": release, "state": status.state.value})
-    return Answer(
+        return CommandResult(state="succeeded", result={"release": release, "state": status.state.value})
+    return CommandResult(
         state="failed",
         result={
             "kind": status.error_kind or Kind.INTERNAL.value,
@@ -77,21 +77,21 @@ def outcome_of_update(status: EngineStatus | None, trouble: FleetError | None, c
     )
 
 
-async def _roll_back(_order: Order, hands: Hands) -> tuple[Answer, bool]:
-    status = await hands.work(Verb.ROLLBACK, reason="An operator asked for it.")
+async def _roll_back(_command: Command, context: CommandContext) -> tuple[CommandResult, bool]:
+    status = await context.work(Verb.ROLLBACK, reason="An operator asked for it.")
     return _reached(status, status.state not in _UNWELL), True
 
 
-async def _restart(_order: Order, hands: Hands) -> tuple[Answer, bool]:
-    status = await hands.work(Verb.RESTART)
+async def _restart(_command: Command, context: CommandContext) -> tuple[CommandResult, bool]:
+    status = await context.work(Verb.RESTART)
     return _reached(status, status.state not in _UNWELL), True
 
 
-def _reached(status: EngineStatus, reached: bool) -> Answer:
-    """The answer to an order that moves the device, from where it is afterwards."""
+def _reached(status: EngineStatus, reached: bool) -> CommandResult:
+    """The answer to a command that moves the device, from where it is afterwards."""
     release = status.current.version if status.current is not None else None
     if not reached:
-        return Answer(
+        return CommandResult(
             state="failed",
             result={
                 "kind": status.error_kind or Kind.UNHEALTHY.value,
@@ -99,42 +99,44 @@ def _reached(status: EngineStatus, reached: bool) -> Answer:
                 "release": release,
             },
         )
-    return Answer(state="succeeded", result={"release": release, "state": status.state.value})
+    return CommandResult(state="succeeded", result={"release": release, "state": status.state.value})
 
 
-async def _tail_logs(order: Order, hands: Hands) -> tuple[Answer, bool]:
-    asked = order.args.get("lines", LOG_LINES_DEFAULT)
+async def _tail_logs(command: Command, context: CommandContext) -> tuple[CommandResult, bool]:
+    asked = command.args.get("lines", LOG_LINES_DEFAULT)
     lines = min(asked, LOG_LINES_LIMIT) if isinstance(asked, int) and asked > 0 else LOG_LINES_DEFAULT
-    service = order.args.get("service")
-    found = await errands.run("tail_logs", {**hands.engine_settings, "lines": lines})
+    service = command.args.get("service")
+    found = await errands.run("tail_logs", {**context.engine_settings, "lines": lines})
     wanted = [
         {**line, "text": redact(line["text"])[:LOG_LINE_LIMIT]}
         for line in found["lines"]
         if service is None or line["service"] == service
     ]
-    return Answer(state="succeeded", result={"lines": wanted[-lines:], "agent": hands.ring.entries()}), False
+    return CommandResult(
+        state="succeeded", result={"lines": wanted[-lines:], "agent": context.ring.entries()}
+    ), False
 
 
-async def _check_drift(_order: Order, hands: Hands) -> tuple[Answer, bool]:
-    found = await errands.run("check_drift", hands.engine_settings)
-    return Answer(
+async def _check_drift(_command: Command, context: CommandContext) -> tuple[CommandResult, bool]:
+    found = await errands.run("check_drift", context.engine_settings)
+    return CommandResult(
         state="succeeded", result={"drifted": bool(found["changed"]), "changed": found["changed"]}
     ), False
 
 
-async def _enter_safe_mode(order: Order, hands: Hands) -> tuple[Answer, bool]:
-    reason = str(order.args.get("reason") or "An operator asked for it.")[:REASON_LIMIT]
-    status = await hands.work(Verb.ENTER_SAFE_MODE, reason=reason)
+async def _enter_safe_mode(command: Command, context: CommandContext) -> tuple[CommandResult, bool]:
+    reason = str(command.args.get("reason") or "An operator asked for it.")[:REASON_LIMIT]
+    status = await context.work(Verb.ENTER_SAFE_MODE, reason=reason)
     return _reached(status, status.state == ReportState.SAFE_MODE), True
 
 
-async def _leave_safe_mode(_order: Order, hands: Hands) -> tuple[Answer, bool]:
-    status = await hands.work(Verb.LEAVE_SAFE_MODE)
+async def _leave_safe_mode(_command: Command, context: CommandContext) -> tuple[CommandResult, bool]:
+    status = await context.work(Verb.LEAVE_SAFE_MODE)
     return _reached(status, status.state != ReportState.SAFE_MODE), True
 
 
-#: To an order of a kind that a newer control plane knows and this agent does not.
-NOT_SUPPORTED = Answer(
+#: To a command of a kind that a newer control plane knows and this agent does not.
+NOT_SUPPORTED = CommandResult(
     state="failed",
     result={
         "kind": Kind.NOT_SUPPORTED.value,
@@ -144,7 +146,7 @@ NOT_SUPPORTED = Answer(
 )
 
 
-_HANDLERS: dict[CommandKind, Callable[[Order, Hands], Awaitable[tuple[Answer, bool]]]] = {
+_HANDLERS: dict[CommandKind, Callable[[Command, CommandContext], Awaitable[tuple[CommandResult, bool]]]] = {
     CommandKind.ROLLBACK: _roll_back,
     CommandKind.RESTART: _restart,
     CommandKind.TAIL_LOGS: _tail_logs,

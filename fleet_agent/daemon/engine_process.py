@@ -60,7 +60,7 @@ async def _ignore(_progress: Progress) -> None:
 
 
 @dataclass
-class Worker:
+class EngineProcess:
     """Starts the engine, at most one at a time (the daemon has one loop)."""
 
     settings: Callable[[], dict[str, object]]

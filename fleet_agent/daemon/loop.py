@@ -19,11 +19,11 @@ from loguru import logger
 from fleet_agent.attempts.history import History
 from fleet_agent.attempts.outbox import Outbox
 from fleet_agent.config import ConfigFile, DeviceConfig
-from fleet_agent.control_plane.connection import Network
+from fleet_agent.control_plane.connection import Connection
 from fleet_agent.control_plane.identity import Identity
-from fleet_agent.daemon.check_in import CheckIn, Parts
-from fleet_agent.daemon.command_journal import OrderBook
-from fleet_agent.daemon.engine_process import ENGINE_COMMAND, Worker, engine_settings
+from fleet_agent.daemon.check_in import CheckIn, CheckInDependencies
+from fleet_agent.daemon.command_journal import CommandJournal
+from fleet_agent.daemon.engine_process import ENGINE_COMMAND, EngineProcess, engine_settings
 from fleet_agent.daemon.isolation import Isolation
 from fleet_agent.daemon.schedule import Outcome, Schedule
 from fleet_agent.daemon.status_report import Reporter
@@ -58,21 +58,21 @@ class Daemon:
     def __post_init__(self) -> None:
         self.clock = Clock(self.paths.clock_floor)
         self.schedule = Schedule(self.clock, self.uniform)
-        self.worker = Worker(self._engine_settings, lambda: self.clock.heard, self.engine_command)
-        self._parts = Parts(
+        self.engine = EngineProcess(self._engine_settings, lambda: self.clock.heard, self.engine_command)
+        self._dependencies = CheckInDependencies(
             config_file=self.config_file,
             clock=self.clock,
             outbox=Outbox(self.paths.outbox),
             history=History(self.paths.history),
-            order_book=OrderBook(self.paths.orders, self.clock),
-            worker=self.worker,
+            command_journal=CommandJournal(self.paths.command_journal, self.clock),
+            engine=self.engine,
             reporter=Reporter(self.paths.root, self.clock, self.log.ring),
             isolation=Isolation(self.paths.isolated, self.clock),
             notifier=self.notifier,
             ring=self.log.ring,
-            network=self._connect(),
+            connection=self._connect(),
         )
-        self.turn = CheckIn(self._parts, self.schedule)
+        self.turn = CheckIn(self._dependencies, self.schedule)
         self._stop = asyncio.Event()
         self._reload_asked = False
 
@@ -81,8 +81,8 @@ class Daemon:
         return self.config_file.current
 
     @property
-    def network(self) -> Network:
-        return self._parts.network
+    def connection(self) -> Connection:
+        return self._dependencies.connection
 
     @property
     def _stopping(self) -> bool:
@@ -103,8 +103,8 @@ class Daemon:
                         await self._wait()
             finally:
                 self.notifier.stopping()
-                await self.worker.stop()
-                await self.network.close()
+                await self.engine.stop()
+                await self.connection.close()
                 logger.info("agent stops")
 
     async def once(self) -> Outcome:
@@ -112,8 +112,8 @@ class Daemon:
         try:
             return await self.check_in("once")
         finally:
-            await self.worker.stop()
-            await self.network.close()
+            await self.engine.stop()
+            await self.connection.close()
 
     async def check_in(self, why: str) -> Outcome:
         return await self.turn.run(why)
@@ -151,7 +151,7 @@ class Daemon:
             given_up = not await self._watched(task, stopped)
             if not task.done():
                 task.cancel()
-                await self.worker.stop()
+                await self.engine.stop()
             outcome = await task
         except asyncio.CancelledError:
             if self._stopping:
@@ -175,9 +175,9 @@ class Daemon:
         Should it then not even let itself be cancelled, nobody feeds any more and systemd ends the process.
         """
         look_s = self.notifier.feed_s(self.look_s)
-        self.turn.get_further()
+        self.turn.note_progress()
         while not (task.done() or stopped.done()):
-            if not self.worker.busy and self.turn.stalled_s() > self.stall_s:
+            if not self.engine.busy and self.turn.stalled_s() > self.stall_s:
                 logger.error("the check-in got nowhere for {n:g} s and is given up", n=self.stall_s)
                 return False
             self.notifier.alive()
@@ -208,9 +208,9 @@ class Daemon:
         if not self.config.wake or directive is None:
             return
         if self.turn.isolation.is_on:
-            self.network.rest()
+            self.connection.rest()
         else:
-            self.network.listen(directive.device.segment)
+            self.connection.listen(directive.device.segment)
 
     # The configuration
 
@@ -240,13 +240,13 @@ class Daemon:
         self.log.set_level(self.config.log_level)
         if before.emergency_access != self.config.emergency_access:
             logger.warning("emergency access changes once `fleet-agent install` was run, and not before")
-        if not self.network.serves(self.config):
-            await self.network.close()
-            self._parts.network = self._connect()
+        if not self.connection.serves(self.config):
+            await self.connection.close()
+            self._dependencies.connection = self._connect()
         self.schedule.hasten(0.0, "the configuration changed")
 
-    def _connect(self) -> Network:
-        return Network(self.config, self.identity, self.clock, self.schedule.hasten)
+    def _connect(self) -> Connection:
+        return Connection(self.config, self.identity, self.clock, self.schedule.hasten)
 
     def _engine_settings(self) -> dict[str, object]:
         return engine_settings(self.paths, self.config)

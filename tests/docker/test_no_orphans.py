@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from fleet_agent.containers.compose import ComposeRuntime, find_compose
-from fleet_agent.daemon.engine_process import Verb, Worker
+from fleet_agent.daemon.engine_process import EngineProcess, Verb
 from fleet_agent.engine import api, links
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.errors import StateError
@@ -50,9 +50,9 @@ wait $!
 DAEMON = """\
 import asyncio, json, sys
 from fleet_agent.model import Directive
-from fleet_agent.daemon.engine_process import Verb, Worker
+from fleet_agent.daemon.engine_process import Verb, EngineProcess
 settings, directive = json.loads(sys.argv[1]), Directive.model_validate_json(sys.argv[2])
-asyncio.run(Worker(lambda: settings).run(Verb.CONVERGE, directive=directive))
+asyncio.run(EngineProcess(lambda: settings).run(Verb.CONVERGE, directive=directive))
 """
 
 
@@ -125,7 +125,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 
 def test_engine_that_hangs_is_killed_with_its_compose(scene: Scene) -> None:
     """Stopped, it cannot clean up after itself: the daemon kills it and then what it left."""
-    worker = Worker(lambda: scene.settings, silence_limit_s=5, stop_grace_s=0.5)
+    worker = EngineProcess(lambda: scene.settings, silence_limit_s=5, stop_grace_s=0.5)
 
     async def watch() -> None:
         work = asyncio.create_task(worker.run(Verb.CONVERGE, directive=scene.update))

@@ -127,8 +127,8 @@ class Agent:
             "select * from update_history where device_id = %s order by started_at", (self.id,)
         ).fetchall()
 
-    def order(self, kind: str, **args: Any) -> dict[str, Any]:
-        """Give an order and wait for its answer."""
+    def command(self, kind: str, **args: Any) -> dict[str, Any]:
+        """Send a command and wait for its answer."""
         row = self.db.execute(
             "insert into device_commands (device_id, kind, args) values (%s, %s, %s) returning id",
             (self.id, kind, Jsonb(args)),
@@ -388,7 +388,7 @@ def test_with_git_down_what_runs_stays_and_the_release_arrives_once_git_is_back(
     assert str(agent.status()["current_release"]) == first
     agent.reload(git_url=git_url)
     agent.until(agent.says("changed: git_url", times=2), "the mended configuration")
-    agent.order("update_now")
+    agent.command("update_now")
     agent.until(agent.runs(second), "2.0.0")
 
 
@@ -458,25 +458,25 @@ def test_orders_of_an_operator_wake_the_device_and_are_answered(make_agent: Make
     agent.until(agent.runs(wanted), "1.0.0")
     agent.until(agent.says("realtime subscribed"), "the subscription")
 
-    logs = agent.order("tail_logs", lines=5)
+    logs = agent.command("tail_logs", lines=5)
     assert logs["state"] == "succeeded"
     assert set(logs["result"]) == {"lines", "agent"}
-    drift = agent.order("check_drift")
+    drift = agent.command("check_drift")
     assert drift["result"] == {"drifted": False, "changed": []}
-    restarted = agent.order("restart")
+    restarted = agent.command("restart")
     assert restarted["state"] == "succeeded", restarted["result"]
-    back = agent.order("rollback")
+    back = agent.command("rollback")
     assert (back["state"], back["result"]["kind"]) == ("failed", "nothing_to_roll_back")
 
     page = agent.root / "app_current/roles/beacon/web/index.html"
     page.chmod(0o644)
     page.write_text("edited by hand")
-    changed = agent.order("check_drift")
+    changed = agent.command("check_drift")
     assert changed["result"]["drifted"] is True
     assert "index.html" in str(changed["result"]["changed"])
 
 
-def test_an_order_is_carried_out_at_most_once_although_the_power_goes_in_its_middle(
+def test_a_command_is_carried_out_at_most_once_although_the_power_goes_in_its_middle(
     make_agent: MakeAgent,
 ) -> None:
     agent = make_agent()
@@ -487,9 +487,9 @@ def test_an_order_is_carried_out_at_most_once_although_the_power_goes_in_its_mid
         "insert into device_commands (device_id, kind) values (%s, 'restart') returning id", (agent.id,)
     ).fetchone()
     assert row is not None
-    orders = agent.root / "state/orders.json"
+    journal = agent.root / "state/commands.json"
     # The log also tells of one that is done already.
-    agent.until(lambda: orders.exists() or agent.says("carrying out restart")(), "the order, begun")
+    agent.until(lambda: journal.exists() or agent.says("carrying out restart")(), "the command, begun")
     agent.kill()
     agent.start()
 
@@ -503,7 +503,7 @@ def test_an_order_is_carried_out_at_most_once_although_the_power_goes_in_its_mid
     # Where the power went after it was done and before it was answered, the answer is kept.
     if answer["state"] == "failed":
         assert answer["result"]["kind"] == "interrupted"
-    agent.until(lambda: not orders.exists(), "an empty memory of orders")
+    agent.until(lambda: not journal.exists(), "an empty journal of commands")
     agent.until(lambda: agent.status()["state"] == "healthy", "what runs, well")
 
 

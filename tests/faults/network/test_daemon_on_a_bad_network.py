@@ -81,7 +81,7 @@ async def until_runs(daemon: Daemon, version: str) -> None:
 
 
 def runs(daemon: Daemon) -> str | None:
-    engine = daemon.turn.engine
+    engine = daemon.turn.engine_status
     return engine.current.version if engine is not None and engine.current is not None else None
 
 

@@ -1,4 +1,4 @@
-"""An order is carried out at most once, whenever the daemon dies; what is not known to be done is said."""
+"""A command is carried out at most once, whenever the daemon dies; what is not known to be done is said."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from fleet_agent.daemon import commands as orders
-from fleet_agent.daemon.command_journal import Answer, OrderBook
+from fleet_agent.daemon import commands
+from fleet_agent.daemon.command_journal import CommandJournal, CommandResult
 from fleet_agent.daemon.engine_process import Verb
 from fleet_agent.daemon.loop import Daemon
 from fleet_agent.errors import Kind, StateError
@@ -20,7 +20,15 @@ from fleet_agent.model import Command, CommandKind, Directive
 from fleet_agent.support import atomic_files as durable
 from fleet_agent.support.clock import Clock
 from tests.support.device import Device
-from tests.unit.daemon.test_daemon import Control, control, no_patience, order, plan, requests, update_to
+from tests.unit.daemon.test_daemon import (
+    Control,
+    control,
+    no_patience,
+    plan,
+    requests,
+    send_command,
+    update_to,
+)
 
 __all__ = ["control", "no_patience"]  # fixtures
 
@@ -48,25 +56,25 @@ def dies(*_: Any, **__: Any) -> Any:
 
 
 @pytest.mark.parametrize("kind", [*ACTING, *READING])
-async def test_a_death_before_an_order_is_done_is_reported_and_the_order_not_repeated(
+async def test_a_death_before_a_command_is_done_is_reported_and_the_command_not_repeated(
     device: Device, log: Log, control: Control, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     update_to(control, "1.0.0")
     await restarted(device, log)
     plan(device, refuse={"verb": "rollback", "kind": "nothing_to_roll_back"})
-    order_id = order(control, kind)
+    command_id = send_command(control, kind)
     with monkeypatch.context() as patch:
-        patch.setattr(orders, "carry_out", dies)
+        patch.setattr(commands, "carry_out", dies)
         made = device.daemon(log)
         patch.setattr(made.turn, "_act", dies)
         await killed(made)
-    assert device.paths.orders.exists()
+    assert device.paths.command_journal.exists()
     before = requests(device)
 
     await restarted(device, log)
     assert requests(device)[len(before) :] == ["recover"]
-    assert control.answers[order_id]["state"] == "failed"
-    told = control.answers[order_id]["result"]
+    assert control.answers[command_id]["state"] == "failed"
+    told = control.answers[command_id]["result"]
     assert told["kind"] == "interrupted"
     assert "is not repeated" in told["message"]
 
@@ -77,7 +85,7 @@ async def test_a_death_before_the_answer_gets_through_sends_that_answer_later(
 ) -> None:
     update_to(control, "1.0.0")
     await restarted(device, log)
-    order_id = order(control, kind)
+    command_id = send_command(control, kind)
     control.broken["device_commands"] = [httpx.ConnectError("gone")]
     await restarted(device, log)
     assert control.answers == {}
@@ -85,32 +93,32 @@ async def test_a_death_before_the_answer_gets_through_sends_that_answer_later(
     before = requests(device)
 
     await restarted(device, log)
-    assert control.answers[order_id]["state"] == "succeeded"
+    assert control.answers[command_id]["state"] == "succeeded"
     assert [verb for verb in requests(device)[len(before) :] if verb != "recover"] == []
 
 
 async def test_what_the_control_plane_no_longer_offers_is_forgotten(
     device: Device, log: Log, control: Control
 ) -> None:
-    order(control, "restart")
+    send_command(control, "restart")
     await restarted(device, log)
-    assert device.paths.orders.exists()
+    assert device.paths.command_journal.exists()
     control.asks["commands"] = []
     await restarted(device, log)
-    assert not device.paths.orders.exists()
+    assert not device.paths.command_journal.exists()
 
 
 async def test_an_unreadable_memory_carries_nothing_out_and_says_so_once(
     device: Device, log: Log, control: Control
 ) -> None:
-    order_id = order(control, "restart")
-    device.paths.orders.write_text("{")
+    command_id = send_command(control, "restart")
+    device.paths.command_journal.write_text("{")
     control.broken["device_commands"] = [httpx.ConnectError("gone")]
     for _ in range(2):
         await restarted(device, log)
     assert "restart" not in requests(device)
-    assert control.answers[order_id]["result"]["kind"] == "interrupted"
-    newer = order(control, "restart")
+    assert control.answers[command_id]["result"]["kind"] == "interrupted"
+    newer = send_command(control, "restart")
     await restarted(device, log)
     assert control.answers[newer]["state"] == "succeeded"
 
@@ -131,7 +139,7 @@ async def test_what_cannot_be_written_down_is_not_begun(
     assert [answer["result"]["kind"] for answer in control.answers.values()] == ["disk_full"] * 2
 
 
-async def test_an_idle_device_writes_nothing_about_orders(
+async def test_an_idle_device_writes_nothing_about_commands(
     device: Device, log: Log, control: Control, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = device.daemon(log)
@@ -141,18 +149,18 @@ async def test_an_idle_device_writes_nothing_about_orders(
     await made.once()
 
 
-async def test_the_engine_hears_of_an_order_only_by_being_asked(
+async def test_the_engine_hears_of_a_command_only_by_being_asked(
     device: Device, log: Log, control: Control, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A newer answer in the middle still offers the order; it must not make the engine try once more."""
+    """A newer answer in the middle still offers the command; it must not make the engine try once more."""
     gate = device.folder / "gate"
     plan(device, hold=str(gate))
     update_to(control, "1.0.0")
-    order(control, "update_now")
+    send_command(control, "update_now")
     made = device.daemon(log)
     told: list[Directive] = []
     passed_on = asyncio.Event()
-    run, supersede = made.worker.run, made.worker.supersede
+    run, supersede = made.engine.run, made.engine.supersede
 
     async def noted_run(verb: Verb, **how: Any) -> Any:
         told.extend([how["directive"]] if how.get("directive") else [])
@@ -163,8 +171,8 @@ async def test_the_engine_hears_of_an_order_only_by_being_asked(
         await supersede(newer)
         passed_on.set()
 
-    monkeypatch.setattr(made.worker, "run", noted_run)
-    monkeypatch.setattr(made.worker, "supersede", noted_supersede)
+    monkeypatch.setattr(made.engine, "run", noted_run)
+    monkeypatch.setattr(made.engine, "supersede", noted_supersede)
     work = asyncio.create_task(made.once())
     await control.reports_phase("pulling")
     update_to(control, "2.0.0")
@@ -179,46 +187,48 @@ async def test_the_engine_hears_of_an_order_only_by_being_asked(
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> OrderBook:
-    return OrderBook(tmp_path / "orders.json", Clock(tmp_path / "floor"))
+def journal(tmp_path: Path) -> CommandJournal:
+    return CommandJournal(tmp_path / "commands.json", Clock(tmp_path / "floor"))
 
 
 def restart_order() -> Command:
     return Command(id=uuid4(), kind=CommandKind.RESTART)
 
 
-def test_a_new_order_is_unknown_and_a_begun_one_known_to_another_process(
-    book: OrderBook, tmp_path: Path
+def test_a_new_command_is_unknown_and_a_begun_one_known_to_another_process(
+    journal: CommandJournal, tmp_path: Path
 ) -> None:
     begun, new = restart_order(), restart_order()
-    assert not book.knows(begun.id)
-    book.begin(begun)
-    again = OrderBook(tmp_path / "orders.json", Clock(tmp_path / "floor"))
+    assert not journal.knows(begun.id)
+    journal.begin(begun)
+    again = CommandJournal(tmp_path / "commands.json", Clock(tmp_path / "floor"))
     assert [again.knows(one.id) for one in (begun, new)] == [True, False]
 
 
-def test_an_answer_to_an_order_that_was_never_begun_leaves_no_trace(book: OrderBook, tmp_path: Path) -> None:
-    book.note(uuid4(), Answer(state="failed", result={}))
-    assert not (tmp_path / "orders.json").exists()
+def test_an_answer_to_a_command_that_was_never_begun_leaves_no_trace(
+    journal: CommandJournal, tmp_path: Path
+) -> None:
+    journal.note(uuid4(), CommandResult(state="failed", result={}))
+    assert not (tmp_path / "commands.json").exists()
 
 
-@pytest.mark.parametrize("content", ["", "{", '{"orders": []}', '{"orders": {"x": {}}}', "\x00"])
-def test_an_unreadable_book_knows_every_order_until_those_offered_now_are_answered(
+@pytest.mark.parametrize("content", ["", "{", '{"commands": []}', '{"commands": {"x": {}}}', "\x00"])
+def test_an_unreadable_book_knows_every_command_until_those_offered_now_are_answered(
     tmp_path: Path, content: str
 ) -> None:
-    file = tmp_path / "orders.json"
+    file = tmp_path / "commands.json"
     file.write_text(content)
-    book, old, new = OrderBook(file, Clock(tmp_path / "floor")), uuid4(), uuid4()
-    assert book.knows(old)
-    book.note(old, book.answer(old))
-    book.keep_only([old])
-    again = OrderBook(file, Clock(tmp_path / "floor"))
+    journal, old, new = CommandJournal(file, Clock(tmp_path / "floor")), uuid4(), uuid4()
+    assert journal.knows(old)
+    journal.note(old, journal.answer(old))
+    journal.keep_only([old])
+    again = CommandJournal(file, Clock(tmp_path / "floor"))
     assert [again.knows(one) for one in (old, new)] == [True, False]
 
 
-def test_a_book_with_nothing_offered_is_no_file(book: OrderBook, tmp_path: Path) -> None:
+def test_a_journal_with_nothing_offered_is_no_file(journal: CommandJournal, tmp_path: Path) -> None:
     one = restart_order()
-    book.begin(one)
-    book.keep_only(list[UUID]())
-    assert not (tmp_path / "orders.json").exists()
-    assert not book.knows(one.id)
+    journal.begin(one)
+    journal.keep_only(list[UUID]())
+    assert not (tmp_path / "commands.json").exists()
+    assert not journal.knows(one.id)

@@ -104,8 +104,8 @@ def control(device: Device, rest: respx.MockRouter) -> Control:
 async def daemon(device: Device, log: Log, control: Control) -> Any:
     made = device.daemon(log)
     yield made
-    await made.worker.stop()
-    await made.network.close()
+    await made.engine.stop()
+    await made.connection.close()
 
 
 def release(version: str) -> dict[str, Any]:
@@ -118,10 +118,10 @@ def update_to(control: Control, version: str) -> dict[str, Any]:
     return wanted
 
 
-def order(control: Control, kind: str, **args: Any) -> str:
-    order_id = str(uuid4())
-    control.asks["commands"] = [{"id": order_id, "kind": kind, "args": args}]
-    return order_id
+def send_command(control: Control, kind: str, **args: Any) -> str:
+    command_id = str(uuid4())
+    control.asks["commands"] = [{"id": command_id, "kind": kind, "args": args}]
+    return command_id
 
 
 def plan(device: Device, **what: Any) -> None:
@@ -321,7 +321,7 @@ async def test_an_engine_that_cannot_start_is_reported_as_degraded(
     device: Device, log: Log, control: Control
 ) -> None:
     broken = device.daemon(log)
-    broken.worker.command = ("/bin/false",)
+    broken.engine.command = ("/bin/false",)
     update_to(control, "1.0.0")
     assert await broken.once() == Outcome.NOT_CONVERGED
     assert control.status[-1]["state"] == "degraded"
@@ -365,8 +365,8 @@ async def test_a_report_naming_a_release_that_is_gone_is_made_without_it(
     control.status.clear()
     gone = json_answer({"code": "23503", "message": "violates foreign key"}, 409)
     control.broken["device_status"] = [gone]
-    plane = daemon.network.plane
-    await daemon.turn.reporter.report(plane, daemon.turn.engine, None)
+    plane = daemon.connection.plane
+    await daemon.turn.reporter.report(plane, daemon.turn.engine_status, None)
     assert control.status[-1]["current_release"] is None
     assert control.status[-1]["state"] == "healthy"
 
@@ -380,11 +380,11 @@ async def test_a_wake_during_an_update_is_passed_on_and_looked_at_again_after_it
     work = asyncio.create_task(daemon.check_in("test"))
     await control.reports_phase("pulling")
     newer = update_to(control, "2.0.0")
-    daemon.network.woken(Wake(reason="release_added", spread_s=0))
+    daemon.connection.woken(Wake(reason="release_added", spread_s=0))
     assert await work == Outcome.CONVERGED
-    assert daemon.turn.engine is not None
-    assert daemon.turn.engine.current is not None
-    assert str(daemon.turn.engine.current.id) == newer["id"]
+    assert daemon.turn.engine_status is not None
+    assert daemon.turn.engine_status.current is not None
+    assert str(daemon.turn.engine_status.current.id) == newer["id"]
     assert daemon.schedule.left_s <= 0
 
 
@@ -393,8 +393,8 @@ class Told:
 
     def __init__(self, daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
         self._directives: asyncio.Queue[Directive] = asyncio.Queue()
-        self._supersede = daemon.worker.supersede
-        monkeypatch.setattr(daemon.worker, "supersede", self._note)
+        self._supersede = daemon.engine.supersede
+        monkeypatch.setattr(daemon.engine, "supersede", self._note)
 
     async def _note(self, newer: Directive) -> None:
         await self._supersede(newer)
@@ -423,7 +423,7 @@ async def test_a_wish_that_returns_during_an_update_is_passed_on(
     await control.reports_phase("pulling")
     for wanted in (release("2.0.0"), first):
         control.asks.update(release=wanted)
-        daemon.network.woken(Wake(reason="halted", spread_s=0))
+        daemon.connection.woken(Wake(reason="halted", spread_s=0))
         newest = (await told.next()).release
         assert newest is not None
         assert str(newest.id) == wanted["id"]
@@ -443,7 +443,7 @@ async def test_a_device_that_is_locked_out_during_an_update_holds(
     await control.reports_phase("pulling")
     refusal = {"code": "PT403", "message": "No.", "details": kind, "hint": "Ask."}
     control.broken["desired_state"] = [json_answer(refusal, 403)]
-    daemon.network.woken(Wake(reason="device_changed", spread_s=0))
+    daemon.connection.woken(Wake(reason="device_changed", spread_s=0))
     held = await told.next()
     assert (held.action, held.release, held.prepare) == (Action.HOLD, None, None)
     gate.touch()
@@ -461,7 +461,7 @@ async def test_a_wake_during_an_update_that_finds_the_control_plane_away_is_aske
     await control.reports_phase("pulling")
     newer = update_to(control, "2.0.0")
     control.broken["desired_state"] = [httpx.ConnectError("gone"), httpx.Response(500)]
-    daemon.network.woken(Wake(reason="release_added", spread_s=0))
+    daemon.connection.woken(Wake(reason="release_added", spread_s=0))
     newest = (await told.next()).release
     assert newest is not None
     assert str(newest.id) == newer["id"]
@@ -472,9 +472,9 @@ async def test_a_wake_during_an_update_that_finds_the_control_plane_away_is_aske
 async def test_a_wake_only_ever_moves_the_next_check_in_closer(daemon: Daemon) -> None:
     daemon.schedule.uniform = lambda _low, high: high
     daemon.schedule.due.at = daemon.clock.monotonic() + 100
-    daemon.network.woken(Wake(reason="one", spread_s=10))
+    daemon.connection.woken(Wake(reason="one", spread_s=10))
     soon = daemon.schedule.due.at
-    daemon.network.woken(Wake(reason="two", spread_s=60))
+    daemon.connection.woken(Wake(reason="two", spread_s=60))
     assert daemon.schedule.due.at == soon
     assert soon <= daemon.clock.monotonic() + 10
 
@@ -483,11 +483,11 @@ async def test_update_now_is_asked_of_the_engine_and_answered_with_the_outcome(
     daemon: Daemon, control: Control, device: Device
 ) -> None:
     update_to(control, "1.0.0")
-    order_id = order(control, "update_now")
+    command_id = send_command(control, "update_now")
     await daemon.check_in("test")
     lines = (device.paths.state / "fake_requests.jsonl").read_text().splitlines()
     assert json.loads(lines[-1])["asked"] is True
-    assert control.answers[order_id] == {
+    assert control.answers[command_id] == {
         "state": "succeeded", "result": {"release": "1.0.0", "state": "healthy"},
     }  # fmt: skip
 
@@ -497,10 +497,10 @@ async def test_update_now_that_rolls_back_is_answered_as_failed_with_the_kind(
 ) -> None:
     plan(device, fail="unhealthy")
     update_to(control, "1.0.0")
-    order_id = order(control, "update_now")
+    command_id = send_command(control, "update_now")
     await daemon.check_in("test")
-    assert control.answers[order_id]["state"] == "failed"
-    assert control.answers[order_id]["result"]["kind"] == "unhealthy"
+    assert control.answers[command_id]["state"] == "failed"
+    assert control.answers[command_id]["result"]["kind"] == "unhealthy"
 
 
 @pytest.mark.parametrize(
@@ -508,50 +508,50 @@ async def test_update_now_that_rolls_back_is_answered_as_failed_with_the_kind(
     [("rollback", "rollback"), ("restart", "restart"), ("enter_safe_mode", "enter_safe_mode"),
      ("leave_safe_mode", "leave_safe_mode")],
 )  # fmt: skip
-async def test_an_order_is_carried_out_and_the_old_directive_is_asked_for_anew(
+async def test_a_command_is_carried_out_and_the_old_directive_is_asked_for_anew(
     daemon: Daemon, control: Control, device: Device, kind: str, verb: str
 ) -> None:
     """What was asked before a rollback would undo it at once."""
     update_to(control, "1.0.0")
-    order_id = order(control, kind)
+    command_id = send_command(control, kind)
     daemon.schedule.due.at = float("inf")
     await daemon.check_in("test")
     assert requests(device) == ["recover", verb]
-    assert control.answers[order_id]["state"] == "succeeded"
+    assert control.answers[command_id]["state"] == "succeeded"
     assert daemon.schedule.left_s <= 0
 
 
-async def test_an_order_the_engine_refuses_is_answered_with_its_kind(
+async def test_a_command_the_engine_refuses_is_answered_with_its_kind(
     daemon: Daemon, control: Control, device: Device
 ) -> None:
     plan(device, refuse={"verb": "rollback", "kind": "nothing_to_roll_back"})
-    order_id = order(control, "rollback")
+    command_id = send_command(control, "rollback")
     await daemon.check_in("test")
-    assert control.answers[order_id]["state"] == "failed"
-    assert control.answers[order_id]["result"]["kind"] == "nothing_to_roll_back"
+    assert control.answers[command_id]["state"] == "failed"
+    assert control.answers[command_id]["result"]["kind"] == "nothing_to_roll_back"
 
 
-async def test_an_order_of_an_unknown_kind_is_answered_and_hides_nothing(
+async def test_a_command_of_an_unknown_kind_is_answered_and_hides_nothing(
     daemon: Daemon, control: Control, device: Device
 ) -> None:
     update_to(control, "1.0.0")
-    order_id = order(control, "self_destruct")
+    command_id = send_command(control, "self_destruct")
     assert await daemon.check_in("test") == Outcome.CONVERGED
     assert requests(device) == ["recover", "converge"]
-    assert control.answers[order_id]["state"] == "failed"
-    assert control.answers[order_id]["result"]["kind"] == "not_supported"
+    assert control.answers[command_id]["state"] == "failed"
+    assert control.answers[command_id]["result"]["kind"] == "not_supported"
 
 
-async def test_an_order_whose_answer_was_lost_is_not_carried_out_twice(
+async def test_a_command_whose_answer_was_lost_is_not_carried_out_twice(
     daemon: Daemon, control: Control, device: Device
 ) -> None:
-    order_id = order(control, "restart")
+    command_id = send_command(control, "restart")
     control.broken["device_commands"] = [httpx.ConnectError("gone")]
     await daemon.check_in("test")
     assert control.answers == {}
     await daemon.check_in("test")
     assert requests(device).count("restart") == 1
-    assert control.answers[order_id]["state"] == "succeeded"
+    assert control.answers[command_id]["state"] == "succeeded"
 
 
 async def test_a_bad_change_of_the_configuration_is_shown_in_the_status(
@@ -572,13 +572,13 @@ async def test_a_bad_change_of_the_configuration_is_shown_in_the_status(
 async def test_a_new_address_takes_force_without_a_restart(
     daemon: Daemon, control: Control, device: Device
 ) -> None:
-    before = daemon.network
+    before = daemon.connection
     device.configure(poll_interval_s=77)
     await daemon._follow_configuration()
-    assert daemon.network is before
+    assert daemon.connection is before
     device.configure(api_url="http://elsewhere.test")
     await daemon._follow_configuration()
-    assert daemon.network.plane.config.api_url == "http://elsewhere.test"
+    assert daemon.connection.plane.config.api_url == "http://elsewhere.test"
 
 
 async def test_the_loop_checks_in_until_it_is_told_to_stop(daemon: Daemon, control: Control) -> None:
@@ -598,7 +598,7 @@ async def test_stopping_in_the_middle_of_an_update_ends_the_engine_too(
     await control.reports_phase("pulling")
     daemon.stop()
     await running
-    assert daemon.worker._child is None
+    assert daemon.engine._child is None
 
 
 async def test_a_bug_in_one_turn_does_not_end_the_loop(

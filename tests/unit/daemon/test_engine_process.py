@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 
 from fleet_agent.config import ConfigFile
-from fleet_agent.daemon.engine_process import Verb, Worker, engine_settings
+from fleet_agent.daemon.engine_process import EngineProcess, Verb, engine_settings
 from fleet_agent.engine.lock import converging
 from fleet_agent.errors import FleetError, Kind, StateError
 from fleet_agent.model import Directive, Progress, ReportState
@@ -21,8 +21,8 @@ from fleet_agent.support.clock import Heard
 from tests.support.device import FAKE_ENGINE, Device
 
 
-def worker(device: Device, *command: str, **changes: Any) -> Worker:
-    return Worker(
+def engine(device: Device, *command: str, **changes: Any) -> EngineProcess:
+    return EngineProcess(
         lambda: {"root": str(device.folder)},
         command=command or (sys.executable, str(FAKE_ENGINE)),
         **changes,
@@ -48,7 +48,7 @@ async def test_phases_are_passed_on_in_order_and_the_end_is_the_status(device: D
         phases.append(progress.phase)
 
     directive = update(device)
-    status = await worker(device).run(Verb.CONVERGE, directive=directive, on_progress=note)
+    status = await engine(device).run(Verb.CONVERGE, directive=directive, on_progress=note)
     assert phases == ["fetching", "pulling", "probation"]
     assert status.state == ReportState.HEALTHY
     assert status.current == directive.release
@@ -57,7 +57,7 @@ async def test_phases_are_passed_on_in_order_and_the_end_is_the_status(device: D
 async def test_somebody_elses_lock_has_its_own_kind(device: Device) -> None:
     plan(device, locked=True)
     with pytest.raises(StateError) as caught:
-        await worker(device).run(Verb.RECOVER)
+        await engine(device).run(Verb.RECOVER)
     assert caught.value.kind == Kind.LOCKED
 
 
@@ -65,7 +65,7 @@ async def test_who_holds_the_lock_is_named(device: Device) -> None:
     """By the engine itself, not the fake: for a person at `fleet-agent once`, and in the device's status."""
     settings = engine_settings(device.paths, ConfigFile.open(device.config_path).current)
     with converging(device.paths.lock, "trying this out"), pytest.raises(StateError) as caught:
-        await Worker(lambda: settings).run(Verb.RECOVER)
+        await EngineProcess(lambda: settings).run(Verb.RECOVER)
     assert caught.value.kind == Kind.LOCKED
     assert f"trying this out by process {os.getpid()} since" in caught.value.message
 
@@ -73,7 +73,7 @@ async def test_who_holds_the_lock_is_named(device: Device) -> None:
 async def test_a_killed_engine_is_an_interruption(device: Device) -> None:
     plan(device, die="pulling")
     with pytest.raises(StateError) as caught:
-        await worker(device).run(Verb.CONVERGE, directive=update(device))
+        await engine(device).run(Verb.CONVERGE, directive=update(device))
     assert caught.value.kind == Kind.INTERRUPTED
     assert caught.value.retryable
 
@@ -81,34 +81,34 @@ async def test_a_killed_engine_is_an_interruption(device: Device) -> None:
 async def test_the_engines_own_refusal_keeps_its_kind(device: Device) -> None:
     plan(device, refuse={"verb": "rollback", "kind": "nothing_to_roll_back"})
     with pytest.raises(FleetError) as caught:
-        await worker(device).run(Verb.ROLLBACK)
+        await engine(device).run(Verb.ROLLBACK)
     assert caught.value.kind == Kind.NOTHING_TO_ROLL_BACK
 
 
 async def test_noise_on_its_output_is_skipped(device: Device) -> None:
     end = '{"done": {"state": "healthy", "phase": "steady"}}'
     script = f"input(); print('hello'); print('{{}}'); print({end!r})"
-    status = await worker(device, sys.executable, "-c", script).run(Verb.STATUS)
+    status = await engine(device, sys.executable, "-c", script).run(Verb.STATUS)
     assert status.phase == "steady"
 
 
 async def test_an_end_without_an_answer_is_an_interruption_even_with_exit_code_zero(device: Device) -> None:
     with pytest.raises(StateError) as caught:
-        await worker(device, sys.executable, "-c", "input()").run(Verb.STATUS)
+        await engine(device, sys.executable, "-c", "input()").run(Verb.STATUS)
     assert caught.value.kind == Kind.INTERRUPTED
 
 
 async def test_a_silent_engine_is_stopped(device: Device) -> None:
     script = "import time; time.sleep(600)"
     with pytest.raises(StateError) as caught:
-        await worker(device, sys.executable, "-c", script, silence_limit_s=0.2).run(Verb.RECOVER)
+        await engine(device, sys.executable, "-c", script, silence_limit_s=0.2).run(Verb.RECOVER)
     assert caught.value.kind == Kind.INTERRUPTED
 
 
 async def test_an_engine_that_ignores_the_request_to_end_is_killed(device: Device) -> None:
     gate = device.folder / "gate"
     plan(device, hold=str(gate), deaf=True)
-    busy = worker(device, stop_grace_s=0.2)
+    busy = engine(device, stop_grace_s=0.2)
     pulling = asyncio.Event()
 
     async def note(progress: Progress) -> None:
@@ -126,7 +126,7 @@ async def test_an_engine_that_ignores_the_request_to_end_is_killed(device: Devic
 
 async def test_a_newer_directive_reaches_the_engine_at_work(device: Device) -> None:
     plan(device, until_newer=True)
-    busy = worker(device)
+    busy = engine(device)
     pulling = asyncio.Event()
 
     async def note(progress: Progress) -> None:
@@ -141,7 +141,7 @@ async def test_a_newer_directive_reaches_the_engine_at_work(device: Device) -> N
 
 
 async def test_the_request_names_verb_and_whether_an_operator_asked(device: Device) -> None:
-    await worker(device).run(Verb.RECOVER, asked=True)
+    await engine(device).run(Verb.RECOVER, asked=True)
     (line,) = (device.paths.state / "fake_requests.jsonl").read_text().splitlines()
     assert json.loads(line)["verb"] == "recover"
     assert json.loads(line)["asked"] is True
@@ -149,7 +149,7 @@ async def test_the_request_names_verb_and_whether_an_operator_asked(device: Devi
 
 async def test_the_engine_is_told_the_time_that_the_control_plane_was_heard_at(device: Device) -> None:
     heard = Heard(server_time=datetime(2031, 1, 1, tzinfo=UTC), boot_s=7.0)
-    made = worker(device)
+    made = engine(device)
     await made.run(Verb.RECOVER)
     made.heard = lambda: heard
     await made.run(Verb.RECOVER)

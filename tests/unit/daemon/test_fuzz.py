@@ -127,7 +127,7 @@ async def outcome_of(device: Device, log: Log, body: bytes) -> Outcome:
     async def idle(*_: Any, **__: Any) -> EngineStatus:
         return EngineStatus.model_validate({"state": "healthy", "phase": "steady"})
 
-    daemon.worker.run = idle  # type: ignore[method-assign]
+    daemon.engine.run = idle  # type: ignore[method-assign]
     with respx.mock(base_url=API, assert_all_called=False) as rest:
         answer = httpx.Response(200, content=body, headers={"content-type": "application/json"})
         rest.post("/rest/v1/rpc/desired_state").mock(return_value=answer)
@@ -140,7 +140,7 @@ async def outcome_of(device: Device, log: Log, body: bytes) -> Outcome:
             assert daemon.clock.now().tzinfo is not None
             daemon.clock.may_be_ahead()
         finally:
-            await daemon.network.close()
+            await daemon.connection.close()
     return outcome
 
 

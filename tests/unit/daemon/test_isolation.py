@@ -65,8 +65,8 @@ async def daemon(device: Device, log: Log, control: Control, hand: Hand) -> Any:
     made = device.daemon(log)
     made.clock._monotonic = hand
     yield made
-    await made.worker.stop()
-    await made.network.close()
+    await made.engine.stop()
+    await made.connection.close()
 
 
 def cut(control: Control, *answers: httpx.Response) -> None:
@@ -149,9 +149,9 @@ async def test_an_isolated_device_heals_what_runs_and_changes_nothing_else(
         hand.at += 900
         assert await daemon.check_in(POLL) == Outcome.UNREACHABLE
     assert requests(device)[len(before) :] == ["recover"] * 3
-    assert daemon.turn.engine is not None
-    assert daemon.turn.engine.current is not None
-    assert daemon.turn.engine.current.version == "1.0.0"
+    assert daemon.turn.engine_status is not None
+    assert daemon.turn.engine_status.current is not None
+    assert daemon.turn.engine_status.current.version == "1.0.0"
 
 
 async def test_an_isolated_device_asks_seldom_and_spread_but_looks_after_itself_as_often_as_ever(
@@ -237,7 +237,7 @@ async def test_the_status_command_shows_it_and_a_restart_does_not_end_it(
     await isolate(daemon, control, hand)
     again = device.daemon(daemon.log)
     assert again.turn.isolation.is_on
-    await again.network.close()
+    await again.connection.close()
     arguments = ["status", "--root", str(device.folder), "--config", str(device.config_path)]
     # The command has an event loop of its own.
     await asyncio.to_thread(cli.main, [*arguments, "--json"])
@@ -257,7 +257,7 @@ async def test_a_subscription_that_is_down_rests_while_isolated_and_one_that_is_
             await asyncio.Event().wait()
 
     await daemon.check_in(POLL)
-    network = daemon.network
+    network = daemon.connection
     daemon.config_file.current = daemon.config.model_copy(update={"wake": True})
     network.subscription = Subscription()  # type: ignore[assignment]
     network.task = asyncio.create_task(Subscription().run())

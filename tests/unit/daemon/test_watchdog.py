@@ -14,7 +14,7 @@ import respx
 
 from fleet_agent.control_plane import subscription as wake
 from fleet_agent.daemon import engine_process as worker_module
-from fleet_agent.daemon.engine_process import Verb, Worker
+from fleet_agent.daemon.engine_process import EngineProcess, Verb
 from fleet_agent.daemon.loop import Daemon
 from fleet_agent.daemon.schedule import Outcome
 from fleet_agent.errors import Kind, StateError
@@ -65,8 +65,8 @@ async def daemon(device: Device, log: Log, rest: respx.MockRouter, heard: Heard)
     rest.post("/rest/v1/update_history").respond(201)
     made = device.daemon(log, notifier=heard, look_s=0.01, stall_s=0.05)
     yield made
-    await made.worker.stop()
-    await made.network.close()
+    await made.engine.stop()
+    await made.connection.close()
 
 
 def hang(what: asyncio.Event) -> Any:
@@ -96,7 +96,7 @@ async def test_a_resting_loop_feeds_the_watchdog(daemon: Daemon, heard: Heard) -
 async def test_a_check_in_that_hangs_is_given_up_and_the_loop_goes_on(
     daemon: Daemon, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    good = daemon.network.plane.desired_state
+    good = daemon.connection.plane.desired_state
     hung = asyncio.Event()
 
     async def hang_until_given_up(*_: Any) -> Any:
@@ -107,11 +107,11 @@ async def test_a_check_in_that_hangs_is_given_up_and_the_loop_goes_on(
             # A good check-in may take longer than that on a busy machine.
             daemon.stall_s = 60
 
-    monkeypatch.setattr(daemon.network.plane, "desired_state", hang_until_given_up)
+    monkeypatch.setattr(daemon.connection.plane, "desired_state", hang_until_given_up)
     monkeypatch.setattr("fleet_agent.daemon.decide.FAILURE_BASE_S", 0.01)
     running = asyncio.create_task(daemon.run())
     await soon(hung)
-    monkeypatch.setattr(daemon.network.plane, "desired_state", good)
+    monkeypatch.setattr(daemon.connection.plane, "desired_state", good)
     # Resting after a check-in that was answered.
     await heard.until(RESTING)
     daemon.stop()
@@ -161,11 +161,11 @@ async def test_an_engine_at_work_may_take_longer_than_a_stall(
         "print(json.dumps({'done': {'state': 'healthy', 'phase': 'steady'}}))"
     )
     gate = device.folder / "gate"
-    daemon.worker.command = (sys.executable, "-c", script, str(gate))
+    daemon.engine.command = (sys.executable, "-c", script, str(gate))
     running = asyncio.create_task(daemon.run())
     # At 10 ms a look this is four stalls long.
     await heard.until("WATCHDOG=1", times=20)
-    assert daemon.worker.busy
+    assert daemon.engine.busy
     gate.touch()
     await heard.until(RESTING)
     daemon.stop()
@@ -240,7 +240,7 @@ async def test_after_an_update_the_status_is_the_outcome_and_not_its_last_phase(
     device: Device, daemon: Daemon, heard: Heard
 ) -> None:
     version = {"id": str(uuid4()), "commit_sha": "a" * 40, "version": "1.2.3", "branch": "main"}
-    daemon.network.plane.desired_state = answering(  # type: ignore[method-assign]
+    daemon.connection.plane.desired_state = answering(  # type: ignore[method-assign]
         Directive.model_validate(device.directive(action="update", release=version))
     )
     assert await daemon.check_in("test") == Outcome.CONVERGED
@@ -251,8 +251,8 @@ async def test_after_an_update_the_status_is_the_outcome_and_not_its_last_phase(
 # The engine's process
 
 
-def hung_worker(device: Device, script: str, **limits: Any) -> Worker:
-    return Worker(
+def hung_engine(device: Device, script: str, **limits: Any) -> EngineProcess:
+    return EngineProcess(
         lambda: {"root": str(device.folder)}, command=(sys.executable, "-c", script), **limits
     )  # fmt: skip
 
@@ -263,7 +263,7 @@ async def test_a_status_that_hangs_is_not_waited_for_as_long_as_an_update(
     monkeypatch.setattr(worker_module, "STATUS_LIMIT_S", 0.2)
     with pytest.raises(StateError) as caught:
         async with asyncio.timeout(PATIENCE_S):
-            await hung_worker(device, "import time; time.sleep(600)").run(Verb.STATUS)
+            await hung_engine(device, "import time; time.sleep(600)").run(Verb.STATUS)
     assert caught.value.kind == Kind.INTERRUPTED
 
 
@@ -277,11 +277,11 @@ async def test_an_engine_that_answers_and_never_ends_is_killed(device: Device) -
         "os.close(1)\n"
         "time.sleep(600)"
     )
-    worker = hung_worker(device, script, stop_grace_s=0.2)
+    engine = hung_engine(device, script, stop_grace_s=0.2)
     with pytest.raises(StateError) as caught:
         async with asyncio.timeout(PATIENCE_S):
-            await worker.run(Verb.CONVERGE)
+            await engine.run(Verb.CONVERGE)
     assert caught.value.kind == Kind.INTERRUPTED
-    assert not worker.busy
+    assert not engine.busy
     with pytest.raises(ProcessLookupError):
         os.kill(int(mark.read_text()), 0)
