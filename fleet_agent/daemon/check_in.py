@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from uuid import UUID
 
 from loguru import logger
 
@@ -15,18 +14,19 @@ from fleet_agent.attempts.outbox import Outbox
 from fleet_agent.config import ConfigFile
 from fleet_agent.control_plane.client import ControlPlane
 from fleet_agent.control_plane.connection import Connection
-from fleet_agent.control_plane.error_mapping import is_an_answer, refuses_this_device
-from fleet_agent.daemon import commands, decide
+from fleet_agent.control_plane.error_mapping import refuses_this_device
+from fleet_agent.daemon import decide, settings
 from fleet_agent.daemon.attempt_upload import AttemptUpload
-from fleet_agent.daemon.command_journal import CommandJournal, CommandResult
+from fleet_agent.daemon.command_journal import CommandJournal
+from fleet_agent.daemon.commands import CommandContext, CommandRunner, outcome_of_update
 from fleet_agent.daemon.engine_process import EngineProcess, Verb
-from fleet_agent.daemon.isolation import Isolation, Mark
+from fleet_agent.daemon.reachability import Reachability
 from fleet_agent.daemon.schedule import POLL, Outcome, Schedule
 from fleet_agent.daemon.status_report import Reporter
 from fleet_agent.errors import ControlPlaneError, FleetError, Kind, StateError
 from fleet_agent.host.sd_notify import Notifier
 from fleet_agent.log import Ring
-from fleet_agent.model import Action, Command, CommandKind, Directive, EngineStatus
+from fleet_agent.model import Action, Directive, EngineStatus
 from fleet_agent.support.clock import Clock
 
 #: The containers are looked at for a report no more often than this: it costs a child process.
@@ -46,7 +46,7 @@ class CheckInDependencies:
     command_journal: CommandJournal
     engine: EngineProcess
     reporter: Reporter
-    isolation: Isolation
+    reachability: Reachability
     notifier: Notifier
     ring: Ring
     connection: Connection
@@ -61,33 +61,30 @@ class CheckIn:
         self._clock = dependencies.clock
         self._engine = dependencies.engine
         self._notifier = dependencies.notifier
-        self._journal = dependencies.command_journal
         self._upload = AttemptUpload(
             dependencies.outbox, dependencies.history, dependencies.clock, self.note_progress
         )
         self.reporter = dependencies.reporter
-        self.isolation = dependencies.isolation
+        self.reachability = dependencies.reachability
+        self._commands = CommandRunner(
+            journal=dependencies.command_journal,
+            plane=lambda: self._plane,
+            context=self._command_context,
+            note_progress=self.note_progress,
+        )
         self.engine_status: EngineStatus | None = None
         self.directive: Directive | None = None
-        #: While isolated, or where it asked for time, the control plane is left alone until then (monotonic).
-        self.ask_again_at = float("-inf")
         self._progress_at = self._clock.monotonic()
         self._trouble: FleetError | None = None
         self._woken_while_working = False
-        self._refusal: Kind | None = None
         self._looked_at_containers = float("-inf")
 
     @property
     def _plane(self) -> ControlPlane:
         return self._dependencies.connection.plane
 
-    @property
-    def is_pending(self) -> bool:
-        """Whether an operator must accept this device first."""
-        return self._refusal == Kind.DEVICE_PENDING
-
-    def settings(self) -> decide.Settings:
-        return decide.settings(self._dependencies.config_file.current, self.directive)
+    def settings(self) -> settings.Settings:
+        return settings.in_force(self._dependencies.config_file.current, self.directive)
 
     def interval_s(self) -> float:
         return self.settings().poll_interval_s
@@ -103,30 +100,34 @@ class CheckIn:
     async def run(self, why: str) -> Outcome:
         logger.debug("check-in: {why}", why=why)
         self._trouble = await self._look_after_what_runs()
-        if why == POLL and self._clock.monotonic() < self.ask_again_at:
+        if why == POLL and not self.reachability.may_poll:
             return Outcome.UNREACHABLE
         try:
             await self._upload.upload(self._plane)
             directive = self.directive = await self._plane.desired_state()
         except ControlPlaneError as error:
-            return self._not_answered(error)
+            return self.reachability.not_answered(
+                error,
+                isolated_after_s=self._dependencies.config_file.current.isolated_after_s,
+                interval_s=self.interval_s(),
+            )
         except FleetError as error:
             self._trouble = self._trouble or error
             return self._not_done(error)
-        await self._heard()
+        if (told := self.reachability.answered()) is not None:
+            await self.reporter.report_isolated(self._plane, self.engine_status, self._problem(), told)
         self.note_progress()
-        asked = await self._carry_out(directive)
-        if asked is None:
+        updates = await self._commands.carry_out_all(directive)
+        if updates is None:
             # A command changed what runs here; what was asked before it is no longer the question.
             self._schedule.hasten(0.0, "a command was carried out")
             return await self._report_back(Outcome.CONVERGED)
-        begun = await self._begin(asked)
+        begun = await self._commands.begin(updates)
         outcome = await self._act(_without_commands(directive), asked=bool(begun))
         for command in begun:
             done = outcome == Outcome.CONVERGED
-            await self._answer(
-                command.id, commands.outcome_of_update(self.engine_status, self._trouble, done)
-            )
+            result = outcome_of_update(self.engine_status, self._trouble, done)
+            await self._commands.answer(command.id, result)
         return await self._report_back(outcome)
 
     # What runs here
@@ -263,56 +264,13 @@ class CheckIn:
             logger.warning("the engine does not say how it is: {error}", error=error)
             return None
 
-    # Commands of operators
-
-    async def _carry_out(self, directive: Directive) -> list[Command] | None:
-        """Carry out what was asked but `update_now`; returns those that are new, for `_begin`.
-
-        None when a command changed what runs here.
-        """
-        updates = []
-        changed = False
-        for unknown in self._plane.unknown_commands:
-            await self._answer(unknown, commands.NOT_SUPPORTED)
-        for command in directive.commands:
-            if self._journal.knows(command.id):
-                await self._answer(command.id, self._journal.answer(command.id))
-            elif command.kind == CommandKind.UPDATE_NOW:
-                updates.append(command)
-            elif await self._begin([command]):
-                logger.info("carrying out {kind}", kind=command.kind.value)
-                answer, acted = await commands.carry_out(command, self._context())
-                changed = changed or acted
-                await self._answer(command.id, answer)
-        self._journal.keep_only(command.id for command in directive.commands)
-        return None if changed else updates
-
-    async def _begin(self, asked: Sequence[Command]) -> list[commands.Command]:
-        """Those of `asked` that are written down as begun: what cannot be remembered could be done twice."""
-        begun = []
-        for command in asked:
-            try:
-                self._journal.begin(command)
-                begun.append(command)
-            except StateError as error:
-                await self._answer(command.id, commands.failed(error))
-        return begun
-
-    def _context(self) -> commands.CommandContext:
-        return commands.CommandContext(
+    def _command_context(self) -> CommandContext:
+        return CommandContext(
             work=self._work,
             engine_settings=self._engine.settings(),
             ring=self._dependencies.ring,
             status=self.engine_status,
         )
-
-    async def _answer(self, command_id: UUID, answer: CommandResult) -> None:
-        self._journal.note(command_id, answer)
-        try:
-            await self._plane.answer(command_id, answer.state, answer.result)
-            self.note_progress()
-        except ControlPlaneError as error:
-            logger.warning("the answer to a command did not get through yet: {error}", error=error)
 
     # What came of it
 
@@ -333,59 +291,6 @@ class CheckIn:
             return None
         kind = Kind(found.error_kind) if found.error_kind in set(Kind) else Kind.INTERNAL
         return StateError(kind, f"{found.release.version} could not be prepared: {found.error}")
-
-    async def _heard(self) -> None:
-        self.ask_again_at = float("-inf")
-        if (ended := self.isolation.answered()) is not None:
-            told = self._returned(ended)
-            await self.reporter.report_isolated(self._plane, self.engine_status, self._problem(), told)
-        if self._refusal is not None:
-            logger.info("the control plane serves this device again")
-            self._refusal = None
-
-    def _returned(self, ended: Mark) -> str:
-        """Where this device has been, said once: in the journal, and in `log_tail`."""
-        told = f"Without the control plane since {ended.since:%Y-%m-%d %H:%M} UTC ({ended.error_kind})."
-        logger.warning("no longer isolated. {told}", told=told)
-        return told
-
-    def _went_unanswered(self, error: ControlPlaneError) -> None:
-        """Note it: after long enough the device is isolated, and asks seldom and spread."""
-        after_s = self._dependencies.config_file.current.isolated_after_s
-        if self.isolation.unanswered(error, after_s):
-            logger.warning(
-                "isolated: no answer from the control plane for {n} s; what runs is kept and looked after",
-                n=after_s,
-            )
-        if self.isolation.is_on:
-            wait = decide.isolated_wait_s(self.interval_s(), self._schedule.uniform)
-            self.ask_again_at = max(self.ask_again_at, self._clock.monotonic() + wait)
-            self._notifier.status(f"isolated: {error}")
-
-    def _asked_to_wait_until(self, error: ControlPlaneError) -> float:
-        """Retry-After outlasts the check-in; what else answers (a captive portal) has no say in that."""
-        ours = error.kind in (Kind.RATE_LIMITED, Kind.SERVER_ERROR)
-        if not ours or error.retry_after_s is None:
-            return float("-inf")
-        return self._clock.monotonic() + error.retry_after_s
-
-    def _not_answered(self, error: ControlPlaneError) -> Outcome:
-        if is_an_answer(error) and (ended := self.isolation.answered()) is not None:
-            self._returned(ended)
-        if refuses_this_device(error):
-            if self._refusal != error.kind:
-                logger.warning("{kind}: {error}", kind=error.kind.value, error=error)
-                self._refusal = error.kind
-            self._notifier.status(str(error))
-            return Outcome.REFUSED
-        # One warning a stretch of trouble; what follows is in the journal at INFO.
-        level = "WARNING" if self._schedule.failures == 0 else "INFO"
-        logger.log(level, "{kind}: {error}", kind=error.kind.value, error=error)
-        self._notifier.status(str(error))
-        self.ask_again_at = self._asked_to_wait_until(error)
-        if not is_an_answer(error):
-            self._went_unanswered(error)
-        return Outcome.REFUSED if error.kind == Kind.UNAUTHORISED else Outcome.UNREACHABLE
 
     def _not_done(self, error: FleetError) -> Outcome:
         logger.warning("{kind}: {error}", kind=error.kind.value, error=error)

@@ -6,18 +6,20 @@ answered when the update ended.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+from uuid import UUID
 
 from loguru import logger
 
+from fleet_agent.control_plane.client import ControlPlane
 from fleet_agent.daemon import engine_queries as errands
-from fleet_agent.daemon.command_journal import CommandResult
+from fleet_agent.daemon.command_journal import CommandJournal, CommandResult
 from fleet_agent.daemon.engine_process import Verb
-from fleet_agent.errors import FleetError, Kind
+from fleet_agent.errors import ControlPlaneError, FleetError, Kind, StateError
 from fleet_agent.log import Ring, redact
-from fleet_agent.model import Command, CommandKind, EngineStatus, ReportState
+from fleet_agent.model import Command, CommandKind, Directive, EngineStatus, ReportState
 
 _UNWELL = (ReportState.DEGRADED, ReportState.SAFE_MODE)
 REASON_LIMIT = 200
@@ -38,6 +40,57 @@ class CommandContext:
     engine_settings: dict[str, object]
     ring: Ring
     status: EngineStatus | None
+
+
+@dataclass(frozen=True)
+class CommandRunner:
+    """Carries out each command at most once, and answers it until the answer gets through."""
+
+    journal: CommandJournal
+    plane: Callable[[], ControlPlane]
+    context: Callable[[], CommandContext]
+    note_progress: Callable[[], None]
+
+    async def carry_out_all(self, directive: Directive) -> list[Command] | None:
+        """Carry out all commands but `update_now`; returns those of that kind that are new, for `begin`.
+
+        None when a command changed what runs here.
+        """
+        updates = []
+        changed = False
+        for unknown in self.plane().unknown_commands:
+            await self.answer(unknown, NOT_SUPPORTED)
+        for command in directive.commands:
+            if self.journal.knows(command.id):
+                await self.answer(command.id, self.journal.answer(command.id))
+            elif command.kind == CommandKind.UPDATE_NOW:
+                updates.append(command)
+            elif await self.begin([command]):
+                logger.info("carrying out {kind}", kind=command.kind.value)
+                result, acted = await carry_out(command, self.context())
+                changed = changed or acted
+                await self.answer(command.id, result)
+        self.journal.keep_only(command.id for command in directive.commands)
+        return None if changed else updates
+
+    async def begin(self, commands: Sequence[Command]) -> list[Command]:
+        """Those that are written down as begun: what cannot be remembered could be done twice."""
+        begun = []
+        for command in commands:
+            try:
+                self.journal.begin(command)
+                begun.append(command)
+            except StateError as error:
+                await self.answer(command.id, failed(error))
+        return begun
+
+    async def answer(self, command_id: UUID, result: CommandResult) -> None:
+        self.journal.note(command_id, result)
+        try:
+            await self.plane().answer(command_id, result.state, result.result)
+            self.note_progress()
+        except ControlPlaneError as error:
+            logger.warning("the answer to a command did not get through yet: {error}", error=error)
 
 
 async def carry_out(command: Command, context: CommandContext) -> tuple[CommandResult, bool]:

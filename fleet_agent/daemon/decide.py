@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from fleet_agent.config import DeviceConfig
 from fleet_agent.engine.phases import RESTING
 from fleet_agent.model import Action, Directive, EngineStatus, Preparation, ReportState
 
 #: Polls are spread by this share of the interval, both ways: a fleet that booted together drifts apart.
 POLL_JITTER = 0.2
-#: Before the control plane was ever heard: the fleet's usual interval.
-DEFAULT_POLL_S = 900.0
 #: After a failed check-in or attempt: doubled each time, spread, never longer than the poll interval.
 FAILURE_BASE_S = 15.0
 #: An isolated device asks after `U(0, this or the poll interval)`: a fleet that got lost together returns
@@ -116,29 +113,6 @@ def _waiting(directive: Directive) -> str:
         if gate.verdict != "pass":
             return f"{gate.gate}: {gate.detail}" if gate.detail else gate.gate
     return ""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What is in force on this device; `pinned` names what its own file decides, like `labels.site`."""
-
-    poll_interval_s: float
-    labels: Mapping[str, str]
-    pinned: tuple[str, ...]
-
-
-def settings(config: DeviceConfig, directive: Directive | None) -> Settings:
-    """The control plane's settings with the device's own file over them, key by key."""
-    asked = directive.poll_after_s if directive is not None else None
-    sent = directive.config.labels if directive is not None else {}
-    pinned = [f"labels.{name}" for name in sorted(config.labels)]
-    if config.poll_interval_s is not None:
-        pinned.insert(0, "poll_interval_s")
-    return Settings(
-        poll_interval_s=float(config.poll_interval_s or asked or DEFAULT_POLL_S),
-        labels={**sent, **config.labels},
-        pinned=tuple(pinned),
-    )
 
 
 def poll_wait_s(interval_s: float, uniform: Callable[[float, float], float]) -> float:

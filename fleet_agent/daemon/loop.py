@@ -25,6 +25,7 @@ from fleet_agent.daemon.check_in import CheckIn, CheckInDependencies
 from fleet_agent.daemon.command_journal import CommandJournal
 from fleet_agent.daemon.engine_process import ENGINE_COMMAND, EngineProcess, engine_settings
 from fleet_agent.daemon.isolation import Isolation
+from fleet_agent.daemon.reachability import Reachability
 from fleet_agent.daemon.schedule import Outcome, Schedule
 from fleet_agent.daemon.status_report import Reporter
 from fleet_agent.host import process_memory as footprint
@@ -67,7 +68,9 @@ class Daemon:
             command_journal=CommandJournal(self.paths.command_journal, self.clock),
             engine=self.engine,
             reporter=Reporter(self.paths.root, self.clock, self.log.ring),
-            isolation=Isolation(self.paths.isolated, self.clock),
+            reachability=Reachability(
+                Isolation(self.paths.isolated, self.clock), self.schedule, self.clock, self.notifier
+            ),
             notifier=self.notifier,
             ring=self.log.ring,
             connection=self._connect(),
@@ -185,8 +188,12 @@ class Daemon:
         return True
 
     def _next_wait(self, outcome: Outcome) -> float:
+        reachable = self.turn.reachability
         return self.schedule.wait_s(
-            outcome, self.turn.interval_s(), isolated=self.turn.isolation.is_on, pending=self.turn.is_pending
+            outcome,
+            self.turn.interval_s(),
+            isolated=reachable.is_isolated,
+            pending=reachable.is_pending,
         )
 
     # Between two turns
@@ -207,7 +214,7 @@ class Daemon:
         directive = self.turn.directive
         if not self.config.wake or directive is None:
             return
-        if self.turn.isolation.is_on:
+        if self.turn.reachability.is_isolated:
             self.connection.rest()
         else:
             self.connection.listen(directive.device.segment)

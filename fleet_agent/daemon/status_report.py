@@ -16,6 +16,7 @@ from fleet_agent import __version__
 from fleet_agent.control_plane.client import ControlPlane
 from fleet_agent.daemon import decide
 from fleet_agent.daemon.engine_process import OnProgress
+from fleet_agent.daemon.settings import Settings
 from fleet_agent.errors import ControlPlaneError, FleetError, Kind
 from fleet_agent.host.machine import Machine
 from fleet_agent.host.sd_notify import Notifier
@@ -53,7 +54,7 @@ class Reporter:
         #: Why nothing happens, from the gates; shown while the engine itself has nothing to say.
         self.waiting = ""
         #: What is in force here; None before the control plane was heard.
-        self.settings: decide.Settings | None = None
+        self.settings: Settings | None = None
         #: An older control plane has no such column.
         self._takes_settings = True
         #: What is brought here ahead of its update. On a device that is well it is all there is to say.

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from fleet_agent.config import DeviceConfig
-from fleet_agent.daemon import decide
+from fleet_agent.daemon import decide, settings
 from fleet_agent.daemon.decide import Converge, Finish, Stay
 from fleet_agent.model import Directive, EngineStatus
 from tests.support.device import Device
@@ -143,26 +143,26 @@ def test_the_devices_own_pin_wins_over_the_servers_interval(
     asks: Any, pinned: int | None, asked: int | None, interval: float
 ) -> None:
     directive = asks(action="run", poll_after_s=asked) if asked is not None else None
-    found = decide.settings(_config(poll_interval_s=pinned), directive)
+    found = settings.in_force(_config(poll_interval_s=pinned), directive)
     assert found.poll_interval_s == interval
     assert ("poll_interval_s" in found.pinned) is (pinned is not None)
 
 
 def test_labels_of_the_server_are_merged_below_the_devices_own(asks: Any) -> None:
     directive = asks(action="run", config={"labels": {"site": "rome", "floor": "2"}})
-    found = decide.settings(_config(labels={"site": "milan", "rack": "b"}), directive)
+    found = settings.in_force(_config(labels={"site": "milan", "rack": "b"}), directive)
     assert found.labels == {"site": "milan", "floor": "2", "rack": "b"}
     assert found.pinned == ("labels.rack", "labels.site")
 
 
 def _config(**changes: Any) -> DeviceConfig:
-    settings = {
+    required = {
         "api_url": "http://a.test",
         "publishable_key": "k",
         "git_url": "g",
         "verify_signatures": False,
     }
-    return DeviceConfig.model_validate({**settings, **changes})
+    return DeviceConfig.model_validate({**required, **changes})
 
 
 def test_polls_are_spread_by_a_fifth_both_ways() -> None:

@@ -21,6 +21,7 @@ from fleet_agent.daemon import decide, isolation
 from fleet_agent.daemon.isolation import Isolation
 from fleet_agent.daemon.loop import Daemon
 from fleet_agent.daemon.schedule import POLL, Outcome
+from fleet_agent.daemon.settings import DEFAULT_POLL_S
 from fleet_agent.errors import ControlPlaneError, Kind, StateError
 from fleet_agent.log import Log
 from fleet_agent.model import Attempt
@@ -78,7 +79,7 @@ async def isolate(daemon: Daemon, control: Control, hand: Hand) -> None:
     await daemon.check_in(POLL)
     hand.at += 600
     await daemon.check_in(POLL)
-    assert daemon.turn.isolation.is_on
+    assert daemon.turn.reachability.is_isolated
 
 
 @pytest.mark.parametrize(("after_s", "isolated"), [(599.9, False), (600, True), (600.1, True)])
@@ -89,10 +90,10 @@ async def test_a_device_is_isolated_after_the_set_time_from_the_first_unanswered
     hand.at += 86400  # a long poll interval is no isolation
     cut(control)
     await daemon.check_in(POLL)
-    assert not daemon.turn.isolation.is_on
+    assert not daemon.turn.reachability.is_isolated
     hand.at += after_s
     assert await daemon.check_in(POLL) == Outcome.UNREACHABLE
-    assert daemon.turn.isolation.is_on is isolated
+    assert daemon.turn.reachability.is_isolated is isolated
     assert daemon.paths.isolated.exists() is isolated
 
 
@@ -107,7 +108,7 @@ async def test_an_answer_in_between_begins_the_count_anew(
     cut(control)
     hand.at += 400
     await daemon.check_in(POLL)
-    assert not daemon.turn.isolation.is_on
+    assert not daemon.turn.reachability.is_isolated
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,7 @@ async def test_a_no_is_an_answer_and_a_portal_is_none(
         cut(control, answer, answer)
         await daemon.check_in(POLL)
         hand.at += 700
-    assert daemon.turn.isolation.is_on is isolated
+    assert daemon.turn.reachability.is_isolated is isolated
 
 
 async def test_an_isolated_device_heals_what_runs_and_changes_nothing_else(
@@ -144,7 +145,7 @@ async def test_an_isolated_device_heals_what_runs_and_changes_nothing_else(
     await isolate(daemon, control, hand)
     before = requests(device)
     update_to(control, "2.0.0")
-    daemon.turn.ask_again_at = float("inf")
+    daemon.turn.reachability.ask_again_at = float("inf")
     for _ in range(3):
         hand.at += 900
         assert await daemon.check_in(POLL) == Outcome.UNREACHABLE
@@ -159,8 +160,8 @@ async def test_an_isolated_device_asks_seldom_and_spread_but_looks_after_itself_
 ) -> None:
     daemon.schedule.uniform = lambda low, high: (low + high) / 2
     await isolate(daemon, control, hand)
-    assert daemon._next_wait(Outcome.UNREACHABLE) == decide.DEFAULT_POLL_S
-    assert daemon.turn.ask_again_at - hand.at == decide.ISOLATED_POLL_S / 2
+    assert daemon._next_wait(Outcome.UNREACHABLE) == DEFAULT_POLL_S
+    assert daemon.turn.reachability.ask_again_at - hand.at == decide.ISOLATED_POLL_S / 2
     asked = control.questions
     hand.at += decide.ISOLATED_POLL_S / 2 - 1
     await daemon.check_in(POLL)
@@ -210,10 +211,10 @@ async def test_a_wake_makes_an_isolated_device_ask_at_once(
     daemon: Daemon, control: Control, hand: Hand
 ) -> None:
     await isolate(daemon, control, hand)
-    daemon.turn.ask_again_at = float("inf")
+    daemon.turn.reachability.ask_again_at = float("inf")
     control.broken.clear()
     assert await daemon.check_in("woken: release") == Outcome.CONVERGED
-    assert not daemon.turn.isolation.is_on
+    assert not daemon.turn.reachability.is_isolated
 
 
 async def test_once_back_isolation_is_reported_and_then_how_the_device_is(
@@ -236,7 +237,7 @@ async def test_the_status_command_shows_it_and_a_restart_does_not_end_it(
 ) -> None:
     await isolate(daemon, control, hand)
     again = device.daemon(daemon.log)
-    assert again.turn.isolation.is_on
+    assert again.turn.reachability.is_isolated
     await again.connection.close()
     arguments = ["status", "--root", str(device.folder), "--config", str(device.config_path)]
     # The command has an event loop of its own.
