@@ -55,6 +55,10 @@ class EmergencyAccess(BaseModel):
     def __str__(self) -> str:
         return f"port {self.port} for {self.user} with the keys in {self.authorized_keys}"
 
+    def describe(self) -> str:
+        """For people who stand before a device in safe mode."""
+        return f"ssh is open on {self}"
+
 
 class DeviceConfig(BaseModel):
     """`device.json`. Unknown keys are refused: a misspelt key must not be a silent default."""

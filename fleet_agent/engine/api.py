@@ -21,7 +21,6 @@ from fleet_agent.engine.journal import AttemptKind, Deployed, Journal
 from fleet_agent.engine.lock import converging
 from fleet_agent.engine.phases import RESTING, UNTOUCHED, Phase
 from fleet_agent.errors import ContainerError, FleetError, Kind, StateError
-from fleet_agent.host.emergency_ssh import sentence
 from fleet_agent.model import (
     Action,
     CommandKind,
@@ -392,4 +391,4 @@ def _reason(journal: Journal, config: EngineConfig) -> str:
     """In safe mode also how to get in, for who sees the device from afar."""
     if journal.safe_mode is None or config.emergency_access is None:
         return journal.reason
-    return f"{journal.reason} Meanwhile {sentence(config.emergency_access)}."
+    return f"{journal.reason} Meanwhile {config.emergency_access.describe()}."

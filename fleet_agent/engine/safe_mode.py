@@ -21,7 +21,6 @@ from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import Deployed
 from fleet_agent.engine.stack_store import read_compose
 from fleet_agent.errors import FleetError, StateError
-from fleet_agent.host.emergency_ssh import sentence
 from fleet_agent.paths import Paths
 from fleet_agent.roles.role import COMPOSE_FILE, read_env
 from fleet_agent.support.atomic_files import make_folder
@@ -65,13 +64,14 @@ def bring_up(engine: Engine) -> None:
     current = engine.journal.current
     if mode is None:
         return
+    access = engine.config.emergency_access
     said = {
         "reason": mode.reason,
         "kind": mode.kind,
         "since": mode.since.isoformat(),
         "release_runs": mode.release_runs,
         "release": current.release.version if current else None,
-        "emergency_access": sentence(engine.config.emergency_access),
+        "emergency_access": access.describe() if access is not None else "off",
         "way_out": "Offer the device a release that works, or send it the command leave_safe_mode.",
     }
     try:

@@ -49,11 +49,6 @@ def in_effect(folder: Path = UNIT_FOLDER) -> EmergencyAccess | None:
         return None
 
 
-def sentence(access: EmergencyAccess | None) -> str:
-    """For whoever stands before a device in safe mode."""
-    return f"ssh is open on {access}" if access is not None else "off"
-
-
 @dataclass(frozen=True)
 class Tools:
     """The programs of OpenSSH on the machine that is installed on, as it will see them."""
