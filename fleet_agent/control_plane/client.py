@@ -111,12 +111,7 @@ class ControlPlane:
         try:
             directive = Directive.model_validate(self._without_unknown_commands(answer.data))
         except PydanticValidationError as error:
-            places = sorted({".".join(map(str, item["loc"])) for item in error.errors(include_input=False)})
-            raise ControlPlaneError(
-                Kind.BAD_ANSWER,
-                f"desired_state() answered something else than agreed: {', '.join(places) or 'no object'}.",
-                hint="The control plane and this agent may be of different versions.",
-            ) from error
+            raise failures.unexpected_answer("desired_state()", error, retryable=False) from error
         if directive.device.id != self.device_id:
             raise ControlPlaneError(
                 Kind.BAD_ANSWER,

@@ -9,18 +9,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 from uuid import UUID
 
+import httpx
 from pydantic import AwareDatetime, Field, ValidationError
 
+from fleet_agent.control_plane import error_mapping
 from fleet_agent.control_plane.identity import ENROL_AUDIENCE, TOKEN_AUDIENCE, Identity
-from fleet_agent.errors import ControlPlaneError, Kind
+from fleet_agent.errors import ControlPlaneError
 from fleet_agent.model import EARLIEST, LATEST, Frozen
-
-if TYPE_CHECKING:
-    import httpx
 
 #: Enough for a cold function behind a bad mobile link; the caller's own deadline may be shorter.
 REQUEST_TIMEOUT_S = 30.0
@@ -123,7 +121,7 @@ async def enrol(
     try:
         return Enrolment.model_validate(answer)
     except ValidationError as error:
-        raise _bad_answer("enroll", error) from error
+        raise error_mapping.unexpected_answer("enroll", error, retryable=True) from error
 
 
 async def fetch_token(
@@ -152,7 +150,7 @@ async def fetch_token(
     try:
         parsed = _TokenAnswer.model_validate(answer)
     except ValidationError as error:
-        raise _bad_answer("device-token", error) from error
+        raise error_mapping.unexpected_answer("device-token", error, retryable=True) from error
     return DeviceToken(
         access_token=parsed.access_token,
         expires_at=parsed.expires_at,
@@ -181,114 +179,39 @@ async def _perform(
     while True:
         proof = await sign(call.audience, clock() + correction)
         asked_at = clock()
-        status, answer, retry_after_s = await _post(call, {**body, call.proof_field: proof})
-        if status < HTTPStatus.BAD_REQUEST:
+        answer, error = await _post(call, {**body, call.proof_field: proof})
+        if error is None:
             return answer, asked_at
         server_time = _time(answer.get("server_time"))
         if answer.get("kind") == "assertion_stale" and server_time is not None and not correction:
             correction = server_time - asked_at
             if correction:
                 continue
-        raise _refusal(call.function, status, answer, retry_after_s)
+        raise error
 
 
-async def _post(call: _Call, body: dict[str, Any]) -> tuple[int, dict[str, Any], float | None]:
-    """POST and parse; every foreign exception is translated here."""
-    import httpx
-
-    from fleet_agent.control_plane import error_mapping as failures
-
-    function = call.function
-    url = f"{call.endpoint.api_url.rstrip('/')}/functions/v1/{function}"
+async def _post(call: _Call, body: dict[str, Any]) -> tuple[dict[str, Any], ControlPlaneError | None]:
+    """POST and parse; an answer that refuses comes with its error, an answer that is none is raised."""
     try:
         response = await call.client.post(
-            url,
+            f"{call.endpoint.api_url.rstrip('/')}/functions/v1/{call.function}",
             json=body,
             headers={"apikey": call.endpoint.publishable_key},
             timeout=REQUEST_TIMEOUT_S,
             follow_redirects=False,
         )
-    except httpx.TimeoutException as error:
-        raise ControlPlaneError(
-            Kind.TIMED_OUT,
-            f"The control plane did not answer {function} in time.",
-            hint="Check the network; the agent tries again by itself.",
-            retryable=True,
-        ) from error
     except httpx.HTTPError as error:
-        raise failures.from_transport(error) from error
+        raise error_mapping.from_transport(error) from error
+    refused = error_mapping.from_response(
+        response.status_code, response.headers, response.content, function=call.function
+    )
     try:
         answer = response.json()
     except ValueError:
         answer = None
-    status, retry_after_s = response.status_code, failures.retry_after(response.headers)
     if isinstance(answer, dict):
-        return status, answer, retry_after_s
-    if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        # What stands in front of the functions (a gateway, a cache) speaks no JSON.
-        raise ControlPlaneError(
-            Kind.RATE_LIMITED if status == HTTPStatus.TOO_MANY_REQUESTS else Kind.SERVER_ERROR,
-            f"{function} answered {status} and no JSON.",
-            retryable=True,
-            retry_after_s=retry_after_s,
-        )
-    raise ControlPlaneError(
-        Kind.NOT_OUR_SERVER,
-        f"{url} answered {response.status_code} and no JSON: this is not the control plane.",
-        hint="Is there a captive portal or a proxy in between? Check api_url.",
-        retryable=True,
-    )
-
-
-#: What the functions call it -> what the agent calls it, and whether waiting alone may help.
-_KINDS: dict[str, tuple[Kind, bool]] = {
-    "token_invalid": (Kind.TOKEN_INVALID, False),
-    "token_expired": (Kind.TOKEN_INVALID, False),
-    "token_used_up": (Kind.TOKEN_INVALID, False),
-    "assertion_stale": (Kind.CLOCK_WRONG, True),
-    "assertion_replayed": (Kind.UNAUTHORISED, True),
-    "assertion_invalid": (Kind.UNAUTHORISED, False),
-    "device_pending": (Kind.DEVICE_PENDING, True),
-    "device_suspended": (Kind.DEVICE_SUSPENDED, True),
-    "device_retired": (Kind.DEVICE_RETIRED, False),
-    "rate_limited": (Kind.RATE_LIMITED, True),
-    "bad_request": (Kind.REFUSED, False),
-}
-
-
-def _refusal(
-    function: str, status: int, answer: dict[str, Any], retry_after_s: float | None
-) -> ControlPlaneError:
-    said = str(answer.get("kind") or answer.get("code") or "")
-    if said in _KINDS:
-        kind, retryable = _KINDS[said]
-    elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        kind, retryable = Kind.SERVER_ERROR, True
-    elif status == HTTPStatus.TOO_MANY_REQUESTS:
-        kind, retryable = Kind.RATE_LIMITED, True
-    elif status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        kind, retryable = Kind.UNAUTHORISED, False
-    else:
-        kind, retryable = Kind.REFUSED, False
-    return ControlPlaneError(
-        kind,
-        str(answer.get("message") or answer.get("msg") or f"{function} answered {status}."),
-        hint=str(answer.get("hint") or ""),
-        retryable=retryable,
-        retry_after_s=retry_after_s,
-        evidence={"function": function, "status": status, "answer_kind": said},
-    )
-
-
-def _bad_answer(function: str, error: ValidationError) -> ControlPlaneError:
-    # The values stay out of the sentence: one of them is the token.
-    places = sorted({".".join(map(str, item["loc"])) for item in error.errors(include_input=False)})
-    return ControlPlaneError(
-        Kind.BAD_ANSWER,
-        f"{function} answered something else than agreed: {', '.join(places)}.",
-        hint="The control plane and this agent may be of different versions.",
-        retryable=True,
-    )
+        return answer, refused
+    raise refused or error_mapping.not_ours(response.status_code, response.headers)
 
 
 def _time(value: object) -> datetime | None:

@@ -15,12 +15,27 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
+from pydantic import ValidationError
 
 from fleet_agent.errors import ControlPlaneError, Kind
 from fleet_agent.support.clock import Clock
 
 #: Kinds that SQL and the edge functions may name in `details` or `kind`.
 _NAMED = {kind.value: kind for kind in Kind}
+#: What the functions call it -> what the agent calls it, and whether waiting alone may help.
+_FUNCTION_KINDS: dict[str, tuple[Kind, bool]] = {
+    "token_invalid": (Kind.TOKEN_INVALID, False),
+    "token_expired": (Kind.TOKEN_INVALID, False),
+    "token_used_up": (Kind.TOKEN_INVALID, False),
+    "assertion_stale": (Kind.CLOCK_WRONG, True),
+    "assertion_replayed": (Kind.UNAUTHORISED, True),
+    "assertion_invalid": (Kind.UNAUTHORISED, False),
+    "device_pending": (Kind.DEVICE_PENDING, True),
+    "device_suspended": (Kind.DEVICE_SUSPENDED, True),
+    "device_retired": (Kind.DEVICE_RETIRED, False),
+    "rate_limited": (Kind.RATE_LIMITED, True),
+    "bad_request": (Kind.REFUSED, False),
+}
 #: A pending device is accepted, a suspended one resumed, by a person: waiting may help, hurrying does not.
 _REFUSED_DEVICE = {Kind.DEVICE_PENDING, Kind.DEVICE_SUSPENDED, Kind.DEVICE_RETIRED}
 #: Retry-After beyond this is a maintenance page's wish, not ours: the poll comes round anyway.
@@ -67,17 +82,22 @@ def from_transport(error: httpx.HTTPError | OSError, clock: Clock | None = None)
     )
 
 
-def from_response(status: int, headers: httpx.Headers, content: bytes) -> ControlPlaneError | None:
-    """Translate an answer; None when it is a good one."""
+def from_response(
+    status: int, headers: httpx.Headers, content: bytes, *, function: str = ""
+) -> ControlPlaneError | None:
+    """Translate an answer of REST, or of the edge `function`; None when it is a good one."""
     is_json = "json" in headers.get("content-type", "")
     if 200 <= status < 300 and (is_json or not content):
         return None if not content or _is_whole(content) else _cut_off()
     body = _body(content) if is_json else {}
+    evidence = _evidence(status, body, function)
+    if evidence.get("answer_kind") in _FUNCTION_KINDS:
+        return _named_by_a_function(headers, body, evidence)
     if status >= 500 or status == 429:
-        return _wait(status, headers, body)
+        return _wait(headers, body, evidence)
     if status < 400 or not body:
-        return _not_ours(status, headers)
-    return _refusal(status, headers, body)
+        return not_ours(status, headers)
+    return _refusal(headers, body, evidence)
 
 
 def _is_whole(content: bytes) -> bool:
@@ -98,45 +118,70 @@ def _cut_off() -> ControlPlaneError:
     )
 
 
-def _wait(status: int, headers: httpx.Headers, body: dict[str, Any]) -> ControlPlaneError:
+def _named_by_a_function(
+    headers: httpx.Headers, body: dict[str, Any], evidence: dict[str, Any]
+) -> ControlPlaneError:
+    kind, retryable = _FUNCTION_KINDS[evidence["answer_kind"]]
+    return ControlPlaneError(
+        kind,
+        _said(body) or f"{evidence['function']} answered {evidence['status']}.",
+        hint=_hint(body),
+        retryable=retryable,
+        retry_after_s=retry_after(headers),
+        evidence=evidence,
+    )
+
+
+def _wait(headers: httpx.Headers, body: dict[str, Any], evidence: dict[str, Any]) -> ControlPlaneError:
     """The server is there and asks for patience, or is broken."""
-    if status == 429:
+    if evidence["status"] == 429:
         kind, sentence = Kind.RATE_LIMITED, "The control plane asks to slow down."
     else:
-        kind, sentence = Kind.SERVER_ERROR, f"The control plane answered {status}."
+        kind, sentence = Kind.SERVER_ERROR, f"The control plane answered {evidence['status']}."
     return ControlPlaneError(
         kind,
         _said(body) or sentence,
         hint=_hint(body) or "The agent tries again by itself.",
         retryable=True,
         retry_after_s=retry_after(headers),
-        evidence=_evidence(status, body),
+        evidence=evidence,
     )
 
 
-def _refusal(status: int, headers: httpx.Headers, body: dict[str, Any]) -> ControlPlaneError:
+def _refusal(headers: httpx.Headers, body: dict[str, Any], evidence: dict[str, Any]) -> ControlPlaneError:
     """A deliberate no: asking again without a change gets the same answer."""
+    status, said = evidence["status"], _said(body)
     named = _NAMED.get(str(body.get("details") or "")) or _NAMED.get(str(body.get("kind") or ""))
-    if status == 401:
+    hint = ""
+    # REST answers 403 where row-level security says no: that is about a row, not about who asks.
+    if status == 401 or (status == 403 and "function" in evidence):
         kind = Kind.UNAUTHORISED
-        sentence = (
-            f"The control plane refused this device's credentials: {_said(body) or 'it gave no reason'}."
-        )
+        sentence = f"The control plane refused this device's credentials: {said or 'it gave no reason'}."
         hint = "Check publishable_key; the agent fetches a new token by itself."
     elif status == 404 and str(body.get("code", "")).startswith("PGRST20"):
         kind = Kind.BAD_ANSWER
-        sentence = f"The control plane lacks what this agent asks for: {_said(body)}."
+        sentence = f"The control plane lacks what this agent asks for: {said}."
         hint = "Apply the migrations of this agent's release to the project."
     else:
         kind = named or Kind.REFUSED
-        sentence = _said(body) or f"The control plane answered {status}."
-        hint = ""
+        sentence = said or f"The control plane answered {status}."
     return ControlPlaneError(
         kind,
         sentence,
         hint=_hint(body) or hint,
         retry_after_s=retry_after(headers),
-        evidence=_evidence(status, body),
+        evidence=evidence,
+    )
+
+
+def unexpected_answer(function: str, error: ValidationError, *, retryable: bool) -> ControlPlaneError:
+    """An answer of another shape. The values stay out of the sentence: one of them is a token."""
+    places = sorted({".".join(map(str, item["loc"])) for item in error.errors(include_input=False)})
+    return ControlPlaneError(
+        Kind.BAD_ANSWER,
+        f"{function} answered something else than agreed: {', '.join(filter(None, places)) or 'no object'}.",
+        hint="The control plane and this agent may be of different versions.",
+        retryable=retryable,
     )
 
 
@@ -200,7 +245,7 @@ def _certificate(error: ssl.SSLCertVerificationError, clock: Clock | None) -> Co
     )
 
 
-def _not_ours(status: int, headers: httpx.Headers) -> ControlPlaneError:
+def not_ours(status: int, headers: httpx.Headers) -> ControlPlaneError:
     kind = headers.get("content-type", "nothing").partition(";")[0]
     return ControlPlaneError(
         Kind.NOT_OUR_SERVER,
@@ -227,7 +272,10 @@ def _hint(body: dict[str, Any]) -> str:
     return str(body.get("hint") or "")
 
 
-def _evidence(status: int, body: dict[str, Any]) -> dict[str, Any]:
+def _evidence(status: int, body: dict[str, Any], function: str) -> dict[str, Any]:
+    if function:
+        named = str(body.get("kind") or body.get("code") or "")
+        return {"function": function, "status": status, "answer_kind": named}
     return {"status": status, "code": body.get("code"), "details": body.get("details")}
 
 
