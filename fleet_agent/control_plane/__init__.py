@@ -1,1 +1,22 @@
-"""The agent's side of the control plane: REST, tokens, wakes, clock, facts about this machine."""
+"""Supabase as one device sees it.
+
+client           the REST calls: what should run here, reports, history, answers to commands
+edge_functions   `enroll` and `device-token`, each with a signed assertion
+identity         the device's key pair and id
+tokens           the device's JWT: fetched, kept on disk, renewed
+subscription     wakes over Realtime: one session after the other, with backoff
+realtime_client  one connection: our socket and heartbeat around the library
+connection       client and subscription, rebuilt together when the address changes
+error_mapping    every answer and every exception, translated to `ControlPlaneError`
+"""
+
+__all__ = [
+    "client",
+    "connection",
+    "edge_functions",
+    "error_mapping",
+    "identity",
+    "realtime_client",
+    "subscription",
+    "tokens",
+]

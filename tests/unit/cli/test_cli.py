@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -104,14 +102,3 @@ def test_an_unknown_command_is_exit_code_2(device: Device) -> None:
     with pytest.raises(SystemExit) as caught:
         run(device, "dance")
     assert caught.value.code == 2
-
-
-def test_the_daemon_imports_none_of_the_heavy_libraries() -> None:
-    """They would stay in memory for good: about 20 MiB."""
-    script = (
-        "import sys, fleet_agent.cli.main, fleet_agent.daemon.loop, fleet_agent.control_plane.subscription\n"
-        "heavy = {'docker', 'git', 'cryptography', 'jwt', 'yaml', 'requests', 'h2', 'rich', 'typer'}\n"
-        "print(sorted(heavy & {name.partition('.')[0] for name in sys.modules}))"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
