@@ -28,8 +28,8 @@ _FUNCTION_KINDS: dict[str, tuple[Kind, bool]] = {
     "token_expired": (Kind.TOKEN_INVALID, False),
     "token_used_up": (Kind.TOKEN_INVALID, False),
     "assertion_stale": (Kind.CLOCK_WRONG, True),
-    "assertion_replayed": (Kind.UNAUTHORISED, True),
-    "assertion_invalid": (Kind.UNAUTHORISED, False),
+    "assertion_replayed": (Kind.UNAUTHORIZED, True),
+    "assertion_invalid": (Kind.UNAUTHORIZED, False),
     "device_pending": (Kind.DEVICE_PENDING, True),
     "device_suspended": (Kind.DEVICE_SUSPENDED, True),
     "device_retired": (Kind.DEVICE_RETIRED, False),
@@ -155,7 +155,7 @@ def _refusal(headers: httpx.Headers, body: dict[str, Any], evidence: dict[str, A
     hint = ""
     # REST answers 403 where row-level security says no: that is about a row, not about who asks.
     if status == 401 or (status == 403 and "function" in evidence):
-        kind = Kind.UNAUTHORISED
+        kind = Kind.UNAUTHORIZED
         sentence = f"The control plane refused this device's credentials: {said or 'it gave no reason'}."
         hint = "Check publishable_key; the agent fetches a new token by itself."
     elif status == 404 and str(body.get("code", "")).startswith("PGRST20"):
@@ -192,7 +192,7 @@ def refuses_this_device(error: ControlPlaneError) -> bool:
 
 def is_an_answer(error: ControlPlaneError) -> bool:
     """Whether the control plane itself said no: then this device is not cut off from it."""
-    return error.kind in _REFUSED_DEVICE | {Kind.UNAUTHORISED, Kind.REFUSED}
+    return error.kind in _REFUSED_DEVICE | {Kind.UNAUTHORIZED, Kind.REFUSED}
 
 
 def retry_after(headers: httpx.Headers) -> float | None:

@@ -60,7 +60,7 @@ class Reachability:
         self.ask_again_at = self._asked_to_wait_until(error)
         if not is_an_answer(error):
             self._went_unanswered(error, isolated_after_s, interval_s)
-        return Outcome.REFUSED if error.kind == Kind.UNAUTHORISED else Outcome.UNREACHABLE
+        return Outcome.REFUSED if error.kind == Kind.UNAUTHORIZED else Outcome.UNREACHABLE
 
     def _refused(self, error: ControlPlaneError) -> Outcome:
         if self._refusal != error.kind:

@@ -22,7 +22,7 @@ class Settings:
 
 
 def in_force(config: DeviceConfig, directive: Directive | None) -> Settings:
-    sent_interval = directive.poll_after_s if directive is not None else None
+    sent_interval = directive.next_poll_s if directive is not None else None
     sent_labels = directive.config.labels if directive is not None else {}
     pinned = [f"labels.{name}" for name in sorted(config.labels)]
     if config.poll_interval_s is not None:
