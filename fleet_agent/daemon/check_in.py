@@ -69,7 +69,7 @@ class CheckIn:
         self._commands = CommandRunner(
             journal=dependencies.command_journal,
             plane=lambda: self._plane,
-            context=self._command_context,
+            context=CommandContext(self._work, self._engine, dependencies.ring),
             note_progress=self.note_progress,
         )
         self.engine_status: EngineStatus | None = None
@@ -263,14 +263,6 @@ class CheckIn:
         except FleetError as error:
             logger.warning("the engine does not say how it is: {error}", error=error)
             return None
-
-    def _command_context(self) -> CommandContext:
-        return CommandContext(
-            work=self._work,
-            engine_settings=self._engine.settings(),
-            ring=self._dependencies.ring,
-            status=self.engine_status,
-        )
 
     # What came of it
 

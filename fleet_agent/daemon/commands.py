@@ -14,9 +14,8 @@ from uuid import UUID
 from loguru import logger
 
 from fleet_agent.control_plane.client import ControlPlane
-from fleet_agent.daemon import engine_queries as errands
 from fleet_agent.daemon.command_journal import CommandJournal, CommandResult
-from fleet_agent.daemon.engine_process import Verb
+from fleet_agent.daemon.engine_process import EngineProcess, Verb
 from fleet_agent.errors import ControlPlaneError, FleetError, Kind, StateError
 from fleet_agent.log import Ring, redact
 from fleet_agent.model import Command, CommandKind, Directive, EngineStatus, ReportState
@@ -37,9 +36,8 @@ class CommandContext:
     """What commands are carried out with."""
 
     work: Work
-    engine_settings: dict[str, object]
+    engine: EngineProcess
     ring: Ring
-    status: EngineStatus | None
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class CommandRunner:
 
     journal: CommandJournal
     plane: Callable[[], ControlPlane]
-    context: Callable[[], CommandContext]
+    context: CommandContext
     note_progress: Callable[[], None]
 
     async def carry_out_all(self, directive: Directive) -> list[Command] | None:
@@ -67,7 +65,7 @@ class CommandRunner:
                 updates.append(command)
             elif await self.begin([command]):
                 logger.info("carrying out {kind}", kind=command.kind.value)
-                result, acted = await carry_out(command, self.context())
+                result, acted = await carry_out(command, self.context)
                 changed = changed or acted
                 await self.answer(command.id, result)
         self.journal.keep_only(command.id for command in directive.commands)
@@ -159,22 +157,18 @@ async def _tail_logs(command: Command, context: CommandContext) -> tuple[Command
     asked = command.args.get("lines", LOG_LINES_DEFAULT)
     lines = min(asked, LOG_LINES_LIMIT) if isinstance(asked, int) and asked > 0 else LOG_LINES_DEFAULT
     service = command.args.get("service")
-    found = await errands.run("tail_logs", {**context.engine_settings, "lines": lines})
     wanted = [
-        {**line, "text": redact(line["text"])[:LOG_LINE_LIMIT]}
-        for line in found["lines"]
-        if service is None or line["service"] == service
+        {**line.model_dump(), "text": redact(line.text)[:LOG_LINE_LIMIT]}
+        for line in await context.engine.logs(lines)
+        if service is None or line.service == service
     ]
-    return CommandResult(
-        state="succeeded", result={"lines": wanted[-lines:], "agent": context.ring.entries()}
-    ), False
+    shown = {"lines": wanted[-lines:], "agent": context.ring.entries()}
+    return CommandResult(state="succeeded", result=shown), False
 
 
 async def _check_drift(_command: Command, context: CommandContext) -> tuple[CommandResult, bool]:
-    found = await errands.run("check_drift", context.engine_settings)
-    return CommandResult(
-        state="succeeded", result={"drifted": bool(found["changed"]), "changed": found["changed"]}
-    ), False
+    changed = list(await context.engine.drift())
+    return CommandResult(state="succeeded", result={"drifted": bool(changed), "changed": changed}), False
 
 
 async def _enter_safe_mode(command: Command, context: CommandContext) -> tuple[CommandResult, bool]:

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from loguru import logger
 from pydantic import ValidationError as PydanticValidationError
@@ -25,7 +25,7 @@ from pydantic import ValidationError as PydanticValidationError
 from fleet_agent.config import DeviceConfig
 from fleet_agent.errors import EXIT_LOCKED, FleetError, Kind, StateError
 from fleet_agent.host import emergency_ssh as emergency
-from fleet_agent.model import Directive, EngineStatus, Progress
+from fleet_agent.model import Directive, EngineStatus, Frozen, Progress
 from fleet_agent.paths import Paths
 from fleet_agent.support.clock import Heard
 
@@ -35,7 +35,7 @@ EXITS = (0, 1, 2, EXIT_LOCKED)
 #: A large image over a slow link says nothing for a while; a hung child must not say nothing for ever.
 SILENCE_LIMIT_S = 45 * 60.0
 #: To look costs a second or two, even where Docker takes its time.
-STATUS_LIMIT_S = 120.0
+LOOK_LIMIT_S = 120.0
 #: How long a child may take to end after it was asked to.
 STOP_GRACE_S = 15.0
 #: One line: a status with many containers is long.
@@ -50,8 +50,31 @@ class Verb(StrEnum):
     ENTER_SAFE_MODE = "enter_safe_mode"
     LEAVE_SAFE_MODE = "leave_safe_mode"
     STATUS = "status"
+    LOGS = "logs"
+    DRIFT = "drift"
 
 
+#: These change nothing and need no lock.
+_LOOKS = (Verb.STATUS, Verb.LOGS, Verb.DRIFT)
+
+
+class LogLine(Frozen):
+    """One line that a container wrote."""
+
+    service: str
+    text: str
+    at: str | None = None
+
+
+class _Logs(Frozen):
+    lines: tuple[LogLine, ...]
+
+
+class _Drift(Frozen):
+    changed: tuple[str, ...]
+
+
+Shape = TypeVar("Shape", bound=Frozen)
 OnProgress = Callable[[Progress], Awaitable[None]]
 
 
@@ -80,12 +103,29 @@ class EngineProcess:
         on_progress: OnProgress = _ignore,
     ) -> EngineStatus:
         """Run one request to its end. Raises StateError: `locked`, `interrupted`, or as the engine named."""
-        request = {
-            "verb": verb.value,
+        details: dict[str, object] = {
             "directive": directive.model_dump(mode="json") if directive is not None else None,
-            "config": self.settings(),
             "reason": reason,
             "asked": asked,
+        }
+        return _parsed(EngineStatus, await self._request(verb, details, on_progress))
+
+    async def logs(self, lines: int) -> tuple[LogLine, ...]:
+        """The last lines of each container. Raises FleetError."""
+        return _parsed(_Logs, await self._request(Verb.LOGS, {"lines": lines})).lines
+
+    async def drift(self) -> tuple[str, ...]:
+        """What differs from the committed release, one phrase each. Raises FleetError."""
+        return _parsed(_Drift, await self._request(Verb.DRIFT, {})).changed
+
+    async def _request(
+        self, verb: Verb, details: dict[str, object], on_progress: OnProgress = _ignore
+    ) -> Any:
+        """Start the engine for one request, follow it to its end, and return what it says then."""
+        request = {
+            **details,
+            "verb": verb.value,
+            "config": self.settings(),
             "heard": heard.model_dump(mode="json") if (heard := self.heard()) is not None else None,
             "parent": os.getpid(),
         }
@@ -101,9 +141,7 @@ class EngineProcess:
             with contextlib.suppress(ConnectionError, BrokenPipeError):
                 child.stdin.write(json.dumps(request).encode() + b"\n")
                 await child.stdin.drain()
-            limit_s = (
-                min(self.silence_limit_s, STATUS_LIMIT_S) if verb == Verb.STATUS else self.silence_limit_s
-            )
+            limit_s = min(self.silence_limit_s, LOOK_LIMIT_S) if verb in _LOOKS else self.silence_limit_s
             done = await self._follow(child, on_progress, limit_s)
             code = await self._ended(child, verb)
         finally:
@@ -111,7 +149,7 @@ class EngineProcess:
             if child.returncode not in EXITS:
                 await asyncio.to_thread(_end_leftovers, self.settings())
             self._child = None
-        return _outcome(verb, code, done)
+        return _done(verb, code, done)
 
     @property
     def busy(self) -> bool:
@@ -208,7 +246,7 @@ def engine_settings(paths: Paths, config: DeviceConfig) -> dict[str, object]:
     }
 
 
-def _outcome(verb: Verb, code: int, done: dict[str, Any] | None) -> EngineStatus:
+def _done(verb: Verb, code: int, done: dict[str, Any] | None) -> Any:
     if code == EXIT_LOCKED:
         named = done.get("error") if done is not None else None
         if named is not None:
@@ -229,8 +267,12 @@ def _outcome(verb: Verb, code: int, done: dict[str, Any] | None) -> EngineStatus
             hint="The next check-in finishes what it began; its log says why.",
             retryable=True,
         )
+    return done["done"]
+
+
+def _parsed(shape: type[Shape], done: Any) -> Shape:
     try:
-        return EngineStatus.model_validate(done["done"])
+        return shape.model_validate(done)
     except PydanticValidationError as error:
         raise StateError(Kind.INTERNAL, "The engine's answer could not be read.") from error
 

@@ -29,7 +29,7 @@ def main() -> int:
     state = Path(request["config"]["root"]) / "state"
     state.mkdir(exist_ok=True)
     with (state / "fake_requests.jsonl").open("a") as file:
-        noted = {key: request[key] for key in ("verb", "asked", "heard")}
+        noted = {key: request.get(key) for key in ("verb", "asked", "heard")}
         file.write(json.dumps({**noted, "pid": os.getpid()}) + "\n")
     plan = read(state / "fake_plan.json")
     world = {
@@ -53,6 +53,9 @@ def main() -> int:
     if plan.get("deaf"):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     verb = request["verb"]
+    if verb in ("logs", "drift"):
+        say({"done": {"lines": []} if verb == "logs" else {"changed": []}})
+        return 0
     if verb == "converge" and request["directive"]["action"] in ("update", "rollback"):
         code = converge(request["directive"], plan, world, state)
         if code is not None:

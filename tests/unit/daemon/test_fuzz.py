@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from fleet_agent import config
 from fleet_agent.control_plane.identity import Identity
+from fleet_agent.daemon.engine_process import EngineProcess, LogLine
 from fleet_agent.daemon.schedule import Outcome
 from fleet_agent.errors import FleetError, Kind
 from fleet_agent.log import Log
@@ -84,14 +85,14 @@ class Gone:
     pass
 
 
-GOOD_ORDER = {"id": str(uuid4()), "kind": "tail_logs", "args": {"lines": 5, "service": "web"}}
+GOOD_COMMAND = {"id": str(uuid4()), "kind": "tail_logs", "args": {"lines": 5, "service": "web"}}
 GOOD_DIRECTIVE: dict[str, Any] = {
     "action": "update",
     "device": {"id": "", "name": "one", "role": "beacon", "segment": "canary", "branch": "main"},
     "release": {"id": str(uuid4()), "commit_sha": "a" * 40, "version": "1.0.0", "branch": "main"},
     "rollout_id": str(uuid4()),
     "gates": [{"gate": "window", "verdict": "pass", "detail": "open"}],
-    "commands": [GOOD_ORDER, {**GOOD_ORDER, "id": str(uuid4()), "kind": "self_destruct"}],
+    "commands": [GOOD_COMMAND, {**GOOD_COMMAND, "id": str(uuid4()), "kind": "self_destruct"}],
     "config": {"poll_interval_s": 60, "labels": {"site": "rome"}},
     "next_poll_s": 900,
     "server_time": "2026-11-26T03:00:00+00:00",
@@ -155,10 +156,10 @@ async def outcome_of(device: Device, log: Log, body: bytes) -> Outcome:
 def test_no_directive_crashes_the_loop_and_one_that_cannot_be_used_is_a_bad_answer(
     device: Device, log: Log, monkeypatch: pytest.MonkeyPatch, answer: Any
 ) -> None:
-    async def found(_job: str, _request: Any) -> Any:
-        return {"lines": [{"service": "web", "text": "x", "at": None}], "changed": []}
+    async def found(_engine: EngineProcess, _lines: int) -> tuple[LogLine, ...]:
+        return (LogLine(service="web", text="x"),)
 
-    monkeypatch.setattr("fleet_agent.daemon.engine_queries.run", found)
+    monkeypatch.setattr(EngineProcess, "logs", found)
     outcome = asyncio.run(outcome_of(device, log, json.dumps(of(device, answer)).encode()))
     if outcome == Outcome.UNREACHABLE:
         assert log.ring.entries()[-1]["message"].startswith(f"{Kind.BAD_ANSWER}: ")

@@ -13,7 +13,7 @@ import pytest
 import respx
 
 from fleet_agent.control_plane import subscription as wake
-from fleet_agent.daemon import engine_process as worker_module
+from fleet_agent.daemon import engine_process
 from fleet_agent.daemon.engine_process import EngineProcess, Verb
 from fleet_agent.daemon.loop import Daemon
 from fleet_agent.daemon.schedule import Outcome
@@ -260,7 +260,7 @@ def hung_engine(device: Device, script: str, **limits: Any) -> EngineProcess:
 async def test_a_status_that_hangs_is_not_waited_for_as_long_as_an_update(
     device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_module, "STATUS_LIMIT_S", 0.2)
+    monkeypatch.setattr(engine_process, "LOOK_LIMIT_S", 0.2)
     with pytest.raises(StateError) as caught:
         async with asyncio.timeout(PATIENCE_S):
             await hung_engine(device, "import time; time.sleep(600)").run(Verb.STATUS)
