@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.common.options import Fleet, command
+from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.options import command
 
 
 def add_to(app: typer.Typer) -> None:

@@ -9,15 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from fleet_agent.model import CommandKind
-from fleetctl.commands.common.options import (
-    Fleet,
-    Selection,
-    command,
-    counted,
-    duration,
-    find_device,
-    pairs_of,
-)
+from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.format import counted
+from fleetctl.commands.common.lookup import find_device
+from fleetctl.commands.common.options import command
+from fleetctl.commands.common.parse import duration, pairs_of
+from fleetctl.commands.common.selection import Selection
 from fleetctl.console import err
 from fleetctl.errors import FleetctlError
 

@@ -7,7 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.common.options import Fleet, Selection, command
+from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.options import command
+from fleetctl.commands.common.selection import Selection
 
 
 def add_to(app: typer.Typer) -> None:

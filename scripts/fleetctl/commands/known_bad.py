@@ -6,15 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.common.options import (
-    SHORT_ID,
-    Fleet,
-    command,
-    counted,
-    find_by_id,
-    find_release,
-    pairs_of,
-)
+from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.format import SHORT_ID, counted
+from fleetctl.commands.common.lookup import find_by_id, find_release
+from fleetctl.commands.common.options import command
+from fleetctl.commands.common.parse import pairs_of
 from fleetctl.errors import FleetctlError
 
 app = typer.Typer(

@@ -9,7 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.common.options import Fleet, command, find_release
+from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.lookup import find_release
+from fleetctl.commands.common.options import command
 from fleetctl.errors import FleetctlError
 
 app = typer.Typer(help="Releases: commits that devices can be given.", no_args_is_help=True)

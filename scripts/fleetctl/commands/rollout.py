@@ -10,15 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.common.options import (
-    SHORT_ID,
-    Fleet,
-    command,
-    duration,
-    find_device,
-    find_release,
-    pairs_of,
-)
+from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.format import SHORT_ID
+from fleetctl.commands.common.lookup import find_device, find_release
+from fleetctl.commands.common.options import command
+from fleetctl.commands.common.parse import duration, pairs_of
 from fleetctl.console import out, print_json, print_table
 from fleetctl.errors import FleetctlError
 

@@ -6,7 +6,11 @@ from typing import Annotated
 
 import typer
 
-from fleetctl.commands.common.options import SHORT_ID, Fleet, command, duration, find_by_id
+from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.format import SHORT_ID
+from fleetctl.commands.common.lookup import find_by_id
+from fleetctl.commands.common.options import command
+from fleetctl.commands.common.parse import duration
 from fleetctl.console import err, out, print_json
 
 app = typer.Typer(help="Provisioning tokens, with which machines enrol.", no_args_is_help=True)
