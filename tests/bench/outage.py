@@ -24,7 +24,7 @@ from fleetctl.demo.busybox_image import ensure_busybox
 from fleetctl.demo.device import remove_project
 from fleetctl.demo.probe import Probe
 from fleetctl.fleet_repo import FleetRepo
-from fleetctl.role_check.check import compose_command
+from fleetctl.role_check.compose import compose_command
 from tests.bench.table import CannotRunError, Row, spread
 
 WEB, CLOCK = 18190, 18191
