@@ -17,10 +17,10 @@ from pathlib import Path
 from statistics import median
 
 from fleet_agent.engine.phases import Phase
+from fleetctl.demo.beacon import BeaconRepo, Breakage
 from fleetctl.demo.docker import docker_missing
 from fleetctl.demo.faults.device import FaultDevice
 from fleetctl.demo.faults.engine_run import EngineRun
-from fleetctl.fleet_repo import Breakage, FleetRepo
 from tests.bench.table import CannotRunError, Row
 
 ROUNDS = 2
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> list[Row]:
         raise CannotRunError(reason)
     rows = []
     with tempfile.TemporaryDirectory(prefix="fleet-bench-") as folder:
-        repo = FleetRepo.create(Path(folder) / "repo")
+        repo = BeaconRepo.create(Path(folder) / "repo")
         device = FaultDevice(Path(folder) / "d", repo, "docker", f"demo-faults-{uuid.uuid4().hex[:6]}")
         try:
             good = device.release()

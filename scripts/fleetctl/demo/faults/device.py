@@ -15,11 +15,11 @@ from fleet_agent.attempts.outbox import Outbox
 from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.model import Action, Attempt, DevicePlace, Directive, EngineStatus, Release
+from fleetctl.demo.beacon import BEACON, BeaconRepo, Breakage, beacon
 from fleetctl.demo.device import remove_project
 from fleetctl.demo.faults.engine_run import EngineRun, Say, run_engine
 from fleetctl.demo.probe import Probe
 from fleetctl.errors import FleetctlError
-from fleetctl.fleet_repo import BEACON, Breakage, FleetRepo, beacon
 from fleetctl.stack.ports import free_ports
 
 #: The beacon's patience is meant for slow machines; a person who watches a dozen failures has less.
@@ -37,7 +37,7 @@ class FaultDevice:
     """`runtime` is `docker` or `simulated`. Releases are made from the beacon and offered by hand."""
 
     root: Path
-    repo: FleetRepo
+    repo: BeaconRepo
     runtime: str
     project: str
     ports: list[int] = field(default_factory=lambda: free_ports(3))

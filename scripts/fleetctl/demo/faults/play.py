@@ -16,11 +16,11 @@ from rich.status import Status
 
 from fleet_agent.model import Progress
 from fleetctl.console import err, out, print_json, print_table
+from fleetctl.demo.beacon import BeaconRepo
 from fleetctl.demo.docker import docker_missing
 from fleetctl.demo.faults.device import FaultDevice
 from fleetctl.demo.faults.scenarios.base import ELSEWHERE, SCENARIOS, Result, Scenario, Stage
 from fleetctl.errors import FleetctlError
-from fleetctl.fleet_repo import FleetRepo
 
 
 def chosen(only: Sequence[str]) -> list[Scenario]:
@@ -44,7 +44,7 @@ def run(only: Sequence[str], *, simulated: bool, as_json: bool) -> int:
     runtime = "simulated" if why_simulated else "docker"
     folder = Path(tempfile.mkdtemp(prefix="fleet-faults-"))
     project = f"demo-faults-{secrets.token_hex(3)}"
-    repo = FleetRepo.create(folder / "repo")
+    repo = BeaconRepo.create(folder / "repo")
     devices: list[FaultDevice] = []
 
     def new_device() -> FaultDevice:

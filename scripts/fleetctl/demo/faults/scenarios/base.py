@@ -23,10 +23,10 @@ from fleet_agent.engine import api
 from fleet_agent.engine.dependencies import Seams
 from fleet_agent.engine.phases import Phase
 from fleet_agent.model import Attempt, Outcome, Progress, Release
+from fleetctl.demo.beacon import Breakage
 from fleetctl.demo.faults.device import FaultDevice
 from fleetctl.demo.faults.engine_run import EngineRun, Say, Told
 from fleetctl.demo.probe import Probe
-from fleetctl.fleet_repo import Breakage
 
 #: Phases in which the engine is killed with a release that is well; `rolling_back` takes one that is not.
 KILLED_IN = (
