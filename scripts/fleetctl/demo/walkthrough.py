@@ -20,12 +20,13 @@ from supabase import Client, create_client
 
 from fleet_agent.engine.phases import Phase
 from fleetctl.console import out, pairs, print_error, print_table
-from fleetctl.demo import MARKER, staged_rollout
+from fleetctl.demo import staged_rollout
 from fleetctl.demo.beacon import BeaconRepo, Breakage
 from fleetctl.demo.device import DemoDevice, remove_project
 from fleetctl.demo.docker import docker_missing
 from fleetctl.demo.probe import Probe
 from fleetctl.errors import FleetctlError
+from fleetctl.stack.layout import DEMO_MARKER
 from fleetctl.stack.local_stack import LocalStack
 from fleetctl.stack.ports import free_ports
 
@@ -400,7 +401,7 @@ class Story:
 
     def _prepare_folder(self) -> None:
         """Begin from nothing, but never over a folder that is somebody's real stack."""
-        marker = self.data / MARKER
+        marker = self.data / DEMO_MARKER
         if self.data.exists() and any(self.data.iterdir()):
             if not marker.exists():
                 raise FleetctlError(
@@ -428,7 +429,7 @@ class Story:
             device.stop()
 
     def _write_facts(self) -> None:
-        if (self.data / MARKER).exists():
+        if (self.data / DEMO_MARKER).exists():
             self.facts.containers = "simulated" if self.docker_missing else "docker"
             (self.data / "demo.json").write_text(json.dumps(asdict(self.facts), indent=2))
 
