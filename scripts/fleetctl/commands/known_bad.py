@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from fleetctl.commands.common.context import Fleet
-from fleetctl.commands.common.format import SHORT_ID, counted
+from fleetctl.commands.common.format import SHORT_ID, counted, second
 from fleetctl.commands.common.lookup import find_by_id, find_release
 from fleetctl.commands.common.options import command
 from fleetctl.commands.common.parse import pairs_of
@@ -45,7 +45,7 @@ def list_patterns(
             "for devices with": lambda row: _words(row["match"]),
             "reason": lambda row: row["reason"],
             "by": lambda row: row["cause"],
-            "since": lambda row: row["opened_at"][:19].replace("T", " "),
+            "since": lambda row: second(row["opened_at"]),
             "lifted": lambda row: row["lift_reason"],
         },
         rows,

@@ -9,6 +9,16 @@ from datetime import datetime
 SHORT_ID = 8
 
 
+def minute(text: str | None) -> str:
+    """`2026-12-01 02:00`, of a time as the API writes it; empty for none."""
+    return (text or "")[:16].replace("T", " ")
+
+
+def second(text: str | None) -> str:
+    """`2026-12-01 02:00:30`, of a time as the API writes it; empty for none."""
+    return (text or "")[:19].replace("T", " ")
+
+
 def ago(text: str | None, now: datetime) -> str:
     """`3 min ago`, for a time as the API writes it; empty for none."""
     if not text:

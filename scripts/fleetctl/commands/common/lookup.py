@@ -64,6 +64,26 @@ def find_release(fleet: Fleet, name: str, branch: str | None = None) -> Row:
     return found[0]
 
 
+def find_rollout(fleet: Fleet, name: str) -> dict[str, Any]:
+    """The newest rollout with this id (8 digits or more), name, or version of its release.
+
+    Raises FleetctlError `rollout_unknown`.
+    """
+    rows = fleet.api.rows("rollouts", order="created_at", newest_first=True, limit=1000)
+    for row in rows:
+        if name in (row["id"], row["name"]) or (len(name) >= SHORT_ID and row["id"].startswith(name)):
+            return row
+    releases = {
+        row["id"] for row in fleet.api.rows("releases", lambda query: query.eq("version", name), order="id")
+    }
+    for row in rows:
+        if row["release_id"] in releases:
+            return row
+    raise FleetctlError(
+        "rollout_unknown", f"There is no rollout {name}.", hint="See fleetctl rollout list.", exit_code=5
+    )
+
+
 def find_by_id(rows: Sequence[Row], text: str, what: str) -> Row:
     """The one row whose id is `text` or begins with it (8 characters or more, as lists show it).
 
