@@ -77,7 +77,7 @@ def _times(run: EngineRun) -> Rollback:
     if failed is None or counted is None or began is None or proven is None:
         raise CannotRunError("the engine did not say when it failed and went back")
     # The first word of the watch comes when the old containers are up; the first good round is told as such.
-    words = [line for line in run.told if line.phase == Phase.ROLLING_BACK and line.at > began]
+    words = [line for line in run.progress if line.phase == Phase.ROLLING_BACK and line.at > began]
     good = [line.at for line in words if line.detail.startswith("1 of ")]
     if not words or not good:
         raise CannotRunError("the engine did not tell its rounds")

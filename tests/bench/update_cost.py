@@ -135,7 +135,7 @@ def _recovery(device: FaultDevice, phase: Phase, runtime: str) -> Row:
 
 def _healthy(device: FaultDevice, done: EngineRun) -> None:
     current = done.status.current if done.status else None
-    troubles = device.troubles(current) if current else [done.problem or "no release runs"]
+    troubles = device.troubles(current) if current else [done.error or "no release runs"]
     if troubles:
         raise CannotRunError(f"the device was not well afterwards: {troubles}")
 
