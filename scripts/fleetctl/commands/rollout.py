@@ -126,7 +126,7 @@ def start(fleet: Fleet, rollout: _Name, yes: _Yes = False, dry_run: _DryRun = Fa
 
 @command(app)
 def pause(fleet: Fleet, rollout: _Name) -> None:
-    """Give no new places; devices that are at it finish."""
+    """Give no new slots; devices that are at it finish."""
     _move(fleet, rollout, "pause_rollout")
 
 

@@ -76,7 +76,7 @@ _STAGE_COLUMNS: dict[str, Callable[[Row], object]] = {
     "in flight": lambda stage: stage["in_flight"],
     "failed": lambda stage: stage["failed"],
     "waiting": lambda stage: stage["waiting"],
-    "silent": lambda stage: stage["silent"],
+    "offline": lambda stage: stage["offline"],
 }
 
 

@@ -1,4 +1,4 @@
-"""`fleetctl token`: provisioning tokens, with which machines enrol by themselves."""
+"""`fleetctl token`: provisioning tokens, with which machines enroll by themselves."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fleetctl.commands.common.options import command
 from fleetctl.commands.common.parse import duration
 from fleetctl.console import err, out, print_json
 
-app = typer.Typer(help="Provisioning tokens, with which machines enrol.", no_args_is_help=True)
+app = typer.Typer(help="Provisioning tokens, with which machines enroll.", no_args_is_help=True)
 
 
 @command(app)
