@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from fleet_agent.control_plane.subscription import Subscription, Timing, Wake
+from fleet_agent.control_plane.realtime_client import Timing
+from fleet_agent.control_plane.subscription import Subscription, Wake
 from fleet_agent.control_plane.tokens import Token
 from fleet_agent.errors import ControlPlaneError, Kind
 from fleet_agent.support.clock import Clock
