@@ -14,7 +14,7 @@ from fleet_agent.errors import ConfigError, FleetError, Kind, StateError
 
 if TYPE_CHECKING:
     from fleet_agent.config import EmergencyAccess
-    from fleet_agent.host import emergency_ssh as emergency
+    from fleet_agent.host import rescue_ssh
 
 
 def add(command: AddCommand) -> None:
@@ -58,22 +58,21 @@ def _validate_config(context: Context, _options: argparse.Namespace) -> int:
 
 def _notes_on_emergency_access(context: Context, wanted: EmergencyAccess | None) -> Iterator[str]:
     """Why it is not as `device.json` says. Raises ConfigError where it never could be."""
-    from fleet_agent.host import emergency_ssh as emergency
+    from fleet_agent.host import rescue_ssh
 
     if wanted is not None:
-        emergency.check(wanted, context.paths)
+        rescue_ssh.check(wanted, context.paths)
         try:
-            emergency.tools()
+            rescue_ssh.tools()
         except StateError as error:
             yield f"{error.kind.value}: {error}"
             return
-    if emergency.in_effect() != wanted:
+    if rescue_ssh.in_effect() != wanted:
         yield "emergency_access is not in effect as it says here; run `fleet-agent install`."
 
 
 def _install(context: Context, options: argparse.Namespace) -> int:
-    from fleet_agent.host import emergency_ssh as emergency
-    from fleet_agent.host import systemd
+    from fleet_agent.host import rescue_ssh, systemd
 
     installer = systemd.Installer(options.prefix.absolute())
     # Not resolved: the interpreter of a virtual environment is a link, and what it is called matters.
@@ -89,7 +88,7 @@ def _install(context: Context, options: argparse.Namespace) -> int:
     changed = installer.install(agent, enable=not options.no_enable, now=options.now, access=access)
     if installer.is_here:
         systemd.compile_installation()
-    for name in (*systemd.UNITS, *emergency.FILES):
+    for name in (*systemd.UNITS, *rescue_ssh.FILES):
         if (installer.folder / name).exists():
             print(f"{installer.folder / name} {'written' if name in changed else 'unchanged'}")
         elif name in changed:
@@ -97,7 +96,7 @@ def _install(context: Context, options: argparse.Namespace) -> int:
     if access is not None:
         print(f"Emergency access while in safe mode: ssh on {access.access}.")
         if installer.is_here:
-            print(f"Its host key: {emergency.fingerprint(context.paths)}")
+            print(f"Its host key: {rescue_ssh.fingerprint(context.paths)}")
     if installer.is_here and not options.now:
         print(f"Start it with: systemctl start {' '.join(systemd.enabled(access))}")
     return _after(lacking)
@@ -111,10 +110,10 @@ def _after(lacking: FleetError | None) -> int:
     return EXIT_FAILED
 
 
-def _emergency_access(context: Context, tree: Path) -> tuple[emergency.Setup | None, FleetError | None]:
+def _emergency_access(context: Context, tree: Path) -> tuple[rescue_ssh.Setup | None, FleetError | None]:
     """What `device.json` asks for, ready to install; and why it cannot be had although it asks."""
     from fleet_agent import config
-    from fleet_agent.host import emergency_ssh as emergency
+    from fleet_agent.host import rescue_ssh
 
     try:
         device = config.load(tree / context.config.relative_to("/"))
@@ -131,7 +130,7 @@ def _emergency_access(context: Context, tree: Path) -> tuple[emergency.Setup | N
         keys = Path("/") / wanted.authorized_keys.relative_to(tree)
         wanted = wanted.model_copy(update={"authorized_keys": keys})
     try:
-        return emergency.set_up(wanted, context.paths, tree=tree), None
+        return rescue_ssh.set_up(wanted, context.paths, tree=tree), None
     except StateError as error:
         return None, error
 

@@ -144,13 +144,13 @@ def _report(context: Context) -> StatusReport:
 
 
 def _emergency_access(context: Context, device: DeviceConfig) -> EmergencyAccessReport:
-    from fleet_agent.host import emergency_ssh as emergency
+    from fleet_agent.host import rescue_ssh
 
-    access = emergency.in_effect()
+    access = rescue_ssh.in_effect()
     return EmergencyAccessReport(
         access=access,
         open=access is not None and context.paths.in_safe_mode.exists(),
-        host_key=emergency.fingerprint(context.paths) if access is not None else None,
+        host_key=rescue_ssh.fingerprint(context.paths) if access is not None else None,
         as_configured=access == device.emergency_access,
     )
 

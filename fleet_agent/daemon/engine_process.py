@@ -24,7 +24,7 @@ from pydantic import ValidationError as PydanticValidationError
 
 from fleet_agent.config import DeviceConfig
 from fleet_agent.errors import EXIT_LOCKED, FleetError, Kind, StateError
-from fleet_agent.host import emergency_ssh as emergency
+from fleet_agent.host import rescue_ssh
 from fleet_agent.model import Directive, EngineStatus, Frozen, Progress
 from fleet_agent.paths import Paths
 from fleet_agent.support.clock import Heard
@@ -232,7 +232,7 @@ class EngineProcess:
 
 def engine_settings(paths: Paths, config: DeviceConfig) -> dict[str, object]:
     """The part of the device's configuration that the engine works by."""
-    access = emergency.in_effect()
+    access = rescue_ssh.in_effect()
     return {
         "root": str(paths.root),
         "runtime": config.runtime,

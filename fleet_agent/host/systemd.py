@@ -15,7 +15,7 @@ from importlib import resources
 from pathlib import Path
 
 from fleet_agent.errors import ConfigError, Kind, StateError
-from fleet_agent.host import emergency_ssh as emergency
+from fleet_agent.host import rescue_ssh
 from fleet_agent.paths import UNIT_FOLDER
 from fleet_agent.support import atomic_files as durable
 
@@ -70,7 +70,7 @@ class Agent:
 
 
 def render(
-    agent: Agent, *, systemd_version: int | None = None, access: emergency.Setup | None = None
+    agent: Agent, *, systemd_version: int | None = None, access: rescue_ssh.Setup | None = None
 ) -> dict[str, str]:
     """Return the units' text by name. Without a version: what every systemd since 247 understands.
 
@@ -86,13 +86,13 @@ def render(
     }
     units = {name: _filled(_template(name), values) for name in UNITS}
     if access is not None:
-        units |= {name: _filled(_template(name), access.values()) for name in emergency.FILES}
+        units |= {name: _filled(_template(name), access.values()) for name in rescue_ssh.FILES}
     return units
 
 
-def enabled(access: emergency.Setup | None) -> tuple[str, ...]:
+def enabled(access: rescue_ssh.Setup | None) -> tuple[str, ...]:
     """What starts with the machine."""
-    return ENABLED if access is None else (*ENABLED, emergency.PATH_UNIT)
+    return ENABLED if access is None else (*ENABLED, rescue_ssh.PATH_UNIT)
 
 
 def _template(name: str) -> str:
@@ -156,7 +156,7 @@ class Installer:
         *,
         enable: bool = True,
         now: bool = False,
-        access: emergency.Setup | None = None,
+        access: rescue_ssh.Setup | None = None,
     ) -> list[str]:
         """Write the units durably and enable them; return the names of those that changed.
 
@@ -169,7 +169,7 @@ class Installer:
         self._need_systemd(talks=enable or now)
         units = render(agent, systemd_version=self.systemd_version(), access=access)
         self._make_root(agent.root)
-        removed = [] if access is not None else self._remove(emergency.FILES)
+        removed = [] if access is not None else self._remove(rescue_ssh.FILES)
         changed = [name for name, text in units.items() if self._write(self.folder / name, text)]
         if access is not None and self.is_here:
             self._try_out(access)
@@ -181,39 +181,39 @@ class Installer:
         if now and self.is_here:
             for name in starting:
                 self._tell("restart" if name in changed else "start", name)
-        if access is not None and self.is_here and set(changed) & set(emergency.FILES) and (enable or now):
+        if access is not None and self.is_here and set(changed) & set(rescue_ssh.FILES) and (enable or now):
             # It may be open at this moment, by the old configuration.
-            self._tell("try-restart", emergency.SERVICE)
+            self._tell("try-restart", rescue_ssh.SERVICE)
         return changed + removed
 
     def uninstall(self) -> list[str]:
         """Stop, disable and remove the units; return those that were there. The root folder stays."""
-        return self._remove((*UNITS, *emergency.FILES))
+        return self._remove((*UNITS, *rescue_ssh.FILES))
 
     def _remove(self, names: Sequence[str]) -> list[str]:
         present = [name for name in names if (self.folder / name).exists()]
         if not present:
             return []
         self._need_systemd(talks=True)
-        known = [name for name in (*ENABLED, emergency.PATH_UNIT) if name in present]
+        known = [name for name in (*ENABLED, rescue_ssh.PATH_UNIT) if name in present]
         if known:
             self._tell("disable", *(["--now"] if self.is_here else []), *known)
-        if self.is_here and emergency.SERVICE in present:
+        if self.is_here and rescue_ssh.SERVICE in present:
             # After the path unit, which would start it again.
-            self._tell("stop", emergency.SERVICE)
+            self._tell("stop", rescue_ssh.SERVICE)
         for name in present:
             durable.remove(self.folder / name)
         if self.is_here:
             self._tell("daemon-reload")
         return present
 
-    def _try_out(self, access: emergency.Setup) -> None:
-        emergency.make_host_key(access)
+    def _try_out(self, access: rescue_ssh.Setup) -> None:
+        rescue_ssh.make_host_key(access)
         try:
-            emergency.try_out(access)
+            rescue_ssh.try_out(access)
         except ConfigError:
             # What its sshd cannot read must not be what a reboot brings into effect.
-            self._remove(emergency.FILES)
+            self._remove(rescue_ssh.FILES)
             raise
 
     def _need_systemd(self, *, talks: bool) -> None:

@@ -22,9 +22,9 @@ from fleet_agent.errors import ConfigError, Kind, StateError
 from fleet_agent.paths import UNIT_FOLDER, Paths
 from fleet_agent.support.atomic_files import make_folder, unwritable
 
-PATH_UNIT = "fleet-agent-emergency.path"
-SERVICE = "fleet-agent-emergency.service"
-SSHD_CONFIG = "fleet-agent-emergency.sshd_config"
+PATH_UNIT = "fleet-agent-rescue.path"
+SERVICE = "fleet-agent-rescue.service"
+SSHD_CONFIG = "fleet-agent-rescue.sshd_config"
 #: In the order in which they are written: the one that starts the others last.
 FILES = (SSHD_CONFIG, SERVICE, PATH_UNIT)
 #: Where sshd is, beside what $PATH names.

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from fleet_agent.host.emergency_ssh import PATH_UNIT, SERVICE, SSHD_CONFIG
+from fleet_agent.host.rescue_ssh import PATH_UNIT, SERVICE, SSHD_CONFIG
 from fleet_agent.host.systemd import SERVICE as DAEMON
 from fleetctl.stack.ports import free_ports
 from tests.docker.conftest import PYTHON, Device
@@ -141,7 +141,7 @@ def test_switching_it_off_closes_it_at_once(visited: Device, port: int) -> None:
         machine.must(PYTHON, "-m", "fleet_agent", "install", "--now")
         assert is_closed(visited, port)
     left = machine.must(
-        "find", "/etc/systemd/system", "-name", "fleet-agent-emergency*", "!", "-type", "d"
+        "find", "/etc/systemd/system", "-name", "fleet-agent-rescue*", "!", "-type", "d"
     ).split()
     assert left == []
     assert machine.run("test", "-e", f"/etc/systemd/system/{SSHD_CONFIG}").returncode != 0

@@ -14,9 +14,8 @@ import pytest
 from fleet_agent.cli import main as cli
 from fleet_agent.config import EmergencyAccess
 from fleet_agent.errors import ConfigError, FleetError, Kind, StateError
-from fleet_agent.host import emergency_ssh as emergency
-from fleet_agent.host import systemd
-from fleet_agent.host.emergency_ssh import FILES, PATH_UNIT, SERVICE, SSHD_CONFIG
+from fleet_agent.host import rescue_ssh, systemd
+from fleet_agent.host.rescue_ssh import FILES, PATH_UNIT, SERVICE, SSHD_CONFIG
 from fleet_agent.paths import Paths
 from tests.unit.host.test_units import AGENT, ANALYZE, settings
 
@@ -54,9 +53,9 @@ class Tree:
         folder = self.folder / "etc/systemd/system"
         return {path.name for path in folder.rglob("*") if path.is_file() and not path.is_symlink()}
 
-    def set_up(self, **changes: object) -> emergency.Setup:
+    def set_up(self, **changes: object) -> rescue_ssh.Setup:
         access = EmergencyAccess.model_validate({**ACCESS.model_dump(), **changes})
-        return emergency.set_up(access, PATHS, tree=self.folder)
+        return rescue_ssh.set_up(access, PATHS, tree=self.folder)
 
 
 @pytest.fixture(scope="session")
@@ -88,7 +87,7 @@ def refusal(act: Callable[[], object]) -> FleetError:
 
 
 def test_a_good_setting_is_taken(tree: Tree) -> None:
-    assert tree.set_up().tools == emergency.Tools(Path("/usr/sbin/sshd"), Path("/usr/bin/ssh-keygen"))
+    assert tree.set_up().tools == rescue_ssh.Tools(Path("/usr/sbin/sshd"), Path("/usr/bin/ssh-keygen"))
 
 
 @pytest.mark.parametrize(
@@ -217,7 +216,7 @@ def test_switching_it_on_and_off_is_an_edit_and_an_install(
     assert started.is_symlink()
     folder = tree.folder / "etc/systemd/system"
     # Beside device.json on the machine, not in the tree that it is built in.
-    assert emergency.in_effect(folder) == ACCESS.model_copy(update={"port": 2200})
+    assert rescue_ssh.in_effect(folder) == ACCESS.model_copy(update={"port": 2200})
     assert f"ssh on port 2200 for root with the keys in {KEYS}" in capsys.readouterr().out
     # No image carries a host key: every device of it would have the same.
     assert not (tree.folder / "opt/fleet/state/emergency").exists()
@@ -226,7 +225,7 @@ def test_switching_it_on_and_off_is_an_edit_and_an_install(
     assert tree.install() == 0
     assert tree.units() == {*systemd.UNITS}
     assert not started.is_symlink()
-    assert emergency.in_effect(folder) is None
+    assert rescue_ssh.in_effect(folder) is None
     assert f"{PATH_UNIT} removed" in capsys.readouterr().out
 
 
@@ -266,4 +265,4 @@ def test_uninstalling_takes_it_along(tree: Tree) -> None:
 @pytest.mark.parametrize("text", ["", "[X-Fleet]\nEmergencyAccess={\n", "[X-Fleet]\nEmergencyAccess={}\n"])
 def test_what_cannot_be_read_back_is_off(tmp_path: Path, text: str) -> None:
     (tmp_path / PATH_UNIT).write_text(text)
-    assert emergency.in_effect(tmp_path) is None
+    assert rescue_ssh.in_effect(tmp_path) is None
