@@ -43,7 +43,7 @@ LabelName = Annotated[str, StringConstraints(min_length=1, max_length=63)]
 LabelValue = Annotated[str, StringConstraints(max_length=255)]
 
 
-class EmergencyAccess(BaseModel):
+class RescueAccess(BaseModel):
     """ssh by key while the device is in safe mode. `authorized_keys` is sshd's file of public keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
@@ -106,7 +106,7 @@ class DeviceConfig(BaseModel):
     min_free_bytes: int = Field(
         default=DEFAULT_MIN_FREE_BYTES, ge=0, description="Free disk space an update must leave."
     )
-    emergency_access: EmergencyAccess | None = Field(
+    rescue_access: RescueAccess | None = Field(
         default=None,
         description="ssh by key while in safe mode; `fleet-agent install` puts it into effect. Default: off.",
     )
@@ -189,12 +189,12 @@ def load(path: Path) -> DeviceConfig:
     if config.allowed_signers is not None and not config.allowed_signers.is_absolute():
         absolute = (path.parent / config.allowed_signers).resolve()
         config = config.model_copy(update={"allowed_signers": absolute})
-    access = config.emergency_access
+    access = config.rescue_access
     if access is not None and not access.authorized_keys.is_absolute():
         # Not resolved: in the tree of an image a link means something else than here.
         absolute = Path(os.path.normpath(path.parent / access.authorized_keys))
         access = access.model_copy(update={"authorized_keys": absolute})
-        config = config.model_copy(update={"emergency_access": access})
+        config = config.model_copy(update={"rescue_access": access})
     return config
 
 

@@ -87,13 +87,13 @@ class Paths:
 
     @property
     def in_safe_mode(self) -> Path:
-        """There while this device is in safe mode: systemd opens the emergency access by it."""
+        """There while this device is in safe mode: systemd opens the rescue access by it."""
         return self.state / "in_safe_mode"
 
     @property
     def host_key(self) -> Path:
-        """What the emergency access proves itself by; the public half is beside it (`.pub`)."""
-        return self.state / "emergency" / "host_key"
+        """What the rescue access proves itself by; the public half is beside it (`.pub`)."""
+        return self.state / "rescue" / "host_key"
 
     @property
     def lock(self) -> Path:

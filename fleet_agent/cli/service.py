@@ -13,7 +13,7 @@ from fleet_agent.cli.exit_codes import EXIT_FAILED
 from fleet_agent.errors import ConfigError, FleetError, Kind, StateError
 
 if TYPE_CHECKING:
-    from fleet_agent.config import EmergencyAccess
+    from fleet_agent.config import RescueAccess
     from fleet_agent.host import rescue_ssh
 
 
@@ -51,12 +51,12 @@ def _validate_config(context: Context, _options: argparse.Namespace) -> int:
     print(f"{context.config} is good.")
     if not device.verify_signatures:
         print("Note: verify_signatures is false; whoever can push to the repository runs code here.")
-    for note in _notes_on_emergency_access(context, device.emergency_access):
+    for note in _notes_on_rescue_access(context, device.rescue_access):
         print(f"Note: {note}")
     return 0
 
 
-def _notes_on_emergency_access(context: Context, wanted: EmergencyAccess | None) -> Iterator[str]:
+def _notes_on_rescue_access(context: Context, wanted: RescueAccess | None) -> Iterator[str]:
     """Why it is not as `device.json` says. Raises ConfigError where it never could be."""
     from fleet_agent.host import rescue_ssh
 
@@ -68,7 +68,7 @@ def _notes_on_emergency_access(context: Context, wanted: EmergencyAccess | None)
             yield f"{error.kind.value}: {error}"
             return
     if rescue_ssh.in_effect() != wanted:
-        yield "emergency_access is not in effect as it says here; run `fleet-agent install`."
+        yield "rescue_access is not in effect as it says here; run `fleet-agent install`."
 
 
 def _install(context: Context, options: argparse.Namespace) -> int:
@@ -78,7 +78,7 @@ def _install(context: Context, options: argparse.Namespace) -> int:
     # Not resolved: the interpreter of a virtual environment is a link, and what it is called matters.
     python = options.python or Path(sys.executable)
     agent = systemd.Agent(context.paths.root, context.config, python.absolute())
-    access, lacking = _emergency_access(context, installer.prefix)
+    access, lacking = _rescue_access(context, installer.prefix)
     if options.dry_run:
         agent.check()
         units = systemd.render(agent, systemd_version=installer.systemd_version(), access=access)
@@ -94,7 +94,7 @@ def _install(context: Context, options: argparse.Namespace) -> int:
         elif name in changed:
             print(f"{installer.folder / name} removed")
     if access is not None:
-        print(f"Emergency access while in safe mode: ssh on {access.access}.")
+        print(f"Rescue access while in safe mode: ssh on {access.access}.")
         if installer.is_here:
             print(f"Its host key: {rescue_ssh.fingerprint(context.paths)}")
     if installer.is_here and not options.now:
@@ -110,7 +110,7 @@ def _after(lacking: FleetError | None) -> int:
     return EXIT_FAILED
 
 
-def _emergency_access(context: Context, tree: Path) -> tuple[rescue_ssh.Setup | None, FleetError | None]:
+def _rescue_access(context: Context, tree: Path) -> tuple[rescue_ssh.Setup | None, FleetError | None]:
     """What `device.json` asks for, ready to install; and why it cannot be had although it asks."""
     from fleet_agent import config
     from fleet_agent.host import rescue_ssh
@@ -122,7 +122,7 @@ def _emergency_access(context: Context, tree: Path) -> tuple[rescue_ssh.Setup | 
             # The agent may be installed before it is configured.
             return None, None
         raise
-    wanted = device.emergency_access
+    wanted = device.rescue_access
     if wanted is None:
         return None, None
     if wanted.authorized_keys.is_relative_to(tree):

@@ -15,7 +15,7 @@ from fleet_agent.cli.context import AddCommand, Context, quiet
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from fleet_agent.config import DeviceConfig, EmergencyAccess
+    from fleet_agent.config import DeviceConfig, RescueAccess
     from fleet_agent.daemon.isolation import Mark
     from fleet_agent.model import Attempt, EngineStatus, Release
 
@@ -30,10 +30,10 @@ def add(command: AddCommand) -> None:
 
 
 @dataclass(frozen=True)
-class EmergencyAccessReport:
+class RescueAccessReport:
     """What is installed, and whether that is what the configuration wants."""
 
-    access: EmergencyAccess | None
+    access: RescueAccess | None
     open: bool
     host_key: str | None
     as_configured: bool
@@ -59,7 +59,7 @@ class StatusReport:
     converging: str | None
     outbox: int
     isolated: Mark | None
-    emergency_access: EmergencyAccessReport
+    rescue_access: RescueAccessReport
 
     @property
     def _is_isolated_above_all(self) -> bool:
@@ -81,7 +81,7 @@ class StatusReport:
             **self.engine.model_dump(mode="json"),
             "state": self._state,
             "reason": self._reason,
-            "emergency_access": self.emergency_access.as_json(),
+            "rescue_access": self.rescue_access.as_json(),
         }
 
     def lines(self) -> Iterator[str]:
@@ -97,7 +97,7 @@ class StatusReport:
             yield f"converging  {self.converging}"
         for service in engine.services:
             yield f"service     {service.service}: {service.state}, {service.health or 'no check'}"
-        yield f"emergency   {self.emergency_access.line()}"
+        yield f"rescue      {self.rescue_access.line()}"
         if self.outbox:
             yield f"outbox      {self.outbox} attempts not yet shipped"
 
@@ -139,19 +139,19 @@ def _report(context: Context) -> StatusReport:
         converging=holder(context.paths.lock),
         outbox=len(Outbox(context.paths.outbox).pending()),
         isolated=isolation.read(context.paths.isolated),
-        emergency_access=_emergency_access(context, device),
+        rescue_access=_rescue_access(context, device),
     )
 
 
-def _emergency_access(context: Context, device: DeviceConfig) -> EmergencyAccessReport:
+def _rescue_access(context: Context, device: DeviceConfig) -> RescueAccessReport:
     from fleet_agent.host import rescue_ssh
 
     access = rescue_ssh.in_effect()
-    return EmergencyAccessReport(
+    return RescueAccessReport(
         access=access,
         open=access is not None and context.paths.in_safe_mode.exists(),
         host_key=rescue_ssh.fingerprint(context.paths) if access is not None else None,
-        as_configured=access == device.emergency_access,
+        as_configured=access == device.rescue_access,
     )
 
 

@@ -242,7 +242,7 @@ def engine_settings(paths: Paths, config: DeviceConfig) -> dict[str, object]:
         "verify_signatures": config.verify_signatures,
         "min_free_bytes": config.min_free_bytes,
         # What is installed, not what the file says by now: this is shown to people.
-        "emergency_access": access.model_dump(mode="json") if access is not None else None,
+        "rescue_access": access.model_dump(mode="json") if access is not None else None,
     }
 
 

@@ -245,8 +245,8 @@ class Daemon:
                 self.schedule.hasten(0.0, "the configuration changed")
             return
         self.log.set_level(self.config.log_level)
-        if before.emergency_access != self.config.emergency_access:
-            logger.warning("emergency access changes once `fleet-agent install` was run, and not before")
+        if before.rescue_access != self.config.rescue_access:
+            logger.warning("rescue access changes once `fleet-agent install` was run, and not before")
         if not self.connection.serves(self.config):
             await self.connection.close()
             self._dependencies.connection = self._connect()

@@ -389,6 +389,6 @@ def _prefetch_status(journal: Journal, config: EngineConfig) -> PrefetchStatus |
 
 def _reason(journal: Journal, config: EngineConfig) -> str:
     """In safe mode also how to get in, for who sees the device from afar."""
-    if journal.safe_mode is None or config.emergency_access is None:
+    if journal.safe_mode is None or config.rescue_access is None:
         return journal.reason
-    return f"{journal.reason} Meanwhile {config.emergency_access.describe()}."
+    return f"{journal.reason} Meanwhile {config.rescue_access.describe()}."

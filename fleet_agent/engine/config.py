@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from fleet_agent.config import EmergencyAccess
+from fleet_agent.config import RescueAccess
 from fleet_agent.model import Frozen
 from fleet_agent.paths import Paths
 
@@ -30,8 +30,8 @@ class EngineConfig(Frozen):
     min_memory_bytes: int = Field(default=24 * 1024 * 1024, ge=0)
     #: How long Docker may be away in the middle of an update before that counts as a failure.
     docker_patience_s: float = Field(default=120, ge=0)
-    #: What systemd opens while this device is in safe mode; None: emergency access is off.
-    emergency_access: EmergencyAccess | None = None
+    #: What systemd opens while this device is in safe mode; None: rescue access is off.
+    rescue_access: RescueAccess | None = None
     #: Failed attempts in a row, or failed tries to heal the running release, that lead to safe mode.
     safe_mode_after: int = Field(default=3, ge=1)
 

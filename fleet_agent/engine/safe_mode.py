@@ -64,14 +64,14 @@ def bring_up(engine: Engine) -> None:
     current = engine.journal.current
     if mode is None:
         return
-    access = engine.config.emergency_access
+    access = engine.config.rescue_access
     said = {
         "reason": mode.reason,
         "kind": mode.kind,
         "since": mode.since.isoformat(),
         "release_runs": mode.release_runs,
         "release": current.release.version if current else None,
-        "emergency_access": access.describe() if access is not None else "off",
+        "rescue_access": access.describe() if access is not None else "off",
         "way_out": "Offer the device a release that works, or send it the command leave_safe_mode.",
     }
     try:
@@ -111,7 +111,7 @@ def mark(engine: Engine) -> None:
         if not file.exists() or file.read_bytes() != said.encode():
             engine.files.write(file, said.encode())
     except (FleetError, OSError) as error:
-        logger.error("emergency access does not follow safe mode yet: {error}", error=error)
+        logger.error("rescue access does not follow safe mode yet: {error}", error=error)
 
 
 def is_marked_beside(paths: Paths) -> bool:

@@ -1,6 +1,6 @@
-"""Emergency access: ssh by key while this device is in safe mode, where its own configuration asks for it.
+"""Rescue access: ssh by key while this device is in safe mode, where its own configuration asks for it.
 
-The agent runs none of it. `fleet-agent install` checks what `device.json` says (`emergency_access`) and
+The agent runs none of it. `fleet-agent install` checks what `device.json` says (`rescue_access`) and
 writes a path unit, a service and a configuration for an sshd of its own; systemd starts that when the
 engine's mark of safe mode is there. What is in effect is what is installed: it is read back to be shown.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pydantic import ValidationError as PydanticValidationError
 
-from fleet_agent.config import EmergencyAccess
+from fleet_agent.config import RescueAccess
 from fleet_agent.errors import ConfigError, Kind, StateError
 from fleet_agent.paths import UNIT_FOLDER, Paths
 from fleet_agent.support.atomic_files import make_folder, unwritable
@@ -36,15 +36,15 @@ TOOL_LIMIT_S = 60
 _NO_SHELL = ("nologin", "false")
 #: These paths go into a unit, a shell's command and sshd's configuration, which quote in three ways.
 _PLAIN = re.compile(r"[\w./+:=-]+", re.ASCII)
-_LINE = "EmergencyAccess="
+_LINE = "RescueAccess="
 
 
-def in_effect(folder: Path = UNIT_FOLDER) -> EmergencyAccess | None:
-    """What is installed on this machine; None where emergency access is off."""
+def in_effect(folder: Path = UNIT_FOLDER) -> RescueAccess | None:
+    """What is installed on this machine; None where rescue access is off."""
     try:
         lines = (folder / PATH_UNIT).read_text().splitlines()
         (line,) = (line for line in lines if line.startswith(_LINE))
-        return EmergencyAccess.model_validate_json(line.removeprefix(_LINE))
+        return RescueAccess.model_validate_json(line.removeprefix(_LINE))
     except (OSError, ValueError, PydanticValidationError):
         return None
 
@@ -59,9 +59,9 @@ class Tools:
 
 @dataclass(frozen=True)
 class Setup:
-    """Emergency access with all that its units need. `tree` is the machine's `/`, or an image's folder."""
+    """Rescue access with all that its units need. `tree` is the machine's `/`, or an image's folder."""
 
-    access: EmergencyAccess
+    access: RescueAccess
     paths: Paths
     tools: Tools
 
@@ -82,7 +82,7 @@ class Setup:
         }
 
 
-def set_up(access: EmergencyAccess, paths: Paths, *, tree: Path = Path("/")) -> Setup:
+def set_up(access: RescueAccess, paths: Paths, *, tree: Path = Path("/")) -> Setup:
     """Check that it would let in who is meant, and nobody else; `tree` is where the machine's files are.
 
     Raises ConfigError (`config_invalid`), StateError (`tool_missing`) where there is no sshd.
@@ -91,7 +91,7 @@ def set_up(access: EmergencyAccess, paths: Paths, *, tree: Path = Path("/")) -> 
     return Setup(access, paths, tools(tree))
 
 
-def check(access: EmergencyAccess, paths: Paths, *, tree: Path = Path("/")) -> None:
+def check(access: RescueAccess, paths: Paths, *, tree: Path = Path("/")) -> None:
     """Whether sshd would take the keys: it refuses some of them without a word.
 
     Raises ConfigError (`config_invalid`).
@@ -100,7 +100,7 @@ def check(access: EmergencyAccess, paths: Paths, *, tree: Path = Path("/")) -> N
     for path in (keys, paths.root):
         if not _PLAIN.fullmatch(str(path)):
             raise _invalid(
-                f"{str(path)!r} cannot be used with emergency access.",
+                f"{str(path)!r} cannot be used with rescue access.",
                 "Choose a path of letters, digits and ./+:=-_ only.",
             )
     if keys.is_relative_to(paths.root):
@@ -114,7 +114,7 @@ def check(access: EmergencyAccess, paths: Paths, *, tree: Path = Path("/")) -> N
         text = here.read_text(errors="replace")
     except OSError as error:
         raise _invalid(
-            f"The keys of emergency access could not be read from {here}: {error.strerror}.",
+            f"The keys of rescue access could not be read from {here}: {error.strerror}.",
             "Put the public keys of those who may come in there, one a line.",
         ) from error
     if "PRIVATE KEY" in text:
@@ -141,7 +141,7 @@ def make_host_key(setup: Setup) -> str:
             key.parent.chmod(0o700)
         except OSError as error:
             raise unwritable(key.parent, error) from error
-        made = _run([setup.tools.keygen, "-q", "-t", "ed25519", "-N", "", "-C", "emergency", "-f", str(key)])
+        made = _run([setup.tools.keygen, "-q", "-t", "ed25519", "-N", "", "-C", "rescue", "-f", str(key)])
         if made.returncode != 0:
             raise StateError(Kind.STATE_UNWRITABLE, f"No host key could be made: {_last(made)}")
     return fingerprint(setup.paths) or "not known"
@@ -166,7 +166,7 @@ def try_out(setup: Setup) -> None:
     judged = _run([setup.tools.sshd, "-t", "-f", str(UNIT_FOLDER / SSHD_CONFIG)])
     if judged.returncode != 0:
         raise _invalid(
-            f"This machine's sshd refuses the configuration of emergency access: {_last(judged)}",
+            f"This machine's sshd refuses the configuration of rescue access: {_last(judged)}",
             "It may be too old; OpenSSH 8.4 and later are known to do.",
         )
 
@@ -174,7 +174,7 @@ def try_out(setup: Setup) -> None:
 def _check_user(user: str, tree: Path) -> None:
     account = _entry(tree / "etc/passwd", user)
     if account is None:
-        raise _invalid(f"There is no user {user} on this machine.", "Name one in `emergency_access.user`.")
+        raise _invalid(f"There is no user {user} on this machine.", "Name one in `rescue_access.user`.")
     if Path(account[-1]).name in _NO_SHELL:
         raise _invalid(f"The user {user} has no shell ({account[-1]}).", "Name one that can log in.")
     shadow = _entry(tree / "etc/shadow", user)
@@ -218,7 +218,7 @@ def _find(name: str, tree: Path) -> Path:
             return Path("/") / place / name
     raise StateError(
         Kind.TOOL_MISSING,
-        f"Emergency access has no effect: {name} is not installed.",
+        f"Rescue access has no effect: {name} is not installed.",
         hint="Install OpenSSH's server (openssh-server), then run `fleet-agent install` again.",
     )
 

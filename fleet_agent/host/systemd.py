@@ -74,7 +74,7 @@ def render(
 ) -> dict[str, str]:
     """Return the units' text by name. Without a version: what every systemd since 247 understands.
 
-    With `access` the files of emergency access, too.
+    With `access` the files of rescue access, too.
     """
     growing = systemd_version is not None and systemd_version >= GROWING_RESTART_VERSION
     values = {
@@ -161,7 +161,7 @@ class Installer:
         """Write the units durably and enable them; return the names of those that changed.
 
         `now` starts them too, and restarts what runs by a unit that changed. Doing it twice changes nothing.
-        Without `access`, emergency access that was installed before is closed and removed at once.
+        Without `access`, rescue access that was installed before is closed and removed at once.
         Raises ConfigError for paths that no service can use and where sshd refuses its configuration,
         StateError `not_supported` without systemd, `state_unwritable` without the right, `systemd_refused`.
         """

@@ -1,4 +1,4 @@
-"""Emergency access with a real systemd and a real sshd: who gets in, when, and when not."""
+"""Rescue access with a real systemd and a real sshd: who gets in, when, and when not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.docker.conftest import PYTHON, Device
 
 pytestmark = pytest.mark.docker
 
-KEYS, MARK = "/etc/fleet/emergency_keys", "/opt/fleet/state/in_safe_mode"
+KEYS, MARK = "/etc/fleet/rescue_keys", "/opt/fleet/state/in_safe_mode"
 #: The wait is for a person; ssh's own words go to standard error.
 SSH = (
     "ssh", "-n", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=10",
@@ -31,17 +31,17 @@ def port() -> int:
 
 @pytest.fixture(scope="module")
 def visited(device: Device, port: int) -> Device:
-    """The device with emergency access on its own port, for who has /root/friend."""
+    """The device with rescue access on its own port, for who has /root/friend."""
     machine = device.machine
     for name in ("friend", "stranger"):
         machine.must("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", f"/root/{name}")
     machine.must("install", "-m", "600", "/root/friend.pub", KEYS)
-    device.configure(emergency_access={"authorized_keys": "emergency_keys", "port": port})
+    device.configure(rescue_access={"authorized_keys": "rescue_keys", "port": port})
     # Nobody is at the door for half a minute only because a test has ended.
     machine.write(f"/etc/systemd/system/{SERVICE}.d/haste.conf", "[Service]\nEnvironment=GRACE_S=0\n")
     machine.must(PYTHON, "-m", "fleet_agent", "install", "--now")
     machine.must(
-        "sh", "-c", f"echo '[127.0.0.1]:{port}' $(cat /opt/fleet/state/emergency/host_key.pub) > /root/known"
+        "sh", "-c", f"echo '[127.0.0.1]:{port}' $(cat /opt/fleet/state/rescue/host_key.pub) > /root/known"
     )
     return device
 
@@ -91,8 +91,8 @@ def test_in_safe_mode_its_key_and_no_other_comes_in_and_all_can_see_that(visited
             knock(visited, port, "stranger", "-o", "PreferredAuthentications=password,keyboard-interactive"),
         ):
             assert "Permission denied (publickey)" in other.stderr
-        said = json.loads(machine.must(PYTHON, "-m", "fleet_agent", "status", "--json"))["emergency_access"]
-        shown = machine.must("ssh-keygen", "-l", "-f", "/opt/fleet/state/emergency/host_key.pub").split()[1]
+        said = json.loads(machine.must(PYTHON, "-m", "fleet_agent", "status", "--json"))["rescue_access"]
+        shown = machine.must("ssh-keygen", "-l", "-f", "/opt/fleet/state/rescue/host_key.pub").split()[1]
         assert (said["open"], said["as_configured"], said["host_key"]) == (True, True, shown)
         assert said["access"] == {"authorized_keys": KEYS, "port": port, "user": "root"}
         told = visited.db.execute("select state, reason from device_status").fetchone()
@@ -137,7 +137,7 @@ def test_switching_it_off_closes_it_at_once(visited: Device, port: int) -> None:
     machine = visited.machine
     with safe_mode(visited):
         machine.until(lambda: is_open(visited, port), "ssh with the key")
-        visited.configure(emergency_access=None)
+        visited.configure(rescue_access=None)
         machine.must(PYTHON, "-m", "fleet_agent", "install", "--now")
         assert is_closed(visited, port)
     left = machine.must(

@@ -35,7 +35,7 @@ def run(engine: Engine) -> None:
     environment = _environment(engine, target, role)
     compose = engine.runtime.config(role.folder, environment, engine.config.project)
     images = resolve.images(compose)
-    _check_emergency_port(engine, compose)
+    _check_rescue_port(engine, compose)
     _check_ports(engine, compose)
     _check_memory(engine, compose)
     retention.need_space(engine)
@@ -105,14 +105,14 @@ def _addressed(compose: dict[str, Any], release: Path, content: Path) -> dict[st
         ) from error
 
 
-def _check_emergency_port(engine: Engine, compose: dict[str, Any]) -> None:
+def _check_rescue_port(engine: Engine, compose: dict[str, Any]) -> None:
     """A release must not take the port by which people get in: they would find out in an emergency."""
-    access = engine.config.emergency_access
+    access = engine.config.rescue_access
     for service, _, port, protocol in resolve.published(compose):
         if access is not None and (port, protocol) == (access.port, "tcp"):
             raise ValidationError(
                 Kind.PORT_CONFLICT,
-                f"Port {port}/tcp, which {service} wants, is kept for this device's emergency access.",
+                f"Port {port}/tcp, which {service} wants, is kept for this device's rescue access.",
                 hint="Give the service another port in the device's .env, or ssh another in device.json.",
                 evidence={"service": service, "port": port},
             )

@@ -192,7 +192,7 @@ GOOD_CONFIG: dict[str, Any] = {
     "verify_signatures": True,
     "poll_interval_s": 60,
     "labels": {"site": "rome"},
-    "emergency_access": {"authorized_keys": "keys", "port": 2222, "user": "root"},
+    "rescue_access": {"authorized_keys": "keys", "port": 2222, "user": "root"},
 }
 
 

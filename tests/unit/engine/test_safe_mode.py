@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import pytest
 
-from fleet_agent.config import EmergencyAccess
+from fleet_agent.config import RescueAccess
 from fleet_agent.engine import api, retention
 from fleet_agent.engine import repair as mend
 from fleet_agent.engine.dependencies import Seams
@@ -19,8 +19,8 @@ from fleet_agent.model import ReportState
 from tests.support.engine_harness import Fleet
 
 MIB = 1024 * 1024
-KEYS = Path("/etc/fleet/emergency_keys")
-ACCESS = EmergencyAccess(authorized_keys=KEYS)
+KEYS = Path("/etc/fleet/rescue_keys")
+ACCESS = RescueAccess(authorized_keys=KEYS)
 
 
 def test_full_disk_is_safe_mode_beside_the_release_until_space_is_back(
@@ -147,7 +147,7 @@ def test_leaving_starts_what_was_committed_last(fleet: Fleet, root: Path, seams:
     assert (status.state, status.current, status.previous) == (ReportState.HEALTHY, v1, None)
 
 
-# The mark by which systemd opens the emergency access
+# The mark by which systemd opens the rescue access
 
 
 def test_the_mark_is_there_exactly_while_in_safe_mode(fleet: Fleet, root: Path, seams: Seams) -> None:
@@ -217,10 +217,10 @@ def test_the_page_and_the_report_say_whether_ssh_is_open(fleet: Fleet, root: Pat
             f"Safe mode: a look. Meanwhile ssh is open on port 2222 for root with the keys in {KEYS}.",
         ),
     ):
-        config = fleet.config(root, emergency_access=access)
+        config = fleet.config(root, rescue_access=access)
         assert "ssh" not in api.converge(config, fleet.directive(fleet.release("v1")), seams=seams).reason
         status = api.enter_safe_mode(config, reason="a look", seams=seams)
-        assert json.loads(page.read_text())["emergency_access"] == on_the_page
+        assert json.loads(page.read_text())["rescue_access"] == on_the_page
         assert status.reason == told
         assert "ssh" not in api.leave_safe_mode(config, seams=seams).reason
 
@@ -250,7 +250,7 @@ def _lose_journal(root: Path) -> None:
 
 @pytest.mark.parametrize("beside", [False, True])
 def test_safe_mode_outlives_a_lost_journal(fleet: Fleet, root: Path, seams: Seams, beside: bool) -> None:
-    """Whoever came in by the emergency access is not thrown out, and what was stopped is not started."""
+    """Whoever came in by the rescue access is not thrown out, and what was stopped is not started."""
     config, v1, v2 = fleet.config(root, safe_mode_after=1), fleet.release("v1"), fleet.release("v2")
     api.converge(config, fleet.directive(v1), seams=seams)
     if beside:

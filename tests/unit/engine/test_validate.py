@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fleet_agent.config import EmergencyAccess
+from fleet_agent.config import RescueAccess
 from fleet_agent.containers import compose_file as resolve
 from fleet_agent.engine import api
 from fleet_agent.engine.dependencies import Seams
@@ -155,10 +155,10 @@ def test_validate_has_no_network(fleet: Fleet, root: Path, seams: Seams) -> None
 
 
 @pytest.mark.parametrize(("port", "outcome"), [(2222, "failed"), (2223, "succeeded")])
-def test_a_release_cannot_take_the_port_of_emergency_access(
+def test_a_release_cannot_take_the_port_of_rescue_access(
     fleet: Fleet, root: Path, seams: Seams, port: int, outcome: str
 ) -> None:
-    config = fleet.config(root, emergency_access=EmergencyAccess(authorized_keys=Path("/etc/keys")))
+    config = fleet.config(root, rescue_access=RescueAccess(authorized_keys=Path("/etc/keys")))
     compose = COMPOSE_YAML.format(behavior="").replace(
         "    init: true", f"    ports: ['{port}:80']\n    init: true", 1
     )
@@ -169,4 +169,4 @@ def test_a_release_cannot_take_the_port_of_emergency_access(
     assert row.outcome == outcome
     if outcome == "failed":
         assert row.error_kind == "port_conflict"
-        assert "kept for this device's emergency access" in (row.error or "")
+        assert "kept for this device's rescue access" in (row.error or "")

@@ -1,4 +1,4 @@
-"""Emergency access: what is refused, what is installed, what is shown. With a real sshd: tests/docker."""
+"""Rescue access: what is refused, what is installed, what is shown. With a real sshd: tests/docker."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 
 from fleet_agent.cli import main as cli
-from fleet_agent.config import EmergencyAccess
+from fleet_agent.config import RescueAccess
 from fleet_agent.errors import ConfigError, FleetError, Kind, StateError
 from fleet_agent.host import rescue_ssh, systemd
 from fleet_agent.host.rescue_ssh import FILES, PATH_UNIT, SERVICE, SSHD_CONFIG
 from fleet_agent.paths import Paths
 from tests.unit.host.test_units import AGENT, ANALYZE, settings
 
-KEYS = Path("/etc/fleet/emergency_keys")
+KEYS = Path("/etc/fleet/rescue_keys")
 PATHS = Paths(Path("/opt/fleet"))
-ACCESS = EmergencyAccess(authorized_keys=KEYS)
+ACCESS = RescueAccess(authorized_keys=KEYS)
 CONFIG = {
     "api_url": "https://fleet.example",
     "publishable_key": "sb_publishable_x",
@@ -44,7 +44,7 @@ class Tree:
         return file
 
     def configure(self, access: object) -> None:
-        self.write("etc/fleet/device.json", json.dumps({**CONFIG, "emergency_access": access}))
+        self.write("etc/fleet/device.json", json.dumps({**CONFIG, "rescue_access": access}))
 
     def install(self, *more: str) -> int:
         return cli.main(["install", "--prefix", str(self.folder), "--python", "/opt/agent/bin/python", *more])
@@ -54,7 +54,7 @@ class Tree:
         return {path.name for path in folder.rglob("*") if path.is_file() and not path.is_symlink()}
 
     def set_up(self, **changes: object) -> rescue_ssh.Setup:
-        access = EmergencyAccess.model_validate({**ACCESS.model_dump(), **changes})
+        access = RescueAccess.model_validate({**ACCESS.model_dump(), **changes})
         return rescue_ssh.set_up(access, PATHS, tree=self.folder)
 
 
@@ -71,7 +71,7 @@ def tree(tmp_path: Path, key: Path) -> Tree:
     made = Tree(tmp_path / "machine")
     made.write("etc/passwd", "root:x:0:0:root:/root:/bin/bash\nwww:x:33:33::/:/usr/sbin/nologin\n")
     made.write("etc/shadow", "root:*:20000:0:99999:7:::\n", 0o600)
-    made.write("etc/fleet/emergency_keys", key.with_suffix(".pub").read_text(), 0o600)
+    made.write("etc/fleet/rescue_keys", key.with_suffix(".pub").read_text(), 0o600)
     made.write("usr/sbin/sshd", "#!/bin/sh\n", 0o755)
     made.write("usr/bin/ssh-keygen", "#!/bin/sh\n", 0o755)
     return made
@@ -98,7 +98,7 @@ def test_a_good_setting_is_taken(tree: Tree) -> None:
             "in the agent's own folder, which releases can fill",
         ),
         ({"authorized_keys": "/etc/fleet/other"}, "could not be read"),
-        ({"authorized_keys": "/etc/fleet/the keys"}, "cannot be used with emergency access"),
+        ({"authorized_keys": "/etc/fleet/the keys"}, "cannot be used with rescue access"),
         ({"user": "nobody-here"}, "There is no user nobody-here"),
         ({"user": "www"}, "The user www has no shell"),
     ],
@@ -127,7 +127,7 @@ def test_a_file_without_a_key_is_refused(tree: Tree, text: str) -> None:
     assert (error.kind, error.message.startswith("There is no public key in")) == (Kind.CONFIG_INVALID, True)
 
 
-@pytest.mark.parametrize("loose", ["etc/fleet/emergency_keys", "etc/fleet", "etc"])
+@pytest.mark.parametrize("loose", ["etc/fleet/rescue_keys", "etc/fleet", "etc"])
 @pytest.mark.parametrize("bit", [0o020, 0o002])
 def test_keys_that_others_could_change_are_refused(tree: Tree, loose: str, bit: int) -> None:
     """sshd would refuse every login, and tell only its log."""
@@ -163,7 +163,7 @@ def test_sshd_takes_keys_of_one_user_and_nothing_else(tree: Tree) -> None:
     assert said["PermitRootLogin"] == "prohibit-password"
     assert said["AuthenticationMethods"] == "publickey"
     assert said["AuthorizedKeysFile"] == str(KEYS)
-    assert said["HostKey"] == "/opt/fleet/state/emergency/host_key"
+    assert said["HostKey"] == "/opt/fleet/state/rescue/host_key"
     for name in ("PasswordAuthentication", "KbdInteractiveAuthentication", "PermitEmptyPasswords", "UsePAM"):
         assert said[name] == "no"
     assert "ForceCommand" not in said
@@ -209,7 +209,7 @@ def test_it_is_off_unless_the_configuration_asks_for_it(
 def test_switching_it_on_and_off_is_an_edit_and_an_install(
     tree: Tree, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tree.configure({"authorized_keys": "emergency_keys", "port": 2200})
+    tree.configure({"authorized_keys": "rescue_keys", "port": 2200})
     assert tree.install() == 0
     assert tree.units() >= {*systemd.UNITS, *FILES}
     started = tree.folder / "etc/systemd/system/paths.target.wants" / PATH_UNIT
@@ -219,7 +219,7 @@ def test_switching_it_on_and_off_is_an_edit_and_an_install(
     assert rescue_ssh.in_effect(folder) == ACCESS.model_copy(update={"port": 2200})
     assert f"ssh on port 2200 for root with the keys in {KEYS}" in capsys.readouterr().out
     # No image carries a host key: every device of it would have the same.
-    assert not (tree.folder / "opt/fleet/state/emergency").exists()
+    assert not (tree.folder / "opt/fleet/state/rescue").exists()
 
     tree.configure(None)
     assert tree.install() == 0
@@ -236,7 +236,7 @@ def test_without_sshd_all_the_rest_is_installed_and_the_lack_is_said(
     tree.configure({"authorized_keys": str(KEYS)})
     assert tree.install("--no-enable") == 1
     assert tree.units() == {*systemd.UNITS}
-    assert "tool_missing: Emergency access has no effect: sshd is not installed." in capsys.readouterr().err
+    assert "tool_missing: Rescue access has no effect: sshd is not installed." in capsys.readouterr().err
 
 
 def test_a_setting_that_is_wrong_installs_nothing(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
@@ -262,7 +262,7 @@ def test_uninstalling_takes_it_along(tree: Tree) -> None:
     assert tree.units() == set()
 
 
-@pytest.mark.parametrize("text", ["", "[X-Fleet]\nEmergencyAccess={\n", "[X-Fleet]\nEmergencyAccess={}\n"])
+@pytest.mark.parametrize("text", ["", "[X-Fleet]\nRescueAccess={\n", "[X-Fleet]\nRescueAccess={}\n"])
 def test_what_cannot_be_read_back_is_off(tmp_path: Path, text: str) -> None:
     (tmp_path / PATH_UNIT).write_text(text)
     assert rescue_ssh.in_effect(tmp_path) is None
