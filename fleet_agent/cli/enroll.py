@@ -26,8 +26,7 @@ def add(command: AddCommand) -> None:
 
 def _enroll(context: Context, options: argparse.Namespace) -> int:
     from fleet_agent import config, log
-    from fleet_agent.control_plane import edge_functions as enrollment
-    from fleet_agent.control_plane import tokens
+    from fleet_agent.control_plane import edge_functions, tokens
     from fleet_agent.control_plane.client import http_client, tls_context
     from fleet_agent.control_plane.identity import Identity
     from fleet_agent.host.machine import Machine, host_name
@@ -39,20 +38,20 @@ def _enroll(context: Context, options: argparse.Namespace) -> int:
     identity = Identity.load_or_create(context.paths)
     clock = Clock(context.paths.clock_floor)
     machine = Machine(context.paths.root)
-    facts = enrollment.Facts(
+    facts = edge_functions.Facts(
         name=options.name or device.name or host_name(),
         hardware_model=machine.hardware_model(),
         os=machine.operating_system(),
         agent_version=__version__,
     )
 
-    async def ask() -> enrollment.Enrollment:
+    async def ask() -> edge_functions.Enrollment:
         tls = tls_context() if device.api_url.startswith("https") else None
         async with http_client(tls) as client:
 
-            async def attempt() -> enrollment.Enrollment:
+            async def attempt() -> edge_functions.Enrollment:
                 token = options.token or os.environ.get(TOKEN_VARIABLE)
-                return await enrollment.enroll(client, device, identity, facts, token, clock=clock.now)
+                return await edge_functions.enroll(client, device, identity, facts, token, clock=clock.now)
 
             return await retry.call(retry.ENROLL, attempt)
 

@@ -28,9 +28,9 @@ def add(command: AddCommand) -> None:
 def _run(context: Context, _options: argparse.Namespace) -> int:
     _start_lean()
     daemon = _daemon(context)
-    from fleet_agent.host import process_memory as footprint
+    from fleet_agent.host import process_memory
 
-    footprint.settle()
+    process_memory.settle()
     asyncio.run(daemon.run())
     return 0
 

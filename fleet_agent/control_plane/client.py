@@ -20,7 +20,7 @@ from pydantic import ValidationError as PydanticValidationError
 
 from fleet_agent import __version__
 from fleet_agent.config import DeviceConfig
-from fleet_agent.control_plane import error_mapping as failures
+from fleet_agent.control_plane import error_mapping
 from fleet_agent.control_plane.identity import Identity
 from fleet_agent.control_plane.tokens import Token, Tokens
 from fleet_agent.errors import ControlPlaneError, Kind
@@ -111,7 +111,7 @@ class ControlPlane:
         try:
             directive = Directive.model_validate(self._without_unknown_commands(answer.data))
         except PydanticValidationError as error:
-            raise failures.unexpected_answer("desired_state()", error, retryable=False) from error
+            raise error_mapping.unexpected_answer("desired_state()", error, retryable=False) from error
         if directive.device.id != self.device_id:
             raise ControlPlaneError(
                 Kind.BAD_ANSWER,
@@ -198,7 +198,7 @@ class ControlPlane:
             async with asyncio.timeout(WHOLE_CALL_S):
                 return await request()
         except (httpx.HTTPError, OSError) as error:
-            raise failures.from_transport(error, self.clock) from error
+            raise error_mapping.from_transport(error, self.clock) from error
         except (APIError, PydanticValidationError, ValueError) as error:
             raise ControlPlaneError(
                 Kind.BAD_ANSWER,
@@ -211,6 +211,6 @@ class ControlPlane:
 async def _refuse_bad_answers(response: httpx.Response) -> None:
     """Look at every answer before postgrest does: it drops the status and the headers of a refusal."""
     content = await response.aread()
-    error = failures.from_response(response.status_code, response.headers, content)
+    error = error_mapping.from_response(response.status_code, response.headers, content)
     if error is not None:
         raise error

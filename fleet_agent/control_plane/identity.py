@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID, uuid4
 
 from fleet_agent.errors import Kind, StateError
-from fleet_agent.support import atomic_files as durable
+from fleet_agent.support import atomic_files
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -71,12 +71,12 @@ class Identity:
     def remember(self, device_id: UUID) -> Self:
         """Keep the id that enrollment gave, durably; returns the identity that carries it."""
         content = json.dumps({"device_id": str(device_id)}).encode()
-        durable.write_atomic(_id_file(self.folder), content, mode=0o600)
+        atomic_files.write_atomic(_id_file(self.folder), content, mode=0o600)
         return type(self)(self.folder, self.public_key, device_id)
 
     def forget(self) -> Self:
         """Drop the device id and keep the key: the next enrollment with it finds the same device again."""
-        durable.remove(_id_file(self.folder))
+        atomic_files.remove(_id_file(self.folder))
         return type(self)(self.folder, self.public_key, None)
 
     def assertion(self, audience: str, now: datetime, device_id: UUID | None = None) -> str:
@@ -206,7 +206,7 @@ def _make_key(folder: Path) -> None:
     file = _key_file(folder)
     with tempfile.TemporaryDirectory(prefix=".key-", dir=folder) as scratch:
         fresh = Path(scratch) / f"{secrets.token_hex(4)}.json"
-        durable.write_atomic(fresh, json.dumps(content).encode(), mode=0o600)
+        atomic_files.write_atomic(fresh, json.dumps(content).encode(), mode=0o600)
         try:
             os.link(fresh, file)
         except FileExistsError:
@@ -217,8 +217,8 @@ def _make_key(folder: Path) -> None:
                 f"{file} could not be written: {error.strerror}.",
                 hint="The folder must be on a file system with hard links (ext4, btrfs, xfs, overlayfs).",
             ) from error
-    durable.sync_folder(folder)
-    durable.sync_folder(folder.parent)
+    atomic_files.sync_folder(folder)
+    atomic_files.sync_folder(folder.parent)
 
 
 def _keep_private(file: Path) -> None:

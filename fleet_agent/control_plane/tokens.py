@@ -19,12 +19,10 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 from pydantic import ValidationError as PydanticValidationError
 
 from fleet_agent.config import DeviceConfig
-from fleet_agent.control_plane import edge_functions as enrollment
-from fleet_agent.control_plane import error_mapping as failures
+from fleet_agent.control_plane import edge_functions, error_mapping
 from fleet_agent.control_plane.identity import Identity
 from fleet_agent.errors import ControlPlaneError, StateError
-from fleet_agent.support import atomic_files as durable
-from fleet_agent.support import retry
+from fleet_agent.support import atomic_files, retry
 from fleet_agent.support.clock import Clock
 
 #: A token is renewed when this share of its life is over, give or take a fleet's spread.
@@ -97,23 +95,23 @@ class Tokens:
             self._token = None
 
     async def _fetch(self) -> Token:
-        async def attempt() -> enrollment.DeviceToken:
+        async def attempt() -> edge_functions.DeviceToken:
             # Twice a day: a client kept for it would only cost memory.
             async with self._http() as http:
                 try:
                     async with asyncio.timeout(WHOLE_FETCH_S):
-                        return await enrollment.fetch_token(
+                        return await edge_functions.fetch_token(
                             http, self._config(), self._identity, clock=self._clock.now, in_child=True
                         )
                 except TimeoutError as error:
-                    raise failures.from_transport(error) from error
+                    raise error_mapping.from_transport(error) from error
                 except ControlPlaneError as error:
-                    if failures.refuses_this_device(error):
+                    if error_mapping.refuses_this_device(error):
                         # Until a person acts; the next poll is soon enough to learn of it.
                         error.retryable = False
                     if isinstance(error.__cause__, httpx.HTTPError):
                         # Only here it is known how this device's clock is, and which error that made.
-                        raise failures.from_transport(error.__cause__, self._clock) from error
+                        raise error_mapping.from_transport(error.__cause__, self._clock) from error
                     raise
 
         fresh = await retry.call(retry.TOKEN, attempt)
@@ -131,7 +129,7 @@ class Tokens:
             renew=now + (life * self._uniform(*RENEW_AT) - age).total_seconds(),
         )
 
-    def _keep(self, fresh: enrollment.DeviceToken) -> None:
+    def _keep(self, fresh: edge_functions.DeviceToken) -> None:
         kept = _Kept(
             device_id=str(self._identity.device_id),
             api_url=self._config().api_url,
@@ -140,7 +138,7 @@ class Tokens:
             expires_at=fresh.expires_at,
         )
         try:
-            durable.write_atomic(self._file, kept.model_dump_json().encode(), mode=0o600)
+            atomic_files.write_atomic(self._file, kept.model_dump_json().encode(), mode=0o600)
         except StateError as error:
             logger.warning("the device token is not kept for a restart: {error}", error=error)
 
@@ -162,4 +160,4 @@ class Tokens:
 
 def forget(folder: Path) -> None:
     """Drop a kept token (after enrolling again)."""
-    durable.remove(folder / "token.json")
+    atomic_files.remove(folder / "token.json")

@@ -19,7 +19,7 @@ from pydantic import ValidationError as PydanticValidationError
 
 from fleet_agent.errors import Kind, StateError
 from fleet_agent.model import Command, Frozen
-from fleet_agent.support import atomic_files as durable
+from fleet_agent.support import atomic_files
 from fleet_agent.support.clock import Clock
 
 
@@ -84,9 +84,9 @@ class CommandJournal:
 
     def _write(self, commands: dict[UUID, _Entry]) -> None:
         if commands:
-            durable.write_atomic(self._file, _File(commands=commands).model_dump_json().encode())
+            atomic_files.write_atomic(self._file, _File(commands=commands).model_dump_json().encode())
         else:
-            durable.remove(self._file)
+            atomic_files.remove(self._file)
         self._commands = commands
 
     def _write_if_possible(self, commands: dict[UUID, _Entry]) -> None:

@@ -280,13 +280,13 @@ def _parsed(shape: type[Shape], done: Any) -> Shape:
 def _end_leftovers(settings: dict[str, object]) -> None:
     """End what a killed engine left running; whoever converges by now has done so already."""
     from fleet_agent.engine.lock import converging
-    from fleet_agent.support import orphans as leftovers
+    from fleet_agent.support import orphans
 
     paths = Paths(Path(str(settings["root"])))
     try:
         with (
             converging(paths.lock, "ending what a killed update left"),
-            leftovers.none_beside(paths.children),
+            orphans.none_beside(paths.children),
         ):
             pass
     except StateError as error:

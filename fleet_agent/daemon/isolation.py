@@ -16,7 +16,7 @@ from pydantic import ValidationError as PydanticValidationError
 
 from fleet_agent.errors import FleetError, StateError
 from fleet_agent.model import Frozen
-from fleet_agent.support import atomic_files as durable
+from fleet_agent.support import atomic_files
 from fleet_agent.support.clock import Clock
 
 
@@ -50,7 +50,7 @@ class Isolation:
             return False
         self.mark = Mark(since=since, error_kind=error.kind.value, error=str(error))
         try:
-            durable.write_atomic(self._file, self.mark.model_dump_json().encode())
+            atomic_files.write_atomic(self._file, self.mark.model_dump_json().encode())
         except StateError as problem:
             # A full disk must not stop anything; a restart will count anew.
             logger.warning("that this device is isolated is not written down: {e}", e=problem)
@@ -62,7 +62,7 @@ class Isolation:
         self._first_unanswered = None
         if ended is not None:
             try:
-                durable.remove(self._file)
+                atomic_files.remove(self._file)
             except StateError as problem:
                 logger.warning("a restart will believe this device isolated: {e}", e=problem)
         return ended

@@ -28,7 +28,7 @@ from fleet_agent.daemon.isolation import Isolation
 from fleet_agent.daemon.reachability import Reachability
 from fleet_agent.daemon.schedule import Outcome, Schedule
 from fleet_agent.daemon.status_report import Reporter
-from fleet_agent.host import process_memory as footprint
+from fleet_agent.host import process_memory
 from fleet_agent.host.sd_notify import Notifier
 from fleet_agent.log import Log
 from fleet_agent.paths import Paths
@@ -170,7 +170,7 @@ class Daemon:
             stopped.cancel()
         self.schedule.count(outcome)
         self.schedule.poll_within(self._next_wait(outcome))
-        footprint.give_back()
+        process_memory.give_back()
 
     async def _watched(self, task: asyncio.Task[Outcome], stopped: asyncio.Task[Literal[True]]) -> bool:
         """Wait for the check-in or the stop, feeding the watchdog; False once the check-in hangs.

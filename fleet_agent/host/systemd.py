@@ -17,7 +17,7 @@ from pathlib import Path
 from fleet_agent.errors import ConfigError, Kind, StateError
 from fleet_agent.host import rescue_ssh
 from fleet_agent.paths import UNIT_FOLDER
-from fleet_agent.support import atomic_files as durable
+from fleet_agent.support import atomic_files
 
 SERVICE = "fleet-agent.service"
 ONCE_SERVICE = "fleet-agent-once.service"
@@ -202,7 +202,7 @@ class Installer:
             # After the path unit, which would start it again.
             self._tell("stop", rescue_ssh.SERVICE)
         for name in present:
-            durable.remove(self.folder / name)
+            atomic_files.remove(self.folder / name)
         if self.is_here:
             self._tell("daemon-reload")
         return present
@@ -241,16 +241,16 @@ class Installer:
         """The sandbox opens this folder for writing; it must be there for the service to start."""
         folder = self._under(root)
         try:
-            durable.make_folder(folder)
+            atomic_files.make_folder(folder)
         except OSError as error:
-            raise durable.unwritable(folder, error) from error
+            raise atomic_files.unwritable(folder, error) from error
 
     def _write(self, path: Path, text: str) -> bool:
         """Write a unit unless it says so already; returns whether it was written."""
         with contextlib.suppress(OSError, UnicodeDecodeError):
             if path.read_text() == text:
                 return False
-        durable.write_atomic(path, text.encode())
+        atomic_files.write_atomic(path, text.encode())
         return True
 
     def _tell(self, verb: str, *units: str) -> None:

@@ -13,7 +13,7 @@ import httpx
 import pytest
 import respx
 
-from fleet_agent.control_plane import error_mapping as failures
+from fleet_agent.control_plane import error_mapping
 from fleet_agent.errors import ControlPlaneError, Kind
 from fleet_agent.model import Action, Attempt, Outcome
 from fleet_agent.support import retry
@@ -173,7 +173,7 @@ async def test_no_answer_becomes_a_retryable_kind(
     ],
 )
 def test_the_cause_of_a_failed_connection_decides_its_kind(cause: Exception, kind: Kind, word: str) -> None:
-    error = failures.from_transport(_caused(httpx.ConnectError("x"), cause))
+    error = error_mapping.from_transport(_caused(httpx.ConnectError("x"), cause))
     assert (error.kind, error.retryable) == (kind, True)
     assert word in error.message
 
@@ -181,7 +181,7 @@ def test_the_cause_of_a_failed_connection_decides_its_kind(cause: Exception, kin
 def test_a_circle_of_causes_ends() -> None:
     one, two = httpx.ConnectError("one"), OSError("two")
     one.__context__, two.__context__ = two, one
-    assert failures.from_transport(one).kind == Kind.UNREACHABLE
+    assert error_mapping.from_transport(one).kind == Kind.UNREACHABLE
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_a_certificate_is_blamed_on_the_clock_only_where_that_is_likely(
     floor = datetime(2026, 11, 23, 12, tzinfo=UTC)
     (tmp_path / "floor").write_text(floor.isoformat())
     clock = Clock(tmp_path / "floor", local=lambda: floor + timedelta(days=days))
-    error = failures.from_transport(_caused(httpx.ConnectError("x"), _certificate(said, code)), clock)
+    error = error_mapping.from_transport(_caused(httpx.ConnectError("x"), _certificate(said, code)), clock)
     assert error.kind == kind
     assert (f"{clock.local():%Y-%m-%d}" in error.message) is (kind == Kind.CLOCK_WRONG)
 
@@ -215,10 +215,10 @@ def test_a_certificate_is_blamed_on_the_clock_only_where_that_is_likely(
     [
         ({"retry-after": "7"}, 7.0),
         ({"retry-after": "-7"}, 0.0),
-        ({"retry-after": "999999"}, failures.RETRY_AFTER_LIMIT_S),
+        ({"retry-after": "999999"}, error_mapping.RETRY_AFTER_LIMIT_S),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "nan"}, None),
-        ({"retry-after": "inf"}, failures.RETRY_AFTER_LIMIT_S),
+        ({"retry-after": "inf"}, error_mapping.RETRY_AFTER_LIMIT_S),
         ({"retry-after": "Sun, 6 Nov 1994 08:49:37 -0000"}, 0.0),
         ({}, None),
         (
@@ -228,7 +228,7 @@ def test_a_certificate_is_blamed_on_the_clock_only_where_that_is_likely(
     ],
 )
 def test_retry_after_is_read_in_seconds(headers: dict[str, str], seconds: float | None) -> None:
-    assert failures.retry_after(httpx.Headers(headers)) == seconds
+    assert error_mapping.retry_after(httpx.Headers(headers)) == seconds
 
 
 def token_function(device: Device, rest: respx.MockRouter, value: str = "token-2") -> respx.Route:

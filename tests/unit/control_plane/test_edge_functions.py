@@ -16,7 +16,7 @@ import httpx
 import pytest
 import respx
 
-from fleet_agent.control_plane import error_mapping as failures
+from fleet_agent.control_plane import error_mapping
 from fleet_agent.control_plane.edge_functions import Facts, enroll, fetch_token
 from fleet_agent.control_plane.identity import Identity
 from fleet_agent.errors import ControlPlaneError, Kind
@@ -112,7 +112,7 @@ async def test_every_bad_answer_has_its_kind(
         ({"status_code": 503, "html": "maintenance"}, Kind.SERVER_ERROR),
     ],
 )
-@pytest.mark.parametrize(("asked", "seconds"), [("17", 17), ("1e9", failures.RETRY_AFTER_LIMIT_S)])
+@pytest.mark.parametrize(("asked", "seconds"), [("17", 17), ("1e9", error_mapping.RETRY_AFTER_LIMIT_S)])
 async def test_retry_after_reaches_the_caller_within_a_limit(  # noqa: PLR0917
     function: respx.Route,
     client: httpx.AsyncClient,

@@ -17,7 +17,7 @@ from fleet_agent.daemon.loop import Daemon
 from fleet_agent.errors import Kind, StateError
 from fleet_agent.log import Log
 from fleet_agent.model import Command, CommandKind, Directive
-from fleet_agent.support import atomic_files as durable
+from fleet_agent.support import atomic_files
 from fleet_agent.support.clock import Clock
 from tests.support.device import Device
 from tests.unit.daemon.test_daemon import (
@@ -133,7 +133,7 @@ async def test_what_cannot_be_written_down_is_not_begun(
     control.asks["commands"] = [
         {"id": str(uuid4()), "kind": kind, "args": {}} for kind in ("restart", "update_now")
     ]
-    monkeypatch.setattr(durable, "write_atomic", full)
+    monkeypatch.setattr(atomic_files, "write_atomic", full)
     await restarted(device, log)
     assert "restart" not in requests(device)
     assert [answer["result"]["kind"] for answer in control.answers.values()] == ["disk_full"] * 2
@@ -144,8 +144,8 @@ async def test_an_idle_device_writes_nothing_about_commands(
 ) -> None:
     made = device.daemon(log)
     await made.check_in("test")
-    monkeypatch.setattr(durable, "write_atomic", dies)
-    monkeypatch.setattr(durable, "remove", dies)
+    monkeypatch.setattr(atomic_files, "write_atomic", dies)
+    monkeypatch.setattr(atomic_files, "remove", dies)
     await made.once()
 
 

@@ -26,7 +26,7 @@ from fleet_agent.errors import ControlPlaneError, Kind, StateError
 from fleet_agent.log import Log
 from fleet_agent.model import Attempt
 from fleet_agent.model import Outcome as AttemptOutcome
-from fleet_agent.support import atomic_files as durable
+from fleet_agent.support import atomic_files
 from fleet_agent.support.clock import Clock, boottime
 from tests.support.device import Device, json_answer
 from tests.unit.daemon.test_daemon import Control, no_patience, requests, update_to
@@ -277,7 +277,7 @@ def test_a_full_disk_does_not_hinder_isolation(tmp_path: Path, monkeypatch: pyte
     def full(*_: object, **__: object) -> None:
         raise StateError(Kind.DISK_FULL, "full")
 
-    monkeypatch.setattr(durable, "write_atomic", full)
+    monkeypatch.setattr(atomic_files, "write_atomic", full)
     hand = Hand()
     state = Isolation(tmp_path / "isolated.json", Clock(tmp_path / "floor", monotonic=hand))
     state.unanswered(AWAY, 10)
@@ -319,7 +319,7 @@ def test_on_a_full_disk_no_outcome_in_the_outbox_is_lost(
     assert sorted(file.suffix for file in box.folder.iterdir()) == [".json", ".json"]
 
     newest = _attempt(3)
-    real, calls = durable.write_atomic, 0
+    real, calls = atomic_files.write_atomic, 0
 
     def full_after_the_first(*arguments: Any, **options: Any) -> None:
         nonlocal calls
@@ -328,7 +328,7 @@ def test_on_a_full_disk_no_outcome_in_the_outbox_is_lost(
             raise StateError(Kind.DISK_FULL, "full")
         real(*arguments, **options)
 
-    monkeypatch.setattr(durable, "write_atomic", full_after_the_first)
+    monkeypatch.setattr(atomic_files, "write_atomic", full_after_the_first)
     box.put(newest)
     assert box.pending() == [*kept, newest], "kept whole: dropping detail is only housekeeping"
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 import respx
 
-from fleet_agent.control_plane import subscription as wake
+from fleet_agent.control_plane import subscription
 from fleet_agent.daemon import engine_process
 from fleet_agent.daemon.engine_process import EngineProcess, Verb
 from fleet_agent.daemon.loop import Daemon
@@ -189,14 +189,14 @@ async def test_a_dead_subscription_is_started_again_without_waiting_for_a_poll(
     lives: list[int] = []
     again = asyncio.Event()
 
-    async def run(_self: wake.Subscription) -> None:
+    async def run(_self: subscription.Subscription) -> None:
         lives.append(len(lives))
         if len(lives) == 1:
             raise RuntimeError("a bug in a library")
         again.set()
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(wake.Subscription, "run", run)
+    monkeypatch.setattr(subscription.Subscription, "run", run)
     device.configure(wake=True)
     running = asyncio.create_task(daemon.run())
     await soon(again)  # the next poll is 12 minutes away
