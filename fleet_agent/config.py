@@ -202,12 +202,12 @@ def load(path: Path) -> DeviceConfig:
 class ConfigFile:
     """The configuration in force, and the file it is re-read from when that changes.
 
-    A bad change keeps the old configuration; `problem` then says what is wrong, until the file is good again.
+    A bad change keeps the old configuration; `config_error` says what is wrong until the file is good again.
     """
 
     path: Path
     current: DeviceConfig
-    problem: ConfigError | None = None
+    config_error: ConfigError | None = None
     _seen: tuple[int, int, int] | None = field(default=None, repr=False)
 
     @classmethod
@@ -225,10 +225,10 @@ class ConfigFile:
         try:
             fresh = load(self.path)
         except ConfigError as error:
-            self.problem = error
+            self.config_error = error
             logger.error("the changed configuration is not used, the old one stays: {error}", error=error)
             return False
-        self.problem = None
+        self.config_error = None
         if fresh == self.current:
             return False
         changed = sorted(

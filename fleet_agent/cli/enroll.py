@@ -38,7 +38,7 @@ def _enroll(context: Context, options: argparse.Namespace) -> int:
     identity = Identity.load_or_create(context.paths)
     clock = Clock(context.paths.clock_floor)
     machine = Machine(context.paths.root)
-    facts = edge_functions.Facts(
+    request = edge_functions.EnrollmentRequest(
         name=options.name or device.name or host_name(),
         hardware_model=machine.hardware_model(),
         os=machine.operating_system(),
@@ -51,7 +51,7 @@ def _enroll(context: Context, options: argparse.Namespace) -> int:
 
             async def attempt() -> edge_functions.Enrollment:
                 token = options.token or os.environ.get(TOKEN_VARIABLE)
-                return await edge_functions.enroll(client, device, identity, facts, token, clock=clock.now)
+                return await edge_functions.enroll(client, device, identity, request, token, clock=clock.now)
 
             return await retry.call(retry.ENROLL, attempt)
 

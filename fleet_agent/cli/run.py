@@ -30,7 +30,7 @@ def _run(context: Context, _options: argparse.Namespace) -> int:
     daemon = _daemon(context)
     from fleet_agent.host import process_memory
 
-    process_memory.settle()
+    process_memory.keep_small()
     asyncio.run(daemon.run())
     return 0
 

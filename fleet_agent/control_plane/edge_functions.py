@@ -38,8 +38,8 @@ class Endpoint(Protocol):
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What a device says of itself when it enrolls; `name` is a wish, the answer says what it became."""
+class EnrollmentRequest:
+    """What a device says about itself when it enrolls. The answer may have another `name`."""
 
     name: str
     hardware_model: str | None = None
@@ -93,7 +93,7 @@ async def enroll(
     client: httpx.AsyncClient,
     endpoint: Endpoint,
     identity: Identity,
-    facts: Facts,
+    request: EnrollmentRequest,
     provisioning_token: str | None = None,
     *,
     clock: Clock = utc_now,
@@ -105,10 +105,10 @@ async def enroll(
     server's own time did not help.
     """
     body = {
-        "name": facts.name,
-        "hardware_model": facts.hardware_model,
-        "os": facts.os,
-        "agent_version": facts.agent_version,
+        "name": request.name,
+        "hardware_model": request.hardware_model,
+        "os": request.os,
+        "agent_version": request.agent_version,
         "provisioning_token": provisioning_token,
     }
     body = {key: value for key, value in body.items() if value is not None}

@@ -274,7 +274,7 @@ class CheckIn:
 
     def _problem(self) -> FleetError | None:
         """What is wrong beside the engine's own last error."""
-        return self._trouble or self._dependencies.config_file.problem or self._not_ready()
+        return self._trouble or self._dependencies.config_file.config_error or self._not_ready()
 
     def _not_ready(self) -> FleetError | None:
         """Why the release that is wanted ahead of its update could not be made ready."""

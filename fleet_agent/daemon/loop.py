@@ -170,7 +170,7 @@ class Daemon:
             stopped.cancel()
         self.schedule.count(outcome)
         self.schedule.poll_within(self._next_wait(outcome))
-        process_memory.give_back()
+        process_memory.trim()
 
     async def _watched(self, task: asyncio.Task[Outcome], stopped: asyncio.Task[Literal[True]]) -> bool:
         """Wait for the check-in or the stop, feeding the watchdog; False once the check-in hangs.
@@ -239,9 +239,9 @@ class Daemon:
         logger.info("the configuration was looked at, as asked by SIGHUP")
 
     async def _use_what_changed(self) -> None:
-        before, problem = self.config, self.config_file.problem
+        before, error = self.config, self.config_file.config_error
         if not self.config_file.reload_if_changed():
-            if self.config_file.problem is not problem:
+            if self.config_file.config_error is not error:
                 self.schedule.hasten(0.0, "the configuration changed")
             return
         self.log.set_level(self.config.log_level)

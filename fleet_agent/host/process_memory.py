@@ -7,7 +7,7 @@ import ctypes
 import gc
 
 
-def settle() -> None:
+def keep_small() -> None:
     """Called once everything is imported: one malloc arena, and nothing to collect in what stays for ever."""
     with contextlib.suppress(OSError, AttributeError):
         arena_max, keep_free = -8, -1
@@ -16,10 +16,10 @@ def settle() -> None:
         library.mallopt(keep_free, 64 * 1024)
     gc.collect()
     gc.freeze()
-    give_back()
+    trim()
 
 
-def give_back() -> None:
+def trim() -> None:
     """An hour-long idle process should not sit on the peak of its last minute."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):

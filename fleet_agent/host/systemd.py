@@ -95,6 +95,25 @@ def enabled(access: rescue_ssh.Setup | None) -> tuple[str, ...]:
     return ENABLED if access is None else (*ENABLED, rescue_ssh.PATH_UNIT)
 
 
+def calls_after_writing(
+    changed: Sequence[str], *, access: rescue_ssh.Setup | None, enable: bool, now: bool, here: bool
+) -> list[tuple[str, ...]]:
+    """What systemctl is told once the files are written, in order; `here` is this machine, not an image."""
+    starting = enabled(access)
+    calls: list[tuple[str, ...]] = []
+    if here and (enable or now):
+        calls.append(("daemon-reload",))
+    if enable:
+        calls.append(("enable", *starting))
+    if here and now:
+        calls += [("restart" if name in changed else "start", name) for name in starting]
+    rescue_changed = access is not None and not set(changed).isdisjoint(rescue_ssh.FILES)
+    if here and rescue_changed and (enable or now):
+        # It may be open at this moment, by the old configuration.
+        calls.append(("try-restart", rescue_ssh.SERVICE))
+    return calls
+
+
 def _template(name: str) -> str:
     return (resources.files("fleet_agent.host") / "units" / name).read_text()
 
@@ -173,17 +192,8 @@ class Installer:
         changed = [name for name, text in units.items() if self._write(self.folder / name, text)]
         if access is not None and self.is_here:
             self._try_out(access)
-        if self.is_here and (enable or now):
-            self._tell("daemon-reload")
-        starting = enabled(access)
-        if enable:
-            self._tell("enable", *starting)
-        if now and self.is_here:
-            for name in starting:
-                self._tell("restart" if name in changed else "start", name)
-        if access is not None and self.is_here and set(changed) & set(rescue_ssh.FILES) and (enable or now):
-            # It may be open at this moment, by the old configuration.
-            self._tell("try-restart", rescue_ssh.SERVICE)
+        for call in calls_after_writing(changed, access=access, enable=enable, now=now, here=self.is_here):
+            self._tell(*call)
         return changed + removed
 
     def uninstall(self) -> list[str]:

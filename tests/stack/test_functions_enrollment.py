@@ -26,7 +26,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from psycopg.rows import dict_row
 
-from fleet_agent.control_plane.edge_functions import Enrollment, Facts, enroll, fetch_token
+from fleet_agent.control_plane.edge_functions import Enrollment, EnrollmentRequest, enroll, fetch_token
 from fleet_agent.control_plane.identity import Identity
 from fleet_agent.errors import ControlPlaneError, Kind
 from fleet_agent.paths import Paths
@@ -156,8 +156,8 @@ def device_row(db: psycopg.Connection[dict[str, Any]], device_id: object) -> dic
     return row
 
 
-def facts(name: str | None = None) -> Facts:
-    return Facts(name or f"d-{uuid4().hex[:8]}", "Raspberry Pi 4", "Debian 13", "0.1.0")
+def facts(name: str | None = None) -> EnrollmentRequest:
+    return EnrollmentRequest(name or f"d-{uuid4().hex[:8]}", "Raspberry Pi 4", "Debian 13", "0.1.0")
 
 
 class Caller(httpx.AsyncClient):

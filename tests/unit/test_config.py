@@ -121,12 +121,12 @@ def test_a_bad_change_keeps_the_old_configuration_and_says_so_until_it_is_mended
     write(path, poll_interval_s="often")
     assert file.reload_if_changed() is False
     assert file.current.poll_interval_s == 60
-    assert file.problem is not None
-    assert "`poll_interval_s`" in file.problem.message
+    assert file.config_error is not None
+    assert "`poll_interval_s`" in file.config_error.message
 
     write(path, poll_interval_s=90)
     assert file.reload_if_changed() is True
-    assert file.problem is None
+    assert file.config_error is None
 
 
 def test_a_removed_file_keeps_the_old_configuration(tmp_path: Path) -> None:
@@ -135,8 +135,8 @@ def test_a_removed_file_keeps_the_old_configuration(tmp_path: Path) -> None:
     path.unlink()
     assert file.reload_if_changed() is False
     assert file.current == config.parse(json.dumps(GOOD), source=path)
-    assert file.problem is not None
-    assert file.problem.kind == Kind.CONFIG_MISSING
+    assert file.config_error is not None
+    assert file.config_error.kind == Kind.CONFIG_MISSING
 
 
 def test_a_replaced_file_of_the_same_size_is_noticed(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 import respx
 
 from fleet_agent.control_plane import error_mapping
-from fleet_agent.control_plane.edge_functions import Facts, enroll, fetch_token
+from fleet_agent.control_plane.edge_functions import EnrollmentRequest, enroll, fetch_token
 from fleet_agent.control_plane.identity import Identity
 from fleet_agent.errors import ControlPlaneError, Kind
 from fleet_agent.paths import Paths
@@ -147,5 +147,5 @@ async def test_a_place_that_is_no_place_is_a_bad_answer(
             json={"kind": "enrolled", "device_id": "x"}
         )
         with pytest.raises(ControlPlaneError, match="device_id") as caught:
-            await enroll(client, Endpoint(), identity, Facts("kitchen"), "fpt_1", clock=clock)
+            await enroll(client, Endpoint(), identity, EnrollmentRequest("kitchen"), "fpt_1", clock=clock)
     assert caught.value.kind is Kind.BAD_ANSWER

@@ -221,10 +221,10 @@ def test_no_configuration_crashes_the_loop_and_a_bad_one_keeps_the_old_and_is_na
     other.replace(path)
     if not file.reload_if_changed():
         assert file.current == before
-    if file.problem is not None:
+    if file.config_error is not None:
         assert file.current == before
-        assert file.problem.kind == Kind.CONFIG_INVALID
-        assert str(path) in file.problem.message
+        assert file.config_error.kind == Kind.CONFIG_INVALID
+        assert str(path) in file.config_error.message
     # What is in force can be worked with.
     Identity.load(Paths(tmp_path))
     httpx.URL(file.current.api_url)

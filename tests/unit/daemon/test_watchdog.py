@@ -230,8 +230,8 @@ async def test_sighup_with_a_bad_configuration_keeps_the_old_one(
     os.kill(os.getpid(), signal.SIGHUP)
     await heard.until("READY=1", times=2)
     assert daemon.config == before
-    assert daemon.config_file.problem is not None
-    assert daemon.config_file.problem.kind == Kind.CONFIG_INVALID
+    assert daemon.config_file.config_error is not None
+    assert daemon.config_file.config_error.kind == Kind.CONFIG_INVALID
     daemon.stop()
     await running
 

@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from fleet_agent.cli import main as cli
+from fleet_agent.config import RescueAccess
 from fleet_agent.errors import ConfigError, Kind, StateError
-from fleet_agent.host import systemd
+from fleet_agent.host import rescue_ssh, systemd
 from fleet_agent.host.systemd import Agent, Installer, render
+from fleet_agent.paths import Paths
 
 AGENT = Agent(Path("/opt/fleet"), Path("/etc/fleet/device.json"), Path("/opt/fleet-agent/bin/python"))
 ANALYZE = shutil.which("systemd-analyze")
@@ -162,6 +164,43 @@ def test_what_systemctl_complains_of_is_passed_on(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="no such thing") as caught:
         Installer(tmp_path, run=refuse).install(AGENT)
     assert caught.value.kind == Kind.SYSTEMD_REFUSED
+
+
+ACCESS = rescue_ssh.Setup(
+    RescueAccess(authorized_keys=Path("/etc/fleet/keys")),
+    Paths(Path("/opt/fleet")),
+    rescue_ssh.Tools(Path("/usr/sbin/sshd"), Path("/usr/bin/ssh-keygen")),
+)
+RELOAD, ENABLE = ("daemon-reload",), ("enable", *systemd.ENABLED)
+START = [("start", name) for name in systemd.ENABLED]
+
+
+@pytest.mark.parametrize(
+    ("changed", "options", "calls"),
+    [
+        ([], {"enable": False, "now": False, "here": True}, []),
+        ([], {"enable": True, "now": False, "here": True}, [RELOAD, ENABLE]),
+        ([], {"enable": True, "now": True, "here": True}, [RELOAD, ENABLE, *START]),
+        (
+            [systemd.SERVICE], {"enable": True, "now": True, "here": True},
+            [RELOAD, ENABLE, ("restart", systemd.SERVICE), ("start", systemd.ONCE_TIMER)],
+        ),
+        ([systemd.SERVICE], {"enable": True, "now": True, "here": False}, [ENABLE]),
+    ],
+)  # fmt: skip
+def test_systemd_is_told_what_is_needed_and_no_more(
+    changed: list[str], options: dict[str, bool], calls: list[tuple[str, ...]]
+) -> None:
+    assert systemd.calls_after_writing(changed, access=None, **options) == calls
+
+
+@pytest.mark.parametrize("name", rescue_ssh.FILES)
+def test_rescue_access_that_may_be_open_gets_its_new_configuration(name: str) -> None:
+    told = systemd.calls_after_writing([name], access=ACCESS, enable=True, now=False, here=True)
+    assert told[-1] == ("try-restart", rescue_ssh.SERVICE)
+    assert ("enable", *systemd.ENABLED, rescue_ssh.PATH_UNIT) in told
+    quiet = systemd.calls_after_writing([], access=ACCESS, enable=True, now=False, here=True)
+    assert quiet == told[:-1]
 
 
 # The command
