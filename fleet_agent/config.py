@@ -25,7 +25,7 @@ from pydantic import (
 )
 from pydantic import ValidationError as PydanticValidationError
 
-from fleet_agent.errors import ConfigError, Kind
+from fleet_agent.errors import ConfigError, FleetError, config_invalid, config_missing
 
 #: 256 MiB: room for the release's export, the journal and the logs; images are checked by the engine.
 DEFAULT_MIN_FREE_BYTES = 256 * 1024 * 1024
@@ -33,7 +33,7 @@ DEFAULT_MIN_FREE_BYTES = 256 * 1024 * 1024
 
 def _without_nul(path: Path) -> Path:
     if "\0" in str(path):
-        raise ValueError("must not hold a NUL character")
+        raise ValueError("must not contain a NUL character")
     return path
 
 
@@ -125,7 +125,7 @@ class DeviceConfig(BaseModel):
     @classmethod
     def _publishable_key(cls, value: str) -> str:
         if value.startswith("sb_secret_"):
-            raise ValueError("is a secret key; a device must only ever hold the publishable one")
+            raise ValueError("must be the publishable key; this is a secret key")
         if not value:
             raise ValueError("must not be empty")
         return value
@@ -142,7 +142,7 @@ class DeviceConfig(BaseModel):
         if self.verify_signatures and self.allowed_signers is None:
             raise ValueError(
                 "allowed_signers must name a file while verify_signatures is true; "
-                "set verify_signatures to false to run unsigned commits in the open"
+                "set verify_signatures to false to run unsigned commits on purpose"
             )
         return self
 
@@ -161,7 +161,7 @@ def parse(text: bytes | str, *, source: Path) -> DeviceConfig:
     except RecursionError as error:
         raise _invalid(source, "it is nested too deeply") from error
     if not isinstance(raw, dict):
-        raise _invalid(source, "it must hold one JSON object")
+        raise _invalid(source, "it must contain one JSON object")
     try:
         return DeviceConfig.model_validate(raw)
     except PydanticValidationError as error:
@@ -173,17 +173,10 @@ def load(path: Path) -> DeviceConfig:
     try:
         text = path.read_bytes()
     except FileNotFoundError as error:
-        raise ConfigError(
-            Kind.CONFIG_MISSING,
-            f"There is no configuration at {path}.",
-            hint="Write one (docs/usage/agent.md lists the keys) or name it with --config.",
-        ) from error
+        hint = "Create it (docs/usage/agent.md lists the keys), or name another file with --config."
+        raise config_missing(path, error.strerror, hint=hint) from error
     except OSError as error:
-        raise ConfigError(
-            Kind.CONFIG_MISSING,
-            f"The configuration at {path} could not be read: {error.strerror}.",
-            hint="Check its owner and mode.",
-        ) from error
+        raise config_missing(path, error.strerror, hint="Check its owner and mode.") from error
     config = parse(text, source=path)
     # Relative to the file, not to wherever the agent happens to be started.
     if config.allowed_signers is not None and not config.allowed_signers.is_absolute():
@@ -226,7 +219,7 @@ class ConfigFile:
             fresh = load(self.path)
         except ConfigError as error:
             self.config_error = error
-            logger.error("the changed configuration is not used, the old one stays: {error}", error=error)
+            logger.error("the old configuration stays in effect: {error}", error=error)
             return False
         self.config_error = None
         if fresh == self.current:
@@ -235,7 +228,7 @@ class ConfigFile:
             name for name in DeviceConfig.model_fields if getattr(fresh, name) != getattr(self.current, name)
         )
         self.current = fresh
-        logger.info("configuration re-read, changed: {keys}", keys=", ".join(changed))
+        logger.info("configuration reloaded; changed: {keys}", keys=", ".join(changed))
         return True
 
 
@@ -262,9 +255,6 @@ def _problem(item: dict[str, Any]) -> str:
     return f"`{key}`: {message}" if key else message
 
 
-def _invalid(source: Path, what: str) -> ConfigError:
-    return ConfigError(
-        Kind.CONFIG_INVALID,
-        f"{source} cannot be used: {what}.",
-        hint="docs/usage/agent.md lists every key; `fleet-agent validate-config` checks the file.",
-    )
+def _invalid(source: Path, why: str) -> FleetError:
+    hint = "docs/usage/agent.md lists every key; `fleet-agent validate-config` checks the file."
+    return config_invalid(source, why, hint=hint)

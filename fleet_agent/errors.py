@@ -144,3 +144,95 @@ class HealthError(FleetError):
 
 class StateError(FleetError):
     """The agent's own files are unreadable, unwritable or held by another process."""
+
+
+# The sentences of the kinds that are met most: each stands here once, and docs/usage/errors.md shows it as it
+# will be read. `more` is what every FleetError takes: `retryable`, `evidence`.
+
+
+def config_invalid(
+    subject: object, why: str, *, hint: str = "", error: type[FleetError] = ConfigError, **more: Any
+) -> FleetError:
+    return error(Kind.CONFIG_INVALID, f"{subject} is not valid: {why}.", hint=hint, **more)
+
+
+def config_missing(
+    file: object, why: object, *, hint: str, error: type[FleetError] = ConfigError
+) -> FleetError:
+    return error(Kind.CONFIG_MISSING, f"{file} cannot be read: {why}.", hint=hint)
+
+
+def not_enrolled(*, error: type[FleetError] = StateError) -> FleetError:
+    return error(Kind.NOT_ENROLLED, "This device is not enrolled.", hint="Run `fleet-agent enroll`.")
+
+
+def locked(holder: object) -> StateError:
+    return StateError(
+        Kind.LOCKED,
+        f"Another process is updating this device: {holder}.",
+        hint="Wait for it to finish.",
+        retryable=True,
+    )
+
+
+def interrupted(verb: object, what: str) -> StateError:
+    return StateError(
+        Kind.INTERRUPTED,
+        f"The engine ({verb}) {what}.",
+        hint="The next check-in will finish the work.",
+        retryable=True,
+    )
+
+
+def disk_full(
+    what: str, *, hint: str = "Free some space.", error: type[FleetError] = StateError, **more: Any
+) -> FleetError:
+    return error(Kind.DISK_FULL, f"Not enough disk space: {what}.", hint=hint, **more)
+
+
+def state_unwritable(path: object, why: object, *, hint: str = "") -> StateError:
+    hint = hint or "Check that the file system is mounted read-write and that the agent owns the folder."
+    return StateError(Kind.STATE_UNWRITABLE, f"{path} cannot be written: {why}.", hint=hint)
+
+
+def state_corrupt(file: object, why: str, *, hint: str = "") -> StateError:
+    return StateError(Kind.STATE_CORRUPT, f"{file} is corrupt: {why}.", hint=hint)
+
+
+def tool_missing(
+    tool: str, package: str, *, needed_for: str = "", error: type[FleetError] = StateError
+) -> FleetError:
+    why = f", so {needed_for}" if needed_for else ""
+    return error(Kind.TOOL_MISSING, f"{tool} is not installed{why}.", hint=f"Install the package {package}.")
+
+
+def bad_answer(function: str, what: str, *, retryable: bool = True) -> ControlPlaneError:
+    return ControlPlaneError(
+        Kind.BAD_ANSWER,
+        f"{function} returned an unexpected response: {what}.",
+        hint="The control plane and this agent may have different versions.",
+        retryable=retryable,
+    )
+
+
+def not_our_server(what: str, *, hint: str = "", **more: Any) -> ControlPlaneError:
+    return ControlPlaneError(
+        Kind.NOT_OUR_SERVER,
+        f"Something other than the control plane answered: {what}.",
+        hint=hint or "Check api_url, and whether a captive portal or a proxy is in between.",
+        retryable=True,
+        **more,
+    )
+
+
+def unreachable(why: object) -> ControlPlaneError:
+    return ControlPlaneError(
+        Kind.UNREACHABLE,
+        f"The control plane could not be reached: {why}.",
+        hint="Check the network and api_url; the agent retries.",
+        retryable=True,
+    )
+
+
+def internal(what: str, **more: Any) -> StateError:
+    return StateError(Kind.INTERNAL, f"Internal error: {what}.", hint="Report it with the log.", **more)

@@ -13,14 +13,14 @@ TOKEN_VARIABLE = "FLEET_PROVISIONING_TOKEN"  # noqa: S105 - the name of a variab
 
 
 def add(command: AddCommand) -> None:
-    enroll = command("enroll", help="take a place in the fleet")
+    enroll = command("enroll", help="register this device with the fleet")
     enroll.add_argument(
         "--token",
-        help=f"provisioning token; better in ${TOKEN_VARIABLE} (other users see a command line). "
-        "Without one the device asks and waits to be accepted.",
+        help=f"provisioning token; safer in ${TOKEN_VARIABLE} (other users can see a command line). "
+        "Without one, the device waits for an operator to accept it.",
     )
-    enroll.add_argument("--name", help="wished name (default: the configuration's, else the host name)")
-    enroll.add_argument("--json", action="store_true", help="print the answer as JSON")
+    enroll.add_argument("--name", help="requested name (default: from the configuration, else the host name)")
+    enroll.add_argument("--json", action="store_true", help="print the result as JSON")
     enroll.set_defaults(run=_enroll)
 
 
@@ -64,7 +64,8 @@ def _enroll(context: Context, options: argparse.Namespace) -> int:
         print(answer.model_dump_json())
     elif answer.kind == "pending":
         print(
-            f"{answer.name} asked for a context ({answer.device_id}) and waits to be accepted by an operator."
+            f"{answer.name} requested enrollment ({answer.device_id}) "
+            "and is waiting for an operator to accept it."
         )
     else:
         print(f"{answer.name} is enrolled as {answer.device_id}: {answer.role}, {answer.segment}.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fleet_agent.cli.context import AddCommand, Context
 from fleet_agent.cli.exit_codes import EXIT_FAILED
-from fleet_agent.errors import ConfigError, Kind
+from fleet_agent.errors import ConfigError, not_enrolled
 
 if TYPE_CHECKING:
     from fleet_agent.control_plane.identity import Identity
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def add(command: AddCommand) -> None:
-    command("run", help="be the daemon").set_defaults(run=_run)
-    command("once", help="converge a single time and end").set_defaults(run=_once)
+    command("run", help="run the agent in the foreground (what systemd starts)").set_defaults(run=_run)
+    command("once", help="check in once, apply what is due, and exit").set_defaults(run=_once)
     rollback = command("rollback", help="go back to the previous release")
-    rollback.add_argument("--reason", default="Asked for on the device.", help="for the update history")
+    rollback.add_argument("--reason", default="Requested on the device.", help="for the update history")
     rollback.set_defaults(run=_rollback)
 
 
@@ -41,8 +41,9 @@ def _start_lean() -> None:
         # Docstrings, asserts and the columns of tracebacks stay out.
         flags = ["-OO", "-X", "no_debug_ranges"]
         os.execv(sys.executable, [sys.executable, *flags, "-m", "fleet_agent", *sys.argv[1:]])  # noqa: S606
-    # httpcore loads HTTP/2 wherever it is installed (postgrest asks for it); this client speaks HTTP/1.1.
-    sys.modules.setdefault("h2", None)  # type: ignore[arg-type]
+    from fleet_agent.host import process_memory
+
+    process_memory.leave_out()
 
 
 def _once(context: Context, _options: argparse.Namespace) -> int:
@@ -63,11 +64,7 @@ def _enrolled(context: Context) -> Identity:
 
     identity = Identity.load(context.paths)
     if identity is None or identity.device_id is None:
-        raise ConfigError(
-            Kind.NOT_ENROLLED,
-            f"The device at {context.paths.root} has no context in a fleet yet.",
-            hint="Run fleet-agent enroll first.",
-        )
+        raise not_enrolled(error=ConfigError)
     return identity
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fleet_agent.cli.context import AddCommand, Context, complain
 from fleet_agent.cli.exit_codes import EXIT_FAILED
-from fleet_agent.errors import ConfigError, FleetError, Kind, StateError
+from fleet_agent.errors import ConfigError, FleetError, Kind, StateError, config_invalid
 
 if TYPE_CHECKING:
     from fleet_agent.config import RescueAccess
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 def add(command: AddCommand) -> None:
     command("validate-config", help="check the configuration").set_defaults(run=_validate_config)
 
-    install = command("install", help="be a service of systemd")
-    install.add_argument("--dry-run", action="store_true", help="print the units and change nothing")
-    install.add_argument("--no-enable", action="store_true", help="write the units, and leave it at that")
-    install.add_argument("--now", action="store_true", help="start the service and the timer, too")
+    install = command("install", help="install and enable the systemd units")
+    install.add_argument("--dry-run", action="store_true", help="print the units without changing anything")
+    install.add_argument("--no-enable", action="store_true", help="write the units but do not enable them")
+    install.add_argument("--now", action="store_true", help="also start the service and the timer")
     install.add_argument(
-        "--python", type=Path, help="the interpreter that has fleet_agent installed (default: this one)"
+        "--python", type=Path, help="Python interpreter that has fleet_agent installed (default: this one)"
     )
     install.set_defaults(run=_install)
 
-    uninstall = command("uninstall", help="stop being a service of systemd")
+    uninstall = command("uninstall", help="stop and remove the systemd units")
     uninstall.set_defaults(run=_uninstall)
 
     for parser in (install, uninstall):
         parser.add_argument(
-            "--prefix", type=Path, default=Path("/"), help="the tree of an image being built (default /)"
+            "--prefix", type=Path, default=Path("/"), help="root of an image being built (default /)"
         )
 
 
@@ -43,14 +43,11 @@ def _validate_config(context: Context, _options: argparse.Namespace) -> int:
 
     device = config.load(context.config)
     if device.allowed_signers is not None and not device.allowed_signers.is_file():
-        raise ConfigError(
-            Kind.CONFIG_INVALID,
-            f"`allowed_signers` names {device.allowed_signers}, which is not a file.",
-            hint="Put the fleet's allowed_signers file there.",
-        )
-    print(f"{context.config} is good.")
+        why = f"allowed_signers names {device.allowed_signers}, which is not a file"
+        raise config_invalid(context.config, why, hint="Put the fleet's allowed_signers file there.")
+    print(f"{context.config} is valid.")
     if not device.verify_signatures:
-        print("Note: verify_signatures is false; whoever can push to the repository runs code here.")
+        print("Note: verify_signatures is false, so anyone who can push to the repository can run code here.")
     for note in _notes_on_rescue_access(context, device.rescue_access):
         print(f"Note: {note}")
     return 0
@@ -68,7 +65,7 @@ def _notes_on_rescue_access(context: Context, wanted: RescueAccess | None) -> It
             yield f"{error.kind.value}: {error}"
             return
     if rescue_ssh.in_effect() != wanted:
-        yield "rescue_access is not in effect as it says here; run `fleet-agent install`."
+        yield "rescue_access in this file is not what is installed; run `fleet-agent install`."
 
 
 def _install(context: Context, options: argparse.Namespace) -> int:
@@ -94,7 +91,7 @@ def _install(context: Context, options: argparse.Namespace) -> int:
         elif name in changed:
             print(f"{installer.folder / name} removed")
     if access is not None:
-        print(f"Rescue access while in safe mode: ssh on {access.access}.")
+        print(f"Rescue access (in safe mode only): ssh on {access.access}.")
         if installer.is_here:
             print(f"Its host key: {rescue_ssh.fingerprint(context.paths)}")
     if installer.is_here and not options.now:

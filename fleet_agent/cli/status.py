@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 def add(command: AddCommand) -> None:
-    status = command("status", help="what this device runs, and why")
+    status = command("status", help="show what this device runs, and why")
     status.add_argument("--json", action="store_true", help="print it as JSON")
     status.set_defaults(run=_status)
-    history = command("history", help="the last attempts to update this device")
-    history.add_argument("--json", action="store_true", help="print them as JSON, with all their evidence")
+    history = command("history", help="list the last attempts to update this device")
+    history.add_argument("--json", action="store_true", help="print them as JSON, with their evidence")
     history.set_defaults(run=_history)
 
 
@@ -48,7 +48,7 @@ class RescueAccessReport:
             line = f"{'open' if self.open else 'in safe mode'}: ssh on {self.access}"
             if self.host_key:
                 line += f", host key {self.host_key}"
-        return line if self.as_configured else f"{line} (not as configured: run fleet-agent install)"
+        return line if self.as_configured else f"{line} (differs from device.json; run `fleet-agent install`)"
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class StatusReport:
             yield f"service     {service.service}: {service.state}, {service.health or 'no check'}"
         yield f"rescue      {self.rescue_access.line()}"
         if self.outbox:
-            yield f"outbox      {self.outbox} attempts not yet shipped"
+            yield f"outbox      {self.outbox} attempts not yet uploaded"
 
     @property
     def _state(self) -> str:
@@ -165,23 +165,23 @@ def _history(context: Context, options: argparse.Namespace) -> int:
     from fleet_agent.attempts.outbox import Outbox
 
     quiet()
-    shipped, waiting = History(context.paths.history).attempts(), Outbox(context.paths.outbox).pending()
-    here = {attempt.id: (attempt, True) for attempt in shipped} | {
+    uploaded, waiting = History(context.paths.history).attempts(), Outbox(context.paths.outbox).pending()
+    here = {attempt.id: (attempt, True) for attempt in uploaded} | {
         attempt.id: (attempt, False) for attempt in waiting
     }
     found = sorted(here.values(), key=lambda one: one[0].started_at.timestamp())
     if options.json:
-        rows = [{**attempt.model_dump(mode="json"), "shipped": sent} for attempt, sent in found]
+        rows = [{**attempt.model_dump(mode="json"), "uploaded": sent} for attempt, sent in found]
         print(json.dumps(rows, indent=2))
         return 0
     for attempt, sent in found:
-        print(_told(attempt) + ("" if sent else ", not yet shipped"))
+        print(_line(attempt) + ("" if sent else ", not yet uploaded"))
     if not found:
-        print("No attempt yet.")
+        print("No attempts yet.")
     return 0
 
 
-def _told(attempt: Attempt) -> str:
+def _line(attempt: Attempt) -> str:
     """One attempt in one line."""
     seconds = (attempt.finished_at - attempt.started_at).total_seconds()
     before = (attempt.from_commit or "nothing")[:10]

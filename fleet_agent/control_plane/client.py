@@ -23,7 +23,7 @@ from fleet_agent.config import DeviceConfig
 from fleet_agent.control_plane import error_mapping
 from fleet_agent.control_plane.identity import Identity
 from fleet_agent.control_plane.tokens import Token, Tokens
-from fleet_agent.errors import ControlPlaneError, Kind
+from fleet_agent.errors import ControlPlaneError, Kind, bad_answer, not_enrolled
 from fleet_agent.model import Attempt, CommandKind, Directive
 from fleet_agent.support import retry
 from fleet_agent.support.clock import Clock
@@ -79,9 +79,7 @@ class ControlPlane:
 
     def __init__(self, config: DeviceConfig, identity: Identity, clock: Clock) -> None:
         if identity.device_id is None:
-            raise ControlPlaneError(
-                Kind.NOT_ENROLLED, "This device has no place in a fleet yet.", hint="Run fleet-agent enroll."
-            )
+            raise not_enrolled(error=ControlPlaneError)
         self.config = config
         self.device_id: UUID = identity.device_id
         self.clock = clock
@@ -113,11 +111,7 @@ class ControlPlane:
         except PydanticValidationError as error:
             raise error_mapping.unexpected_answer("desired_state()", error, retryable=False) from error
         if directive.device.id != self.device_id:
-            raise ControlPlaneError(
-                Kind.BAD_ANSWER,
-                "desired_state() answered for another device.",
-                hint="Enroll this device again.",
-            )
+            raise bad_answer("desired_state()", "it is for another device", retryable=False)
         self.clock.observe(directive.server_time)
         return directive
 
@@ -200,12 +194,7 @@ class ControlPlane:
         except (httpx.HTTPError, OSError) as error:
             raise error_mapping.from_transport(error, self.clock) from error
         except (APIError, PydanticValidationError, ValueError) as error:
-            raise ControlPlaneError(
-                Kind.BAD_ANSWER,
-                f"The control plane's answer could not be read ({type(error).__name__}).",
-                hint="The agent tries again by itself.",
-                retryable=True,
-            ) from error
+            raise bad_answer("The control plane", f"it cannot be read ({type(error).__name__})") from error
 
 
 async def _refuse_bad_answers(response: httpx.Response) -> None:

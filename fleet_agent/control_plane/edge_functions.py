@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 from uuid import UUID
 
-import httpx
 from pydantic import AwareDatetime, Field, ValidationError
 
-from fleet_agent.control_plane import error_mapping
 from fleet_agent.control_plane.identity import ENROLL_AUDIENCE, TOKEN_AUDIENCE, Identity
 from fleet_agent.errors import ControlPlaneError
 from fleet_agent.model import EARLIEST, LATEST, Frozen
+
+if TYPE_CHECKING:
+    import httpx
 
 #: Enough for a cold function behind a bad mobile link; the caller's own deadline may be shorter.
 REQUEST_TIMEOUT_S = 30.0
@@ -121,7 +122,7 @@ async def enroll(
     try:
         return Enrollment.model_validate(answer)
     except ValidationError as error:
-        raise error_mapping.unexpected_answer("enroll", error, retryable=True) from error
+        raise _unexpected("enroll", error) from error
 
 
 async def fetch_token(
@@ -150,7 +151,7 @@ async def fetch_token(
     try:
         parsed = _TokenAnswer.model_validate(answer)
     except ValidationError as error:
-        raise error_mapping.unexpected_answer("device-token", error, retryable=True) from error
+        raise _unexpected("device-token", error) from error
     return DeviceToken(
         access_token=parsed.access_token,
         expires_at=parsed.expires_at,
@@ -192,6 +193,10 @@ async def _perform(
 
 async def _post(call: _Call, body: dict[str, Any]) -> tuple[dict[str, Any], ControlPlaneError | None]:
     """POST and parse; an answer that refuses comes with its error, an answer that is none is raised."""
+    import httpx
+
+    from fleet_agent.control_plane import error_mapping
+
     try:
         response = await call.client.post(
             f"{call.endpoint.api_url.rstrip('/')}/functions/v1/{call.function}",
@@ -212,6 +217,12 @@ async def _post(call: _Call, body: dict[str, Any]) -> tuple[dict[str, Any], Cont
     if isinstance(answer, dict):
         return answer, refused
     raise refused or error_mapping.not_ours(response.status_code, response.headers)
+
+
+def _unexpected(function: str, error: ValidationError) -> ControlPlaneError:
+    from fleet_agent.control_plane import error_mapping
+
+    return error_mapping.unexpected_answer(function, error, retryable=True)
 
 
 def _time(value: object) -> datetime | None:

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 from pydantic import ValidationError
 
-from fleet_agent.errors import ControlPlaneError, Kind
+from fleet_agent.errors import ControlPlaneError, Kind, bad_answer, not_our_server, unreachable
 from fleet_agent.support.clock import Clock
 
 #: Kinds that SQL and the edge functions may name in `details` or `kind`.
@@ -38,10 +38,13 @@ _FUNCTION_KINDS: dict[str, tuple[Kind, bool]] = {
 }
 #: A pending device is accepted, a suspended one resumed, by a person: waiting may help, hurrying does not.
 _REFUSED_DEVICE = {Kind.DEVICE_PENDING, Kind.DEVICE_SUSPENDED, Kind.DEVICE_RETIRED}
-#: Retry-After beyond this is a maintenance page's wish, not ours: the poll comes round anyway.
+#: A longer Retry-After is cut to this: the next poll comes anyway.
 RETRY_AFTER_LIMIT_S = 3600.0
 
 
+_CERTIFICATE_HINT = (
+    "A wrong clock, a captive portal or a proxy causes this; check api_url and the CA certificates."
+)
 #: OpenSSL's numbers for a certificate that is not valid at this machine's time.
 _NOT_YET_VALID, _EXPIRED = 9, 10
 
@@ -52,7 +55,7 @@ def from_transport(error: httpx.HTTPError | OSError, clock: Clock | None = None)
         return ControlPlaneError(
             Kind.TIMED_OUT,
             "The control plane did not answer in time.",
-            hint="Check the network; the agent tries again by itself.",
+            hint="Check the network; the agent retries.",
             retryable=True,
         )
     causes = list(_causes(error))
@@ -60,26 +63,11 @@ def from_transport(error: httpx.HTTPError | OSError, clock: Clock | None = None)
         if isinstance(cause, ssl.SSLCertVerificationError):
             return _certificate(cause, clock)
         if isinstance(cause, ssl.SSLError):
-            return ControlPlaneError(
-                Kind.NOT_OUR_SERVER,
-                f"What answered at api_url does not speak TLS as expected: {cause}.",
-                hint="Is there a captive portal or a proxy in between? Check api_url.",
-                retryable=True,
-            )
+            return not_our_server(f"its TLS is not what was expected ({cause})")
         if isinstance(cause, socket.gaierror):
-            return ControlPlaneError(
-                Kind.UNREACHABLE,
-                "The control plane's name could not be resolved (DNS).",
-                hint="Check the network and its name server; the agent tries again by itself.",
-                retryable=True,
-            )
+            return unreachable("its name could not be resolved (DNS)")
     reason = next((str(cause) for cause in causes if str(cause)), type(error).__name__)
-    return ControlPlaneError(
-        Kind.UNREACHABLE,
-        f"The control plane could not be reached: {reason}.",
-        hint="Check the network and api_url; the agent tries again by itself.",
-        retryable=True,
-    )
+    return unreachable(reason)
 
 
 def from_response(
@@ -88,7 +76,8 @@ def from_response(
     """Translate an answer of REST, or of the edge `function`; None when it is a good one."""
     is_json = "json" in headers.get("content-type", "")
     if 200 <= status < 300 and (is_json or not content):
-        return None if not content or _is_whole(content) else _cut_off()
+        whole = not content or _is_whole(content)
+        return None if whole else bad_answer("The control plane", "it was cut off or garbled")
     body = _body(content) if is_json else {}
     evidence = _evidence(status, body, function)
     if evidence.get("answer_kind") in _FUNCTION_KINDS:
@@ -109,22 +98,13 @@ def _is_whole(content: bytes) -> bool:
     return True
 
 
-def _cut_off() -> ControlPlaneError:
-    return ControlPlaneError(
-        Kind.BAD_ANSWER,
-        "The control plane's answer was cut off or garbled.",
-        hint="The agent tries again by itself.",
-        retryable=True,
-    )
-
-
 def _named_by_a_function(
     headers: httpx.Headers, body: dict[str, Any], evidence: dict[str, Any]
 ) -> ControlPlaneError:
     kind, retryable = _FUNCTION_KINDS[evidence["answer_kind"]]
     return ControlPlaneError(
         kind,
-        _said(body) or f"{evidence['function']} answered {evidence['status']}.",
+        _said(body) or f"{evidence['function']} refused with HTTP status {evidence['status']}.",
         hint=_hint(body),
         retryable=retryable,
         retry_after_s=retry_after(headers),
@@ -135,13 +115,13 @@ def _named_by_a_function(
 def _wait(headers: httpx.Headers, body: dict[str, Any], evidence: dict[str, Any]) -> ControlPlaneError:
     """The server is there and asks for patience, or is broken."""
     if evidence["status"] == 429:
-        kind, sentence = Kind.RATE_LIMITED, "The control plane asks to slow down."
+        kind, sentence = Kind.RATE_LIMITED, "The control plane is rate-limiting this device."
     else:
-        kind, sentence = Kind.SERVER_ERROR, f"The control plane answered {evidence['status']}."
+        kind, sentence = Kind.SERVER_ERROR, f"The control plane failed with HTTP status {evidence['status']}."
     return ControlPlaneError(
         kind,
         _said(body) or sentence,
-        hint=_hint(body) or "The agent tries again by itself.",
+        hint=_hint(body) or "The agent retries.",
         retryable=True,
         retry_after_s=retry_after(headers),
         evidence=evidence,
@@ -149,22 +129,22 @@ def _wait(headers: httpx.Headers, body: dict[str, Any], evidence: dict[str, Any]
 
 
 def _refusal(headers: httpx.Headers, body: dict[str, Any], evidence: dict[str, Any]) -> ControlPlaneError:
-    """A deliberate no: asking again without a change gets the same answer."""
+    """A refusal on purpose: asking again without a change gets the same answer."""
     status, said = evidence["status"], _said(body)
     named = _NAMED.get(str(body.get("details") or "")) or _NAMED.get(str(body.get("kind") or ""))
     hint = ""
     # REST answers 403 where row-level security says no: that is about a row, not about who asks.
     if status == 401 or (status == 403 and "function" in evidence):
         kind = Kind.UNAUTHORIZED
-        sentence = f"The control plane refused this device's credentials: {said or 'it gave no reason'}."
-        hint = "Check publishable_key; the agent fetches a new token by itself."
+        sentence = f"The control plane refused this device's credentials: {said or 'no reason given'}."
+        hint = "Check publishable_key; the agent fetches a new token."
     elif status == 404 and str(body.get("code", "")).startswith("PGRST20"):
         kind = Kind.BAD_ANSWER
-        sentence = f"The control plane lacks what this agent asks for: {said}."
-        hint = "Apply the migrations of this agent's release to the project."
+        sentence = f"The control plane does not have a function that this agent needs: {said}."
+        hint = "Apply the migrations that belong to this version of the agent."
     else:
         kind = named or Kind.REFUSED
-        sentence = said or f"The control plane answered {status}."
+        sentence = said or f"The control plane refused with HTTP status {status}."
     return ControlPlaneError(
         kind,
         sentence,
@@ -177,12 +157,7 @@ def _refusal(headers: httpx.Headers, body: dict[str, Any], evidence: dict[str, A
 def unexpected_answer(function: str, error: ValidationError, *, retryable: bool) -> ControlPlaneError:
     """An answer of another shape. The values stay out of the sentence: one of them is a token."""
     places = sorted({".".join(map(str, item["loc"])) for item in error.errors(include_input=False)})
-    return ControlPlaneError(
-        Kind.BAD_ANSWER,
-        f"{function} answered something else than agreed: {', '.join(filter(None, places)) or 'no object'}.",
-        hint="The control plane and this agent may be of different versions.",
-        retryable=retryable,
-    )
+    return bad_answer(function, ", ".join(filter(None, places)) or "not an object", retryable=retryable)
 
 
 def refuses_this_device(error: ControlPlaneError) -> bool:
@@ -191,7 +166,7 @@ def refuses_this_device(error: ControlPlaneError) -> bool:
 
 
 def is_an_answer(error: ControlPlaneError) -> bool:
-    """Whether the control plane itself said no: then this device is not cut off from it."""
+    """Whether the control plane itself refused: then this device is not cut off from it."""
     return error.kind in _REFUSED_DEVICE | {Kind.UNAUTHORIZED, Kind.REFUSED}
 
 
@@ -229,31 +204,19 @@ def _certificate(error: ssl.SSLCertVerificationError, clock: Clock | None) -> Co
     code = error.verify_code
     suspect = clock is not None and (clock.is_implausible() or clock.may_be_ahead())
     if code == _NOT_YET_VALID or (code == _EXPIRED and suspect):
-        says = f", which says {clock.local():%Y-%m-%d %H:%M} UTC," if clock is not None else ""
+        says = f", which says {clock.local():%Y-%m-%d %H:%M} UTC" if clock is not None else ""
         return ControlPlaneError(
             Kind.CLOCK_WRONG,
-            f"The server's certificate was refused ({said}), "
-            f"and this device's clock{says} is the likely cause.",
-            hint="Set the clock (NTP); the agent tries again by itself.",
+            f"The server's certificate was refused ({said}); the likely cause is this device's clock{says}.",
+            hint="Set the clock (NTP); the agent retries.",
             retryable=True,
         )
-    return ControlPlaneError(
-        Kind.NOT_OUR_SERVER,
-        f"The server's certificate was refused: {said}.",
-        hint="A wrong clock, a captive portal or a proxy does this; check api_url and the CA certificates.",
-        retryable=True,
-    )
+    return not_our_server(f"its certificate is not trusted ({said})", hint=_CERTIFICATE_HINT)
 
 
 def not_ours(status: int, headers: httpx.Headers) -> ControlPlaneError:
     kind = headers.get("content-type", "nothing").partition(";")[0]
-    return ControlPlaneError(
-        Kind.NOT_OUR_SERVER,
-        f"Something else than the control plane answered ({status}, {kind}).",
-        hint="Is there a captive portal or a proxy in between? Check api_url.",
-        retryable=True,
-        retry_after_s=retry_after(headers),
-    )
+    return not_our_server(f"HTTP status {status}, {kind}", retry_after_s=retry_after(headers))
 
 
 def _body(content: bytes) -> dict[str, Any]:

@@ -23,7 +23,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID, uuid4
 
-from fleet_agent.errors import Kind, StateError
+from fleet_agent.errors import (
+    Kind,
+    StateError,
+    internal,
+    not_enrolled,
+    state_corrupt,
+    state_unwritable,
+)
 from fleet_agent.support import atomic_files
 
 if TYPE_CHECKING:
@@ -102,11 +109,7 @@ class Identity:
         else:
             device_id = device_id or self.device_id
             if device_id is None:
-                raise StateError(
-                    Kind.NOT_ENROLLED,
-                    "This device has no id yet.",
-                    hint="Run fleet-agent enroll.",
-                )
+                raise not_enrolled()
             claims["iss"] = claims["sub"] = str(device_id)
         return jwt.encode(claims, self._private_key(), algorithm="EdDSA", headers=headers)
 
@@ -131,9 +134,7 @@ class Identity:
             async with asyncio.timeout(_CHILD_TIMEOUT_S):
                 output, complaints = await child.communicate(json.dumps(call).encode())
         except TimeoutError as error:
-            raise StateError(
-                Kind.INTERNAL, f"Signing took longer than {_CHILD_TIMEOUT_S} s.", retryable=True
-            ) from error
+            raise internal(f"signing took longer than {_CHILD_TIMEOUT_S} s", retryable=True) from error
         finally:
             if child.returncode is None:
                 child.kill()
@@ -142,12 +143,8 @@ class Identity:
             answer = json.loads(output)
         except ValueError as error:
             last = complaints.decode(errors="replace").strip().splitlines()[-1:]
-            raise StateError(
-                Kind.INTERNAL,
-                f"The signing process ended with {child.returncode}.",
-                retryable=True,
-                evidence={"stderr": last},
-            ) from error
+            what = f"the signing process exited with code {child.returncode}"
+            raise internal(what, retryable=True, evidence={"stderr": last}) from error
         if "error" in answer:
             problem = answer["error"]
             raise StateError(Kind(problem["kind"]), problem["message"], hint=problem["hint"])
@@ -159,7 +156,7 @@ class Identity:
         _keep_private(file)
         public = _read_json(file).get("x")
         if not isinstance(public, str) or len(_raw(public)) != _KEY_BYTES:
-            raise _corrupt(file, "holds no Ed25519 key")
+            raise _corrupt(file, "it does not contain an Ed25519 key")
         return cls(folder, public, _read_device_id(folder))
 
     def _private_key(self) -> Ed25519PrivateKey:
@@ -168,10 +165,10 @@ class Identity:
         file = _key_file(self.folder)
         raw = _raw(_read_json(file).get("d"))
         if len(raw) != _KEY_BYTES:
-            raise _corrupt(file, "holds no private key")
+            raise _corrupt(file, "it does not contain a private key")
         key = Ed25519PrivateKey.from_private_bytes(raw)
         if _encode(key.public_key().public_bytes_raw()) != self.public_key:
-            raise _corrupt(file, "holds a private key that does not belong to its public key")
+            raise _corrupt(file, "its private key does not belong to its public key")
         return key
 
 
@@ -198,11 +195,7 @@ def _make_key(folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
     except OSError as error:
-        raise StateError(
-            Kind.STATE_UNWRITABLE,
-            f"{folder} could not be made: {error.strerror}.",
-            hint="Check that the file system is mounted read-write and that the agent owns the folder.",
-        ) from error
+        raise state_unwritable(folder, error.strerror) from error
     file = _key_file(folder)
     with tempfile.TemporaryDirectory(prefix=".key-", dir=folder) as scratch:
         fresh = Path(scratch) / f"{secrets.token_hex(4)}.json"
@@ -212,21 +205,18 @@ def _make_key(folder: Path) -> None:
         except FileExistsError:
             return
         except OSError as error:
-            raise StateError(
-                Kind.STATE_UNWRITABLE,
-                f"{file} could not be written: {error.strerror}.",
-                hint="The folder must be on a file system with hard links (ext4, btrfs, xfs, overlayfs).",
-            ) from error
+            hint = "The folder must be on a file system with hard links (ext4, btrfs, xfs, overlayfs)."
+            raise state_unwritable(file, error.strerror, hint=hint) from error
     atomic_files.sync_folder(folder)
     atomic_files.sync_folder(folder.parent)
 
 
 def _keep_private(file: Path) -> None:
-    """A key that others may read (a careless copy) is closed again, and said out loud."""
+    """Close a key that other users could read (a careless copy), and warn about it."""
     if file.stat().st_mode & 0o077:
         from loguru import logger
 
-        logger.warning("{file} was readable by others and is closed again (mode 0600)", file=file)
+        logger.warning("{file} was readable by other users; its mode is 0600 again", file=file)
         file.chmod(0o600)
 
 
@@ -234,9 +224,9 @@ def _read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_bytes())
     except (OSError, ValueError) as error:
-        raise _corrupt(file, "cannot be read") from error
+        raise _corrupt(file, "it cannot be read") from error
     if not isinstance(content, dict):
-        raise _corrupt(file, "holds no object")
+        raise _corrupt(file, "it is not a JSON object")
     return content
 
 
@@ -247,7 +237,7 @@ def _read_device_id(folder: Path) -> UUID | None:
     try:
         return UUID(_read_json(file).get("device_id"))
     except (TypeError, ValueError, AttributeError) as error:
-        raise _corrupt(file, "holds no device id") from error
+        raise _corrupt(file, "it does not contain a device id") from error
 
 
 def _raw(text: object) -> bytes:
@@ -264,12 +254,9 @@ def _encode(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-def _corrupt(file: Path, what: str) -> StateError:
-    return StateError(
-        Kind.STATE_CORRUPT,
-        f"{file} {what}.",
-        hint="Restore it from a backup, or remove the folder and enroll again as a new device.",
-    )
+def _corrupt(file: Path, why: str) -> StateError:
+    hint = "Restore it from a backup, or remove the folder and enroll again as a new device."
+    return state_corrupt(file, why, hint=hint)
 
 
 def _child() -> None:

@@ -16,7 +16,7 @@ from loguru import logger
 from fleet_agent.control_plane.client import ControlPlane
 from fleet_agent.daemon.command_journal import CommandJournal, CommandResult
 from fleet_agent.daemon.engine_process import EngineProcess, Verb
-from fleet_agent.errors import ControlPlaneError, FleetError, Kind, StateError
+from fleet_agent.errors import ControlPlaneError, FleetError, Kind, StateError, interrupted
 from fleet_agent.log import Ring, redact
 from fleet_agent.model import Command, CommandKind, Directive, EngineStatus, ReportState
 
@@ -114,7 +114,7 @@ def outcome_of_update(
     if trouble is not None:
         return failed(trouble)
     if status is None:
-        return failed(FleetError(Kind.INTERRUPTED, "The update was interrupted."))
+        return failed(interrupted("converge", "did not report its status"))
     release = status.current.version if status.current is not None else None
     if converged:
         return CommandResult(state="succeeded", result={"release": release, "state": status.state.value})
@@ -122,7 +122,7 @@ def outcome_of_update(
         state="failed",
         result={
             "kind": status.error_kind or Kind.INTERNAL.value,
-            "message": redact(status.error or status.reason or "The update did not arrive."),
+            "message": redact(status.error or status.reason or "The update did not complete."),
             "release": release,
         },
     )
@@ -187,7 +187,7 @@ NOT_SUPPORTED = CommandResult(
     state="failed",
     result={
         "kind": Kind.NOT_SUPPORTED.value,
-        "message": "This agent does not know how to do that.",
+        "message": "This agent version does not support that command.",
         "hint": "Update the agent.",
     },
 )

@@ -23,7 +23,7 @@ from loguru import logger
 from pydantic import ValidationError as PydanticValidationError
 
 from fleet_agent.config import DeviceConfig
-from fleet_agent.errors import EXIT_LOCKED, FleetError, Kind, StateError
+from fleet_agent.errors import EXIT_LOCKED, FleetError, Kind, StateError, internal, interrupted, locked
 from fleet_agent.host import rescue_ssh
 from fleet_agent.model import Directive, EngineStatus, Frozen, Progress
 from fleet_agent.paths import Paths
@@ -142,7 +142,7 @@ class EngineProcess:
                 child.stdin.write(json.dumps(request).encode() + b"\n")
                 await child.stdin.drain()
             limit_s = min(self.silence_limit_s, LOOK_LIMIT_S) if verb in _LOOKS else self.silence_limit_s
-            done = await self._follow(child, on_progress, limit_s)
+            done = await self._follow(child, verb, on_progress, limit_s)
             code = await self._ended(child, verb)
         finally:
             await self._end(child)
@@ -171,7 +171,7 @@ class EngineProcess:
             await self._end(self._child)
 
     async def _follow(
-        self, child: asyncio.subprocess.Process, on_progress: OnProgress, limit_s: float
+        self, child: asyncio.subprocess.Process, verb: Verb, on_progress: OnProgress, limit_s: float
     ) -> dict[str, Any] | None:
         assert child.stdout is not None  # noqa: S101 - PIPE above
         done: dict[str, Any] | None = None
@@ -180,12 +180,7 @@ class EngineProcess:
                 async with asyncio.timeout(limit_s):
                     line = await child.stdout.readline()
             except TimeoutError as error:
-                raise StateError(
-                    Kind.INTERRUPTED,
-                    f"The engine said nothing for {limit_s:.0f} s and was stopped.",
-                    hint="The next check-in finishes what it began.",
-                    retryable=True,
-                ) from error
+                raise interrupted(verb, f"made no progress for {limit_s:.0f} s and was stopped") from error
             if not line:
                 return done
             try:
@@ -195,7 +190,7 @@ class EngineProcess:
                 else:
                     await on_progress(Progress.model_validate(said))
             except (ValueError, PydanticValidationError):
-                logger.warning("the engine said something unreadable: {line}", line=line[:200])
+                logger.warning("the engine wrote a line that cannot be read: {line}", line=line[:200])
 
     async def _ended(self, child: asyncio.subprocess.Process, verb: Verb) -> int:
         """The exit code of a child that closed its output, or StateError where it stays although done."""
@@ -203,12 +198,7 @@ class EngineProcess:
             async with asyncio.timeout(self.stop_grace_s):
                 return await child.wait()
         except TimeoutError as error:
-            raise StateError(
-                Kind.INTERRUPTED,
-                f"The engine, asked to {verb}, stopped talking and did not end; it was stopped.",
-                hint="The next check-in finishes what it began.",
-                retryable=True,
-            ) from error
+            raise interrupted(verb, "stopped responding and was killed") from error
 
     async def _end(self, child: asyncio.subprocess.Process) -> None:
         if child.returncode is not None:
@@ -219,7 +209,7 @@ class EngineProcess:
             async with asyncio.timeout(self.stop_grace_s):
                 await child.wait()
         except TimeoutError:
-            logger.warning("the engine did not end when asked and is killed")
+            logger.warning("the engine did not stop when asked and is being killed")
             with contextlib.suppress(ProcessLookupError):
                 child.kill()
             try:
@@ -227,7 +217,7 @@ class EngineProcess:
                     await child.wait()
             except TimeoutError:
                 # Stuck in the kernel (a dead disk). It holds the lock for as long as it lives; we go on.
-                logger.error("the engine, process {pid}, cannot even be killed", pid=child.pid)
+                logger.error("the engine (process {pid}) cannot be killed", pid=child.pid)
 
 
 def engine_settings(paths: Paths, config: DeviceConfig) -> dict[str, object]:
@@ -252,21 +242,11 @@ def _done(verb: Verb, code: int, done: dict[str, Any] | None) -> Any:
         if named is not None:
             # It names the holder.
             raise _named(named)
-        raise StateError(
-            Kind.LOCKED,
-            "Another process is updating this device.",
-            hint="Wait for it, or see `fleet-agent status`.",
-            retryable=True,
-        )
+        raise locked("its name is not known")
     if done is not None and "error" in done:
         raise _named(done["error"])
     if done is None or code != 0:
-        raise StateError(
-            Kind.INTERRUPTED,
-            f"The engine died while asked to {verb} (exit code {code}).",
-            hint="The next check-in finishes what it began; its log says why.",
-            retryable=True,
-        )
+        raise interrupted(verb, f"died (exit code {code})")
     return done["done"]
 
 
@@ -274,7 +254,7 @@ def _parsed(shape: type[Shape], done: Any) -> Shape:
     try:
         return shape.model_validate(done)
     except PydanticValidationError as error:
-        raise StateError(Kind.INTERNAL, "The engine's answer could not be read.") from error
+        raise internal("the engine's answer cannot be read") from error
 
 
 def _end_leftovers(settings: dict[str, object]) -> None:
@@ -290,13 +270,13 @@ def _end_leftovers(settings: dict[str, object]) -> None:
         ):
             pass
     except StateError as error:
-        logger.warning("what the engine may have left running is not ended: {error}", error=error)
+        logger.warning("programs that the engine left running may still run: {error}", error=error)
 
 
 def _named(problem: Any) -> FleetError:
     """The engine's own refusal, like a rollback with nothing to roll back to."""
     if not isinstance(problem, dict):
-        return StateError(Kind.INTERNAL, str(problem))
+        return internal(str(problem))
     kind = problem.get("kind")
     return StateError(
         Kind(kind) if kind in set(Kind) else Kind.INTERNAL,

@@ -5,6 +5,16 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import sys
+
+
+def leave_out() -> None:
+    """Call before anything heavy is imported: libraries load these wherever they are installed.
+
+    httpcore loads HTTP/2 (postgrest asks for it; this client speaks HTTP/1.1), httpx its own command line.
+    """
+    for name in ("h2", "click"):
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]
 
 
 def keep_small() -> None:

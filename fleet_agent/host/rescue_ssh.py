@@ -18,7 +18,7 @@ from pathlib import Path
 from pydantic import ValidationError as PydanticValidationError
 
 from fleet_agent.config import RescueAccess
-from fleet_agent.errors import ConfigError, Kind, StateError
+from fleet_agent.errors import FleetError, Kind, StateError, config_invalid, tool_missing
 from fleet_agent.paths import UNIT_FOLDER, Paths
 from fleet_agent.support.atomic_files import make_folder, unwritable
 
@@ -100,13 +100,13 @@ def check(access: RescueAccess, paths: Paths, *, tree: Path = Path("/")) -> None
     for path in (keys, paths.root):
         if not _PLAIN.fullmatch(str(path)):
             raise _invalid(
-                f"{str(path)!r} cannot be used with rescue access.",
-                "Choose a path of letters, digits and ./+:=-_ only.",
+                f"{str(path)!r} contains characters that sshd's configuration cannot hold",
+                "Use only letters, digits and ./+:=-_ in paths.",
             )
     if keys.is_relative_to(paths.root):
         raise _invalid(
-            f"The keys in {keys} are in the agent's own folder, which releases can fill.",
-            "Keep them where only this machine's root writes, like /etc/fleet.",
+            f"{keys} is inside the agent's own folder, where a release could write to it",
+            "Keep it where only root can write, like /etc/fleet.",
         )
     _check_user(access.user, tree)
     here = tree / keys.relative_to("/")
@@ -114,17 +114,18 @@ def check(access: RescueAccess, paths: Paths, *, tree: Path = Path("/")) -> None
         text = here.read_text(errors="replace")
     except OSError as error:
         raise _invalid(
-            f"The keys of rescue access could not be read from {here}: {error.strerror}.",
-            "Put the public keys of those who may come in there, one a line.",
+            f"{here} cannot be read: {error.strerror}",
+            "Put the public keys of those who may log in there, one per line.",
         ) from error
     if "PRIVATE KEY" in text:
         raise _invalid(
-            f"{here} holds a private key.", "Put the public half there (the .pub file), and renew that key."
+            f"{here} contains a private key",
+            "Put the .pub file's content there, and replace that key.",
         )
     _check_modes(here, access.user, tree)
     listed = _run([_keygen_here(), "-l", "-f", str(here)])
     if listed.returncode != 0:
-        raise _invalid(f"There is no public key in {here}.", "Put one a line there, as in authorized_keys.")
+        raise _invalid(f"{here} does not contain a public key", "Put one per line, as in authorized_keys.")
 
 
 def tools(tree: Path = Path("/")) -> Tools:
@@ -143,7 +144,7 @@ def make_host_key(setup: Setup) -> str:
             raise unwritable(key.parent, error) from error
         made = _run([setup.tools.keygen, "-q", "-t", "ed25519", "-N", "", "-C", "rescue", "-f", str(key)])
         if made.returncode != 0:
-            raise StateError(Kind.STATE_UNWRITABLE, f"No host key could be made: {_last(made)}")
+            raise StateError(Kind.STATE_UNWRITABLE, f"The host key cannot be created: {_last(made)}")
     return fingerprint(setup.paths) or "not known"
 
 
@@ -166,22 +167,22 @@ def try_out(setup: Setup) -> None:
     judged = _run([setup.tools.sshd, "-t", "-f", str(UNIT_FOLDER / SSHD_CONFIG)])
     if judged.returncode != 0:
         raise _invalid(
-            f"This machine's sshd refuses the configuration of rescue access: {_last(judged)}",
-            "It may be too old; OpenSSH 8.4 and later are known to do.",
+            f"this machine's sshd refuses its configuration: {_last(judged)}",
+            "sshd may be too old; OpenSSH 8.4 or later works.",
         )
 
 
 def _check_user(user: str, tree: Path) -> None:
     account = _entry(tree / "etc/passwd", user)
     if account is None:
-        raise _invalid(f"There is no user {user} on this machine.", "Name one in `rescue_access.user`.")
+        raise _invalid(f"this machine has no user {user}", "Name another in `rescue_access.user`.")
     if Path(account[-1]).name in _NO_SHELL:
-        raise _invalid(f"The user {user} has no shell ({account[-1]}).", "Name one that can log in.")
+        raise _invalid(f"user {user} has no shell ({account[-1]})", "Name a user that can log in.")
     shadow = _entry(tree / "etc/shadow", user)
     if shadow is not None and shadow[1].startswith("!"):
         raise _invalid(
-            f"The account of {user} is locked, so sshd would refuse it whatever the key.",
-            f"Leave it without a password instead: usermod -p '*' {user}",
+            f"the account of {user} is locked, so sshd would refuse every key",
+            f"Give it no valid password instead of locking it: usermod -p '*' {user}",
         )
 
 
@@ -204,7 +205,7 @@ def _check_modes(file: Path, user: str, tree: Path) -> None:
         strange = tree == Path("/") and seen.st_uid not in owners
         if seen.st_mode & 0o022 or strange:
             raise _invalid(
-                f"{path} can be changed by others than root, so sshd would refuse the keys in {file.name}.",
+                f"users other than root can change {path}, so sshd would refuse the keys in {file.name}",
                 f"chown root {path} && chmod go-w {path}",
             )
         if path == tree:
@@ -216,11 +217,7 @@ def _find(name: str, tree: Path) -> Path:
         found = tree / place / name
         if os.access(found, os.X_OK) and found.is_file():
             return Path("/") / place / name
-    raise StateError(
-        Kind.TOOL_MISSING,
-        f"Rescue access has no effect: {name} is not installed.",
-        hint="Install OpenSSH's server (openssh-server), then run `fleet-agent install` again.",
-    )
+    raise tool_missing(name, "openssh-server", needed_for="rescue access has no effect")
 
 
 def _places(tree: Path) -> Iterator[str]:
@@ -232,11 +229,7 @@ def _places(tree: Path) -> Iterator[str]:
 def _keygen_here() -> str:
     keygen = shutil.which("ssh-keygen")
     if keygen is None:
-        raise StateError(
-            Kind.TOOL_MISSING,
-            "ssh-keygen is not installed.",
-            hint="Install OpenSSH's client (openssh-client).",
-        )
+        raise tool_missing("ssh-keygen", "openssh-client")
     return keygen
 
 
@@ -248,8 +241,8 @@ def _run(command: list[str | Path]) -> subprocess.CompletedProcess[str]:
 
 def _last(done: subprocess.CompletedProcess[str]) -> str:
     said = (done.stderr or done.stdout).strip().splitlines()
-    return said[-1] if said else f"exit code {done.returncode}, without a word"
+    return said[-1] if said else f"exit code {done.returncode}, no output"
 
 
-def _invalid(message: str, hint: str) -> ConfigError:
-    return ConfigError(Kind.CONFIG_INVALID, message, hint=hint)
+def _invalid(why: str, hint: str) -> FleetError:
+    return config_invalid("rescue_access", why.removesuffix("."), hint=hint)

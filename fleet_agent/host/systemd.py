@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from fleet_agent.errors import ConfigError, Kind, StateError
+from fleet_agent.errors import ConfigError, Kind, StateError, config_invalid, state_unwritable
 from fleet_agent.host import rescue_ssh
 from fleet_agent.paths import UNIT_FOLDER
 from fleet_agent.support import atomic_files
@@ -56,17 +56,15 @@ class Agent:
         """Raise ConfigError (`config_invalid`) where a service could not work with these paths."""
         for path in (self.root, self.config, self.python):
             if "$" in str(path) or not str(path).isprintable():
-                raise ConfigError(Kind.CONFIG_INVALID, f"{str(path)!r} cannot be written into a unit.")
+                raise config_invalid(repr(str(path)), "a systemd unit cannot hold its characters")
             if path.is_relative_to("/tmp") or path.is_relative_to("/var/tmp"):  # noqa: S108
-                raise ConfigError(
-                    Kind.CONFIG_INVALID,
-                    f"{path} is in a folder for temporary files, which the service does not see.",
-                    hint="Choose a --root, a --config and an installation elsewhere.",
+                raise config_invalid(
+                    path,
+                    "the service does not see folders for temporary files",
+                    hint="Choose --root, --config and the installation elsewhere.",
                 )
         if self.root == Path("/"):
-            raise ConfigError(
-                Kind.CONFIG_INVALID, "The agent's root cannot be the whole machine.", hint="Choose a --root."
-            )
+            raise config_invalid("--root", "it cannot be the whole machine", hint="Choose a folder.")
 
 
 def render(
@@ -230,21 +228,18 @@ class Installer:
         if self.is_here and not self.booted.is_dir():
             raise StateError(
                 Kind.NOT_SUPPORTED,
-                "This machine is not run by systemd.",
-                hint="Start `fleet-agent run` by the service manager that runs it, "
-                "or name the tree of an image with --prefix.",
+                "This machine does not use systemd.",
+                hint="Start `fleet-agent run` from its service manager, or give an image with --prefix.",
             )
         if self.is_here and os.geteuid() != 0:
-            raise StateError(
-                Kind.STATE_UNWRITABLE,
-                f"Only root may change {self.folder}.",
-                hint="Run it with sudo, or write into a tree of your own with --prefix.",
+            raise state_unwritable(
+                self.folder, "only root may", hint="Run it with sudo, or give another tree with --prefix."
             )
         if talks and shutil.which("systemctl") is None:
             raise StateError(
                 Kind.NOT_SUPPORTED,
-                "There is no systemctl on this machine to enable the units with.",
-                hint="Leave that out with --no-enable.",
+                "This machine has no systemctl to enable the units with.",
+                hint="Use --no-enable.",
             )
 
     def _make_root(self, root: Path) -> None:
@@ -269,13 +264,13 @@ class Installer:
             done = self.run(arguments)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise StateError(
-                Kind.SYSTEMD_REFUSED, f"systemctl {verb} did not work: {error}.", retryable=True
+                Kind.SYSTEMD_REFUSED, f"systemctl {verb} could not be run: {error}.", retryable=True
             ) from error
         if done.returncode != 0:
             said = (done.stderr or done.stdout).strip().splitlines()
             raise StateError(
                 Kind.SYSTEMD_REFUSED,
-                f"systemctl {verb} failed ({done.returncode}): {said[-1] if said else 'it gave no reason'}",
+                f"systemctl {verb} failed ({done.returncode}): {said[-1] if said else 'no output'}",
                 hint=f"See `systemctl status {units[0]}` and `journalctl -u {units[0]}`." if units else "",
             )
 

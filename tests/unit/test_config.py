@@ -46,7 +46,7 @@ def test_a_good_file_is_parsed_and_the_address_normalized(tmp_path: Path) -> Non
         ({"poll_interval_s": 604801}, "`poll_interval_s`: Input should be less than or equal to 604800"),
         ({"runtime": "podman"}, "`runtime`: Input should be 'auto', 'docker' or 'simulated'"),
         ({"labels": {"site": 7}}, "`labels.site`: Input should be a valid string"),
-        ({"publishable_key": "sb_secret_abc"}, "`publishable_key`: is a secret key"),
+        ({"publishable_key": "sb_secret_abc"}, "`publishable_key`: must be the publishable key"),
         ({"allowed_signers": None}, "allowed_signers must name a file while verify_signatures is true"),
         ({"git_url": "--upload-pack=evil"}, "`git_url`: must be an address or a path"),
         ({"project": "Fleet 1"}, "`project`: String should match pattern"),
@@ -75,7 +75,9 @@ def test_the_bounds_of_the_poll_interval_are_accepted(tmp_path: Path, interval: 
     assert config.load(write(tmp_path / "d.json", poll_interval_s=interval)).poll_interval_s == interval
 
 
-@pytest.mark.parametrize(("text", "sentence"), [("{", "it is not JSON"), ("[]", "must hold one JSON object")])
+@pytest.mark.parametrize(
+    ("text", "sentence"), [("{", "it is not JSON"), ("[]", "must contain one JSON object")]
+)
 def test_a_file_that_is_not_an_object_says_so(tmp_path: Path, text: str, sentence: str) -> None:
     path = tmp_path / "device.json"
     path.write_text(text)

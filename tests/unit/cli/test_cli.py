@@ -9,6 +9,7 @@ import pytest
 from fleet_agent.attempts.history import History
 from fleet_agent.attempts.outbox import Outbox
 from fleet_agent.cli import main as cli
+from fleet_agent.cli import run as run_command
 from tests.support.device import Device
 from tests.unit.attempts.test_outbox import attempt
 
@@ -22,7 +23,7 @@ def test_a_good_configuration_is_good_and_an_open_one_is_named(
 ) -> None:
     assert run(device, "validate-config") == 0
     said = capsys.readouterr().out
-    assert "is good" in said
+    assert "is valid" in said
     assert "verify_signatures is false" in said
 
 
@@ -41,7 +42,7 @@ def test_signers_that_are_not_there_are_found_by_validate_config(
 ) -> None:
     device.configure(verify_signatures=True, allowed_signers="signers")
     assert run(device, "validate-config") == 2
-    assert "`allowed_signers` names" in capsys.readouterr().err
+    assert "allowed_signers names" in capsys.readouterr().err
     (device.folder / "signers").write_text("")
     assert run(device, "validate-config") == 0
 
@@ -50,7 +51,7 @@ def test_signers_that_are_not_there_are_found_by_validate_config(
 def test_a_device_that_is_not_enrolled_is_told_to_enroll(
     device: Device, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
-    monkeypatch.setattr(cli, "_start_lean", lambda: None)
+    monkeypatch.setattr(run_command, "_start_lean", lambda: None)
     device.identity.forget()
     assert run(device, verb) == 2
     assert "not_enrolled" in capsys.readouterr().err
@@ -68,27 +69,27 @@ def test_status_works_without_a_network_and_before_any_release(
     assert "runs        nothing" in capsys.readouterr().out
 
 
-def test_history_tells_what_was_shipped_and_what_waits_in_order(
+def test_history_tells_what_was_uploaded_and_what_waits_in_order(
     device: Device, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(device, "history") == 0
-    assert capsys.readouterr().out == "No attempt yet.\n"
+    assert capsys.readouterr().out == "No attempts yet.\n"
     box, past = Outbox(device.paths.outbox), History(device.paths.history)
-    waiting, shipped = attempt(minute=5), attempt(minute=1)
-    for one in (waiting, shipped):
+    waiting, uploaded = attempt(minute=5), attempt(minute=1)
+    for one in (waiting, uploaded):
         box.put(one)
-    box.hand_over(shipped.id, past)
+    box.hand_over(uploaded.id, past)
     assert run(device, "history", "--json") == 0
     shown = json.loads(capsys.readouterr().out)
-    assert [(row["id"], row["shipped"]) for row in shown] == [
-        (str(shipped.id), True),
+    assert [(row["id"], row["uploaded"]) for row in shown] == [
+        (str(uploaded.id), True),
         (str(waiting.id), False),
     ]
     assert shown[0]["phase_durations_ms"] == {"fetching": 5}
     assert run(device, "history") == 0
     first, second = capsys.readouterr().out.splitlines()
     assert first.endswith("rolled_back in 60 s, 0 bytes, unhealthy: It was not well.")
-    assert second.endswith("not yet shipped")
+    assert second.endswith("not yet uploaded")
 
 
 def test_a_rollback_with_nothing_to_go_back_to_says_so(
