@@ -31,6 +31,17 @@ def where(**values: object) -> Narrow:
     return narrow
 
 
+def all_of(*narrows: Narrow) -> Narrow:
+    """Rows to which every one of these applies."""
+
+    def narrow(query: Any) -> Any:
+        for one in narrows:
+            query = one(query)
+        return query
+
+    return narrow
+
+
 def is_empty(column: str) -> Narrow:
     """Rows that have nothing in `column`."""
     return lambda query: query.is_(column, "null")

@@ -32,9 +32,9 @@ def demo(  # noqa: PLR0917  options, all named
     """
     if context.invoked_subcommand is not None:
         return
-    from fleetctl.demo.walkthrough import Story
+    from fleetctl.demo.walkthrough import Walkthrough
 
-    raise typer.Exit(Story(data=data, port=port, simulated=simulated, web=web).tell(once=once))
+    raise typer.Exit(Walkthrough(data=data, port=port, simulated=simulated, web=web).run(once=once))
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""What this machine has to offer to a demo: an engine for containers."""
+"""The demo's use of Docker: whether it is there, and leaving nothing behind."""
 
 from __future__ import annotations
 
@@ -17,3 +17,15 @@ def docker_missing() -> str | None:
     except subprocess.TimeoutExpired:
         return "the Docker engine does not answer"
     return "no Docker engine answers" if version.returncode else ensure_busybox()
+
+
+def remove_project(project: str) -> None:
+    """Remove every container and network of one Compose project of the demo, and of its safe mode."""
+    for name in (project, f"{project}-safe"):
+        label = f"label=com.docker.compose.project={name}"
+        for kind, remove in (("ps -aq", "rm -f"), ("network ls -q", "network rm")):
+            found = subprocess.run(
+                ["docker", *kind.split(), "--filter", label], capture_output=True, text=True, check=False
+            ).stdout.split()
+            if found:
+                subprocess.run(["docker", *remove.split(), *found], capture_output=True, check=False)

@@ -16,7 +16,7 @@ from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.model import Action, Attempt, DevicePlace, Directive, EngineStatus, Release
 from fleetctl.demo.beacon import BEACON, BeaconRepo, Breakage, beacon
-from fleetctl.demo.device import remove_project
+from fleetctl.demo.docker import remove_project
 from fleetctl.demo.faults.engine_run import EngineRun, OnProgress, run_engine
 from fleetctl.demo.probe import Probe
 from fleetctl.errors import FleetctlError
