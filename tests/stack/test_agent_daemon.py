@@ -433,7 +433,7 @@ def test_a_device_without_a_token_waits_to_be_accepted(make_agent: MakeAgent) ->
     assert agent.cli("once").returncode == 2, "not enrolled"
     asked = agent.enroll(None)
     assert asked.returncode == 0
-    assert "waits to be accepted" in asked.stdout
+    assert "waiting for an operator to accept it" in asked.stdout
     waiting = agent.cli("once")
     assert waiting.returncode == 4
     assert "device_pending" in waiting.stderr
