@@ -2,7 +2,10 @@
 
 Standard input: one JSON request, `{"verb": …, "config": …, "directive": …, "reason": …, "asked": …}`; for
 `converge` further lines `{"directive": …}` may follow, and supersede it. Standard output: one `Progress` a
-line, last `{"done": EngineStatus}` or `{"error": {kind, message, hint, retryable}}`. Log: standard error.
+line, last `{"done": …}` or `{"error": {kind, message, hint, retryable}}`. Log: standard error.
+
+`done` holds an EngineStatus, or what `logs` or `drift` found: `{"lines": [{service, text, at}]}`,
+`{"changed": […]}`. These two and `status` only look, and need no lock.
 
 Exit code 0: ran to an end, whatever came of the update. 75: somebody else holds the lock. 1: the engine could
 not come to rest; its journal lets the next start go on.
@@ -15,9 +18,10 @@ import os
 import select
 import signal
 import sys
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from loguru import logger
+from pydantic import Field
 from pydantic import ValidationError as PydanticValidationError
 
 from fleet_agent import log
@@ -28,6 +32,9 @@ from fleet_agent.errors import FleetError, Kind
 from fleet_agent.model import Directive, EngineStatus, Frozen, Progress
 from fleet_agent.support import processes
 from fleet_agent.support.clock import Clock, Heard
+
+if TYPE_CHECKING:
+    from fleet_agent.containers.base import LogLine
 
 EXIT_LOCKED = 75
 
@@ -40,6 +47,8 @@ class Request(Frozen):
     directive: Directive | None = None
     reason: str = ""
     asked: bool = False
+    #: For `logs`: at most this many of each container.
+    lines: int = Field(default=50, ge=1)
     #: The control plane's time as the daemon heard it.
     heard: Heard | None = None
     #: The process that waits for the answer; work for one that is gone is for the next start.
@@ -95,7 +104,19 @@ def _say(line: dict[str, Any] | Progress) -> None:
         sys.stdout = open("/dev/null", "w")  # noqa: SIM115, PTH123
 
 
-def _carry_out(request: Request, rest: bytes) -> EngineStatus:  # noqa: PLR0911  one line a verb
+def _carry_out(request: Request, rest: bytes) -> dict[str, Any]:
+    match request.verb:
+        case "logs":
+            return {"lines": [_as_json(line) for line in api.logs(request.config, lines=request.lines)]}
+        case "drift":
+            return {"changed": api.drift(request.config)}
+        case "status":
+            return api.status(request.config, containers=True).model_dump(mode="json")
+        case _:
+            return _change(request, rest).model_dump(mode="json")
+
+
+def _change(request: Request, rest: bytes) -> EngineStatus:
     config = request.config
     clock = Clock(config.paths.clock_floor)
     clock.carry_on(request.heard)
@@ -113,10 +134,12 @@ def _carry_out(request: Request, rest: bytes) -> EngineStatus:  # noqa: PLR0911 
             return api.enter_safe_mode(config, _say, reason=request.reason, seams=seams)
         case "leave_safe_mode":
             return api.leave_safe_mode(config, _say, seams=seams)
-        case "status":
-            return api.status(config, containers=True)
         case other:
             raise FleetError(Kind.INTERNAL, f"The engine was asked to {other} and does not know how.")
+
+
+def _as_json(line: LogLine) -> dict[str, Any]:
+    return {"service": line.service, "text": line.text, "at": line.at.isoformat() if line.at else None}
 
 
 def _stop(signum: int, _frame: object) -> NoReturn:
@@ -150,7 +173,7 @@ def main() -> int:
         logger.error("{kind}: {error}", kind=error.kind.value, error=error)
         _say({"error": _problem(error)})
         return EXIT_LOCKED if error.kind is Kind.LOCKED else 1
-    _say({"done": done.model_dump(mode="json")})
+    _say({"done": done})
     return 0
 
 
