@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError as PydanticValidationError
 
 from fleet_agent.model import Attempt
-from fleet_agent.support import atomic_files as durable
+from fleet_agent.support import atomic_files
 
 #: Attempts kept after they were shipped. One with all its evidence is 12 KB at most, usually 1.
 KEPT = 50
@@ -27,15 +27,15 @@ class History:
         A file that is gone already is fine.
         """
         try:
-            durable.make_folder(self.folder)
+            atomic_files.make_folder(self.folder)
             with contextlib.suppress(FileNotFoundError):
                 file.replace(self.folder / file.name)
-            durable.sync_folder(self.folder)
-            durable.sync_folder(file.parent)
+            atomic_files.sync_folder(self.folder)
+            atomic_files.sync_folder(file.parent)
             for old in self._beyond():
                 old.unlink(missing_ok=True)
         except OSError as error:
-            raise durable.unwritable(file, error) from error
+            raise atomic_files.unwritable(file, error) from error
 
     def attempts(self) -> list[Attempt]:
         """What is kept, oldest first, but what cannot be read."""

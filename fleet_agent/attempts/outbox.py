@@ -15,7 +15,7 @@ from pydantic import ValidationError as PydanticValidationError
 from fleet_agent.attempts.history import History
 from fleet_agent.errors import StateError
 from fleet_agent.model import Attempt
-from fleet_agent.support import atomic_files as durable
+from fleet_agent.support import atomic_files
 
 #: Attempts kept whole while the control plane is away; then the oldest evidence goes, never an outcome.
 DETAIL_LIMIT = 200
@@ -29,7 +29,7 @@ class Outbox:
 
     def put(self, attempt: Attempt) -> None:
         """Keep `attempt` durably. Raises StateError."""
-        durable.write_atomic(self._file(attempt.id), attempt.model_dump_json().encode())
+        atomic_files.write_atomic(self._file(attempt.id), attempt.model_dump_json().encode())
         try:
             self._drop_old_detail()
         except StateError as error:
@@ -69,4 +69,4 @@ class Outbox:
         for attempt in pending[: len(pending) - DETAIL_LIMIT]:
             if attempt.evidence or attempt.phase_durations_ms:
                 slim = attempt.model_copy(update={"evidence": {}, "phase_durations_ms": {}})
-                durable.write_atomic(self._file(attempt.id), slim.model_dump_json().encode())
+                atomic_files.write_atomic(self._file(attempt.id), slim.model_dump_json().encode())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from loguru import logger
 
-from fleet_agent.engine import failure_memory as memories
+from fleet_agent.engine import failure_memory
 from fleet_agent.engine import journal as journals
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.dependencies import Seams
@@ -34,7 +34,7 @@ from fleet_agent.model import (
     ReportState,
     ServiceState,
 )
-from fleet_agent.support import orphans as leftovers
+from fleet_agent.support import orphans
 
 if TYPE_CHECKING:
     from fleet_agent.containers.base import LogLine
@@ -75,10 +75,10 @@ def converge(
 
     `asked` (an operator's command, or an `update_now` in the directive) tries again what failed here before.
     """
-    from fleet_agent.engine import runner as drive
+    from fleet_agent.engine import runner
 
     with _engine(config, seams, report, f"converging to {directive.action.value}") as engine:
-        drive.finish(engine)
+        runner.finish(engine)
         for _ in range(5):
             _follow(engine, directive, asked=asked)
             newest = engine.seams.newest()
@@ -91,10 +91,10 @@ def converge(
 
 def recover(config: EngineConfig, report: Report = _silent, *, seams: Seams | None = None) -> EngineStatus:
     """Finish what was under way when the engine died, and see that the committed release runs."""
-    from fleet_agent.engine import runner as drive
+    from fleet_agent.engine import runner
 
     with _engine(config, seams, report, "recovering") as engine:
-        drive.finish(engine)
+        runner.finish(engine)
         return _status(engine.journal, engine, config)
 
 
@@ -105,21 +105,20 @@ def rollback(
 
     Raises StateError (`nothing_to_roll_back`) where there is no previous one.
     """
-    from fleet_agent.engine import runner as drive
+    from fleet_agent.engine import runner
 
     with _engine(config, seams, report, "rolling back") as engine:
-        drive.finish(engine)
+        runner.finish(engine)
         _go_back(engine, reason or "Asked to go back.")
         return _status(engine.journal, engine, config)
 
 
 def restart(config: EngineConfig, report: Report = _silent, *, seams: Seams | None = None) -> EngineStatus:
     """Stop and start every service of the committed release. Raises StateError where there is none."""
-    from fleet_agent.engine import health_watch as watch
-    from fleet_agent.engine import runner as drive
+    from fleet_agent.engine import health_watch, runner
 
     with _engine(config, seams, report, "restarting the services") as engine:
-        drive.finish(engine)
+        runner.finish(engine)
         current = engine.journal.current
         if current is None or engine.journal.phase is not Phase.STEADY:
             raise StateError(
@@ -127,7 +126,7 @@ def restart(config: EngineConfig, report: Report = _silent, *, seams: Seams | No
             )
         engine.runtime.restart(engine.stack(current))
         try:
-            watch.until_proven(engine, current, since=engine.seams.clock.now(), briefly=True)
+            health_watch.until_proven(engine, current, since=engine.seams.clock.now(), briefly=True)
         except FleetError as error:
             engine.save(
                 state=ReportState.DEGRADED, error_kind=error.kind, error=error.message, reason=error.message
@@ -139,10 +138,10 @@ def enter_safe_mode(
     config: EngineConfig, report: Report = _silent, *, reason: str = "", seams: Seams | None = None
 ) -> EngineStatus:
     """Stop the release and show the safe-mode page until `leave_safe_mode` or an update that works."""
-    from fleet_agent.engine import runner as drive
+    from fleet_agent.engine import runner
 
     with _engine(config, seams, report, "entering safe mode") as engine:
-        drive.finish(engine)
+        runner.finish(engine)
         _enter_safe_mode(engine, reason or "An operator asked for it.")
         return _status(engine.journal, engine, config)
 
@@ -151,10 +150,10 @@ def leave_safe_mode(
     config: EngineConfig, report: Report = _silent, *, seams: Seams | None = None
 ) -> EngineStatus:
     """Start what was committed last and prove it healthy; safe mode stays where it is not."""
-    from fleet_agent.engine import runner as drive
+    from fleet_agent.engine import runner
 
     with _engine(config, seams, report, "leaving safe mode") as engine:
-        drive.finish(engine)
+        runner.finish(engine)
         mode, current = engine.journal.safe_mode, engine.journal.current
         if mode is None:
             return _status(engine.journal, engine, config)
@@ -167,7 +166,7 @@ def leave_safe_mode(
         engine.begin(
             AttemptKind.REVIVE, current, first=Phase.SWAPPING, place=None, reason="Leaving safe mode."
         )
-        drive.work(engine)
+        runner.work(engine)
         return _status(engine.journal, engine, config)
 
 
@@ -176,9 +175,11 @@ def status(config: EngineConfig, *, containers: bool = False) -> EngineStatus:
     found = journals.load(config.paths.journal, set_aside=False) or Journal()
     if not containers:
         return _status(found, None, config)
-    from fleet_agent.containers import factory as choose
+    from fleet_agent.containers import factory
 
-    runtime = choose.make(choose.choose(config.runtime, found.runtime), config.paths, compose=config.compose)
+    runtime = factory.make(
+        factory.choose(config.runtime, found.runtime), config.paths, compose=config.compose
+    )
     try:
         seen = runtime.services(config.project) + runtime.services(config.safe_project)
     except ContainerError as error:
@@ -206,7 +207,7 @@ def drift(config: EngineConfig) -> list[str]:
 
 def _follow(engine: Engine, directive: Directive, *, asked: bool) -> None:
     from fleet_agent.engine import preparation as preparing
-    from fleet_agent.engine import runner as drive
+    from fleet_agent.engine import runner
 
     asked = asked or any(command.kind is CommandKind.UPDATE_NOW for command in directive.commands)
     match directive.action:
@@ -241,12 +242,12 @@ def _follow(engine: Engine, directive: Directive, *, asked: bool) -> None:
         rollout_id=directive.rollout_id,
         preparation=preparing.kept_for(engine.journal, target),
     )
-    drive.work(engine)
+    runner.work(engine)
 
 
 def _prepare(engine: Engine, release: Release, place: DevicePlace, *, asked: bool) -> None:
     from fleet_agent.engine import preparation as preparing
-    from fleet_agent.engine import runner as drive
+    from fleet_agent.engine import runner
 
     target = Deployed(release=release, role=place.role)
     preparing.take_over(engine, target)
@@ -261,7 +262,7 @@ def _prepare(engine: Engine, release: Release, place: DevicePlace, *, asked: boo
         logger.info("{version} is not prepared: {why}", version=release.version, why=against.message)
         return
     preparing.begin(engine, target, place)
-    drive.work(engine)
+    runner.work(engine)
 
 
 def _may_try(engine: Engine, target: Deployed, *, asked: bool) -> bool:
@@ -298,7 +299,7 @@ def _remark(engine: Engine, reason: str, kind: str) -> None:
 
 
 def _go_back(engine: Engine, reason: str) -> None:
-    from fleet_agent.engine import runner as drive
+    from fleet_agent.engine import runner
 
     previous = engine.journal.previous
     if previous is None:
@@ -309,14 +310,14 @@ def _go_back(engine: Engine, reason: str) -> None:
         )
     engine.stacks.load(previous)
     engine.begin(AttemptKind.GO_BACK, previous, first=Phase.SWAPPING, place=None, reason=reason)
-    drive.work(engine)
+    runner.work(engine)
 
 
 def _enter_safe_mode(engine: Engine, reason: str) -> None:
-    from fleet_agent.engine import runner as drive
+    from fleet_agent.engine import runner
 
     if engine.journal.safe_mode is None or engine.journal.safe_mode.release_runs:
-        drive.enter_safe_mode(engine, f"Safe mode: {reason.rstrip('.')}.", "asked")
+        runner.enter_safe_mode(engine, f"Safe mode: {reason.rstrip('.')}.", "asked")
 
 
 @contextmanager
@@ -327,7 +328,7 @@ def _engine(config: EngineConfig, seams: Seams | None, report: Report, what: str
     from fleet_agent.engine.state_files import Files
 
     seams = seams or Seams()
-    with converging(config.paths.lock, what), leftovers.none_beside(config.paths.children):
+    with converging(config.paths.lock, what), orphans.none_beside(config.paths.children):
         stacks = Stacks(config.paths, Files(seams.effects, config.paths.state / "reserve"))
         journal = recovery.load(config.paths, stacks, seams.clock.corrected())
         yield Engine(config, seams, report, journal)
@@ -375,7 +376,10 @@ def _preparation(journal: Journal, config: EngineConfig) -> Preparation | None:
         return None
     again = False
     if not found.ready:
-        memory, env = memories.load(config.paths.known_bad), memories.fingerprint(config.paths.env_file)
+        memory, env = (
+            failure_memory.load(config.paths.known_bad),
+            failure_memory.fingerprint(config.paths.env_file),
+        )
         bad = (memory.known_bad(key, env) for key in (found.target.key, found.target.preparing_key))
         again = not any(bad)
     return Preparation(

@@ -13,9 +13,9 @@ from uuid import UUID, uuid4
 from loguru import logger
 
 from fleet_agent.attempts.outbox import Outbox
-from fleet_agent.containers import factory as choose
+from fleet_agent.containers import factory
 from fleet_agent.containers.base import Runtime, Stack
-from fleet_agent.engine import failure_memory as memories
+from fleet_agent.engine import failure_memory
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.dependencies import Seams
 from fleet_agent.engine.failure_memory import MENDED_BY_ENV, PASSING, BadRelease, Memory
@@ -27,7 +27,8 @@ from fleet_agent.engine.state_files import Files
 from fleet_agent.engine.traced_runtime import Traced
 from fleet_agent.errors import ContainerError, FleetError, Kind, StateError
 from fleet_agent.model import DevicePlace, Progress
-from fleet_agent.roles.role import Role, read_env
+from fleet_agent.roles.role import Role
+from fleet_agent.roles.variables import read_env
 from fleet_agent.support import retry
 
 T = TypeVar("T")
@@ -181,8 +182,8 @@ class Engine:
     def runtime(self) -> Runtime:
         if self.seams.runtime is not None:
             return Traced(self.seams.runtime, self.seams.effects, self.cleaned)
-        choice = choose.choose(self.config.runtime, self.journal.runtime)
-        made = choose.make(choice, self.paths, compose=self.config.compose)
+        choice = factory.choose(self.config.runtime, self.journal.runtime)
+        made = factory.make(choice, self.paths, compose=self.config.compose)
         return Traced(made, self.seams.effects, self.cleaned)
 
     @cached_property
@@ -196,7 +197,7 @@ class Engine:
     @property
     def memory(self) -> Memory:
         if self._memory is None:
-            self._memory = memories.load(self.memory_file)
+            self._memory = failure_memory.load(self.memory_file)
         return self._memory
 
     def remember(self, memory: Memory) -> None:
@@ -214,7 +215,7 @@ class Engine:
 
     def env_fingerprint(self) -> str:
         """Changes when the device's .env does."""
-        return memories.fingerprint(self.paths.env_file)
+        return failure_memory.fingerprint(self.paths.env_file)
 
     def redact(self, text: str) -> str:
         """`text` without the .env's secrets; where the role cannot say which they are, without any value.

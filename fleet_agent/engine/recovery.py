@@ -7,10 +7,8 @@ from datetime import datetime
 from loguru import logger
 from pydantic import ValidationError as PydanticValidationError
 
-from fleet_agent.engine import failure_policy as failures
+from fleet_agent.engine import failure_policy, links, retention, safe_mode
 from fleet_agent.engine import journal as journals
-from fleet_agent.engine import links, retention
-from fleet_agent.engine import safe_mode as safe
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.failure_memory import INTERRUPTIONS_LIMIT
 from fleet_agent.engine.journal import AttemptInHand, Deployed, Failure, Journal, SafeMode
@@ -75,7 +73,7 @@ def rebuild(paths: Paths, stacks: Stacks, now: datetime) -> Journal:
         journal = journal.model_copy(update={"phase": Phase.RECORDING, "attempt": attempt})
     if arrived or (current is not None and not marked):
         return journal
-    return _in_safe_mode(journal, now, beside=current is not None and safe.is_marked_beside(paths))
+    return _in_safe_mode(journal, now, beside=current is not None and safe_mode.is_marked_beside(paths))
 
 
 def _in_safe_mode(journal: Journal, now: datetime, *, beside: bool) -> Journal:
@@ -118,7 +116,7 @@ def resume(engine: Engine) -> None:
     if journal.phase in UNTOUCHED:
         _give_up(engine, attempt)
     elif journal.phase in _ONWARDS and attempt.interruptions >= STARTS:
-        failures.follow(engine, _interrupted(attempt, "The device or the agent died twice with it."))
+        failure_policy.follow(engine, _interrupted(attempt, "The device or the agent died twice with it."))
 
 
 def _tidy(engine: Engine) -> None:
@@ -155,9 +153,11 @@ def _give_up(engine: Engine, attempt: AttemptInHand) -> None:
             f"The agent died {often} times while it prepared this release.",
             hint="Its log of the previous boots says more (journalctl -b -1).",
         )
-        failures.follow(engine, error)
+        failure_policy.follow(engine, error)
         return
-    failures.follow(engine, _interrupted(attempt, "The update was interrupted; nothing had been changed."))
+    failure_policy.follow(
+        engine, _interrupted(attempt, "The update was interrupted; nothing had been changed.")
+    )
 
 
 def _interrupted(attempt: AttemptInHand, sentence: str) -> FleetError:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from loguru import logger
 
-from fleet_agent.engine import safe_mode as safe
+from fleet_agent.engine import safe_mode
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import Deployed
 from fleet_agent.errors import FleetError, Kind, ReleaseError, StateError
@@ -78,7 +78,7 @@ def _names(folder: Path) -> set[str]:
 
 def _images(engine: Engine, keys: set[str]) -> None:
     """Only images that our own releases brought, and that no kept release names."""
-    used: set[str] = safe.images(engine).union(*(engine.stacks.images(key) for key in keys))
+    used: set[str] = safe_mode.images(engine).union(*(engine.stacks.images(key) for key in keys))
     gone: set[str] = set().union(
         *(engine.stacks.images(key) for key in engine.stacks.names() if key not in keys)
     )
@@ -98,7 +98,7 @@ def _unused(engine: Engine, keys: set[str]) -> set[str]:
     if not there:
         return set()
     try:
-        used = safe.content(engine).union(*(engine.stacks.content_of(key) for key in keys))
+        used = safe_mode.content(engine).union(*(engine.stacks.content_of(key) for key in keys))
     except StateError as error:
         logger.warning("no content is removed: {error}", error=error.message)
         return set()

@@ -6,12 +6,8 @@ import errno
 
 from loguru import logger
 
-from fleet_agent.engine import failure_policy as failures
-from fleet_agent.engine import health_watch as watch
-from fleet_agent.engine import links, recovery, retention
+from fleet_agent.engine import failure_policy, health_watch, links, recovery, repair, retention, safe_mode
 from fleet_agent.engine import preparation as preparing
-from fleet_agent.engine import repair as mend
-from fleet_agent.engine import safe_mode as safe
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import AttemptKind, SafeMode
 from fleet_agent.engine.phases import RESTING, UNTOUCHED, Phase
@@ -34,11 +30,11 @@ def work(engine: Engine) -> None:
         try:
             _step(engine)
         except FleetError as error:
-            failures.follow(engine, engine.cleaned(error))
+            failure_policy.follow(engine, engine.cleaned(error))
     if busy:
         retention.clean(engine)
         # Last: leaving safe mode ends the ssh session that this may be running in.
-        safe.mark(engine)
+        safe_mode.mark(engine)
 
 
 def finish(engine: Engine) -> None:
@@ -57,18 +53,18 @@ def heal(engine: Engine) -> None:
     preparing.look_after(engine)
     retention.clean_up_again(engine)
     _mind_the_disk(engine)
-    safe.mark(engine)
+    safe_mode.mark(engine)
     journal = engine.journal
     if journal.phase is Phase.SAFE_MODE:
-        safe.bring_up(engine)
+        safe_mode.bring_up(engine)
         if journal.safe_mode is not None and not journal.safe_mode.release_runs:
             return
     if journal.current is None:
         return
-    mend.folder(engine, journal.current)
+    repair.folder(engine, journal.current)
     try:
-        record = mend.stack(engine, journal.current)
-        answer = watch.once(engine, record)
+        record = repair.stack(engine, journal.current)
+        answer = health_watch.once(engine, record)
     except FleetError as error:
         _cannot_start(engine, error)
         return
@@ -115,7 +111,7 @@ def _mind_the_disk(engine: Engine) -> None:
     if mode is None or mode.kind != Kind.DISK_FULL or not mode.release_runs:
         return
     if retention.free_bytes(engine) >= engine.config.min_free_bytes:
-        safe.take_down(engine)
+        safe_mode.take_down(engine)
         engine.move(
             Phase.STEADY,
             safe_mode=None,
@@ -130,8 +126,8 @@ def _start_again(engine: Engine, record: StackRecord, why: str) -> None:
     current = record.deployed
     logger.warning("{why}: starting {version} again", why=why, version=current.release.version)
     try:
-        mend.start(engine, record)
-        watch.until_proven(engine, current, since=engine.seams.clock.now(), briefly=True)
+        repair.start(engine, record)
+        health_watch.until_proven(engine, current, since=engine.seams.clock.now(), briefly=True)
     except HealthError as error:
         _sick(engine, error)
     except FleetError as error:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from loguru import logger
 
-from fleet_agent.containers import compose_file as resolve
+from fleet_agent.containers import compose_file, content_store
 from fleet_agent.containers.base import Stack
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import Deployed
@@ -23,7 +23,8 @@ from fleet_agent.engine.stack_store import read_compose
 from fleet_agent.errors import FleetError, StateError
 from fleet_agent.host.emergency_ssh import sentence
 from fleet_agent.paths import Paths
-from fleet_agent.roles.role import COMPOSE_FILE, read_env
+from fleet_agent.roles.role import COMPOSE_FILE
+from fleet_agent.roles.variables import read_env
 from fleet_agent.support.atomic_files import make_folder
 
 FOLDER = Path("roles") / "common" / "safe-mode"
@@ -47,10 +48,10 @@ def prepare(engine: Engine, deployed: Deployed, *, unless_there: bool = False) -
         # What changes with each release must not change the stack.
         environment |= {"FLEET_RELEASE_VERSION": "safe-mode", "FLEET_RELEASE_COMMIT": ""}
         compose = engine.runtime.config(folder, environment, engine.config.safe_project)
-        for image in engine.runtime.missing_images(resolve.images(compose)):
+        for image in engine.runtime.missing_images(compose_file.images(compose)):
             engine.runtime.pull(image, engine.say)
         addressed = engine.seams.effects.perform(
-            "copy content", lambda: resolve.address_content(compose, release, engine.stacks.content)
+            "copy content", lambda: content_store.address_content(compose, release, engine.stacks.content)
         )
         fresh = json.dumps(addressed, indent=1, sort_keys=True).encode()
         if not file.exists() or file.read_bytes() != fresh:
@@ -80,7 +81,7 @@ def bring_up(engine: Engine) -> None:
         if not _compose(engine).exists():
             logger.warning("this fleet has no safe-mode page (roles/common/safe-mode)")
             return
-        missing = engine.runtime.missing_images(resolve.images(read_compose(_compose(engine))))
+        missing = engine.runtime.missing_images(compose_file.images(read_compose(_compose(engine))))
         if missing:
             logger.warning("no safe-mode page: {image} is not on this device", image=missing[0])
             return
@@ -135,7 +136,7 @@ def take_down(engine: Engine) -> None:
 def images(engine: Engine) -> set[str]:
     """What the safe-mode stack needs; kept whatever release runs."""
     try:
-        return set(resolve.images(read_compose(_compose(engine))))
+        return set(compose_file.images(read_compose(_compose(engine))))
     except FleetError:
         return set()
 
@@ -145,7 +146,7 @@ def content(engine: Engine) -> set[str]:
     if not _compose(engine).exists():
         return set()
     try:
-        return resolve.used_content(read_compose(_compose(engine)), engine.stacks.content)
+        return content_store.used_content(read_compose(_compose(engine)), engine.stacks.content)
     except StateError:
         engine.files.remove(_compose(engine))
         raise

@@ -12,14 +12,14 @@ from typing import Any
 
 from pydantic import ValidationError as PydanticValidationError
 
-from fleet_agent.containers import compose_file as resolve
+from fleet_agent.containers import compose_file, content_store
 from fleet_agent.containers.base import Stack
 from fleet_agent.engine.journal import Deployed
 from fleet_agent.engine.state_files import Files
 from fleet_agent.errors import Kind, StateError
 from fleet_agent.model import Frozen
 from fleet_agent.paths import Paths
-from fleet_agent.roles.role import Health
+from fleet_agent.roles.schema import Health
 
 
 class StackRecord(Frozen):
@@ -73,7 +73,7 @@ class Stacks:
 
     def content_of(self, key: str) -> set[str]:
         """The content folders that a stack mounts. Raises StateError where its file cannot be read."""
-        return resolve.used_content(read_compose(self.folder / key / "compose.json"), self.content)
+        return content_store.used_content(read_compose(self.folder / key / "compose.json"), self.content)
 
     def remove(self, key: str) -> None:
         self._files.remove_tree(self.folder / key)
@@ -93,7 +93,7 @@ def read_compose(file: Path) -> dict[str, Any]:
     """A resolved compose file. Raises StateError (`state_corrupt`)."""
     try:
         compose = json.loads(file.read_bytes())
-        resolve.services(compose)
+        compose_file.services(compose)
     except Exception as error:
         raise StateError(
             Kind.STATE_CORRUPT, f"{file.parent.name[:12]}'s compose file cannot be read."

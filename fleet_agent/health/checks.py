@@ -12,7 +12,7 @@ from fleet_agent.health.file import FileIsFresh
 from fleet_agent.health.http import HttpAnswers
 from fleet_agent.health.log import LogIsQuiet
 from fleet_agent.health.tcp import TcpOpens
-from fleet_agent.roles.role import (
+from fleet_agent.roles.schema import (
     Check,
     CommandCheck,
     ComposeCheck,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fleet_agent.health.base import Answer, Reading, Sight
-from fleet_agent.roles.role import ComposeCheck
+from fleet_agent.roles.schema import ComposeCheck
 
 
 class ComposeHealthy:

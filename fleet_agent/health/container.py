@@ -5,7 +5,7 @@ from __future__ import annotations
 from fleet_agent.containers.base import Container
 from fleet_agent.errors import Kind
 from fleet_agent.health.base import Answer, Reading, Sight
-from fleet_agent.roles.role import ContainerCheck
+from fleet_agent.roles.schema import ContainerCheck
 
 
 class ContainerRuns:

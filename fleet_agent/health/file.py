@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fleet_agent.health.base import Answer, Reading, Sight
-from fleet_agent.roles.role import FileCheck
+from fleet_agent.roles.schema import FileCheck
 
 
 class FileIsFresh:

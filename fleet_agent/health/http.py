@@ -8,7 +8,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from fleet_agent.health.base import Answer, Reading, Sight
-from fleet_agent.roles.role import HttpCheck
+from fleet_agent.roles.schema import HttpCheck
 from fleet_agent.support.deadline import limited
 
 #: Bytes of a body that are looked at.

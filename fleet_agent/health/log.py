@@ -6,7 +6,7 @@ import re
 from datetime import timedelta
 
 from fleet_agent.health.base import Answer, Reading, Sight
-from fleet_agent.roles.role import LogCheck
+from fleet_agent.roles.schema import LogCheck
 
 #: Lines looked at per container and round.
 LINES = 2000

@@ -8,7 +8,7 @@ from typing import Any
 
 from fleet_agent.errors import Kind
 from fleet_agent.health.base import Answer, Reading
-from fleet_agent.roles.role import Health
+from fleet_agent.roles.schema import Health
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 from fleet_agent.health.base import Answer, Reading, Sight
-from fleet_agent.roles.role import TcpCheck
+from fleet_agent.roles.schema import TcpCheck
 
 
 class TcpOpens:

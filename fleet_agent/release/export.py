@@ -19,7 +19,7 @@ from fleet_agent.errors import Kind, ReleaseError
 from fleet_agent.release.limits import DEFAULTS, MIB, Limits, need_space
 from fleet_agent.release.manifest import MANIFEST_FILE, RELEASE_FILE, FileEntry, Manifest, check_manifest
 from fleet_agent.release.repository import CorruptError, Repository, check_names, folders
-from fleet_agent.support import atomic_files as durable
+from fleet_agent.support import atomic_files
 
 #: Unfinished exports, beside the finished ones; `prune` and the next export remove them.
 TEMPORARY_PREFIX = ".export-"
@@ -152,7 +152,7 @@ def _check_entries(entries: list[_Entry], limits: Limits) -> None:
 
 def _write(job: _Job, entries: list[_Entry], target: Path) -> Manifest:
     try:
-        durable.make_folder(target.parent)
+        atomic_files.make_folder(target.parent)
         _remove_left_overs(target)
         temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{job.commit}-", dir=target.parent))
         try:
@@ -164,7 +164,7 @@ def _write(job: _Job, entries: list[_Entry], target: Path) -> Manifest:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
     except OSError as error:
-        problem = durable.unwritable(target, error)
+        problem = atomic_files.unwritable(target, error)
         if problem.kind is Kind.DISK_FULL:
             raise ReleaseError(Kind.DISK_FULL, problem.message, hint=problem.hint) from error
         raise problem from error
@@ -276,13 +276,9 @@ def _sync_tree(folder: Path) -> None:
         for name in names:
             path = Path(current, name)
             if not path.is_symlink():
-                handle = os.open(path, os.O_RDONLY)
-                try:
-                    os.fsync(handle)
-                finally:
-                    os.close(handle)
+                atomic_files.sync_file(path)
         Path(current).chmod(stat.S_IRWXU | stat.S_IRGRP | stat.S_IXGRP | stat.S_IROTH | stat.S_IXOTH)
-        durable.sync_folder(Path(current))
+        atomic_files.sync_folder(Path(current))
 
 
 def _put_in_place(temporary: Path, target: Path) -> None:
@@ -294,11 +290,11 @@ def _put_in_place(temporary: Path, target: Path) -> None:
         aside = Path(tempfile.mkdtemp(prefix=DISCARDED_PREFIX, dir=target.parent))
         target.rename(aside / target.name)
         temporary.rename(target)
-        durable.sync_folder(target.parent)
+        atomic_files.sync_folder(target.parent)
         shutil.rmtree(aside, ignore_errors=True)
         return
     temporary.rename(target)
-    durable.sync_folder(target.parent)
+    atomic_files.sync_folder(target.parent)
 
 
 def _remove_left_overs(target: Path) -> None:

@@ -12,7 +12,7 @@ from loguru import logger
 
 from fleet_agent.release.export import DISCARDED_PREFIX, TEMPORARY_PREFIX
 from fleet_agent.release.repository import RELEASES, CorruptError, Repository
-from fleet_agent.support import atomic_files as durable
+from fleet_agent.support import atomic_files
 
 #: Packs, not releases: each update leaves one or two, and compacting rewrites all that is kept.
 PACK_LIMIT = 16
@@ -56,9 +56,9 @@ def _prune_exports(releases: Path, keep: Collection[str]) -> list[str]:
                 # Renamed first: a release folder that is half removed must not look like a release.
                 aside = Path(tempfile.mkdtemp(prefix=DISCARDED_PREFIX, dir=releases))
                 folder.rename(aside / folder.name)
-                durable.sync_folder(releases)
+                atomic_files.sync_folder(releases)
             except OSError as error:
-                raise durable.unwritable(folder, error) from error
+                raise atomic_files.unwritable(folder, error) from error
             shutil.rmtree(aside, ignore_errors=True)
             removed.append(folder.name)
     return removed
@@ -87,20 +87,20 @@ def _compact(repo: Repository, commits: list[str]) -> int:
     old = set(packs.iterdir())
     if commits:
         # The history below a kept release is not here and not wanted.
-        durable.write_atomic(
+        atomic_files.write_atomic(
             repo.folder / "shallow", "".join(f"{commit}\n" for commit in sorted(commits)).encode()
         )
         needed = repo.read(
             "rev-list", "--objects", "--no-object-names", "--missing=allow-any", "--no-walk", *commits
         )
         name = repo.read("pack-objects", "-q", str(packs / "pack"), stdin=needed).decode().strip()
-        durable.write_atomic(packs / f"pack-{name}.promisor", b"")
-        durable.sync_folder(packs)
+        atomic_files.write_atomic(packs / f"pack-{name}.promisor", b"")
+        atomic_files.sync_folder(packs)
         old -= {file for file in old if file.stem == f"pack-{name}"}
     # An index first would leave a pack that nobody reads; a pack first, an index that breaks every read.
     for file in sorted(old, key=lambda file: file.suffix != ".idx"):
         file.unlink(missing_ok=True)
-    durable.sync_folder(packs)
+    atomic_files.sync_folder(packs)
     return max(0, before - _size(packs))
 
 

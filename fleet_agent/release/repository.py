@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from fleet_agent.errors import Kind, ReleaseError
 from fleet_agent.release.git_command import SETTINGS, SETTINGS_FILE, GitCommand, without_secrets
-from fleet_agent.support import atomic_files as durable
+from fleet_agent.support import atomic_files
 
 COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 ROLE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -58,7 +58,7 @@ class Repository:
         self.folder.chmod(0o700)
         head = self.folder / "HEAD"
         if not head.exists():
-            durable.write_atomic(head, b"ref: refs/heads/none\n")
+            atomic_files.write_atomic(head, b"ref: refs/heads/none\n")
         self._write_settings(url, commit, partial=partial)
         self.clean_up()
 
@@ -70,7 +70,7 @@ class Repository:
             elif self.folder.exists():
                 shutil.rmtree(self.folder)
         except OSError as error:
-            raise durable.unwritable(self.folder, error) from error
+            raise atomic_files.unwritable(self.folder, error) from error
 
     def partial_refused(self, url: str) -> bool:
         """True where this host has shown that it does not serve single files."""
@@ -79,7 +79,7 @@ class Repository:
 
     def remember_partial_refused(self, url: str) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        durable.write_atomic(self.folder / "fleet.whole", quote(without_secrets(url)).encode())
+        atomic_files.write_atomic(self.folder / "fleet.whole", quote(without_secrets(url)).encode())
 
     def has_commit(self, commit: str) -> bool:
         return self.git.local("cat-file", "-e", f"{commit}^{{commit}}").status == 0
@@ -147,7 +147,7 @@ class Repository:
         # Only what changed: an update that brings nothing new writes nothing. The address may hold a token.
         for file, content in ((config, wanted), (self.folder / SETTINGS_FILE, SETTINGS.encode())):
             if not file.is_file() or file.read_bytes() != content:
-                durable.write_atomic(file, content, mode=0o600)
+                atomic_files.write_atomic(file, content, mode=0o600)
 
     def clean_up(self) -> None:
         """Remove what a Git that was killed, or met a full disk, has left.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -10,9 +11,18 @@ from pathlib import Path
 from fleet_agent.errors import Kind, StateError
 
 
+def sync_file(file: Path) -> None:
+    """Make the content of `file` durable."""
+    _sync(file, os.O_RDONLY)
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames and removals in `folder` durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    _sync(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    handle = os.open(path, flags)
     try:
         os.fsync(handle)
     finally:
@@ -74,11 +84,14 @@ def remove(path: Path) -> None:
         raise unwritable(path, error) from error
 
 
+def is_disk_full(error: OSError) -> bool:
+    """Whether writing failed for want of space."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def unwritable(path: Path, error: OSError) -> StateError:
     """The error to raise where writing `path` failed."""
-    import errno
-
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_disk_full(error):
         return StateError(
             Kind.DISK_FULL, f"The disk is full: {path} could not be written.", hint="Free some space."
         )

@@ -16,7 +16,7 @@ from loguru import logger
 
 from fleet_agent.errors import StateError
 from fleet_agent.model import EARLIEST, LATEST, Frozen
-from fleet_agent.support import atomic_files as durable
+from fleet_agent.support import atomic_files
 
 #: How old the floor may grow before it is written again.
 FLOOR_REFRESH = timedelta(days=1)
@@ -122,7 +122,7 @@ class Clock:
             return
         self._floor = server_time
         try:
-            durable.write_atomic(self._file, server_time.isoformat().encode())
+            atomic_files.write_atomic(self._file, server_time.isoformat().encode())
         except StateError as error:
             logger.warning("the clock's floor was not kept: {error}", error=error)
 

@@ -21,15 +21,9 @@ import typer
 import yaml
 
 from fleet_agent.errors import FleetError
-from fleet_agent.roles.role import (
-    PROVIDED,
-    CommandCheck,
-    ComposeCheck,
-    ContainerCheck,
-    LogCheck,
-    Role,
-    VariableType,
-)
+from fleet_agent.roles.role import Role
+from fleet_agent.roles.schema import CommandCheck, ComposeCheck, ContainerCheck, LogCheck
+from fleet_agent.roles.variables import PROVIDED, VariableType
 from fleetctl.console import out, print_json, print_table
 from fleetctl.errors import FleetctlError
 

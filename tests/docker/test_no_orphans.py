@@ -23,7 +23,7 @@ from fleet_agent.engine import api, links
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.errors import StateError
 from fleet_agent.model import Directive, ReportState
-from fleet_agent.support import orphans as leftovers
+from fleet_agent.support import orphans
 from tests.docker.stalling import Stalling, stalling
 from tests.engine_kit import Fleet, rows
 
@@ -118,7 +118,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         found = Scene(tmp_path, docker)
         yield found
         docker.swallow = None
-        with leftovers.none_beside(found.config.paths.children):
+        with orphans.none_beside(found.config.paths.children):
             pass
         ComposeRuntime().down(found.config.project)
 

@@ -274,9 +274,9 @@ class Device(RuleBasedStateMachine):
 
     def relearn(self) -> None:
         """After a death what is remembered depends on where it was: ask."""
-        from fleet_agent.engine import failure_memory as memory
+        from fleet_agent.engine import failure_memory
 
-        known = memory.load(self.config.paths.state / "known_bad.json").bad
+        known = failure_memory.load(self.config.paths.state / "known_bad.json").bad
         by_key = {f"{self.fleet.release(v).commit_sha}.{self.fleet.role}": v for v in (*GOOD, *BAD)}
         self.bad = {by_key[key] for key in known}
 

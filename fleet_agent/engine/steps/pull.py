@@ -7,8 +7,7 @@ from functools import partial
 from loguru import logger
 
 from fleet_agent.engine import preparation as preparing
-from fleet_agent.engine import retention
-from fleet_agent.engine import safe_mode as safe
+from fleet_agent.engine import retention, safe_mode
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import AttemptKind
 from fleet_agent.engine.phases import Phase
@@ -27,7 +26,7 @@ def run(engine: Engine) -> None:
         retention.clean(engine)
         _pull(engine, record.images)
     # The first release has no older safe mode to fall back on.
-    safe.prepare(engine, engine.attempt.target, unless_there=True)
+    safe_mode.prepare(engine, engine.attempt.target, unless_there=True)
     if engine.attempt.kind is AttemptKind.PREPARE:
         preparing.succeed(engine)
     else:

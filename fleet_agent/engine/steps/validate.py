@@ -13,16 +13,16 @@ from typing import Any
 
 from loguru import logger
 
-from fleet_agent.containers import compose_file as resolve
+from fleet_agent.containers import compose_file, content_store
 from fleet_agent.engine import retention
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import Deployed
 from fleet_agent.engine.phases import Phase
 from fleet_agent.engine.stack_store import StackRecord
 from fleet_agent.errors import Kind, ValidationError
-from fleet_agent.roles.role import Role, read_env, refuse
-from fleet_agent.support import orphans as leftovers
-from fleet_agent.support import processes
+from fleet_agent.roles.role import Role
+from fleet_agent.roles.variables import read_env, refuse
+from fleet_agent.support import orphans, processes
 
 MIB = 1024 * 1024
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)b?", re.I)
@@ -34,7 +34,7 @@ def run(engine: Engine) -> None:
     role = Role.load(engine.role_folder(target))
     environment = _environment(engine, target, role)
     compose = engine.runtime.config(role.folder, environment, engine.config.project)
-    images = resolve.images(compose)
+    images = compose_file.images(compose)
     _check_emergency_port(engine, compose)
     _check_ports(engine, compose)
     _check_memory(engine, compose)
@@ -49,7 +49,7 @@ def resolve_stack(engine: Engine, deployed: Deployed) -> StackRecord:
     role = Role.load(engine.role_folder(deployed))
     environment = _environment(engine, deployed, role)
     compose = engine.runtime.config(role.folder, environment, engine.config.project)
-    return _keep(engine, deployed, role, environment, compose, resolve.images(compose))
+    return _keep(engine, deployed, role, environment, compose, compose_file.images(compose))
 
 
 def _environment(engine: Engine, deployed: Deployed, role: Role) -> dict[str, str]:
@@ -73,7 +73,7 @@ def _keep(  # noqa: PLR0917
     record = StackRecord(
         deployed=target,
         images=tuple(images),
-        services=tuple(sorted(resolve.services(addressed))),
+        services=tuple(sorted(compose_file.services(addressed))),
         health=role.health.model_copy(update={"checks": role.checks(environment)}),
     )
     engine.stacks.save(record, addressed)
@@ -95,7 +95,7 @@ def provided(engine: Engine, deployed: Deployed) -> dict[str, str]:
 
 def _addressed(compose: dict[str, Any], release: Path, content: Path) -> dict[str, Any]:
     try:
-        return resolve.address_content(compose, release, content)
+        return content_store.address_content(compose, release, content)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise ValidationError(
@@ -108,7 +108,7 @@ def _addressed(compose: dict[str, Any], release: Path, content: Path) -> dict[st
 def _check_emergency_port(engine: Engine, compose: dict[str, Any]) -> None:
     """A release must not take the port by which people get in: they would find out in an emergency."""
     access = engine.config.emergency_access
-    for service, _, port, protocol in resolve.published(compose):
+    for service, _, port, protocol in compose_file.published(compose):
         if access is not None and (port, protocol) == (access.port, "tcp"):
             raise ValidationError(
                 Kind.PORT_CONFLICT,
@@ -122,7 +122,7 @@ def _check_ports(engine: Engine, compose: dict[str, Any]) -> None:
     """Ports must be free or already ours. Simulated containers open none, and thousands share a machine."""
     if not engine.runtime.reachable:
         return
-    wanted = resolve.published(compose)
+    wanted = compose_file.published(compose)
     if not wanted:
         return
     ours = engine.runtime.published_ports(engine.config.project)
@@ -165,7 +165,7 @@ def _check_memory(engine: Engine, compose: dict[str, Any]) -> None:
     total, available = memory.get("MemTotal"), memory.get("MemAvailable")
     if total is None or available is None:
         return
-    reserved = sum(_reserved(service) for service in resolve.services(compose).values())
+    reserved = sum(_reserved(service) for service in compose_file.services(compose).values())
     if reserved > total:
         raise ValidationError(
             Kind.MEMORY_SHORT,
@@ -235,7 +235,7 @@ def _run_validate(engine: Engine, role: Role, environment: Mapping[str, str]) ->
         ) from error
     finally:
         # A script that put something into the background is not left running.
-        leftovers.end_descendants()
+        orphans.end_descendants()
     if done.exit_code != 0:
         output = engine.redact(f"{done.stdout}\n{done.stderr}")
         said = [line for line in output.splitlines() if line.strip()]

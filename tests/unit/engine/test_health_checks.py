@@ -20,7 +20,7 @@ from fleet_agent.health.base import Answer, Reading, Sight
 from fleet_agent.health.checks import one
 from fleet_agent.health.http import BODY_LIMIT
 from fleet_agent.health.log import LINE_LIMIT
-from fleet_agent.roles.role import (
+from fleet_agent.roles.schema import (
     Check,
     CommandCheck,
     ComposeCheck,

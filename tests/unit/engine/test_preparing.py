@@ -10,8 +10,7 @@ from typing import TypeVar
 
 import pytest
 
-from fleet_agent.engine import api, retention
-from fleet_agent.engine import failure_memory as memory
+from fleet_agent.engine import api, failure_memory, retention
 from fleet_agent.engine import journal as journals
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.dependencies import Direct, Seams
@@ -187,7 +186,7 @@ def test_passing_trouble_makes_no_row_and_waits_before_the_next_try(
     fleet: Fleet, config: EngineConfig, root: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # With full jitter a short wait may be over at once.
-    monkeypatch.setattr(memory, "RETRY_FIRST", memory.RETRY_CAP)
+    monkeypatch.setattr(failure_memory, "RETRY_FIRST", failure_memory.RETRY_CAP)
     away = fleet.config(root, git_url="http://127.0.0.1:1/fleet.git")
     v2 = fleet.release("v2-away")
     for _ in range(3):

@@ -7,7 +7,7 @@ import pytest
 from fleet_agent.errors import Kind
 from fleet_agent.health.base import Answer, Reading
 from fleet_agent.health.probation import Healthy, Round, Seen, Unhealthy, Verdict, Watch, judge, observe
-from fleet_agent.roles.role import Health
+from fleet_agent.roles.schema import Health
 
 RULES = Health(grace_s=5, successes=3, interval_s=1, watch_s=4, deadline_s=20, failure_budget=2)
 

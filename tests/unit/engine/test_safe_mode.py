@@ -11,8 +11,7 @@ from typing import NoReturn
 import pytest
 
 from fleet_agent.config import EmergencyAccess
-from fleet_agent.engine import api, retention
-from fleet_agent.engine import repair as mend
+from fleet_agent.engine import api, repair, retention
 from fleet_agent.engine.dependencies import Seams
 from fleet_agent.errors import ContainerError, Kind, StateError
 from fleet_agent.model import ReportState
@@ -93,7 +92,7 @@ def test_the_critical_errors_are_safe_mode_at_once_and_no_others(
             raise StateError(kind, f"It cannot be started: {kind}.")
 
         with monkeypatch.context() as patch:
-            patch.setattr(mend, "stack", fail)
+            patch.setattr(repair, "stack", fail)
             status = api.recover(config, seams=seams)
         assert status.error_kind == kind
         states[kind.value, what] = status.state

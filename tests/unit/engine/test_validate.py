@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fleet_agent.config import EmergencyAccess
-from fleet_agent.containers import compose_file as resolve
+from fleet_agent.containers import compose_file, content_store
 from fleet_agent.engine import api
 from fleet_agent.engine.dependencies import Seams
 from fleet_agent.engine.steps.validate import network_wall
@@ -29,12 +29,12 @@ from tests.engine_kit import COMPOSE_YAML, ROLE_YAML, Fleet, rows
     ],
 )
 def test_images_must_be_pinned(image: str, ok: bool) -> None:
-    assert resolve.pinned(image) is ok
+    assert compose_file.pinned(image) is ok
 
 
 def test_service_that_must_be_built_is_refused() -> None:
     with pytest.raises(ValidationError) as refusal:
-        resolve.images({"services": {"web": {"build": "."}}})
+        compose_file.images({"services": {"web": {"build": "."}}})
     assert (refusal.value.kind, refusal.value.message) == (
         "compose_invalid",
         "Service web has no image: devices do not build.",
@@ -55,7 +55,7 @@ def test_same_content_in_two_releases_has_one_path(tmp_path: Path) -> None:
         folder = tmp_path / release / "page"
         folder.mkdir(parents=True)
         (folder / "index").write_text("same")
-        resolved = resolve.address_content(_bind(folder), tmp_path / release, tmp_path / "content")
+        resolved = content_store.address_content(_bind(folder), tmp_path / release, tmp_path / "content")
         mounts.append(resolved["services"]["web"]["volumes"][0]["source"])
     assert mounts[0] == mounts[1]
     assert (Path(mounts[0]) / "index").read_text() == "same"
@@ -66,7 +66,7 @@ def test_changed_content_has_another_path(tmp_path: Path, change: str) -> None:
     file = tmp_path / "release" / "f"
     file.parent.mkdir()
     file.write_text("a")
-    before = resolve.fingerprint(file)
+    before = content_store.fingerprint(file)
     match change:
         case "content":
             file.write_text("b")
@@ -74,7 +74,7 @@ def test_changed_content_has_another_path(tmp_path: Path, change: str) -> None:
             file.chmod(0o700)
         case "name":
             file = file.rename(file.with_name("g"))
-    assert resolve.fingerprint(file) != before
+    assert content_store.fingerprint(file) != before
 
 
 def test_damaged_copy_is_made_again(tmp_path: Path) -> None:
@@ -82,9 +82,9 @@ def test_damaged_copy_is_made_again(tmp_path: Path) -> None:
     source.parent.mkdir()
     source.write_text("whole")
     args = (_bind(source), tmp_path / "release", tmp_path / "content")
-    kept = Path(resolve.address_content(*args)["services"]["web"]["volumes"][0]["source"])
+    kept = Path(content_store.address_content(*args)["services"]["web"]["volumes"][0]["source"])
     kept.write_text("torn")
-    resolve.address_content(*args)
+    content_store.address_content(*args)
     assert kept.read_text() == "whole"
 
 
@@ -92,14 +92,16 @@ def test_mount_that_leads_out_of_the_release_is_refused(tmp_path: Path) -> None:
     (tmp_path / "release").mkdir()
     (tmp_path / "release" / "out").symlink_to("/etc")
     with pytest.raises(ValidationError) as refusal:
-        resolve.address_content(_bind(tmp_path / "release" / "out"), tmp_path / "release", tmp_path / "c")
+        content_store.address_content(
+            _bind(tmp_path / "release" / "out"), tmp_path / "release", tmp_path / "c"
+        )
     assert refusal.value.message == "web mounts out, which leads out of the release."
 
 
 def test_paths_of_the_device_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "release").mkdir()
     compose = _bind(Path("/var/run/thing"))
-    assert resolve.address_content(compose, tmp_path / "release", tmp_path / "c") == compose
+    assert content_store.address_content(compose, tmp_path / "release", tmp_path / "c") == compose
 
 
 @pytest.mark.parametrize(

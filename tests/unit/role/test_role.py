@@ -12,7 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fleet_agent.errors import FleetError, Kind, ReleaseError, ValidationError
-from fleet_agent.roles.role import HttpCheck, LogCheck, Role, TcpCheck, parse
+from fleet_agent.roles.role import Role
+from fleet_agent.roles.schema import HttpCheck, LogCheck, TcpCheck, parse
 
 
 def write(folder: Path, text: str, *, compose: str | None = "services: {}\n") -> Path:
