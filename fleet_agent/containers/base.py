@@ -15,7 +15,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Stack:
+class ComposeStack:
     """A resolved Compose file on disk and the constant project it runs as."""
 
     project: str
@@ -65,13 +65,13 @@ class Runtime(Protocol):
         Raises ContainerError: `image_missing`, `registry_unreachable`, `image_damaged`, `disk_full`.
         """
 
-    def up(self, stack: Stack) -> None:
+    def up(self, stack: ComposeStack) -> None:
         """Make `stack` run: start what is missing or changed, remove what it lacks, touch nothing else."""
 
     def down(self, project: str) -> None:
         """Stop and remove the project's containers; volumes stay. Absent is fine."""
 
-    def restart(self, stack: Stack) -> None:
+    def restart(self, stack: ComposeStack) -> None:
         """Stop and start every service of `stack`."""
 
     def restarted(self) -> bool:

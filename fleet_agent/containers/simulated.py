@@ -20,7 +20,7 @@ import yaml
 from pydantic import BaseModel, Field
 from pydantic import ValidationError as PydanticValidationError
 
-from fleet_agent.containers.base import CommandResult, Container, LogLine, Say, Stack
+from fleet_agent.containers.base import CommandResult, ComposeStack, Container, LogLine, Say
 from fleet_agent.errors import ContainerError, FleetError, Kind
 from fleet_agent.roles import variables
 
@@ -89,7 +89,7 @@ class SimulatedRuntime:
             ) from error
         return {"name": project, **settled}
 
-    def up(self, stack: Stack) -> None:
+    def up(self, stack: ComposeStack) -> None:
         wanted: dict[str, dict[str, Any]] = json.loads(stack.file.read_text())["services"]
         self._look()
         for name, service in wanted.items():
@@ -103,7 +103,7 @@ class SimulatedRuntime:
         with _Changing(self) as world:
             world.containers.pop(project, None)
 
-    def restart(self, stack: Stack) -> None:
+    def restart(self, stack: ComposeStack) -> None:
         with _Changing(self) as world:
             for container in world.containers.get(stack.project, {}).values():
                 container.started_at, container.looks = datetime.now(UTC), 0

@@ -14,7 +14,7 @@ from loguru import logger
 
 from fleet_agent.attempts.outbox import Outbox
 from fleet_agent.containers import factory
-from fleet_agent.containers.base import Runtime, Stack
+from fleet_agent.containers.base import ComposeStack, Runtime
 from fleet_agent.engine import failure_memory
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.dependencies import Seams
@@ -210,7 +210,7 @@ class Engine:
         env = self.env_fingerprint() if kind in MENDED_BY_ENV else None
         return BadRelease(kind=kind, message=message, at=self.seams.clock.corrected(), env=env)
 
-    def stack(self, deployed: Deployed) -> Stack:
+    def stack(self, deployed: Deployed) -> ComposeStack:
         return self.stacks.stack(deployed, self.config.project)
 
     def env_fingerprint(self) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from loguru import logger
 
 from fleet_agent.containers import compose_file, content_store
-from fleet_agent.containers.base import Stack
+from fleet_agent.containers.base import ComposeStack
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import Deployed
 from fleet_agent.engine.stack_store import read_compose
@@ -85,7 +85,7 @@ def bring_up(engine: Engine) -> None:
         if missing:
             logger.warning("no safe-mode page: {image} is not on this device", image=missing[0])
             return
-        engine.runtime.up(Stack(engine.config.safe_project, _compose(engine)))
+        engine.runtime.up(ComposeStack(engine.config.safe_project, _compose(engine)))
     except FleetError as error:
         logger.error("the safe-mode page did not start: {error}", error=error.message)
 

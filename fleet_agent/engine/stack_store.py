@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError as PydanticValidationError
 
 from fleet_agent.containers import compose_file, content_store
-from fleet_agent.containers.base import Stack
+from fleet_agent.containers.base import ComposeStack
 from fleet_agent.engine.journal import Deployed
 from fleet_agent.engine.state_files import Files
 from fleet_agent.errors import Kind, StateError
@@ -48,8 +48,8 @@ class Stacks:
         """Raises StateError (`state_corrupt`) where it is absent or cannot be read."""
         return self._read(self.folder / deployed.key)
 
-    def stack(self, deployed: Deployed, project: str) -> Stack:
-        return Stack(project, self.folder / deployed.key / "compose.json")
+    def stack(self, deployed: Deployed, project: str) -> ComposeStack:
+        return ComposeStack(project, self.folder / deployed.key / "compose.json")
 
     def of_commit(self, commit: str) -> StackRecord | None:
         """The record of a commit whose role is not known, as when only the links are left."""

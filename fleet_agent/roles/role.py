@@ -122,12 +122,6 @@ class Role:
         return redact(self.variables, values, text)
 
 
-
-
-
-
-
-
 def _fill(check: Check, environment: Mapping[str, str]) -> dict[str, Any]:
     """A check as data, interpolated; a log pattern is left alone, since `$` means line end there."""
     data = check.model_dump()

@@ -161,7 +161,7 @@ def resolve(role: Role, raw: dict[str, Any]) -> dict[str, Any]:
 
 def compose_command() -> list[str] | None:
     """How to call Compose here, or None. Only `config` is used, which needs no engine."""
-    from fleet_agent.containers.compose import find_compose
+    from fleet_agent.containers.compose_program import find_compose
 
     return find_compose()
 

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from fleet_agent.containers.compose import ComposeRuntime, find_compose
+from fleet_agent.containers.compose import ComposeRuntime
+from fleet_agent.containers.compose_program import find_compose
 from fleet_agent.daemon.engine_process import Verb, Worker
 from fleet_agent.engine import api, links
 from fleet_agent.engine.config import EngineConfig

@@ -12,7 +12,8 @@ from typing import TypeVar
 
 import pytest
 
-from fleet_agent.containers.compose import ComposeRuntime, find_compose
+from fleet_agent.containers.compose import ComposeRuntime
+from fleet_agent.containers.compose_program import find_compose
 from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.dependencies import Seams, SystemClock

@@ -18,7 +18,8 @@ from typing import Any
 
 from loguru import logger
 
-from fleet_agent.containers.compose import ComposeRuntime, find_compose
+from fleet_agent.containers.compose import ComposeRuntime
+from fleet_agent.containers.compose_program import find_compose
 from fleet_agent.engine import api
 from fleet_agent.engine.dependencies import Seams
 from fleet_agent.engine.phases import Phase

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import pytest
 
-from fleet_agent.containers.base import CommandResult, Container, LogLine, Stack
+from fleet_agent.containers.base import CommandResult, ComposeStack, Container, LogLine
 from fleet_agent.containers.simulated import SimulatedRuntime
 from fleet_agent.engine import api
 from fleet_agent.engine import journal as journals
@@ -28,7 +28,7 @@ class Spoilt(SimulatedRuntime):
     ups = 0
     then = "crash"
 
-    def up(self, stack: Stack) -> None:
+    def up(self, stack: ComposeStack) -> None:
         super().up(stack)
         self.ups += 1
         if self.ups >= 3:
@@ -94,7 +94,7 @@ class EndsWhenAsked(SimulatedRuntime):
 
     asked = 0
 
-    def up(self, stack: Stack) -> None:
+    def up(self, stack: ComposeStack) -> None:
         super().up(stack)
         self.asked = 0
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from loguru import logger
 
-from fleet_agent.containers.base import CommandResult, LogLine, Stack
+from fleet_agent.containers.base import CommandResult, ComposeStack, LogLine
 from fleet_agent.containers.simulated import SimulatedRuntime
 from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
@@ -38,12 +38,12 @@ class Talkative(SimulatedRuntime):
         del project, lines, since
         return [LogLine("web", f"token {SECRET}")]
 
-    def up(self, stack: Stack) -> None:
+    def up(self, stack: ComposeStack) -> None:
         if self.speaks:
             raise ContainerError(Kind.COMPOSE_FAILED, f"Compose: {SECRET}.", evidence={"output": [SECRET]})
         super().up(stack)
 
-    def restart(self, stack: Stack) -> None:
+    def restart(self, stack: ComposeStack) -> None:
         if self.speaks:
             raise ContainerError(Kind.COMPOSE_FAILED, f"Compose: {SECRET}.")
         super().restart(stack)
