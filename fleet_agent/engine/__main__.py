@@ -1,8 +1,8 @@
 """The engine as a process, so that it can be killed and its memory is given back.
 
-Standard input: one JSON request, `{"verb": …, "config": …, "directive": …, "reason": …, "asked": …}`; for
-`converge` further lines `{"directive": …}` may follow, and supersede it. Standard output: one `Progress` a
-line, last `{"done": …}` or `{"error": {kind, message, hint, retryable}}`. Log: standard error.
+Standard input: one JSON request, a `Request`. For `converge` further lines `{"directive": …}` may follow, and
+supersede it. Standard output: one `Progress` a line, last `{"done": …}` or
+`{"error": {kind, message, hint, retryable}}`. Log: standard error.
 
 `done` holds an EngineStatus, or what `logs` or `drift` found: `{"lines": [{service, text, at}]}`,
 `{"changed": […]}`. These two and `status` only look, and need no lock.
@@ -27,7 +27,7 @@ from pydantic import ValidationError as PydanticValidationError
 from fleet_agent import log
 from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
-from fleet_agent.engine.dependencies import CorrectedClock, Seams
+from fleet_agent.engine.dependencies import CorrectedClock, Dependencies
 from fleet_agent.errors import FleetError, Kind
 from fleet_agent.model import Directive, EngineStatus, Frozen, Progress
 from fleet_agent.support import processes
@@ -46,7 +46,7 @@ class Request(Frozen):
     config: EngineConfig
     directive: Directive | None = None
     reason: str = ""
-    asked: bool = False
+    operator_requested: bool = False
     #: For `logs`: at most this many of each container.
     lines: int = Field(default=50, ge=1)
     #: The control plane's time as the daemon heard it.
@@ -120,20 +120,26 @@ def _change(request: Request, rest: bytes) -> EngineStatus:
     config = request.config
     clock = Clock(config.paths.clock_floor)
     clock.carry_on(request.heard)
-    seams = Seams(newest=Newest(rest), clock=CorrectedClock(clock.now))
+    dependencies = Dependencies(newest=Newest(rest), clock=CorrectedClock(clock.now))
     match request.verb or ("converge" if request.directive else "recover"):
         case "converge" if request.directive is not None:
-            return api.converge(config, request.directive, _say, asked=request.asked, seams=seams)
+            return api.converge(
+                config,
+                request.directive,
+                _say,
+                operator_requested=request.operator_requested,
+                dependencies=dependencies,
+            )
         case "recover":
-            return api.recover(config, _say, seams=seams)
+            return api.recover(config, _say, dependencies=dependencies)
         case "rollback":
-            return api.rollback(config, _say, reason=request.reason, seams=seams)
+            return api.rollback(config, _say, reason=request.reason, dependencies=dependencies)
         case "restart":
-            return api.restart(config, _say, seams=seams)
+            return api.restart(config, _say, dependencies=dependencies)
         case "enter_safe_mode":
-            return api.enter_safe_mode(config, _say, reason=request.reason, seams=seams)
+            return api.enter_safe_mode(config, _say, reason=request.reason, dependencies=dependencies)
         case "leave_safe_mode":
-            return api.leave_safe_mode(config, _say, seams=seams)
+            return api.leave_safe_mode(config, _say, dependencies=dependencies)
         case other:
             raise FleetError(Kind.INTERNAL, f"The engine was asked to {other} and does not know how.")
 

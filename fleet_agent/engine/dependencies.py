@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from fleet_agent.containers.base import Runtime
-    from fleet_agent.engine.git_source import Source
-    from fleet_agent.model import Directive
+    from fleet_agent.model import Directive, Progress, Release
 
 T = TypeVar("T")
 
@@ -67,12 +66,31 @@ class CorrectedClock(SystemClock):
         return self._corrected()
 
 
+class Source(Protocol):
+    """All raise ReleaseError or StateError; each may be repeated."""
+
+    def fetch(self, release: Release, role: str, report: Callable[[Progress], None]) -> int:
+        """Bring the release's files for `role` here; return the bytes that came over the network."""
+
+    def verify(self, release: Release) -> str:
+        """Who signed it."""
+
+    def export(self, release: Release, role: str) -> None:
+        """Have the whole folder `releases/<commit>/`, complete or not at all."""
+
+    def check(self, release: Release, role: str) -> None:
+        """Refuse a folder that is not what was exported."""
+
+    def prune(self, keep: set[str]) -> None:
+        """Remove exported releases and fetched commits that are not kept. Never raises."""
+
+
 def _nothing_newer() -> Directive | None:
     return None
 
 
 @dataclass(frozen=True)
-class Seams:
+class Dependencies:
     """What a caller or a test may put in the engine's way.
 
     `newest` is asked at each boundary between phases before the swap: a directive that arrived meanwhile.

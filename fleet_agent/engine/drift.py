@@ -7,7 +7,7 @@ from fleet_agent.engine.core import Engine
 from fleet_agent.errors import ReleaseError
 
 
-def find(engine: Engine) -> list[str]:
+def find_drift(engine: Engine) -> list[str]:
     """One phrase a difference; nothing is changed. Raises FleetError where it cannot be told."""
     current = engine.journal.current
     if current is None:

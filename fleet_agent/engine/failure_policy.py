@@ -104,7 +104,7 @@ def into_safe_mode(
     """End the attempt in safe mode. With `release_runs` what was committed last keeps running beside it."""
     attempt = engine.attempt
     failure = attempt.failure
-    links.settle(engine)
+    links.clear_staged(engine)
     sentence = f"Safe mode: {why.rstrip('.')}."
     if failure is not None:
         sentence += f" {attempt.target.release.version} failed {_words(failure.phase)}: {failure.message}"
@@ -112,7 +112,7 @@ def into_safe_mode(
         reason=sentence,
         kind=failure.kind if failure else Kind.UNHEALTHY,
         release_runs=release_runs,
-        since=engine.seams.clock.corrected(),
+        since=engine.clock.corrected(),
     )
     engine.move(
         Phase.ENTERING_SAFE_MODE,

@@ -9,8 +9,9 @@ from datetime import datetime
 from loguru import logger
 
 from fleet_agent.containers.base import Container
-from fleet_agent.engine.core import Engine, redacted
+from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import Deployed
+from fleet_agent.engine.redaction import redact_evidence
 from fleet_agent.engine.stack_store import StackRecord
 from fleet_agent.errors import ContainerError, HealthError
 from fleet_agent.health import checks, probation
@@ -36,7 +37,7 @@ def until_proven(engine: Engine, deployed: Deployed, *, since: datetime, briefly
         interval_s = min(rules.interval_s, BRIEF_INTERVAL_S)
         rules = rules.model_copy(update={"watch_s": 0.0, "interval_s": interval_s})
     watcher = _Watcher(engine, record, since)
-    clock = engine.seams.clock
+    clock = engine.clock
     started, seen, away = clock.monotonic(), Seen(), False
     while True:
         at_s = clock.monotonic() - started
@@ -85,7 +86,7 @@ def _start_again(engine: Engine, deployed: Deployed) -> None:
 
 def once(engine: Engine, record: StackRecord) -> Round:
     """One round now, of a release that was committed long ago."""
-    watcher = _Watcher(engine, record, engine.seams.clock.now())
+    watcher = _Watcher(engine, record, engine.clock.now())
     return Round(0.0, watcher.look())
 
 
@@ -124,8 +125,8 @@ class _Watcher:
             runtime=engine.runtime,
             project=engine.config.project,
             since=self._since,
-            now=engine.seams.clock.now(),
-            monotonic=engine.seams.clock.monotonic,
+            now=engine.clock.now(),
+            monotonic=engine.clock.monotonic,
             restarts_before=self._restarts,
             redact=engine.redact,
         )
@@ -139,7 +140,7 @@ class _Watcher:
             reading,
             check=redact(reading.check),
             detail=redact(reading.detail),
-            evidence=redacted(reading.evidence, redact),
+            evidence=redact_evidence(reading.evidence, redact),
         )
 
     def _note_restarts(self, containers: Sequence[Container]) -> None:

@@ -47,7 +47,7 @@ class AttemptKind(StrEnum):
     #: An operator sends it back to the previous release, which is still here whole.
     GO_BACK = "go_back"
     #: Out of safe mode, to what was committed last.
-    REVIVE = "revive"
+    EXIT_SAFE_MODE = "exit_safe_mode"
 
 
 class Failure(Frozen):
@@ -139,7 +139,7 @@ class Journal(Frozen):
     #: Attempts that failed one after the other; a success resets it.
     failures_in_a_row: int = 0
     #: Times the running release had to be started again without proving healthy in between.
-    heals_in_a_row: int = 0
+    restarts_in_a_row: int = 0
 
 
 def load(file: Path, *, set_aside: bool = True) -> Journal | None:

@@ -36,15 +36,15 @@ def restore(engine: Engine) -> None:
     _set(engine, engine.attempt.origin or journal.current, journal.previous)
 
 
-def settle(engine: Engine) -> None:
-    """Nothing is staged any more."""
+def clear_staged(engine: Engine) -> None:
+    """Remove `app_next`: nothing is staged any more."""
     engine.files.remove(engine.paths.next)
 
 
-def agree(engine: Engine) -> None:
-    """Make the links say what the journal says, at rest."""
+def sync(engine: Engine) -> None:
+    """Make the links agree with the journal, at rest."""
     _set(engine, engine.journal.current, engine.journal.previous)
-    settle(engine)
+    clear_staged(engine)
 
 
 def _set(engine: Engine, current: Deployed | None, previous: Deployed | None) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime
 from loguru import logger
 from pydantic import ValidationError as PydanticValidationError
 
-from fleet_agent.engine import failure_policy, links, retention, safe_mode
+from fleet_agent.engine import disk_space, failure_policy, links, retention, safe_mode
 from fleet_agent.engine import journal as journals
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.failure_memory import INTERRUPTIONS_LIMIT
@@ -97,7 +97,7 @@ def resume(engine: Engine) -> None:
     """Decide how an interrupted attempt goes on; afterwards the steps can simply be run."""
     journal = engine.journal
     _tidy(engine)
-    if retention.free_bytes(engine) < RESERVE_BYTES:
+    if disk_space.free_bytes(engine) < RESERVE_BYTES:
         # Full of what the last run left, perhaps: without room nothing can even be given up.
         retention.clean(engine)
     if not engine.paths.journal.exists() and journal != Journal():

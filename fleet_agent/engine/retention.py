@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from loguru import logger
@@ -10,27 +9,7 @@ from loguru import logger
 from fleet_agent.engine import safe_mode
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import Deployed
-from fleet_agent.errors import FleetError, Kind, ReleaseError, StateError
-
-MIB = 1024 * 1024
-
-
-def need_space(engine: Engine) -> None:
-    """Raises ReleaseError (`disk_full`) where less is free than the configuration wants to stay free."""
-    free = free_bytes(engine)
-    wanted = engine.config.min_free_bytes
-    if free < wanted:
-        raise ReleaseError(
-            Kind.DISK_FULL,
-            f"Too little space: {free // MIB} MiB are free and {wanted // MIB} MiB must stay free.",
-            hint="Free some space on the device.",
-            retryable=True,
-            evidence={"free_bytes": free, "needed_bytes": wanted},
-        )
-
-
-def free_bytes(engine: Engine) -> int:
-    return shutil.disk_usage(engine.paths.root).free
+from fleet_agent.errors import FleetError, StateError
 
 
 def clean(engine: Engine) -> None:

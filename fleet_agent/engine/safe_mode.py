@@ -17,6 +17,7 @@ from loguru import logger
 
 from fleet_agent.containers import compose_file, content_store
 from fleet_agent.containers.base import ComposeStack
+from fleet_agent.engine import stack_builder
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import Deployed
 from fleet_agent.engine.stack_store import read_compose
@@ -34,25 +35,24 @@ BESIDE = "the release runs beside it"
 
 def prepare(engine: Engine, deployed: Deployed, *, unless_there: bool = False) -> None:
     """Keep the release's safe-mode stack ready. Best effort: a release is not refused for its sake."""
-    from fleet_agent.engine.steps.validate import provided
-
-    release = engine.paths.release(deployed.release.commit_sha)
-    folder = release / FOLDER
+    folder = engine.paths.release(deployed.release.commit_sha) / FOLDER
     file = _compose(engine)
     if not (folder / COMPOSE_FILE).is_file() or (unless_there and file.exists()):
         return
     try:
         _make_public(engine)
         own = {k: v for k, v in read_env(engine.paths.env_file).items() if k.startswith("SAFE_MODE_")}
-        environment = {**own, **provided(engine, deployed), "FLEET_SAFE_MODE_STATE": str(_public(engine))}
+        environment = {
+            **own,
+            **stack_builder.provided(engine, deployed),
+            "FLEET_SAFE_MODE_STATE": str(_public(engine)),
+        }
         # What changes with each release must not change the stack.
         environment |= {"FLEET_RELEASE_VERSION": "safe-mode", "FLEET_RELEASE_COMMIT": ""}
         compose = engine.runtime.config(folder, environment, engine.config.safe_project)
         for image in engine.runtime.missing_images(compose_file.images(compose)):
             engine.runtime.pull(image, engine.say)
-        addressed = engine.seams.effects.perform(
-            "copy content", lambda: content_store.address_content(compose, release, engine.stacks.content)
-        )
+        addressed = stack_builder.copy_content(engine, compose, deployed)
         fresh = json.dumps(addressed, indent=1, sort_keys=True).encode()
         if not file.exists() or file.read_bytes() != fresh:
             engine.files.write(file, fresh)

@@ -16,17 +16,24 @@ from pathlib import Path
 from loguru import logger
 
 from fleet_agent.errors import Kind, ReleaseError
-from fleet_agent.release.limits import DEFAULTS, MIB, Limits, need_space
-from fleet_agent.release.manifest import MANIFEST_FILE, RELEASE_FILE, FileEntry, Manifest, check_manifest
+from fleet_agent.release.limits import DEFAULTS, Limits, need_space
+from fleet_agent.release.manifest import (
+    CHUNK_BYTES,
+    MANIFEST_FILE,
+    RELEASE_FILE,
+    FileEntry,
+    Manifest,
+    check_manifest,
+)
 from fleet_agent.release.repository import CorruptError, Repository, check_names, folders
 from fleet_agent.support import atomic_files
+from fleet_agent.support.sizes import MIB
 
 #: Unfinished exports, beside the finished ones; `prune` and the next export remove them.
 TEMPORARY_PREFIX = ".export-"
 DISCARDED_PREFIX = ".discard-"
 _FILE, _EXECUTABLE, _LINK, _SUBMODULE = "100644", "100755", "120000", "160000"
 _MODES = {_FILE: 0o644, _EXECUTABLE: 0o755}
-_CHUNK = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -248,7 +255,7 @@ def _content(cat: subprocess.Popen[bytes], entry: _Entry) -> Iterator[bytes]:
         raise CorruptError(f"{entry.path}: git answers {header!r}")
     left = entry.size
     while left:
-        chunk = cat.stdout.read(min(left, _CHUNK))
+        chunk = cat.stdout.read(min(left, CHUNK_BYTES))
         if not chunk:
             raise CorruptError(f"{entry.path} ends early")
         left -= len(chunk)

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from fleet_agent.errors import Kind, ReleaseError
 from fleet_agent.support.retry import FETCH
-
-MIB = 1024 * 1024
+from fleet_agent.support.sizes import MIB
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic import ValidationError as PydanticValidationError
 
 from fleet_agent.errors import Kind, ReleaseError
+from fleet_agent.support.sizes import MIB
 
 MANIFEST_FILE = "MANIFEST.sha256"
 RELEASE_FILE = "release.json"
-_CHUNK = 1024 * 1024
+#: A file is read in pieces of this size: a device has little memory.
+CHUNK_BYTES = MIB
 
 
 class _Part(BaseModel):
@@ -95,7 +97,7 @@ def hash_file(path: Path) -> str:
     """SHA-256 of a file's content, hex."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
+        while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
 

@@ -25,5 +25,5 @@ def run(engine: Engine) -> None:
         error_kind=None,
         safe_mode=None,
         failures_in_a_row=0,
-        heals_in_a_row=0,
+        restarts_in_a_row=0,
     )

@@ -6,8 +6,8 @@ from functools import partial
 
 from loguru import logger
 
+from fleet_agent.engine import disk_space, retention, safe_mode
 from fleet_agent.engine import preparation as preparing
-from fleet_agent.engine import retention, safe_mode
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import AttemptKind
 from fleet_agent.engine.phases import Phase
@@ -36,11 +36,11 @@ def run(engine: Engine) -> None:
 def _pull(engine: Engine, images: tuple[str, ...]) -> None:
     runtime = engine.runtime
     for image in engine.patiently("look for images", lambda: runtime.missing_images(images, thoroughly=True)):
-        retention.need_space(engine)
+        disk_space.need_space(engine)
         retry.transfer(
             retry.PULL,
             partial(runtime.pull, image, engine.say),
-            sleep=engine.seams.clock.sleep,
+            sleep=engine.clock.sleep,
             worth_it=_is_worth_retrying,
         )
     missing = runtime.missing_images(images)

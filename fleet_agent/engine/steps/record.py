@@ -18,9 +18,7 @@ def run(engine: Engine) -> None:
     attempt = engine.attempt
     if preparing.is_told(attempt):
         row = as_row(attempt)
-        engine.seams.effects.perform(
-            "put attempt", lambda: engine.files.on_reserve(lambda: engine.outbox.put(row))
-        )
+        engine.effects.perform("put attempt", lambda: engine.files.on_reserve(lambda: engine.outbox.put(row)))
     engine.remember(learned(engine, attempt))
     engine.move(
         Phase.SAFE_MODE if engine.journal.safe_mode else Phase.STEADY,
@@ -72,7 +70,7 @@ def as_row(attempt: AttemptInHand) -> Attempt:
 
 def learned(engine: Engine, attempt: AttemptInHand) -> Memory:
     """What this device knows about the release now."""
-    memory, key, now = engine.memory, attempt.target.key, engine.seams.clock.corrected()
+    memory, key, now = engine.memory, attempt.target.key, engine.clock.corrected()
     failure = attempt.failure
     if attempt.kind is AttemptKind.PREPARE:
         return preparing.learned(engine, attempt)

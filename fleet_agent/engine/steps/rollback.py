@@ -20,7 +20,7 @@ def run(engine: Engine) -> None:
     try:
         _start(engine, origin)
         # Not the whole watch again: it was well for a long time before.
-        proof = health_watch.until_proven(engine, origin, since=engine.seams.clock.now(), briefly=True)
+        proof = health_watch.until_proven(engine, origin, since=engine.clock.now(), briefly=True)
     except FleetError as error:
         if error.kind is Kind.DOCKER_UNAVAILABLE or isinstance(error, StateError):
             # Nothing is known, nothing is decided: the next start goes on from here.
@@ -28,14 +28,16 @@ def run(engine: Engine) -> None:
         logger.error("the previous release did not come back: {error}", error=error.message)
         failure_policy.into_safe_mode(engine, f"the previous release did not come back: {error.message}")
         return
-    links.settle(engine)
+    links.clear_staged(engine)
     logger.info("{version} runs again: {proof}", version=origin.release.version, proof=proof)
     failure_policy.record(engine, Outcome.ROLLED_BACK, ReportState.ROLLED_BACK)
 
 
 def _start(engine: Engine, origin: Deployed) -> None:
     try:
-        record = engine.patiently("look for the previous release", lambda: repair.stack(engine, origin))
+        record = engine.patiently(
+            "look for the previous release", lambda: repair.restore_stack(engine, origin)
+        )
     except StateError as error:
         raise HealthError(Kind.STATE_CORRUPT, error.message) from error
     repair.start(engine, record)

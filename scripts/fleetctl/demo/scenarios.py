@@ -21,7 +21,7 @@ from loguru import logger
 from fleet_agent.containers.compose import ComposeRuntime
 from fleet_agent.containers.compose_program import find_compose
 from fleet_agent.engine import api
-from fleet_agent.engine.dependencies import Seams
+from fleet_agent.engine.dependencies import Dependencies
 from fleet_agent.engine.phases import Phase
 from fleet_agent.model import Attempt, Outcome, Progress, Release
 from fleetctl.demo.engine_run import EngineRun, Say, Told
@@ -302,7 +302,7 @@ def _compose_hangs(stage: Stage, result: Result) -> None:
             device.config,
             device.directive(bad),
             listen,
-            seams=Seams(runtime=ComposeRuntime([str(hanging)], up_limit_s=4)),
+            dependencies=Dependencies(runtime=ComposeRuntime([str(hanging)], up_limit_s=4)),
         )
     logger.enable("fleet_agent")
     _judge(

@@ -11,7 +11,7 @@ import pytest
 
 from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
-from fleet_agent.engine.dependencies import Seams
+from fleet_agent.engine.dependencies import Dependencies
 from fleet_agent.engine.lock import converging
 from tests.engine_kit import Fleet
 
@@ -28,8 +28,8 @@ def ask(config: EngineConfig, verb: str, **request: object) -> tuple[int, dict[s
 
 
 @pytest.fixture
-def running(fleet: Fleet, seams: Seams, config: EngineConfig) -> EngineConfig:
-    api.converge(config, fleet.directive(fleet.release("talks", "slow=1")), seams=seams)
+def running(fleet: Fleet, dependencies: Dependencies, config: EngineConfig) -> EngineConfig:
+    api.converge(config, fleet.directive(fleet.release("talks", "slow=1")), dependencies=dependencies)
     return config
 
 

@@ -10,7 +10,7 @@ import pytest
 from fleet_agent.config import EmergencyAccess
 from fleet_agent.containers import compose_file, content_store
 from fleet_agent.engine import api
-from fleet_agent.engine.dependencies import Seams
+from fleet_agent.engine.dependencies import Dependencies
 from fleet_agent.engine.steps.validate import network_wall
 from fleet_agent.errors import ValidationError
 from tests.engine_kit import COMPOSE_YAML, ROLE_YAML, Fleet, rows
@@ -132,40 +132,47 @@ def test_paths_of_the_device_are_left_alone(tmp_path: Path) -> None:
     ],
 )
 def test_refusals_leave_the_running_release_alone(  # noqa: PLR0917  fixtures
-    fleet: Fleet, root: Path, seams: Seams, edits: dict[str, str], kind: str, sentence: str | None
+    fleet: Fleet,
+    root: Path,
+    dependencies: Dependencies,
+    edits: dict[str, str],
+    kind: str,
+    sentence: str | None,
 ) -> None:
     config, v1 = fleet.config(root), fleet.release("v1")
-    api.converge(config, fleet.directive(v1), seams=seams)
+    api.converge(config, fleet.directive(v1), dependencies=dependencies)
     before = (root / "state" / "simulated.json").read_bytes()
     release = fleet.release(f"refused-{kind}-{len(str(edits))}", edits=edits)
-    status = api.converge(config, fleet.directive(release), seams=seams)
+    status = api.converge(config, fleet.directive(release), dependencies=dependencies)
     assert (status.error_kind, status.current, status.phase) == (kind, v1, "steady")
     if sentence is not None:
         assert status.error == sentence
     assert (root / "state" / "simulated.json").read_bytes() == before
 
 
-def test_validate_has_no_network(fleet: Fleet, root: Path, seams: Seams) -> None:
+def test_validate_has_no_network(fleet: Fleet, root: Path, dependencies: Dependencies) -> None:
     if network_wall() is None:
         pytest.skip("this machine lets nobody take the network away (unshare --net)")
     config = fleet.config(root)
     script = "#!/bin/sh\nn=$(tail -n +3 /proc/net/dev | grep -vc ' lo:')\n[ $n = 0 ] || exit 1\n"
     status = api.converge(
-        config, fleet.directive(fleet.release("alone", edits={"validate": script})), seams=seams
+        config, fleet.directive(fleet.release("alone", edits={"validate": script})), dependencies=dependencies
     )
     assert status.error is None
 
 
 @pytest.mark.parametrize(("port", "outcome"), [(2222, "failed"), (2223, "succeeded")])
 def test_a_release_cannot_take_the_port_of_emergency_access(
-    fleet: Fleet, root: Path, seams: Seams, port: int, outcome: str
+    fleet: Fleet, root: Path, dependencies: Dependencies, port: int, outcome: str
 ) -> None:
     config = fleet.config(root, emergency_access=EmergencyAccess(authorized_keys=Path("/etc/keys")))
     compose = COMPOSE_YAML.format(behaviour="").replace(
         "    init: true", f"    ports: ['{port}:80']\n    init: true", 1
     )
     api.converge(
-        config, fleet.directive(fleet.release(f"p{port}", edits={"compose.yaml": compose})), seams=seams
+        config,
+        fleet.directive(fleet.release(f"p{port}", edits={"compose.yaml": compose})),
+        dependencies=dependencies,
     )
     (row,) = rows(config)
     assert row.outcome == outcome

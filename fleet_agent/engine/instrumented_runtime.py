@@ -14,7 +14,7 @@ from fleet_agent.errors import ContainerError, FleetError
 T = TypeVar("T")
 
 
-class Traced:
+class InstrumentedRuntime:
     """Delegates to `runtime`. `clean` takes the secrets out of an error: Compose quotes what it got."""
 
     def __init__(self, runtime: Runtime, effects: Effects, clean: Callable[[FleetError], object]) -> None:
