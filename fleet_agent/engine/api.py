@@ -1,7 +1,7 @@
 """What the rest of the agent asks of the engine. Importing it is cheap; the heavy parts load when they work.
 
-All but `status`, `logs` and `drift` hold the converge lock, and raise StateError (`locked`) if another process
-does. An update that fails is not an error: the status says what came of it. FleetError is raised if the engine
+All but `status`, `logs` and `drift` hold the converge lock, and raise StateError (`locked`) if another
+one does. An update that fails is not an error: the status says what came of it. FleetError is raised if the engine
 could not come to rest (Docker away in the middle, disk unwritable): the next start goes on from there.
 """
 
@@ -161,7 +161,7 @@ def leave_safe_mode(
 
 
 def status(config: EngineConfig, *, containers: bool = False) -> EngineStatus:
-    """What the journal says; with `containers` also what the runtime reports. Changes nothing, needs no lock."""
+    """What the journal says; with `containers` also what the runtime reports. Only looks, needs no lock."""
     found = journals.load(config.paths.journal, set_aside=False) or Journal()
     said = statuses.of_journal(found, config)
     if not containers:

@@ -14,9 +14,6 @@ from pathlib import Path
 
 from fleet_agent.errors import Kind, StateError
 
-#: What a command exits with if somebody else holds the lock (`EX_TEMPFAIL`).
-EXIT_LOCKED = 75
-
 
 @contextmanager
 def converging(lock: Path, what: str) -> Iterator[None]:
