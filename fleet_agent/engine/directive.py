@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from loguru import logger
 
-from fleet_agent.engine import preparation as preparing
+from fleet_agent.engine import prefetch
 from fleet_agent.engine import runner
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import AttemptKind, Deployed
@@ -25,8 +25,8 @@ def follow(engine: Engine, directive: Directive, *, operator_requested: bool) ->
     )
     match directive.action:
         case Action.RUN | Action.HOLD:
-            if directive.action is Action.RUN and directive.prepare is not None:
-                _prepare(engine, directive.prepare, directive.device, operator_requested=requested)
+            if directive.action is Action.RUN and directive.prefetch is not None:
+                _prefetch(engine, directive.prefetch, directive.device, operator_requested=requested)
         case Action.SAFE_MODE:
             enter_safe_mode(engine, "The control plane asks for it.")
         case Action.ROLLBACK if directive.release is None:
@@ -73,23 +73,23 @@ def _update(engine: Engine, directive: Directive, release: Release, *, operator_
         first=Phase.FETCHING,
         place=directive.device,
         rollout_id=directive.rollout_id,
-        preparation=preparing.kept_for(engine.journal, target),
+        prefetch=prefetch.kept_for(engine.journal, target),
     )
     runner.work(engine)
 
 
-def _prepare(engine: Engine, release: Release, place: DevicePlace, *, operator_requested: bool) -> None:
+def _prefetch(engine: Engine, release: Release, place: DevicePlace, *, operator_requested: bool) -> None:
     target = Deployed(release=release, role=place.role)
-    preparing.rename(engine, target)
-    if preparing.is_here(engine.journal, target):
+    prefetch.rename(engine, target)
+    if prefetch.is_here(engine.journal, target):
         return
     if operator_requested:
-        engine.remember(engine.memory.without(target.key).without(target.preparing_key))
-    against = preparing.objection(engine.memory, target, engine.env_fingerprint(), engine.clock.corrected())
+        engine.remember(engine.memory.without(target.key).without(target.prefetch_key))
+    against = prefetch.objection(engine.memory, target, engine.env_fingerprint(), engine.clock.corrected())
     if against is not None:
         logger.info("{version} is not prefetched: {why}", version=release.version, why=against.message)
         return
-    preparing.begin(engine, target, place)
+    prefetch.begin(engine, target, place)
     runner.work(engine)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from loguru import logger
 
 from fleet_agent.engine import disk_space, health_watch, links, repair, retention, runner, safe_mode
-from fleet_agent.engine import preparation as preparing
+from fleet_agent.engine import prefetch
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.phases import Phase
 from fleet_agent.engine.stack_store import StackRecord
@@ -26,7 +26,7 @@ def keep_running(engine: Engine) -> None:
     Only what has stopped is started; a release that runs and fails its checks is reported, not touched.
     """
     links.sync(engine)
-    preparing.look_after(engine)
+    prefetch.look_after(engine)
     retention.clean_up_again(engine)
     _watch_disk(engine)
     safe_mode.mark(engine)

@@ -72,7 +72,7 @@ def _refuse_if_superseded(engine: Engine) -> None:
     newest, attempt = engine.dependencies.newest(), engine.attempt
     if newest is None or wants(newest, attempt.target.key):
         return
-    if attempt.kind is AttemptKind.PREPARE and wants_ahead(newest, attempt.target.key):
+    if attempt.kind is AttemptKind.PREFETCH and wants_ahead(newest, attempt.target.key):
         return
     what = (
         newest.release.version if newest.action is Action.UPDATE and newest.release else newest.action.value
@@ -93,9 +93,9 @@ def wants(directive: Directive, key: str) -> bool:
 
 
 def wants_ahead(directive: Directive, key: str) -> bool:
-    """Whether `directive` asks to have the deployment `key` prepared."""
+    """Whether `directive` asks to have the deployment `key` prefetched."""
     return (
         directive.action is Action.RUN
-        and directive.prepare is not None
-        and f"{directive.prepare.commit_sha}.{directive.device.role}" == key
+        and directive.prefetch is not None
+        and f"{directive.prefetch.commit_sha}.{directive.device.role}" == key
     )

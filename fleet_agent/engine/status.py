@@ -12,7 +12,7 @@ from fleet_agent.engine.journal import AttemptKind, Journal
 from fleet_agent.engine.phases import RESTING, UNTOUCHED
 from fleet_agent.errors import ContainerError
 from fleet_agent.host.emergency_ssh import sentence
-from fleet_agent.model import EngineStatus, Preparation, ReportState, ServiceState
+from fleet_agent.model import EngineStatus, PrefetchStatus, ReportState, ServiceState
 
 if TYPE_CHECKING:
     from fleet_agent.engine.core import Engine
@@ -31,7 +31,7 @@ def of_engine(engine: Engine) -> EngineStatus:
 def of_journal(
     journal: Journal, config: EngineConfig, services: tuple[ServiceState, ...] = ()
 ) -> EngineStatus:
-    untouched = journal.phase in RESTING or _is_preparing(journal)
+    untouched = journal.phase in RESTING or _is_prefetching(journal)
     return EngineStatus(
         state=journal.state if untouched else ReportState.UPDATING,
         phase=journal.phase,
@@ -41,27 +41,27 @@ def of_journal(
         current=journal.current.release if journal.current else None,
         previous=journal.previous.release if journal.previous else None,
         target=journal.attempt.target.release if journal.attempt else None,
-        preparation=_preparation(journal, config),
+        prefetch=_prefetch_status(journal, config),
         services=services,
         error_kind=journal.error_kind,
         error=journal.error,
     )
 
 
-def _is_preparing(journal: Journal) -> bool:
-    return journal.attempt is not None and journal.attempt.kind is AttemptKind.PREPARE
+def _is_prefetching(journal: Journal) -> bool:
+    return journal.attempt is not None and journal.attempt.kind is AttemptKind.PREFETCH
 
 
-def _preparation(journal: Journal, config: EngineConfig) -> Preparation | None:
-    found = journal.preparation
+def _prefetch_status(journal: Journal, config: EngineConfig) -> PrefetchStatus | None:
+    found = journal.prefetch
     if found is None:
         return None
     again = False
     if not found.ready:
         memory = failure_memory.load(config.paths.known_bad)
         env = failure_memory.fingerprint(config.paths.env_file)
-        again = not any(memory.known_bad(key, env) for key in (found.target.key, found.target.preparing_key))
-    return Preparation(
+        again = not any(memory.known_bad(key, env) for key in (found.target.key, found.target.prefetch_key))
+    return PrefetchStatus(
         release=found.target.release,
         role=found.target.role,
         ready=found.ready,

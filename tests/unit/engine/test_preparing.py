@@ -14,7 +14,7 @@ from fleet_agent.engine import api, disk_space, failure_memory
 from fleet_agent.engine import journal as journals
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.dependencies import Dependencies, Direct
-from fleet_agent.engine.preparation import KEPT_FOR
+from fleet_agent.engine.prefetch import KEPT_FOR
 from fleet_agent.engine.state_files import points_at
 from fleet_agent.model import Action, Directive, EngineStatus, Outcome, Progress, Release, ReportState
 from tests.engine_kit import COMPOSE_YAML, FakeClock, Fleet, rows
@@ -34,7 +34,7 @@ def config(fleet: Fleet, root: Path, dependencies: Dependencies) -> EngineConfig
 
 def ahead(fleet: Fleet, release: Release | None, running: str = "v1") -> Directive:
     """What a device is told for which only the window is shut."""
-    return fleet.directive(fleet.release(running), Action.RUN, prepare=release)
+    return fleet.directive(fleet.release(running), Action.RUN, prefetch=release)
 
 
 class Recorder(Direct):
@@ -48,8 +48,8 @@ class Recorder(Direct):
         return action()
 
 
-def prepared(status: EngineStatus) -> tuple[str, bool] | None:
-    found = status.preparation
+def prefetched(status: EngineStatus) -> tuple[str, bool] | None:
+    found = status.prefetch
     return (found.release.version, found.ready) if found is not None else None
 
 
@@ -58,7 +58,7 @@ def images(root: Path) -> set[str]:
 
 
 def with_image(tag: str) -> dict[str, str]:
-    return {"compose.yaml": COMPOSE_YAML.format(behaviour="").replace("busybox:stable", f"app:{tag}", 1)}
+    return {"compose.yaml": COMPOSE_YAML.format(behavior="").replace("busybox:stable", f"app:{tag}", 1)}
 
 
 def test_a_release_is_brought_here_and_what_runs_is_not_touched(
@@ -69,14 +69,14 @@ def test_a_release_is_brought_here_and_what_runs_is_not_touched(
     told: list[Progress] = []
     status = api.converge(config, ahead(fleet, coming), told.append, dependencies=dependencies)
     assert (status.state, status.phase, status.current) == (ReportState.HEALTHY, "steady", v1)
-    assert prepared(status) == ("coming", True)
+    assert prefetched(status) == ("coming", True)
     assert (_ids(root), points_at(config.paths.current)) == (before, links)
     assert not config.paths.next.is_symlink()
     assert "app:coming" in images(root)
     assert config.paths.release(coming.commit_sha).is_dir()
     # It is no attempt: the device did not try to move.
     assert [row.to_commit for row in rows(config)] == [v1.commit_sha]
-    assert list(dict.fromkeys(line.phase for line in told if line.preparing)) == [
+    assert list(dict.fromkeys(line.phase for line in told if line.prefetching)) == [
         "fetching", "verifying", "validating", "pulling", "recording",
     ]  # fmt: skip
     assert not (config.paths.state / "attempt.json").exists()
@@ -105,11 +105,11 @@ def test_the_update_then_fetches_and_pulls_nothing(
     status = api.converge(
         config, fleet.directive(coming), dependencies=Dependencies(clock=dependencies.clock, effects=recorder)
     )
-    assert (status.current, status.preparation) == (coming, None)
+    assert (status.current, status.prefetch) == (coming, None)
     assert "docker pull" not in recorder.seen
     row = rows(config)[-1]
     assert (row.outcome, row.bytes_fetched) == (Outcome.SUCCEEDED, 0)
-    assert row.evidence["prepared_bytes"] > 0
+    assert row.evidence["prefetched_bytes"] > 0
 
 
 def test_the_same_commit_under_another_row_stays_ready(
@@ -121,15 +121,15 @@ def test_the_same_commit_under_another_row_stays_ready(
     status = api.converge(
         config, ahead(fleet, renamed), dependencies=Dependencies(clock=dependencies.clock, effects=recorder)
     )
-    assert prepared(status) == ("2.0.0-final", True)
+    assert prefetched(status) == ("2.0.0-final", True)
     assert "git fetch" not in recorder.seen
 
 
-def test_what_runs_already_is_not_prepared(
+def test_what_runs_already_is_not_prefetched(
     fleet: Fleet, config: EngineConfig, dependencies: Dependencies
 ) -> None:
     assert (
-        prepared(api.converge(config, ahead(fleet, fleet.release("v1")), dependencies=dependencies)) is None
+        prefetched(api.converge(config, ahead(fleet, fleet.release("v1")), dependencies=dependencies)) is None
     )
 
 
@@ -143,16 +143,16 @@ def test_a_release_that_fails_is_told_once_and_is_no_failed_update(
     for _ in range(4):
         status = api.converge(config, ahead(fleet, refusing), dependencies=dependencies)
     assert (status.state, status.phase, status.error_kind) == (ReportState.HEALTHY, "steady", None)
-    assert status.preparation is not None
-    assert (status.preparation.ready, status.preparation.again) == (False, False)
-    assert status.preparation.error_kind == "validate_failed"
-    assert status.preparation.error == "The role's validate refused (exit code 3): the moon is full."
+    assert status.prefetch is not None
+    assert (status.prefetch.ready, status.prefetch.again) == (False, False)
+    assert status.prefetch.error_kind == "validate_failed"
+    assert status.prefetch.error == "The role's validate refused (exit code 3): the moon is full."
     [_, row] = rows(config)
     # Skipped: policy counts neither a failure nor an attempt, and does not take the release for known bad.
     assert (row.outcome, row.error_kind, row.failed_phase) == (
         Outcome.SKIPPED, "validate_failed", "validating",
     )  # fmt: skip
-    assert row.evidence["preparing"] is True
+    assert row.evidence["prefetching"] is True
     journal = journals.load(config.paths.journal)
     assert journal is not None and journal.failures_in_a_row == 0
     assert _ids(root) == before
@@ -166,29 +166,29 @@ def test_the_update_is_tried_all_the_same_and_its_failure_counts(
     api.converge(config, ahead(fleet, refusing), dependencies=dependencies)
     status = api.converge(config, fleet.directive(refusing), dependencies=dependencies)
     assert [row.outcome for row in rows(config)[1:]] == [Outcome.SKIPPED, Outcome.FAILED]
-    assert (status.error_kind, status.preparation) == ("validate_failed", None)
+    assert (status.error_kind, status.prefetch) == ("validate_failed", None)
 
 
-def test_what_failed_as_an_update_is_not_prepared(
+def test_what_failed_as_an_update_is_not_prefetched(
     fleet: Fleet, config: EngineConfig, dependencies: Dependencies
 ) -> None:
     bad = fleet.release("bad-unhealthy", "unhealthy")
     api.converge(config, fleet.directive(bad), dependencies=dependencies)
     status = api.converge(config, ahead(fleet, bad), dependencies=dependencies)
-    assert prepared(status) is None
+    assert prefetched(status) is None
     assert len(rows(config)) == 2
 
 
-def test_an_edited_env_lets_it_be_prepared_again(
+def test_an_edited_env_lets_it_be_prefetched_again(
     fleet: Fleet, config: EngineConfig, root: Path, dependencies: Dependencies
 ) -> None:
     wants = fleet.release("wants-env", edits={"validate": '#!/bin/sh\n[ "$GREETING" = ciao ]\n'})
     status = api.converge(config, ahead(fleet, wants), dependencies=dependencies)
-    assert status.preparation is not None and not status.preparation.again
+    assert status.prefetch is not None and not status.prefetch.again
     (root / ".env").write_text("GREETING=ciao\n")
-    seen = api.status(config).preparation
+    seen = api.status(config).prefetch
     assert seen is not None and seen.again
-    assert prepared(api.converge(config, ahead(fleet, wants), dependencies=dependencies)) == (
+    assert prefetched(api.converge(config, ahead(fleet, wants), dependencies=dependencies)) == (
         "wants-env",
         True,
     )
@@ -215,23 +215,23 @@ def test_passing_trouble_makes_no_row_and_waits_before_the_next_try(
         status = api.converge(
             away, ahead(fleet, v2), dependencies=Dependencies(clock=clock, effects=recorder)
         )
-    assert status.preparation is not None
-    assert (status.preparation.again, status.preparation.error_kind) == (True, "git_unreachable")
+    assert status.prefetch is not None
+    assert (status.prefetch.again, status.prefetch.error_kind) == (True, "git_unreachable")
     assert "git fetch" not in recorder.seen
     assert len(rows(config)) == 1
     clock.passed += 7200
-    assert prepared(api.converge(config, ahead(fleet, v2), dependencies=Dependencies(clock=clock))) == (
+    assert prefetched(api.converge(config, ahead(fleet, v2), dependencies=Dependencies(clock=clock))) == (
         "v2-away",
         True,
     )
 
 
-def test_failing_to_prepare_never_brings_safe_mode(
+def test_failing_to_prefetch_never_brings_safe_mode(
     fleet: Fleet, root: Path, dependencies: Dependencies
 ) -> None:
     """Not even where nothing runs yet, and there is nothing to keep."""
     config = fleet.config(root)
-    nothing = fleet.directive(None, Action.RUN, prepare=fleet.release("refuses-ahead", edits=REFUSES))
+    nothing = fleet.directive(None, Action.RUN, prefetch=fleet.release("refuses-ahead", edits=REFUSES))
     status = api.converge(config, nothing, dependencies=dependencies)
     assert (status.state, status.phase) == (ReportState.HEALTHY, "steady")
 
@@ -249,8 +249,8 @@ def test_another_wish_ends_it_without_a_row(
         ahead(fleet, fleet.release("v2")),
         dependencies=Dependencies(clock=clock, newest=lambda: newest),
     )
-    assert prepared(status) == ("v2", False)
-    assert status.preparation is not None and status.preparation.error is None
+    assert prefetched(status) == ("v2", False)
+    assert status.prefetch is not None and status.prefetch.error is None
     assert len(rows(config)) == 1
     assert status.state is (ReportState.SAFE_MODE if action is Action.SAFE_MODE else ReportState.HEALTHY)
 
@@ -273,7 +273,7 @@ def test_the_window_that_opens_meanwhile_is_used_in_the_same_run(
 # What stays
 
 
-def test_what_is_prepared_stays_while_others_come_and_go(
+def test_what_is_prefetched_stays_while_others_come_and_go(
     fleet: Fleet, config: EngineConfig, root: Path, dependencies: Dependencies
 ) -> None:
     """It is not asked for while a halt is open: that is no reason to download it twice."""
@@ -282,34 +282,34 @@ def test_what_is_prepared_stays_while_others_come_and_go(
     api.converge(config, fleet.directive(None, Action.HOLD), dependencies=dependencies)
     api.restart(config, dependencies=dependencies)
     status = api.recover(config, dependencies=dependencies)
-    assert prepared(status) == ("coming", True)
+    assert prefetched(status) == ("coming", True)
     assert "app:coming" in images(root)
 
 
-@pytest.mark.parametrize("how", ["prepared", "updated to"])
+@pytest.mark.parametrize("how", ["prefetched", "updated to"])
 def test_another_target_takes_its_place(
     fleet: Fleet, config: EngineConfig, root: Path, dependencies: Dependencies, how: str
 ) -> None:
     first, second = (fleet.release(f"img-{tag}", edits=with_image(tag)) for tag in ("a", "b"))
     api.converge(config, ahead(fleet, first), dependencies=dependencies)
-    asks = ahead(fleet, second) if how == "prepared" else fleet.directive(second)
+    asks = ahead(fleet, second) if how == "prefetched" else fleet.directive(second)
     status = api.converge(config, asks, dependencies=dependencies)
-    assert prepared(status) == (("img-b", True) if how == "prepared" else None)
+    assert prefetched(status) == (("img-b", True) if how == "prefetched" else None)
     assert images(root) == {"app:b", "busybox:stable"}
     assert not config.paths.release(first.commit_sha).exists()
 
 
-def test_a_rolled_back_update_leaves_nothing_prepared(
+def test_a_rolled_back_update_leaves_nothing_prefetched(
     fleet: Fleet, config: EngineConfig, dependencies: Dependencies
 ) -> None:
     bad = fleet.release("bad-crash", "crash")
-    assert prepared(api.converge(config, ahead(fleet, bad), dependencies=dependencies)) == ("bad-crash", True)
+    assert prefetched(api.converge(config, ahead(fleet, bad), dependencies=dependencies)) == ("bad-crash", True)
     status = api.converge(config, fleet.directive(bad), dependencies=dependencies)
-    assert (status.state, status.preparation) == (ReportState.ROLLED_BACK, None)
+    assert (status.state, status.prefetch) == (ReportState.ROLLED_BACK, None)
     assert not config.paths.release(bad.commit_sha).exists()
 
 
-def test_a_superseded_update_keeps_what_was_prepared(
+def test_a_superseded_update_keeps_what_was_prefetched(
     fleet: Fleet, config: EngineConfig, clock: FakeClock
 ) -> None:
     v2 = fleet.release("v2")
@@ -318,7 +318,7 @@ def test_a_superseded_update_keeps_what_was_prepared(
     status = api.converge(
         config, fleet.directive(v2), dependencies=Dependencies(clock=clock, newest=lambda: halted)
     )
-    assert prepared(status) == ("v2", True)
+    assert prefetched(status) == ("v2", True)
     assert config.paths.release(v2.commit_sha).is_dir()
 
 
@@ -333,13 +333,13 @@ def test_the_floor_of_free_space_wins_and_it_is_not_fetched_again(
     api.converge(config, ahead(fleet, coming), dependencies=dependencies)
     monkeypatch.setattr(disk_space, "free_bytes", lambda _engine: config.min_free_bytes - 1)
     status = api.recover(config, dependencies=dependencies)
-    assert status.preparation is not None
-    assert (status.preparation.ready, status.preparation.again) == (False, False)
-    assert status.preparation.error_kind == "disk_full"
+    assert status.prefetch is not None
+    assert (status.prefetch.ready, status.prefetch.again) == (False, False)
+    assert status.prefetch.error_kind == "disk_full"
     assert not config.paths.release(coming.commit_sha).exists()
     assert "app:coming" not in images(root)
     monkeypatch.undo()
-    assert prepared(api.converge(config, ahead(fleet, coming), dependencies=dependencies)) == (
+    assert prefetched(api.converge(config, ahead(fleet, coming), dependencies=dependencies)) == (
         "coming",
         False,
     )
@@ -360,10 +360,10 @@ def test_a_release_that_leaves_too_little_space_is_not_kept(
 
     monkeypatch.setattr(disk_space, "free_bytes", falls)
     status = api.converge(config, ahead(fleet, coming), dependencies=dependencies)
-    assert prepared(status) == ("coming", False)
+    assert prefetched(status) == ("coming", False)
     assert not config.paths.release(coming.commit_sha).exists()
     # Told by the status: it is the device that is small, not the release that is bad.
-    assert status.preparation is not None and status.preparation.error_kind == "disk_full"
+    assert status.prefetch is not None and status.prefetch.error_kind == "disk_full"
     assert len(rows(config)) == 1
 
 
@@ -376,14 +376,14 @@ def test_what_nobody_applies_is_not_kept_for_ever(
     v2 = fleet.release("v2")
     api.converge(config, ahead(fleet, v2), dependencies=Dependencies(clock=clock))
     clock.at += later
-    assert prepared(api.recover(config, dependencies=Dependencies(clock=clock))) == (
+    assert prefetched(api.recover(config, dependencies=Dependencies(clock=clock))) == (
         ("v2", True) if kept else None
     )
     assert config.paths.release(v2.commit_sha).is_dir() is kept
 
 
 @pytest.mark.parametrize("damage", ["folder", "stack", "image", "content"])
-def test_what_is_no_longer_whole_is_prepared_again(
+def test_what_is_no_longer_whole_is_prefetched_again(
     fleet: Fleet, config: EngineConfig, root: Path, dependencies: Dependencies, damage: str
 ) -> None:
     coming = fleet.release("coming", edits={**with_image("coming"), "page/index.html": "<p>coming</p>\n"})
@@ -403,8 +403,8 @@ def test_what_is_no_longer_whole_is_prepared_again(
         case "content":
             for folder in (root / "content").iterdir():
                 folder.rename(root / f"taken-{folder.name}")
-    assert prepared(api.recover(config, dependencies=dependencies)) is None
-    assert prepared(api.converge(config, ahead(fleet, coming), dependencies=dependencies)) == ("coming", True)
+    assert prefetched(api.recover(config, dependencies=dependencies)) is None
+    assert prefetched(api.converge(config, ahead(fleet, coming), dependencies=dependencies)) == ("coming", True)
     assert _whole(config, root, coming, fleet.role) == before
 
 
@@ -418,7 +418,7 @@ def _whole(config: EngineConfig, root: Path, release: Release, role: str) -> obj
     )
 
 
-def test_death_while_preparing_is_no_attempt_and_three_deaths_are_enough(
+def test_death_while_prefetching_is_no_attempt_and_three_deaths_are_enough(
     fleet: Fleet, config: EngineConfig, clock: FakeClock
 ) -> None:
     class Killed(BaseException):
@@ -439,8 +439,8 @@ def test_death_while_preparing_is_no_attempt_and_three_deaths_are_enough(
         # Between the death and the next start it is an update to nobody.
         assert api.status(config).state is ReportState.HEALTHY
     status = api.converge(config, ahead(fleet, coming), dependencies=Dependencies(clock=clock))
-    assert status.preparation is not None
-    assert (status.preparation.ready, status.preparation.again) == (False, False)
+    assert status.prefetch is not None
+    assert (status.prefetch.ready, status.prefetch.again) == (False, False)
     assert [(row.outcome, row.error_kind) for row in rows(config)[1:]] == [(Outcome.SKIPPED, "internal")]
     assert (
         api.converge(config, fleet.directive(coming), dependencies=Dependencies(clock=clock)).current
@@ -448,10 +448,10 @@ def test_death_while_preparing_is_no_attempt_and_three_deaths_are_enough(
     )
 
 
-def test_progress_says_that_it_only_prepares(
+def test_progress_says_that_it_only_prefetches(
     fleet: Fleet, config: EngineConfig, dependencies: Dependencies
 ) -> None:
     told: list[Progress] = []
     api.converge(config, ahead(fleet, fleet.release("v2")), told.append, dependencies=dependencies)
-    assert {line.preparing for line in told[:-1]} == {True}
-    assert not told[-1].preparing
+    assert {line.prefetching for line in told[:-1]} == {True}
+    assert not told[-1].prefetching
