@@ -3,70 +3,32 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-import json
-import os
-import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from fleet_agent import __version__
-from fleet_agent.errors import ConfigError, ControlPlaneError, FleetError, Kind, StateError
+from fleet_agent.cli import enroll, run, service, status
+from fleet_agent.cli.context import Context, complain
+from fleet_agent.cli.exit_codes import EXIT_INTERRUPTED, exit_code
+from fleet_agent.errors import FleetError
 from fleet_agent.paths import DEFAULT_CONFIG, DEFAULT_ROOT, Paths
-
-if TYPE_CHECKING:
-    from fleet_agent.config import DeviceConfig, EmergencyAccess
-    from fleet_agent.daemon.loop import Daemon
-    from fleet_agent.host import emergency_ssh as emergency
-    from fleet_agent.model import Attempt
-
-#: Exit codes besides 0: argparse's own 2 is for a wrong command line, so configuration shares it.
-EXIT_FAILED = 1
-EXIT_CONFIG = 2
-EXIT_UNREACHABLE = 3
-EXIT_REFUSED = 4
-EXIT_LOCKED = 75
-
-_EXITS = {
-    Kind.CONFIG_INVALID: EXIT_CONFIG,
-    Kind.CONFIG_MISSING: EXIT_CONFIG,
-    Kind.NOT_ENROLLED: EXIT_CONFIG,
-    Kind.LOCKED: EXIT_LOCKED,
-    Kind.UNREACHABLE: EXIT_UNREACHABLE,
-    Kind.TIMED_OUT: EXIT_UNREACHABLE,
-    Kind.NOT_OUR_SERVER: EXIT_UNREACHABLE,
-    Kind.SERVER_ERROR: EXIT_UNREACHABLE,
-    Kind.RATE_LIMITED: EXIT_UNREACHABLE,
-    Kind.CLOCK_WRONG: EXIT_UNREACHABLE,
-}
-TOKEN_VARIABLE = "FLEET_PROVISIONING_TOKEN"  # noqa: S105 - the name of a variable
-
-
-@dataclass(frozen=True)
-class Place:
-    """Which agent of this machine is meant."""
-
-    paths: Paths
-    config: Path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. Errors are one sentence with its kind on standard error."""
-    options = _parser().parse_args(arguments)
-    place = Place(Paths(options.root.absolute()), options.config.absolute())
+    options = parser().parse_args(arguments)
+    context = Context(Paths(options.root.absolute()), options.config.absolute())
     try:
-        code: int = options.run(place, options)
+        code: int = options.run(context, options)
     except FleetError as error:
-        _complain(error)
-        return _EXITS.get(error.kind, EXIT_REFUSED if isinstance(error, ControlPlaneError) else EXIT_FAILED)
+        complain(error)
+        return exit_code(error)
     except KeyboardInterrupt:
-        return 130
+        return EXIT_INTERRUPTED
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fleet-agent", description="Keeps this device on the release that its fleet wants it to run."
     )
@@ -78,52 +40,13 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument(
         "--config", type=Path, default=DEFAULT_CONFIG, help=f"its configuration (default {DEFAULT_CONFIG})"
     )
-    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    enroll = verbs.add_parser("enroll", parents=[common], help="take a place in the fleet")
-    enroll.add_argument(
-        "--token",
-        help=f"provisioning token; better in ${TOKEN_VARIABLE} (other users see a command line). "
-        "Without one the device asks and waits to be accepted.",
-    )
-    enroll.add_argument("--name", help="wished name (default: the configuration's, else the host name)")
-    enroll.add_argument("--json", action="store_true", help="print the answer as JSON")
-    enroll.set_defaults(run=_enroll)
+    def command(name: str, *, help: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, parents=[common], help=help)
 
-    run = verbs.add_parser("run", parents=[common], help="be the daemon")
-    run.set_defaults(run=_run)
-
-    once = verbs.add_parser("once", parents=[common], help="converge a single time and end")
-    once.set_defaults(run=_once)
-
-    status = verbs.add_parser("status", parents=[common], help="what this device runs, and why")
-    status.add_argument("--json", action="store_true", help="print it as JSON")
-    status.set_defaults(run=_status)
-
-    history = verbs.add_parser("history", parents=[common], help="the last attempts to update this device")
-    history.add_argument("--json", action="store_true", help="print them as JSON, with all their evidence")
-    history.set_defaults(run=_history)
-
-    validate = verbs.add_parser("validate-config", parents=[common], help="check the configuration")
-    validate.set_defaults(run=_validate_config)
-
-    rollback = verbs.add_parser("rollback", parents=[common], help="go back to the previous release")
-    rollback.add_argument("--reason", default="Asked for on the device.", help="for the update history")
-    rollback.set_defaults(run=_rollback)
-
-    install = verbs.add_parser("install", parents=[common], help="be a service of systemd")
-    install.add_argument("--dry-run", action="store_true", help="print the units and change nothing")
-    install.add_argument("--no-enable", action="store_true", help="write the units, and leave it at that")
-    install.add_argument("--now", action="store_true", help="start the service and the timer, too")
-    install.add_argument(
-        "--python", type=Path, help="the interpreter that has fleet_agent installed (default: this one)"
-    )
-    _add_prefix(install)
-    install.set_defaults(run=_install)
-
-    uninstall = verbs.add_parser("uninstall", parents=[common], help="stop being a service of systemd")
-    _add_prefix(uninstall)
-    uninstall.set_defaults(run=_uninstall)
+    for module in (enroll, run, status, service):
+        module.add(command)
     return parser
 
 

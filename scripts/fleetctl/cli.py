@@ -30,10 +30,9 @@ def run() -> None:
 
 def mount() -> None:
     """Attach every command. Imported late, so that `--help` stays quick."""
-    from fleetctl import fleet_repo, role_check
-    from fleetctl.commands import register
-    from fleetctl.demo import commands as demo
-    from fleetctl.stack import commands as stack
+    from fleetctl import fleet_repo
+    from fleetctl.commands import demo, register, stack
+    from fleetctl.role_check import check as role_check
 
     for command in (stack.up, stack.down, stack.status, stack.reset, stack.migrate):
         app.command()(command)

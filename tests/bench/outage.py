@@ -20,11 +20,11 @@ from pathlib import Path
 from fleet_agent.attempts.outbox import Outbox
 from fleet_agent.engine.api import EngineConfig, converge
 from fleet_agent.model import Action, DevicePlace, Directive, Outcome, Release, ReportState
+from fleetctl.demo.busybox_image import ensure_busybox
 from fleetctl.demo.device import remove_project
-from fleetctl.demo.image import ensure_busybox
 from fleetctl.demo.probe import Probe
 from fleetctl.fleet_repo import FleetRepo
-from fleetctl.role_check import compose_command
+from fleetctl.role_check.check import compose_command
 from tests.bench.table import CannotRunError, Row, spread
 
 WEB, CLOCK = 18190, 18191

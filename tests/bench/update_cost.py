@@ -14,9 +14,9 @@ from pathlib import Path
 from statistics import median
 
 from fleet_agent.engine.phases import Phase
-from fleetctl.demo.engine_run import EngineRun, run_engine
-from fleetctl.demo.fault_device import FaultDevice
-from fleetctl.demo.machine import docker_missing
+from fleetctl.demo.docker import docker_missing
+from fleetctl.demo.faults.device import FaultDevice
+from fleetctl.demo.faults.engine_run import EngineRun, run_engine
 from fleetctl.fleet_repo import FleetRepo
 from tests.bench.table import CannotRunError, Row
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.sql.cast import DEVICE, OPERATOR, OTHER, SUSPENDED, V1, V2, VIEWER, Fleet
+from tests.support.identities import DEVICE, OPERATOR, OTHER, SUSPENDED, V1, V2, VIEWER, Fleet
 
 TABLES = [
     "alerts", "audit_log", "branches", "device_commands", "device_roles", "device_status", "devices",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.sql.cast import ADMIN, DEVICE, OPERATOR, SUSPENDED, V1, Fleet
+from tests.support.identities import ADMIN, DEVICE, OPERATOR, SUSPENDED, V1, Fleet
 
 HEX = "'" + "9" * 40 + "'"
 

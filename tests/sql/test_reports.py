@@ -9,8 +9,8 @@ from uuid import UUID
 
 import pytest
 
-from tests.sql.cast import DEVICE, OTHER, V1, V2, Fleet
-from tests.sql.rollout_kit import ask, make_devices, roll_out
+from tests.support.identities import DEVICE, OTHER, V1, V2, Fleet
+from tests.support.rollout_builders import ask, make_devices, roll_out
 
 VIEWS = [
     "devices_by_state", "drifted_clocks", "failure_patterns", "fleet_overview", "offline_devices", "slo",

@@ -27,7 +27,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from fleetctl.fleet_repo import Breakage, FleetRepo
-from fleetctl.stack import Stack
+from fleetctl.stack.local_stack import LocalStack
 
 PATIENCE_S = 60.0
 #: A poll never comes round in a test that has this interval: what arrives was woken.
@@ -37,7 +37,7 @@ Db = psycopg.Connection[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def db(stack: Stack) -> Iterator[Db]:
+def db(stack: LocalStack) -> Iterator[Db]:
     with psycopg.connect(stack.db_url, autocommit=True, row_factory=dict_row) as connection:
         yield connection
 
@@ -176,7 +176,7 @@ MakeAgent = Callable[..., Agent]
 
 
 @pytest.fixture
-def make_agent(stack: Stack, db: Db, repo: FleetRepo, tmp_path: Path) -> Iterator[MakeAgent]:
+def make_agent(stack: LocalStack, db: Db, repo: FleetRepo, tmp_path: Path) -> Iterator[MakeAgent]:
     """An agent on a branch of its own, so that tests do not update each other's devices."""
     made: list[Agent] = []
 
@@ -299,7 +299,7 @@ class Relay:
 
 
 @pytest.fixture
-def relay(stack: Stack) -> Iterator[Relay]:
+def relay(stack: LocalStack) -> Iterator[Relay]:
     with Relay(stack.api_url) as running:
         yield running
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from fleet_agent.model import Outcome
-from fleetctl.demo.fault_device import FaultDevice
-from fleetctl.demo.scenarios import Expected, Result, Stage, _bad_release
+from fleetctl.demo.faults.device import FaultDevice
+from fleetctl.demo.faults.scenarios.base import Expected, Result, Stage, _bad_release
 from fleetctl.fleet_repo import Breakage, FleetRepo
 
 

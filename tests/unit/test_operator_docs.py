@@ -36,10 +36,14 @@ def kinds(*patterns: str, files: list[Path]) -> list[str]:
     return sorted(found)
 
 
+COMMANDS = ROOT / "scripts/fleetctl/commands"
 OF_FLEETCTL = kinds(
     r'FleetctlError\(\s*"([a-z_]+)"',
     r'^    "[^"]+": \("([a-z_]+)", \d\),$',
-    files=[*(ROOT / "scripts/fleetctl/commands").glob("*.py"), ROOT / "scripts/fleetctl/api.py"],
+    files=[
+        *(path for path in COMMANDS.rglob("*.py") if path.name not in ("stack.py", "demo.py")),
+        ROOT / "scripts/fleetctl/client/api.py",
+    ],
 )
 OF_FUNCTIONS = kinds(
     r'Refusal\(\s*\d+,\s*"([a-z_]+)"',

@@ -1,5 +1,5 @@
-import "./app/mantine.css";
-import "./shown/tones.css";
+import "./styles/mantine.css";
+import "./styles/global.css";
 import { createRoot } from "react-dom/client";
 import { App } from "./app/App.tsx";
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.frame import SHORT_ID, Fleet, ago, command, find_by_id
+from fleetctl.commands.common.options import SHORT_ID, Fleet, ago, command, find_by_id
 from fleetctl.errors import FleetctlError
 
 app = typer.Typer(help="Alerts: what somebody should look at.", no_args_is_help=True)

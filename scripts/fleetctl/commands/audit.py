@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.frame import Fleet, command
+from fleetctl.commands.common.options import Fleet, command
 
 
 def add_to(app: typer.Typer) -> None:

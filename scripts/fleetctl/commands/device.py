@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.explain import print_gates
-from fleetctl.commands.frame import (
+from fleetctl.commands.common.options import (
     Fleet,
     Selection,
     ago,
@@ -19,6 +18,7 @@ from fleetctl.commands.frame import (
     find_device,
     pairs_of,
 )
+from fleetctl.commands.explain import print_gates
 from fleetctl.commands.history import ATTEMPT_COLUMNS
 from fleetctl.console import out, pairs, print_json, print_table
 from fleetctl.errors import FleetctlError

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.frame import Fleet, command, find_device, moment
+from fleetctl.commands.common.options import Fleet, command, find_device, moment
 from fleetctl.console import out, print_json, print_table
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.frame import SHORT_ID, Fleet, command, counted, find_by_id, find_release
+from fleetctl.commands.common.options import SHORT_ID, Fleet, command, counted, find_by_id, find_release
 from fleetctl.commands.rollout import find_rollout
 from fleetctl.errors import FleetctlError
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.frame import Fleet, Selection, command
+from fleetctl.commands.common.options import Fleet, Selection, command
 
 
 def add_to(app: typer.Typer) -> None:

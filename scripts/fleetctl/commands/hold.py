@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from fleetctl.commands.frame import Fleet, Selection, change_devices, command, counted, duration, moment
+from fleetctl.commands.common.options import (
+    Fleet,
+    Selection,
+    change_devices,
+    command,
+    counted,
+    duration,
+    moment,
+)
 from fleetctl.errors import FleetctlError
 
 app = typer.Typer(help="Hold devices: no updates until the hold ends.", no_args_is_help=True)

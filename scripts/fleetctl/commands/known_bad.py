@@ -6,7 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.frame import SHORT_ID, Fleet, command, counted, find_by_id, find_release, pairs_of
+from fleetctl.commands.common.options import (
+    SHORT_ID,
+    Fleet,
+    command,
+    counted,
+    find_by_id,
+    find_release,
+    pairs_of,
+)
 from fleetctl.errors import FleetctlError
 
 app = typer.Typer(

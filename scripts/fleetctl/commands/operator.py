@@ -9,7 +9,7 @@ from uuid import UUID
 
 import typer
 
-from fleetctl.commands.frame import Fleet, command
+from fleetctl.commands.common.options import Fleet, command
 from fleetctl.console import err
 from fleetctl.errors import FleetctlError
 

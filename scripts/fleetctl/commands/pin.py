@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fleetctl.commands.frame import Fleet, Selection, change_devices, command, counted, find_release
+from fleetctl.commands.common.options import Fleet, Selection, change_devices, command, counted, find_release
 from fleetctl.errors import FleetctlError
 
 if TYPE_CHECKING:
-    from fleetctl.api import Narrow
+    from fleetctl.client.api import Narrow
 
 #: Ids in one request.
 BATCH = 100

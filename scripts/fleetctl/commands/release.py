@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.frame import Fleet, command, find_release
+from fleetctl.commands.common.options import Fleet, command, find_release
 from fleetctl.errors import FleetctlError
 
 app = typer.Typer(help="Releases: commits that devices can be given.", no_args_is_help=True)

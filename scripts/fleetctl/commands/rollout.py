@@ -10,7 +10,15 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.frame import SHORT_ID, Fleet, command, duration, find_device, find_release, pairs_of
+from fleetctl.commands.common.options import (
+    SHORT_ID,
+    Fleet,
+    command,
+    duration,
+    find_device,
+    find_release,
+    pairs_of,
+)
 from fleetctl.console import out, print_json, print_table
 from fleetctl.errors import FleetctlError
 

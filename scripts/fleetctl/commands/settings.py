@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.frame import Fleet, command, pairs_of
+from fleetctl.commands.common.options import Fleet, command, pairs_of
 from fleetctl.console import pairs, print_json
 from fleetctl.errors import FleetctlError
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fleetctl.commands.frame import SHORT_ID, Fleet, command, duration, find_by_id
+from fleetctl.commands.common.options import SHORT_ID, Fleet, command, duration, find_by_id
 from fleetctl.console import err, out, print_json
 
 app = typer.Typer(help="Provisioning tokens, with which machines enroll.", no_args_is_help=True)

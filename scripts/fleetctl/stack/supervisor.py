@@ -8,7 +8,6 @@ import fcntl
 import json
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +17,8 @@ from typing import Any
 
 from fleetctl.errors import FleetctlError
 from fleetctl.migrate import migrate, run_script
-from fleetctl.stack import ports, web
+from fleetctl.stack import dashboard, ports
+from fleetctl.stack.deno import find_deno
 from fleetctl.stack.keys import Keys
 from fleetctl.stack.layout import DataFolder, Project
 from fleetctl.stack.postgres import SUPERUSER, Postgres, url
@@ -141,7 +141,7 @@ class Supervisor:
 
     def _build_dashboard(self) -> Callable[[], None]:
         """Build beside the database's start; the returned function waits for it."""
-        if not self.options.web or not web.needs_build(self.project):
+        if not self.options.web or not dashboard.needs_build(self.project):
             return lambda: None
         self._say("Building the dashboard (once; the first time fetches its packages)")
         failed: list[FleetctlError] = []
@@ -154,7 +154,7 @@ class Supervisor:
         def work() -> None:
             try:
                 log = self.folder.logs / "dashboard-build.log"
-                web.build(self.project, deno(), log, say)
+                dashboard.build(self.project, find_deno(), log, say)
             except FleetctlError as error:
                 failed.append(error)
 
@@ -201,8 +201,8 @@ class Supervisor:
         local = self.project.local
         self.server = Child(
             "server",
-            [deno(), "run", "--quiet", "--no-prompt", "--config", str(local / "deno.json"), *_PERMISSIONS,
-             str(local / "server.ts")],
+            [find_deno(), "run", "--quiet", "--no-prompt", "--config", str(local / "deno.json"),
+             *_PERMISSIONS, str(local / "server.ts")],
             log=self.folder.logs / "server.log", env=self._server_environment(), cwd=local, on_line=on_line,
         )  # fmt: skip
         self._record("starting")
@@ -382,19 +382,6 @@ def read_state(folder: DataFolder) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def deno() -> str:
-    """The Deno of this Python environment, which pip installed, or the one on PATH."""
-    import shutil
-
-    beside = Path(sys.executable).with_name("deno")
-    found = str(beside) if beside.exists() else shutil.which("deno")
-    if found is None:
-        raise FleetctlError(
-            "deno_missing", "Deno is not installed.", hint="pip install 'metrica-fleet[operator]' brings it."
-        )
-    return found
 
 
 def _make_folder(folder: DataFolder) -> None:

@@ -1,5 +1,5 @@
 import type { AlertRow } from "../data/rows.ts";
-import { equal } from "../testing.ts";
+import { equal } from "../testing/assert.ts";
 import { acknowledgeLabel, inOrder, isWaiting, kindWords, tally } from "./alerts.ts";
 
 const alert = (id: string, fields: Partial<AlertRow> = {}): AlertRow => ({

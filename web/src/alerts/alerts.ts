@@ -1,8 +1,8 @@
 /** What policy wants looked at: in which order, in which words, and what an alert is about. */
 import type { AlertRow } from "../data/rows.ts";
-import type { IconName } from "../shown/Icon.tsx";
-import { counted } from "../shown/size.ts";
-import type { Tone } from "../shown/Toned.tsx";
+import type { IconName } from "../components/Icon.tsx";
+import { counted } from "../format/size.ts";
+import type { Tone } from "../components/StatusText.tsx";
 
 type Severity = AlertRow["severity"];
 

@@ -4,19 +4,19 @@ import { QueryClient, QueryClientProvider, useQuery, useQueryClient } from "@tan
 import { lazy, Suspense, useEffect, useMemo } from "react";
 import { Router } from "wouter";
 import { useHashLocation } from "wouter/use-hash-location";
-import { Door } from "../access/Door.tsx";
-import { ClientProvider, OperatorProvider, useAccess } from "../access/session.tsx";
-import { SignIn } from "../access/SignIn.tsx";
-import { Stranger } from "../access/Stranger.tsx";
+import { Door } from "../components/CenteredCard.tsx";
+import { ClientProvider, OperatorProvider, useAccess } from "../auth/session.tsx";
+import { SignIn } from "../auth/SignIn.tsx";
+import { Stranger } from "../auth/NotAnOperator.tsx";
 import { connect } from "../data/client.ts";
-import { problem } from "../data/problem.ts";
-import { ProblemAlert } from "../shown/ProblemAlert.tsx";
-import { Waiting } from "../shown/Waiting.tsx";
+import { problem } from "../data/appError.ts";
+import { ProblemAlert } from "../components/ErrorAlert.tsx";
+import { Waiting } from "../components/Loading.tsx";
 import { type Config, loadConfig } from "./config.ts";
 import { theme } from "./theme.ts";
 
 // Who only signs in does not load the fleet.
-const Fleet = lazy(() => import("./Fleet.tsx"));
+const Fleet = lazy(() => import("./FleetPage.tsx"));
 
 const cache = new QueryClient({
   defaultOptions: {

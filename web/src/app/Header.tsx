@@ -9,15 +9,15 @@ import {
   useMantineColorScheme,
 } from "@mantine/core";
 import { Link, useLocation } from "wouter";
-import { RANK_WORDS } from "../access/rank.ts";
-import { useClient, useOperator } from "../access/session.tsx";
+import { RANK_WORDS } from "../auth/rank.ts";
+import { useClient, useOperator } from "../auth/session.tsx";
 import { isWaiting } from "../alerts/alerts.ts";
-import { useOpenAlerts } from "../data/fleet.ts";
-import { LinkIndicator } from "../live/LinkIndicator.tsx";
-import { Icon } from "../shown/Icon.tsx";
-import { Disclosure } from "../shown/Disclosure.tsx";
+import { useOpenAlerts } from "../fleet/useFleet.ts";
+import { LinkIndicator } from "../realtime/ConnectionIndicator.tsx";
+import { Icon } from "../components/Icon.tsx";
+import { Disclosure } from "../components/Disclosure.tsx";
 import classes from "./Header.module.css";
-import { Logo } from "./Logo.tsx";
+import { Logo } from "../components/Logo.tsx";
 
 /** The pages, in the order of the navigation. */
 const PAGES = [{ href: "/", name: "Devices" }, { href: "/alerts", name: "Alerts" }] as const;

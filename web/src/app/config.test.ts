@@ -1,4 +1,4 @@
-import { equal, rejects } from "../testing.ts";
+import { equal, rejects } from "../testing/assert.ts";
 import { loadConfig, parseConfig } from "./config.ts";
 
 const origin = "http://127.0.0.1:54321";

@@ -1,5 +1,5 @@
 /** Where the control plane is: `config.json` beside the page, read once when the page starts. */
-import { Problem } from "../data/problem.ts";
+import { Problem } from "../data/appError.ts";
 
 export interface Config {
   /** Absolute address of the Supabase project or stack. */

@@ -1,8 +1,8 @@
 /** The connection to the control plane, typed by the schema. */
 import { createClient, type SupabaseClient } from "@supabase/supabase-js";
 import type { Config } from "../app/config.ts";
-import type { Database } from "../database.types.ts";
-import { learnServerTime } from "../live/ticker.ts";
+import type { Database } from "./generated/database.types.ts";
+import { learnServerTime } from "../components/useNow.ts";
 
 export type Client = SupabaseClient<Database>;
 

@@ -1,4 +1,4 @@
-import { equal } from "../testing.ts";
+import { equal } from "../testing/assert.ts";
 import { mergeNewest, replaceAll } from "./merge.ts";
 
 interface Row {

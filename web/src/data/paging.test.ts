@@ -1,4 +1,4 @@
-import { equal } from "../testing.ts";
+import { equal } from "../testing/assert.ts";
 import { allRows, pieces } from "./paging.ts";
 
 const table = (size: number) => Array.from({ length: size }, (_, index) => String(index).padStart(6, "0"));

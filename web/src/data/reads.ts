@@ -2,7 +2,7 @@
 import type { PostgrestError, PostgrestResponse } from "@supabase/supabase-js";
 import type { Client } from "./client.ts";
 import { allRows, type Page, pieces } from "./paging.ts";
-import { problem } from "./problem.ts";
+import { problem } from "./appError.ts";
 import {
   ALERT_COLUMNS,
   type AlertRow,

@@ -1,5 +1,5 @@
 /** The rows the dashboard reads, and exactly the columns it asks for. Types come from the schema. */
-import type { Enums, Tables } from "../database.types.ts";
+import type { Enums, Tables } from "./generated/database.types.ts";
 
 export type DeviceState = Enums<"device_state">;
 export type ReportState = Enums<"report_state">;

@@ -1,9 +1,9 @@
 /** Why a device is in safe mode, and the two ways out of it. */
 import { Alert, Button, List, Stack, Text } from "@mantine/core";
 import { useState } from "react";
-import { useClient } from "../access/session.tsx";
-import { AskReason } from "../shown/AskReason.tsx";
-import { Icon } from "../shown/Icon.tsx";
+import { useClient } from "../auth/session.tsx";
+import { AskReason } from "../components/ConfirmWithReason.tsx";
+import { Icon } from "../components/Icon.tsx";
 import { leaveSafeMode } from "./actions.ts";
 import type { SafeMode } from "./safeMode.ts";
 

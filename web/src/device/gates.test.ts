@@ -1,4 +1,4 @@
-import { equal } from "../testing.ts";
+import { equal } from "../testing/assert.ts";
 import { actionSentence, parseExplanation, VERDICTS } from "./gates.ts";
 
 const answer = {

@@ -1,7 +1,7 @@
 /** Why the control plane gives a device what it gives it: the gates, in the order in which they are asked. */
 import { fields, list, text } from "../data/json.ts";
-import type { IconName } from "../shown/Icon.tsx";
-import type { Tone } from "../shown/Toned.tsx";
+import type { IconName } from "../components/Icon.tsx";
+import type { Tone } from "../components/StatusText.tsx";
 
 export type Verdict = "pass" | "wait" | "refuse";
 

@@ -1,4 +1,4 @@
-import { equal } from "../testing.ts";
+import { equal } from "../testing/assert.ts";
 import { clockDrift, containers, logLines, meters, ownSettings } from "./report.ts";
 
 Deno.test("a meter warns at 80 % and alarms at 95 %", () => {

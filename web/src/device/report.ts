@@ -1,8 +1,8 @@
 /** What a device said in its last report, beyond its state: resources, containers, last log lines, its clock. */
 import { fields, list, number, text } from "../data/json.ts";
-import { bytes } from "../shown/size.ts";
-import { span } from "../shown/time.ts";
-import type { Tone } from "../shown/Toned.tsx";
+import { bytes } from "../format/size.ts";
+import { span } from "../format/time.ts";
+import type { Tone } from "../components/StatusText.tsx";
 
 export interface Meter {
   name: string;

@@ -12,12 +12,12 @@ import {
 import { useWindowVirtualizer } from "@tanstack/react-virtual";
 import { useLayoutEffect, useRef, useState } from "react";
 import { Link } from "wouter";
-import { Ago } from "../shown/Ago.tsx";
-import { Icon } from "../shown/Icon.tsx";
-import { StateWord } from "../shown/StateWord.tsx";
+import { Ago } from "../components/RelativeTime.tsx";
+import { Icon } from "../components/Icon.tsx";
+import { StateWord } from "./StateLabel.tsx";
 import classes from "./DeviceTable.module.css";
 import type { DeviceView } from "./deviceView.ts";
-import { compare, type SortColumn } from "./order.ts";
+import { compare, type SortColumn } from "./sorting.ts";
 
 const features = tableFeatures({ rowSortingFeature, sortedRowModel: createSortedRowModel() });
 const column = createColumnHelper<typeof features, DeviceView>();

@@ -1,6 +1,6 @@
 import { Button, Group, NativeSelect, TextInput } from "@mantine/core";
 import { useMemo } from "react";
-import { Icon } from "../shown/Icon.tsx";
+import { Icon } from "../components/Icon.tsx";
 import type { DeviceView } from "./deviceView.ts";
 import { type Filters, NO_FILTERS, writeFilters } from "./filters.ts";
 

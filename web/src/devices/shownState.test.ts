@@ -1,5 +1,5 @@
-import { equal } from "../testing.ts";
-import { device, NOW, SETTINGS, status } from "./example.ts";
+import { equal } from "../testing/assert.ts";
+import { device, NOW, SETTINGS, status } from "../testing/exampleRows.ts";
 import { LOOKS, shownState, STATES } from "./shownState.ts";
 
 const reported = (ms: number) => status({ reported_at: new Date(NOW - ms).toISOString() });

@@ -1,7 +1,7 @@
 import type { DeviceRow, HaltRow, StatusRow } from "../data/rows.ts";
-import { equal } from "../testing.ts";
+import { equal } from "../testing/assert.ts";
 import { knownOf } from "./deviceView.ts";
-import { device, halt, NOW, RELEASES, SETTINGS, status } from "./example.ts";
+import { device, halt, NOW, RELEASES, SETTINGS, status } from "../testing/exampleRows.ts";
 import { shownState } from "./shownState.ts";
 import { why } from "./why.ts";
 

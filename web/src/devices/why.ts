@@ -1,6 +1,6 @@
 /** "Why it is where it is": one sentence a row, the most decisive reason first. */
 import type { DeviceRow, HaltRow, StatusRow } from "../data/rows.ts";
-import { span } from "../shown/time.ts";
+import { span } from "../format/time.ts";
 import type { Known } from "./deviceView.ts";
 import { checkInEvery, isHeld, type ShownState } from "./shownState.ts";
 

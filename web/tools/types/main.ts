@@ -1,5 +1,5 @@
 /**
- * Writes web/src/database.types.ts from a database's catalog, as `supabase gen types typescript` does: the same
+ * Writes web/src/data/generated/database.types.ts from a database's catalog, as `supabase gen types typescript` does: the same
  * engine, without Docker and without the CLI.
  *
  *   FLEET_DB_URL=postgresql://… deno task types            write the file
@@ -8,7 +8,7 @@
 import { generateTypescript, introspect, sortGeneratorMetadata } from "@supabase/postgrest-typegen";
 import pg from "pg";
 
-const TARGET = new URL("../../src/database.types.ts", import.meta.url);
+const TARGET = new URL("../../src/data/generated/database.types.ts", import.meta.url);
 const HEADER = "// Made from the schema by `deno task types`; do not edit.\n";
 
 /** The text of database.types.ts for the `public` schema of the database at `url`. */
@@ -39,7 +39,7 @@ const made = await typesOf(url);
 if (Deno.args.includes("--check")) {
   const kept = await Deno.readTextFile(TARGET);
   if (kept !== made) {
-    console.error("web/src/database.types.ts is older than the schema. Try: deno task types");
+    console.error("web/src/data/generated/database.types.ts is older than the schema. Try: deno task types");
     Deno.exit(1);
   }
 } else {

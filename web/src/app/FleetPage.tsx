@@ -1,0 +1,52 @@
+/** Everything behind the sign-in: the frame, and a route for each concept. */
+import { Button, Group, Stack, Text, Title } from "@mantine/core";
+import { lazy, Suspense } from "react";
+import { Link, Route, Switch } from "wouter";
+import { HaltBanner } from "../halts/HaltBanner.tsx";
+import { LiveProvider } from "../realtime/RealtimeProvider.tsx";
+import { Waiting } from "../components/Loading.tsx";
+import { Header } from "./Header.tsx";
+import classes from "./Header.module.css";
+import { DevicesPage } from "../devices/DevicesPage.tsx";
+
+const AlertsPage = lazy(() => import("../alerts/AlertsPage.tsx"));
+const DevicePage = lazy(() => import("../device/DevicePage.tsx"));
+
+export default function Fleet({ pollSeconds }: { pollSeconds: number }) {
+  return (
+    <LiveProvider pollSeconds={pollSeconds}>
+      <Header />
+      <main id="main" tabIndex={-1} className={classes.main}>
+        <Stack>
+          <HaltBanner />
+          <Suspense fallback={<Waiting />}>
+            <Switch>
+              <Route path="/">
+                <DevicesPage />
+              </Route>
+              <Route path="/alerts">
+                <AlertsPage />
+              </Route>
+              <Route path="/devices/:id">{({ id }) => <DevicePage id={id} key={id} />}</Route>
+              <Route>
+                <NotFound />
+              </Route>
+            </Switch>
+          </Suspense>
+        </Stack>
+      </main>
+    </LiveProvider>
+  );
+}
+
+function NotFound() {
+  return (
+    <Stack align="flex-start">
+      <Title order={1} size="h2">No such page</Title>
+      <Text>The address may be old.</Text>
+      <Group>
+        <Button component={Link} href="/">All devices</Button>
+      </Group>
+    </Stack>
+  );
+}

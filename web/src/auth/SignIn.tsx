@@ -1,0 +1,43 @@
+import { Button, PasswordInput, TextInput } from "@mantine/core";
+import { type FormEvent, useState } from "react";
+import { problem } from "../data/appError.ts";
+import { ProblemAlert } from "../components/ErrorAlert.tsx";
+import { Door } from "../components/CenteredCard.tsx";
+import { useClient } from "./session.tsx";
+
+/** E-mail address and password, through Supabase Auth. */
+export function SignIn() {
+  const client = useClient();
+  const [error, setError] = useState<Error | null>(null);
+  const [busy, setBusy] = useState(false);
+
+  async function signIn(event: FormEvent<HTMLFormElement>) {
+    event.preventDefault();
+    const form = new FormData(event.currentTarget);
+    setBusy(true);
+    const answer = await client.auth.signInWithPassword({
+      email: String(form.get("email")).trim(),
+      password: String(form.get("password")),
+    }).catch((cause: unknown) => ({ error: problem(cause) }));
+    setBusy(false);
+    setError(answer.error ? problem(answer.error) : null);
+  }
+
+  return (
+    <Door title="Metrica Fleet">
+      <form onSubmit={(event) => void signIn(event)} style={{ display: "grid", gap: 16 }}>
+        <TextInput
+          name="email"
+          type="email"
+          label="E-mail address"
+          autoComplete="username"
+          required
+          autoFocus
+        />
+        <PasswordInput name="password" label="Password" autoComplete="current-password" required />
+        {error && <ProblemAlert error={error} title="Signing in did not work" />}
+        <Button type="submit" loading={busy}>Sign in</Button>
+      </form>
+    </Door>
+  );
+}

@@ -1,0 +1,41 @@
+import { equal } from "../testing/assert.ts";
+import { Problem, problem } from "./appError.ts";
+
+const shown = (cause: unknown) => {
+  const { kind, message, hint } = problem(cause);
+  return { kind, message, hint };
+};
+
+Deno.test("a raise of ours keeps its kind, sentence and hint", () => {
+  equal(
+    shown({
+      code: "PT403",
+      message: "Viewers cannot halt.",
+      details: "rank_too_low",
+      hint: "Ask an operator.",
+    }),
+    { kind: "rank_too_low", message: "Viewers cannot halt.", hint: "Ask an operator." },
+  );
+});
+
+Deno.test("details that are prose are not taken for a kind", () => {
+  equal(shown({ code: "23503", message: "No.", details: "Key (role)=(x) is not present." }).kind, "23503");
+});
+
+Deno.test("a network that fails is unreachable in each browser's words", () => {
+  for (
+    const message of ["Failed to fetch", "NetworkError when attempting to fetch resource.", "Load failed"]
+  ) {
+    equal(shown(new TypeError(message)).kind, "unreachable");
+  }
+});
+
+Deno.test("an expired token asks to sign in again", () => {
+  equal(shown({ code: "PGRST303", message: "JWT expired" }).hint, "Sign in again.");
+});
+
+Deno.test("a refusal without words still says something, and a Problem is passed on", () => {
+  equal(shown({}).kind, "refused");
+  const known = new Problem("a_kind", "A sentence.");
+  equal(problem(known), known);
+});

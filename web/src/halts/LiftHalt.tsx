@@ -1,0 +1,39 @@
+import { Text } from "@mantine/core";
+import { useQueryClient } from "@tanstack/react-query";
+import { useClient } from "../auth/session.tsx";
+import { KEYS } from "../fleet/useFleet.ts";
+import type { HaltRow } from "../data/rows.ts";
+import { AskReason } from "../components/ConfirmWithReason.tsx";
+import { counted } from "../format/size.ts";
+import { liftHalt } from "./actions.ts";
+
+interface Props {
+  halt: HaltRow;
+  title: string;
+  stopped: number | null;
+  close: () => void;
+}
+
+export function LiftHalt({ halt, title, stopped, close }: Props) {
+  const client = useClient();
+  const cache = useQueryClient();
+  return (
+    <AskReason
+      title="Lift this halt?"
+      action={stopped === null ? "Lift the halt" : `Let ${counted(stopped, "device")} update again`}
+      reasonLabel="Why it is safe to go on"
+      run={async (reason) => {
+        await liftHalt(client, halt.id, reason);
+        await cache.invalidateQueries({ queryKey: KEYS.halts });
+        await cache.invalidateQueries({ queryKey: KEYS.allOfDevices });
+      }}
+      close={close}
+    >
+      <Text size="sm">{title}: {halt.reason}</Text>
+      <Text size="sm">
+        Devices that wait behind it may start to update at once. The halt stays on record with who lifted it
+        and why.
+      </Text>
+    </AskReason>
+  );
+}
