@@ -1,8 +1,9 @@
 """What the rest of the agent asks of the engine. Importing it is cheap; the heavy parts load when they work.
 
 All but `status`, `logs` and `drift` hold the converge lock, and raise StateError (`locked`) if another
-one does. An update that fails is not an error: the status says what came of it. FleetError is raised if the engine
-could not come to rest (Docker away in the middle, disk unwritable): the next start goes on from there.
+process does. An update that fails is not an error: the status says what came of it. FleetError is raised if
+the engine could not come to rest (Docker away in the middle, disk unwritable): the next start goes on from
+there.
 """
 
 from __future__ import annotations

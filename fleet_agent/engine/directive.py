@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from loguru import logger
 
-from fleet_agent.engine import prefetch
-from fleet_agent.engine import runner
+from fleet_agent.engine import prefetch, runner
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import AttemptKind, Deployed
 from fleet_agent.engine.phases import Phase

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from loguru import logger
 
-from fleet_agent.engine import disk_space, health_watch, links, repair, retention, runner, safe_mode
-from fleet_agent.engine import prefetch
+from fleet_agent.engine import disk_space, health_watch, links, prefetch, repair, retention, runner, safe_mode
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.phases import Phase
 from fleet_agent.engine.stack_store import StackRecord

@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> list[Row]:
     return rows
 
 
-def _enroll(stack: Stack, count: int) -> list[uuid.UUID]:
+def _enroll(stack: LocalStack, count: int) -> list[uuid.UUID]:
     """Rows as enrollment makes them; the keys are random, nobody signs with them here."""
     with psycopg.connect(stack.db_url, autocommit=True) as connection:
         connection.execute("update public.fleet_settings set spread_ms_per_device = 0 where true")

@@ -99,7 +99,7 @@ def converge(
     return None
 
 
-def prepare(directive: dict[str, Any], plan: dict[str, Any], world: dict[str, Any], state: Path) -> None:
+def prefetch(directive: dict[str, Any], plan: dict[str, Any], world: dict[str, Any], state: Path) -> None:
     target, failed = directive["prefetch"], plan.get("fail")
     say({"phase": "pulling", "prefetching": True, "detail": "an image", "target": target})
     if plan.get("hold"):

@@ -6,8 +6,7 @@ from functools import partial
 
 from loguru import logger
 
-from fleet_agent.engine import disk_space, retention, safe_mode
-from fleet_agent.engine import prefetch
+from fleet_agent.engine import disk_space, prefetch, retention, safe_mode
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import AttemptKind
 from fleet_agent.engine.phases import Phase

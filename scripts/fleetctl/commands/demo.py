@@ -25,8 +25,8 @@ def demo(  # noqa: PLR0917  options, all named
 ) -> None:
     """Tell the whole story on this machine: enroll, release, a bad release rolled back, a good one.
 
-    Starts the embedded stack, makes a fleet repository with signed commits, enrolls six devices (one with real
-    containers where Docker is there) and watches three releases reach them.
+    Starts the embedded stack, makes a fleet repository with signed commits, enrolls six devices (one with
+    real containers if Docker is there) and watches three releases reach them.
 
     Example: fleetctl demo --once
     """

@@ -227,7 +227,11 @@ def with_status(fleet: Fleet, devices: list[dict[str, Any]], now: datetime) -> l
 
     def joined(device: dict[str, Any]) -> dict[str, Any]:
         status = by_device.get(device["id"], {})
-        interval_s = status.get("pinned_poll_interval_s") or device["poll_interval_s"] or settings["default_poll_interval_s"]
+        interval_s = (
+            status.get("pinned_poll_interval_s")
+            or device["poll_interval_s"]
+            or settings["default_poll_interval_s"]
+        )
         silence = timedelta(seconds=interval_s * settings["offline_after_intervals"])
         seen = status.get("reported_at")
         offline = device["state"] == "active" and (

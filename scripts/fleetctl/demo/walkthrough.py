@@ -149,7 +149,7 @@ class Story:
             self._until(lambda: self._attempts(release["id"]))
             self._until(lambda: self._all_run("4.0.1", "healthy"))
 
-    def _enroll(self, stack: Stack, repo: FleetRepo) -> None:
+    def _enroll(self, stack: LocalStack, repo: FleetRepo) -> None:
         token = self.client.rpc(
             "create_provisioning_token",
             {"role": "beacon", "segment": "stable", "branch": "main", "max_uses": SIMULATED_DEVICES + 1},

@@ -53,7 +53,7 @@ def test_released_after_an_error(tmp_path: Path) -> None:
 
 
 def test_program_that_outlives_its_holder_does_not_hold_the_lock(tmp_path: Path) -> None:
-    """What it started may be left running; `leftovers` ends that, and needs this lock to do so."""
+    """What it started may be left running; `orphans` ends that, and needs this lock to do so."""
     lock, mark = tmp_path / "converge.lock", tmp_path / "children.lock"
     with converging(lock, "dying"), orphans.none_beside(mark):
         left = subprocess.Popen(["sleep", "600"], pass_fds=orphans.inherited())

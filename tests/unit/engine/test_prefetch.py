@@ -303,7 +303,10 @@ def test_a_rolled_back_update_leaves_nothing_prefetched(
     fleet: Fleet, config: EngineConfig, dependencies: Dependencies
 ) -> None:
     bad = fleet.release("bad-crash", "crash")
-    assert prefetched(api.converge(config, ahead(fleet, bad), dependencies=dependencies)) == ("bad-crash", True)
+    assert prefetched(api.converge(config, ahead(fleet, bad), dependencies=dependencies)) == (
+        "bad-crash",
+        True,
+    )
     status = api.converge(config, fleet.directive(bad), dependencies=dependencies)
     assert (status.state, status.prefetch) == (ReportState.ROLLED_BACK, None)
     assert not config.paths.release(bad.commit_sha).exists()
@@ -404,7 +407,10 @@ def test_what_is_no_longer_whole_is_prefetched_again(
             for folder in (root / "content").iterdir():
                 folder.rename(root / f"taken-{folder.name}")
     assert prefetched(api.recover(config, dependencies=dependencies)) is None
-    assert prefetched(api.converge(config, ahead(fleet, coming), dependencies=dependencies)) == ("coming", True)
+    assert prefetched(api.converge(config, ahead(fleet, coming), dependencies=dependencies)) == (
+        "coming",
+        True,
+    )
     assert _whole(config, root, coming, fleet.role) == before
 
 

@@ -13,7 +13,7 @@ from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.dependencies import Dependencies
 from fleet_agent.engine.lock import converging
-from tests.engine_kit import Fleet
+from tests.support.engine_harness import Fleet
 
 
 def ask(config: EngineConfig, verb: str, **request: object) -> tuple[int, dict[str, Any]]:

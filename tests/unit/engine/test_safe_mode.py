@@ -16,7 +16,7 @@ from fleet_agent.engine.dependencies import Dependencies
 from fleet_agent.errors import ContainerError, Kind, StateError
 from fleet_agent.model import ReportState
 from fleet_agent.support.sizes import MIB
-from tests.engine_kit import Fleet
+from tests.support.engine_harness import Fleet
 
 KEYS = Path("/etc/fleet/emergency_keys")
 ACCESS = EmergencyAccess(authorized_keys=KEYS)
