@@ -18,7 +18,7 @@ import pytest
 from psycopg.rows import dict_row
 
 from fleet_agent.host.systemd import SERVICE
-from fleetctl.fleet_repo import FleetRepo
+from fleetctl.demo.beacon import BeaconRepo
 from fleetctl.stack.local_stack import LocalStack
 from fleetctl.stack.ports import free_ports
 from tests.conftest import ROOT, required
@@ -36,7 +36,7 @@ class Device:
     """The machine, and the control plane's side of its agent."""
 
     machine: Machine
-    repo: FleetRepo
+    repo: BeaconRepo
     db: psycopg.Connection[dict[str, Any]]
     settings: dict[str, Any]
 
@@ -116,7 +116,7 @@ def packages(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def device(image: None, folder: Path, stack: LocalStack, packages: Path) -> Iterator[Device]:
     """An enrolled device on release 1.0.0, its agent installed by its own command and running."""
-    repo = FleetRepo.create(folder / "fleet" / "repo")
+    repo = BeaconRepo.create(folder / "fleet" / "repo")
     compose = importlib.util.find_spec("compose")
     assert compose is not None
     assert compose.submodule_search_locations

@@ -9,15 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from fleet_agent.model import CommandKind
-from fleetctl.commands.common.options import (
-    Fleet,
-    Selection,
-    command,
-    counted,
-    duration,
-    find_device,
-    pairs_of,
-)
+from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.format import counted, second
+from fleetctl.commands.common.lookup import find_device
+from fleetctl.commands.common.options import command
+from fleetctl.commands.common.parse import duration, pairs_of
+from fleetctl.commands.common.selection import Selection
 from fleetctl.console import err
 from fleetctl.errors import FleetctlError
 
@@ -94,7 +91,7 @@ def _columns(names: dict[str, str]) -> dict[str, Any]:
         "device": lambda row: names.get(row["device_id"], row["device_id"]),
         "command": lambda row: row["kind"],
         "state": lambda row: row["state"],
-        "asked": lambda row: row["requested_at"][:19].replace("T", " "),
+        "asked": lambda row: second(row["requested_at"]),
         "answer": lambda row: row["result"],
     }
 

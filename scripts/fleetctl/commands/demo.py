@@ -26,7 +26,7 @@ def demo(  # noqa: PLR0917  options, all named
     """Tell the whole story on this machine: enroll, release, a bad release rolled back, a good one.
 
     Starts the embedded stack, makes a fleet repository with signed commits, enrolls six devices (one with
-    real containers if Docker is there) and watches three releases reach them.
+    real containers where Docker is there) and watches three releases reach them.
 
     Example: fleetctl demo --once
     """

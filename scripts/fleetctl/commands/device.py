@@ -7,17 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.common.options import (
-    Fleet,
-    Selection,
-    ago,
-    change_devices,
-    command,
-    counted,
-    duration,
-    find_device,
-    pairs_of,
-)
+from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.format import ago, counted
+from fleetctl.commands.common.lookup import find_device
+from fleetctl.commands.common.options import command
+from fleetctl.commands.common.parse import duration, pairs_of
+from fleetctl.commands.common.selection import Selection, change_devices
 from fleetctl.commands.explain import print_gates
 from fleetctl.commands.history import ATTEMPT_COLUMNS
 from fleetctl.console import out, pairs, print_json, print_table

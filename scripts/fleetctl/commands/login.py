@@ -8,9 +8,11 @@ from typing import Annotated
 
 import typer
 
-from fleetctl.commands.common.options import DEFAULT_DATA, Fleet, command
+from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.options import command
 from fleetctl.console import out, print_json
 from fleetctl.errors import FleetctlError
+from fleetctl.stack.layout import DEFAULT_DATA
 
 
 def add_to(app: typer.Typer) -> None:

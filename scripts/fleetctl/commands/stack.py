@@ -12,9 +12,8 @@ import psycopg
 import typer
 
 from fleetctl.console import err, out, pairs, print_json
-from fleetctl.demo import MARKER
 from fleetctl.errors import FleetctlError
-from fleetctl.stack.layout import DEFAULT_DATA, DEFAULT_PORT, Project
+from fleetctl.stack.layout import DEFAULT_DATA, DEFAULT_PORT, DEMO_MARKER, Project
 
 Data = Annotated[Path, typer.Option("--data", help="Folder that holds the stack's database, keys and logs.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
@@ -48,7 +47,7 @@ def up(  # noqa: PLR0917  # Typer reads options from parameters
             "[yellow]note:[/] the API is plain HTTP and open to the network; put TLS in front of it.",
         )
 
-    (data / MARKER).unlink(missing_ok=True)
+    (data / DEMO_MARKER).unlink(missing_ok=True)
 
     def progress(text: str) -> None:
         err.print(f"  [dim]{text}[/]", markup=True)

@@ -20,12 +20,13 @@ from supabase import Client, create_client
 
 from fleet_agent.engine.phases import Phase
 from fleetctl.console import out, pairs, print_error, print_table
-from fleetctl.demo import MARKER, staged_rollout
+from fleetctl.demo import staged_rollout
+from fleetctl.demo.beacon import BeaconRepo, Breakage
 from fleetctl.demo.device import DemoDevice, remove_project
 from fleetctl.demo.docker import docker_missing
 from fleetctl.demo.probe import Probe
 from fleetctl.errors import FleetctlError
-from fleetctl.fleet_repo import Breakage, FleetRepo
+from fleetctl.stack.layout import DEMO_MARKER
 from fleetctl.stack.local_stack import LocalStack
 from fleetctl.stack.ports import free_ports
 
@@ -108,7 +109,7 @@ class Story:
         with self._step("An operator's login is made"):
             self.login = make_operator(stack, "demo@fleet.example", "admin")
         with self._step("A fleet repository with signed commits is made"):
-            repo = FleetRepo.create(self.data / "demo" / "repo")
+            repo = BeaconRepo.create(self.data / "demo" / "repo")
             v1 = repo.release("1.0.0")
         with self._step(f"{SIMULATED_DEVICES + 1} devices enroll") as step:
             self._enroll(stack, repo)
@@ -135,7 +136,7 @@ class Story:
             self._release("3.0.0", v3, "Release 3.0.0 reaches every device", probes, expect="succeeded")
         self._staged(repo)
 
-    def _staged(self, repo: FleetRepo) -> None:
+    def _staged(self, repo: BeaconRepo) -> None:
         """The same kind of bad release again, this time under policy: it hurts the canary and nobody else."""
         with self._step("A staged rollout of broken 4.0.0 halts itself") as step:
             staged_rollout.prepare(self.client)
@@ -149,7 +150,7 @@ class Story:
             self._until(lambda: self._attempts(release["id"]))
             self._until(lambda: self._all_run("4.0.1", "healthy"))
 
-    def _enroll(self, stack: LocalStack, repo: FleetRepo) -> None:
+    def _enroll(self, stack: LocalStack, repo: BeaconRepo) -> None:
         token = self.client.rpc(
             "create_provisioning_token",
             {"role": "beacon", "segment": "stable", "branch": "main", "max_uses": SIMULATED_DEVICES + 1},
@@ -400,7 +401,7 @@ class Story:
 
     def _prepare_folder(self) -> None:
         """Begin from nothing, but never over a folder that is somebody's real stack."""
-        marker = self.data / MARKER
+        marker = self.data / DEMO_MARKER
         if self.data.exists() and any(self.data.iterdir()):
             if not marker.exists():
                 raise FleetctlError(
@@ -428,7 +429,7 @@ class Story:
             device.stop()
 
     def _write_facts(self) -> None:
-        if (self.data / MARKER).exists():
+        if (self.data / DEMO_MARKER).exists():
             self.facts.containers = "simulated" if self.docker_missing else "docker"
             (self.data / "demo.json").write_text(json.dumps(asdict(self.facts), indent=2))
 

@@ -20,9 +20,11 @@ from typing import IO, Any, Literal, Self, cast
 from fleetctl.errors import FleetctlError
 from fleetctl.stack.keys import Keys
 from fleetctl.stack.layout import DEFAULT_PORT, DataFolder
+from fleetctl.stack.lock import hold_lock, is_locked, read_owner
 from fleetctl.stack.postgres import SUPERUSER, remove_unfinished, url
 from fleetctl.stack.process import Identity
-from fleetctl.stack.supervisor import Options, hold_lock, is_locked, read_owner, read_state
+from fleetctl.stack.state_file import read_state
+from fleetctl.stack.supervisor import Options
 
 State = Literal["running", "stopped", "starting", "broken"]
 

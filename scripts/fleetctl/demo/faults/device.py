@@ -15,11 +15,11 @@ from fleet_agent.attempts.outbox import Outbox
 from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.model import Action, Attempt, DevicePlace, Directive, EngineStatus, Release
+from fleetctl.demo.beacon import BEACON, BeaconRepo, Breakage, beacon
 from fleetctl.demo.device import remove_project
-from fleetctl.demo.faults.engine_run import EngineRun, Say, run_engine
+from fleetctl.demo.faults.engine_run import EngineRun, OnProgress, run_engine
 from fleetctl.demo.probe import Probe
 from fleetctl.errors import FleetctlError
-from fleetctl.fleet_repo import BEACON, Breakage, FleetRepo, beacon
 from fleetctl.stack.ports import free_ports
 
 #: The beacon's patience is meant for slow machines; a person who watches a dozen failures has less.
@@ -37,7 +37,7 @@ class FaultDevice:
     """`runtime` is `docker` or `simulated`. Releases are made from the beacon and offered by hand."""
 
     root: Path
-    repo: FleetRepo
+    repo: BeaconRepo
     runtime: str
     project: str
     ports: list[int] = field(default_factory=lambda: free_ports(3))
@@ -114,19 +114,25 @@ class FaultDevice:
             server_time=datetime.now(UTC),
         )
 
-    def offer(self, release: Release, *, kill_in: str | None = None, say: Say | None = None) -> EngineRun:
+    def offer(
+        self,
+        release: Release,
+        *,
+        kill_in: str | None = None,
+        on_progress: OnProgress = lambda progress: None,
+    ) -> EngineRun:
         """Have the engine converge to it."""
         return run_engine(
             self.config,
             self.directive(release),
             kill_in=kill_in,
             environment=self.environment,
-            say=say,
+            on_progress=on_progress,
         )
 
-    def recover(self, say: Say | None = None) -> EngineRun:
+    def recover(self, on_progress: OnProgress = lambda progress: None) -> EngineRun:
         """What the next start of the agent does."""
-        return run_engine(self.config, environment=self.environment, say=say)
+        return run_engine(self.config, environment=self.environment, on_progress=on_progress)
 
     # What came of it
 

@@ -16,11 +16,12 @@ from rich.status import Status
 
 from fleet_agent.model import Progress
 from fleetctl.console import err, out, print_json, print_table
+from fleetctl.demo.beacon import BeaconRepo
 from fleetctl.demo.docker import docker_missing
 from fleetctl.demo.faults.device import FaultDevice
-from fleetctl.demo.faults.scenarios.base import ELSEWHERE, SCENARIOS, Result, Scenario, Stage
+from fleetctl.demo.faults.scenarios import ELSEWHERE, SCENARIOS
+from fleetctl.demo.faults.scenarios.base import Result, Scenario, Setup
 from fleetctl.errors import FleetctlError
-from fleetctl.fleet_repo import FleetRepo
 
 
 def chosen(only: Sequence[str]) -> list[Scenario]:
@@ -44,7 +45,7 @@ def run(only: Sequence[str], *, simulated: bool, as_json: bool) -> int:
     runtime = "simulated" if why_simulated else "docker"
     folder = Path(tempfile.mkdtemp(prefix="fleet-faults-"))
     project = f"demo-faults-{secrets.token_hex(3)}"
-    repo = FleetRepo.create(folder / "repo")
+    repo = BeaconRepo.create(folder / "repo")
     devices: list[FaultDevice] = []
 
     def new_device() -> FaultDevice:
@@ -60,10 +61,10 @@ def run(only: Sequence[str], *, simulated: bool, as_json: bool) -> int:
     console = err if as_json else out
     try:
         with console.status("") as status:
-            stage = Stage(new_device(), _shower(status), new_device)
+            setup = Setup(new_device(), _shower(status), new_device)
             for scenario in scenarios:
                 status.update(f"{scenario.name}: {scenario.broken}")
-                results.append(_play(scenario, stage))
+                results.append(_play(scenario, setup))
                 if not as_json:
                     _tell(results[-1])
     finally:
@@ -83,14 +84,14 @@ def run(only: Sequence[str], *, simulated: bool, as_json: bool) -> int:
     return 0 if ok else 1
 
 
-def _play(scenario: Scenario, stage: Stage) -> Result:
+def _play(scenario: Scenario, setup: Setup) -> Result:
     result = Result(scenario.name, scenario.broken)
-    if stage.simulated and scenario.needs_docker:
+    if setup.simulated and scenario.needs_docker:
         result.skipped = scenario.needs_docker
         return result
     began = time.monotonic()
     try:
-        scenario.play(stage, result)
+        scenario.play(setup, result)
     except (FleetctlError, RuntimeError, OSError) as error:
         result.problems.append(str(error))
     result.seconds = time.monotonic() - began
