@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import ssl
 from collections.abc import Callable
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from fleet_agent.health.base import Answer, Reading, Sight
 from fleet_agent.roles.schema import HttpCheck
@@ -44,16 +45,7 @@ class HttpAnswers:
 
     def _get(self, started: float, monotonic: Callable[[], float]) -> tuple[int, str]:
         url, limit = urlsplit(self._wanted.url), self._wanted.timeout_s
-        connection: http.client.HTTPConnection
-        if url.scheme == "https":
-            connection = http.client.HTTPSConnection(
-                url.hostname or "", url.port, timeout=limit, context=ssl.create_default_context()
-            )
-        elif url.scheme == "http":
-            connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=limit)
-        else:
-            raise ValueError("it is no http address")
-        try:
+        with contextlib.closing(_connection(url, limit)) as connection:
             connection.connect()
             with limited(connection.sock, limit - (monotonic() - started)) as late:
                 try:
@@ -61,11 +53,19 @@ class HttpAnswers:
                 finally:
                     if late.is_set():
                         raise _SlowError(f"not whole within {limit:g} s")
-        finally:
-            connection.close()
 
     def _fail(self, detail: str, **evidence: object) -> Reading:
         return Reading(self.name, Answer.FAIL, f"GET {self._wanted.url} {detail}", evidence=dict(evidence))
+
+
+def _connection(url: SplitResult, timeout_s: float) -> http.client.HTTPConnection:
+    host = url.hostname or ""
+    if url.scheme == "http":
+        return http.client.HTTPConnection(host, url.port, timeout=timeout_s)
+    if url.scheme == "https":
+        context = ssl.create_default_context()
+        return http.client.HTTPSConnection(host, url.port, timeout=timeout_s, context=context)
+    raise ValueError("not an http address")
 
 
 def _ask(connection: http.client.HTTPConnection, target: str) -> tuple[int, str]:

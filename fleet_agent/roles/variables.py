@@ -6,6 +6,7 @@ never reads the `.env` itself. Values are never part of a message: any of them m
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -95,29 +96,13 @@ def reserved(name: str) -> bool:
 def read_env(file: Path) -> dict[str, str]:
     """Read a device's `.env`; absent means empty. `$` is literal: nothing is interpolated.
 
-    Raises ValidationError (`variable_invalid`) naming each line that is no `NAME=value`, never quoting it.
+    Raises ValidationError (`variable_invalid`) naming each line that is not `NAME=value`, never quoting it.
     """
     from dotenv.parser import parse_stream
 
-    try:
-        raw = file.read_bytes()
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise _unreadable(file, error.strerror or "it cannot be read") from error
-    if len(raw) > ENV_LIMIT_BYTES:
-        raise _unreadable(file, f"it is larger than {ENV_LIMIT_BYTES // 1024} KiB")
-    if b"\0" in raw:
-        raise _unreadable(file, "it contains a zero byte")
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError as error:
-        raise _unreadable(file, "it is not UTF-8 text") from error
-    import io
-
     values: dict[str, str] = {}
     bad: list[int] = []
-    for binding in parse_stream(io.StringIO(text)):
+    for binding in parse_stream(io.StringIO(_text_of(file))):
         if binding.error or (binding.key is not None and binding.value is None):
             bad.append(binding.original.line)
         elif binding.key is not None and binding.value is not None:
@@ -131,6 +116,23 @@ def read_env(file: Path) -> dict[str, str]:
             evidence={"lines": bad},
         )
     return values
+
+
+def _text_of(file: Path) -> str:
+    try:
+        raw = file.read_bytes()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise _unreadable(file, error.strerror or "it cannot be read") from error
+    if len(raw) > ENV_LIMIT_BYTES:
+        raise _unreadable(file, f"it is larger than {ENV_LIMIT_BYTES // 1024} KiB")
+    if b"\0" in raw:
+        raise _unreadable(file, "it contains a NUL character")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise _unreadable(file, "it is not UTF-8 text") from error
 
 
 def check(declared: Mapping[str, Variable], values: Mapping[str, str]) -> list[Problem]:

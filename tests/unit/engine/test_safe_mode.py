@@ -99,7 +99,7 @@ def test_the_critical_errors_are_safe_mode_at_once_and_no_others(
             raise StateError(kind, f"It cannot be started: {kind}.")
 
         with monkeypatch.context() as patch:
-            patch.setattr(repair, "stack", fail)
+            patch.setattr(repair, "restore_stack", fail)
             status = api.recover(config, dependencies=dependencies)
         assert status.error_kind == kind
         states[kind.value, what] = status.state
