@@ -9,7 +9,7 @@ from fleet_agent.engine.core import Engine
 from fleet_agent.engine.phases import Phase
 from fleet_agent.engine.stack_store import StackRecord
 from fleet_agent.errors import FleetError, HealthError, Kind
-from fleet_agent.health.base import Answer
+from fleet_agent.health.base import CheckOutcome
 from fleet_agent.model import ReportState
 from fleet_agent.support.sizes import MIB
 
@@ -43,12 +43,12 @@ def keep_running(engine: Engine) -> None:
     except FleetError as error:
         _cannot_start(engine, error)
         return
-    if answer.readings is None:
+    if answer.results is None:
         _note(engine, ReportState.DEGRADED, Kind.DOCKER_UNAVAILABLE, "Docker does not answer.")
         return
     running = _running(engine)
     worst = answer.worst
-    if worst is None or (worst.answer is Answer.WAIT and running >= set(record.services)):
+    if worst is None or (worst.outcome is CheckOutcome.WAIT and running >= set(record.services)):
         _note_well(engine)
     elif running >= set(record.services):
         _note(engine, ReportState.DEGRADED, worst.kind, f"{worst.detail}.")

@@ -14,10 +14,10 @@ from fleet_agent.engine.journal import Deployed
 from fleet_agent.engine.redaction import redact_evidence
 from fleet_agent.engine.stack_store import StackRecord
 from fleet_agent.errors import ContainerError, HealthError
-from fleet_agent.health import checks, probation
-from fleet_agent.health.base import Answer, HealthCheck, Reading, Sight
+from fleet_agent.health import checks, judge
+from fleet_agent.health.base import CheckContext, CheckOutcome, CheckResult, HealthCheck
 from fleet_agent.health.container import ContainerRuns
-from fleet_agent.health.probation import Healthy, Round, Seen, Unhealthy
+from fleet_agent.health.judge import CheckRound, Healthy, Seen, Unhealthy
 
 #: Seconds between rounds when a release that was well before is looked at again.
 BRIEF_INTERVAL_S = 0.25
@@ -41,18 +41,18 @@ def until_proven(engine: Engine, deployed: Deployed, *, since: datetime, briefly
     started, seen, away = clock.monotonic(), Seen(), False
     while True:
         at_s = clock.monotonic() - started
-        readings = watcher.look()
+        results = watcher.look()
         # Asked after the look: what a Docker that ended in between has dropped is not judged.
         restarted = engine.runtime.restarted()
-        if readings is not None and (restarted or away):
+        if results is not None and (restarted or away):
             _start_again(engine, deployed)
-            now = Round(at_s, None)
+            now = CheckRound(at_s, None)
         else:
-            now = Round(at_s, readings)
-        away = readings is None
-        before, seen = seen, probation.observe(rules, seen, now)
+            now = CheckRound(at_s, results)
+        away = results is None
+        before, seen = seen, judge.observe(rules, seen, now)
         _tell(before, seen)
-        match probation.judge(rules, seen, at_s):
+        match judge.judge(rules, seen, at_s):
             case Healthy(proof):
                 return proof
             case Unhealthy(reason, kind, evidence):
@@ -72,7 +72,7 @@ def _tell(before: Seen, seen: Seen) -> None:
         return
     if before.first_failure_s is None and seen.first_failure_s is not None:
         logger.info("first failing check after {at:.1f} s: {why}", at=now.at_s, why=now.worst.detail)
-    fatal = now.answer is Answer.FATAL and now.at_s >= seen.lenient_until_s
+    fatal = now.outcome is CheckOutcome.FATAL and now.at_s >= seen.lenient_until_s
     if fatal or (before.spent == 0 and seen.spent > 0):
         logger.info("the first that counts is after {at:.1f} s", at=now.at_s)
 
@@ -84,10 +84,10 @@ def _start_again(engine: Engine, deployed: Deployed) -> None:
     engine.patiently("start it again", lambda: engine.runtime.up(engine.stack(deployed)))
 
 
-def once(engine: Engine, record: StackRecord) -> Round:
+def once(engine: Engine, record: StackRecord) -> CheckRound:
     """One round now, of a release that was committed long ago."""
     watcher = _Watcher(engine, record, engine.clock.now())
-    return Round(0.0, watcher.look())
+    return CheckRound(0.0, watcher.look())
 
 
 class _Watcher:
@@ -98,28 +98,28 @@ class _Watcher:
         )
         self._restarts: dict[str, int] = {}
 
-    def look(self) -> tuple[Reading, ...] | None:
+    def look(self) -> tuple[CheckResult, ...] | None:
         """All checks of one round, or None where Docker did not answer."""
         try:
-            sight = self._sight()
-            readings = [self._cleaned(check.look(sight)) for check in self._checks]
-            if _only_others_fail(self._checks, readings):
+            context = self._context()
+            results = [self._cleaned(check.look(context)) for check in self._checks]
+            if _only_others_fail(self._checks, results):
                 # A container can end while the others are asked; then that is the reason, not who missed it.
-                sight = self._sight()
-                readings = [
-                    self._cleaned(check.look(sight)) if isinstance(check, ContainerRuns) else reading
-                    for check, reading in zip(self._checks, readings, strict=True)
+                context = self._context()
+                results = [
+                    self._cleaned(check.look(context)) if isinstance(check, ContainerRuns) else result
+                    for check, result in zip(self._checks, results, strict=True)
                 ]
-            return tuple(readings)
+            return tuple(results)
         except ContainerError as error:
             logger.warning("nothing is known about the containers: {error}", error=error.message)
             return None
 
-    def _sight(self) -> Sight:
+    def _context(self) -> CheckContext:
         engine = self._engine
         containers = engine.runtime.services(engine.config.project)
         self._note_restarts(containers)
-        return Sight(
+        return CheckContext(
             containers=containers,
             expected=self._record.services,
             runtime=engine.runtime,
@@ -131,16 +131,16 @@ class _Watcher:
             redact=engine.redact,
         )
 
-    def _cleaned(self, reading: Reading) -> Reading:
+    def _cleaned(self, result: CheckResult) -> CheckResult:
         """Without secrets, also those in an address or a command: it goes into reports, rows and logs."""
-        if reading.answer is Answer.PASS:
-            return reading
+        if result.outcome is CheckOutcome.PASS:
+            return result
         redact = self._engine.redact
         return replace(
-            reading,
-            check=redact(reading.check),
-            detail=redact(reading.detail),
-            evidence=redact_evidence(reading.evidence, redact),
+            result,
+            check=redact(result.check),
+            detail=redact(result.detail),
+            evidence=redact_evidence(result.evidence, redact),
         )
 
     def _note_restarts(self, containers: Sequence[Container]) -> None:
@@ -150,9 +150,11 @@ class _Watcher:
             self._restarts.setdefault(container.id, 0 if ours else container.restarts)
 
 
-def _only_others_fail(looked: Sequence[HealthCheck], readings: Sequence[Reading]) -> bool:
+def _only_others_fail(looked: Sequence[HealthCheck], results: Sequence[CheckResult]) -> bool:
     """Whether something failed, and every container ran when it was looked at."""
     ran = all(
-        r.answer is Answer.PASS for c, r in zip(looked, readings, strict=True) if isinstance(c, ContainerRuns)
+        r.outcome is CheckOutcome.PASS
+        for c, r in zip(looked, results, strict=True)
+        if isinstance(c, ContainerRuns)
     )
-    return ran and any(reading.answer is Answer.FAIL for reading in readings)
+    return ran and any(result.outcome is CheckOutcome.FAIL for result in results)

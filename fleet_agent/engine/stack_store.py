@@ -19,7 +19,7 @@ from fleet_agent.engine.state_files import Files
 from fleet_agent.errors import Kind, StateError
 from fleet_agent.model import Frozen
 from fleet_agent.paths import Paths
-from fleet_agent.roles.schema import Health
+from fleet_agent.roles.schema import ProbationSettings
 
 
 class StackRecord(Frozen):
@@ -28,7 +28,7 @@ class StackRecord(Frozen):
     deployed: Deployed
     images: tuple[str, ...]
     services: tuple[str, ...]
-    health: Health
+    health: ProbationSettings
 
 
 class Stacks:

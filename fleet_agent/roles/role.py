@@ -27,8 +27,8 @@ from fleet_agent.roles import variables
 from fleet_agent.roles.schema import (
     ROLE_FILE,
     Check,
-    Health,
     LogCheck,
+    ProbationSettings,
     RoleFile,
     TcpCheck,
     Validate,
@@ -82,7 +82,7 @@ class Role:
         return self.file.variables
 
     @property
-    def health(self) -> Health:
+    def health(self) -> ProbationSettings:
         """Probation as declared; its checks still hold `${NAME}` (see `checks`)."""
         return self.file.health
 

@@ -115,7 +115,7 @@ Check = Annotated[
 ]
 
 
-class Health(Strict):
+class ProbationSettings(Strict):
     """Probation: how long and how strictly a fresh release is watched. Times are seconds.
 
     Failures within `grace_s` of the start do not count. Healthy after `successes` passing rounds in a row,
@@ -154,7 +154,7 @@ class RoleFile(Strict):
 
     description: str = Field(min_length=1)
     variables: dict[str, Variable] = Field(default_factory=dict)
-    health: Health = Health()
+    health: ProbationSettings = ProbationSettings()
     # `validate` is a method of every pydantic model, hence the other name inside.
     validation: Validate = Field(default=Validate(), alias="validate")
 

@@ -199,7 +199,7 @@ def test_http_errors_go_back(device: Device) -> None:
     device.good()
     status = device.to(WEB.replace("/w/version", "/w/other"))
     _went_back(device, status, "unhealthy")
-    assert status.error == f"GET http://127.0.0.1:{PORT}/version answers 404."
+    assert status.error == f"GET http://127.0.0.1:{PORT}/version returned 404."
 
 
 def test_compose_syntax_error_touches_nothing(device: Device) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from fleet_agent.errors import Kind
 from fleet_agent.roles import schema
-from fleet_agent.roles.schema import Health
+from fleet_agent.roles.schema import ProbationSettings
 from fleet_agent.roles.variables import PROVIDED, VariableType
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -31,9 +31,9 @@ def test_each_health_check_is_described_with_its_keys(model: type[schema.Strict]
     assert [key for key in model.model_fields if key != "kind" and f"`{key}`" not in row] == []
 
 
-@pytest.mark.parametrize("key", [key for key in Health.model_fields if key != "checks"])
+@pytest.mark.parametrize("key", [key for key in ProbationSettings.model_fields if key != "checks"])
 def test_each_probation_setting_is_described_with_its_default(key: str) -> None:
-    default = Health.model_fields[key].default
+    default = ProbationSettings.model_fields[key].default
     assert f"| `{key}` | {default:g} |" in ROLES
 
 
