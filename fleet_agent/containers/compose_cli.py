@@ -42,13 +42,13 @@ class ComposeCli:
         if done.exit_code != 0:
             raise ContainerError(
                 Kind.COMPOSE_INVALID,
-                f"The compose file cannot be resolved: {telling_line(done)}.",
+                f"The compose file is not valid: {telling_line(done)}.",
                 hint="Run `fleetctl role check` in the fleet repository.",
                 evidence={"output": done.last_words},
             )
         unset = sorted(set(_UNSET.findall(done.stderr)))
         if unset:
-            # Compose would go on with an empty value; a device must not.
+            # Compose would continue with an empty value; a device must not.
             raise ContainerError(
                 Kind.VARIABLE_MISSING,
                 f"The compose file uses {', '.join(unset)}, which the role does not declare.",
@@ -58,10 +58,10 @@ class ComposeCli:
             resolved = json.loads(done.stdout)
         except ValueError as error:
             raise ContainerError(
-                Kind.COMPOSE_FAILED, "Compose answered with something that is not JSON."
+                Kind.COMPOSE_FAILED, "Compose returned something that is not JSON."
             ) from error
         if not isinstance(resolved, dict):
-            raise ContainerError(Kind.COMPOSE_FAILED, "Compose answered with something that is no project.")
+            raise ContainerError(Kind.COMPOSE_FAILED, "Compose returned something that is not a project.")
         return resolved
 
     def up(self, stack: ComposeStack) -> None:
@@ -99,26 +99,26 @@ class ComposeCli:
         except processes.HungError as error:
             raise ContainerError(
                 Kind.COMPOSE_HUNG,
-                f"Compose did not end within {limit_s:g} s and was killed.",
-                hint="Look at `docker info` and the kernel log of the device.",
+                f"Compose did not finish within {limit_s:g} s and was killed.",
+                hint="Check `docker info` and the device's kernel log.",
                 retryable=True,
                 evidence={"output": error.output.splitlines()[-20:]},
             ) from error
         except OSError as error:
             raise ContainerError(
-                Kind.DOCKER_UNAVAILABLE, f"Compose could not be started: {error.strerror}.", retryable=True
+                Kind.DOCKER_UNAVAILABLE, f"Cannot start Compose: {error.strerror}.", retryable=True
             ) from error
 
     @cached_property
     def program(self) -> list[str]:
-        """The Compose command. Raises ContainerError (`docker_unavailable`) where there is none."""
+        """The Compose command. Raises ContainerError (`docker_unavailable`) if there is none."""
         if self._program:
             return self._program
         found = find_compose()
         if found is None:
             raise ContainerError(
                 Kind.DOCKER_UNAVAILABLE,
-                "This device has no Docker Compose.",
+                "Docker Compose is not installed on this device.",
                 hint="Install the docker-compose-plugin package.",
             )
         return found

@@ -14,8 +14,8 @@ _PINNED = re.compile(r"(?P<name>[^@]+?)(:(?P<tag>[\w][\w.-]{0,127}))?(?P<digest>
 def images(compose: dict[str, Any]) -> list[str]:
     """Every image of the file, in order, once.
 
-    Raises ValidationError: `compose_invalid` for a service that must be built here, `image_unpinned` for an
-    image that may be another one tomorrow.
+    Raises ValidationError: `compose_invalid` for a service that must be built, `image_unpinned` for a tag
+    that can change.
     """
     found: dict[str, None] = {}
     for name, service in services(compose).items():
@@ -23,20 +23,20 @@ def images(compose: dict[str, Any]) -> list[str]:
         if not image:
             raise ValidationError(
                 Kind.COMPOSE_INVALID,
-                f"Service {name} has no image: devices do not build.",
-                hint="Build it elsewhere, push it, and name the image with its tag or digest.",
+                f"Service {name} has no image, and devices do not build images.",
+                hint="Build and push the image elsewhere, and give its tag or digest here.",
             )
-        if not pinned(image):
+        if not is_pinned(image):
             raise ValidationError(
                 Kind.IMAGE_UNPINNED,
-                f"Service {name} uses {image}, which may be another image tomorrow.",
-                hint="Name a tag other than latest, or a digest.",
+                f"Service {name} uses {image}, a tag that can change.",
+                hint="Use a tag other than latest, or a digest.",
             )
         found[image] = None
     return list(found)
 
 
-def pinned(image: str) -> bool:
+def is_pinned(image: str) -> bool:
     """True for a digest, or a tag that is not `latest`."""
     match = _PINNED.fullmatch(image.rpartition("/")[2])
     if match is None:
@@ -45,7 +45,7 @@ def pinned(image: str) -> bool:
 
 
 def services(compose: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The services by name. Raises ValidationError (`compose_invalid`) where there is none."""
+    """The services by name. Raises ValidationError (`compose_invalid`) if there are none."""
     found = compose.get("services")
     if not isinstance(found, dict) or not found:
         raise ValidationError(Kind.COMPOSE_INVALID, "The compose file has no services.")
@@ -59,7 +59,7 @@ def published(compose: dict[str, Any]) -> list[tuple[str, str, int, str]]:
         for port in service.get("ports") or []:
             text = str(port.get("published") or "")
             first, _, last = text.partition("-")
-            # A range or no number at all lets Docker choose: nothing to collide with.
+            # A range, or no number at all, lets Docker choose: nothing to collide with.
             if first.isdigit() and last in ("", first) and int(first) > 0:
                 found.append((name, port.get("host_ip") or "", int(first), port.get("protocol") or "tcp"))
     return found

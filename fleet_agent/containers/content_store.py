@@ -1,4 +1,4 @@
-"""What a role mounts, kept by its content, so that a service restarts exactly when a release changes it.
+"""What a role mounts, stored by its content, so that a service restarts only if a release changes it.
 
 Compose restarts a service whose configuration changed, and a bind mount's path is part of it. Releases live
 in a folder each, so every path would change each time. Here each file or folder that a role mounts is copied
@@ -33,7 +33,7 @@ def address_content(compose: dict[str, Any], release: Path, store: Path) -> dict
         for mount in service.get("volumes") or []:
             if mount.get("type") == "bind" and _within(mount.get("source"), inside):
                 kept = _keep(Path(mount["source"]), inside, store, name)
-                # Without its content a service must not start on an empty folder that Docker makes up.
+                # Without its content a service must not start on an empty folder that Docker would create.
                 mounts.append({**mount, "source": str(kept), "bind": {"create_host_path": False}})
             else:
                 mounts.append(mount)
@@ -77,12 +77,12 @@ def _within(source: Any, folder: Path) -> bool:
 
 
 def _keep(source: Path, inside: Path, store: Path, owner: str) -> Path:
-    """Copy `source` to its place under `store` unless a whole copy is there already."""
+    """Copy `source` to its place under `store`, unless a complete copy is there already."""
     source = Path(os.path.normpath(source))
     if not source.exists():
         raise ValidationError(
             Kind.COMPOSE_INVALID,
-            f"{owner} mounts {source.relative_to(inside)}, which the release does not have.",
+            f"{owner} mounts {source.relative_to(inside)}, which is not in the release.",
             hint="Paths are relative to the role's folder.",
         )
     if not source.resolve().is_relative_to(inside):
@@ -99,12 +99,12 @@ def _keep(source: Path, inside: Path, store: Path, owner: str) -> Path:
 
 
 def _copy(source: Path, store: Path, digest: str) -> None:
-    """Build beside, sync, rename: a folder named by its hash is always whole."""
+    """Copy beside, sync, rename: a folder named by its hash is always complete."""
     make_folder(store)
     building = store / f".{digest}.new"
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir()
-    building.chmod(0o755)  # whatever the umask: containers read this as another user
+    building.chmod(0o755)  # regardless of the umask: containers read this as another user
     copy = building / source.name
     if source.is_dir():
         shutil.copytree(source, copy, symlinks=True)
@@ -117,7 +117,7 @@ def _copy(source: Path, store: Path, digest: str) -> None:
             sync_file(path)
     target = store / digest
     if target.exists():
-        # Only a damaged copy gets here: move it out of the way; a running container keeps its old files.
+        # Only a damaged copy gets here: move it away; a running container keeps its old files.
         damaged = store / f".{digest}.damaged"
         shutil.rmtree(damaged, ignore_errors=True)
         target.rename(damaged)

@@ -46,7 +46,7 @@ class DockerEngine:
             except ImageNotFound:
                 return False
             except APIError as error:
-                logger.debug("{image} stays: {why}", image=image, why=error.explanation)
+                logger.debug("cannot remove {image}: {why}", image=image, why=error.explanation)
                 return False
         return True
 
@@ -67,16 +67,16 @@ class DockerEngine:
                 try:
                     raw = container.logs(**options)
                 except NotFound:
-                    # Replaced since we asked what there is.
+                    # Replaced since we listed what there is.
                     continue
                 service = str(container.labels.get(_SERVICE, container.name))
                 found += [_log_line(service, text) for text in raw.decode(errors="replace").splitlines()]
         return found
 
     def last_exits(self, project: str) -> dict[str, int]:
-        """From the events that Docker remembers (some hundred): what runs again has forgotten its end."""
+        """From the few hundred events that Docker keeps: a container that runs again has lost its exit code."""
         label = f"{_PROJECT}={project}"
-        # Up to now; without an end the stream would go on, and whole seconds would leave the last out.
+        # Up to now: without an end the stream would not stop, and whole seconds would leave out the last.
         until: Any = f"{time.time():.6f}"
         with self._client() as client:
             events = client.events(
@@ -138,7 +138,7 @@ def _state(container: DockerContainer) -> Container:
 
 
 def _moment(text: str | None) -> datetime | None:
-    """Docker's nanoseconds, cut to microseconds; its zero time is no time."""
+    """Docker's nanoseconds, cut to microseconds; its zero time means none."""
     if not text or text.startswith("0001-"):
         return None
     try:

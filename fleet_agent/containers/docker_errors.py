@@ -19,7 +19,7 @@ _PORT_TAKEN = re.compile(r"port is already allocated|address already in use|bind
 _IMAGE_ABSENT = re.compile(
     r"no such image|manifest (for \S+ not found|unknown)|pull access denied|repository does not exist", re.I
 )
-#: What Docker says of an image whose files are not what its index says they are.
+#: How Docker reports an image whose files are not what its index lists.
 _DAMAGED = re.compile(
     r"no such file or directory|not a directory|layer does not exist|input/output error"
     r"|structure needs cleaning|unexpected end of JSON|invalid character",
@@ -56,7 +56,7 @@ def translated(*, pass_refusals: bool = False) -> Iterator[None]:
         raise ContainerError(
             Kind.DOCKER_UNAVAILABLE,
             "Docker does not answer.",
-            hint="Look at `systemctl status docker` on the device.",
+            hint="Run `systemctl status docker` on the device.",
             retryable=True,
             evidence={"cause": str(error)[:300]},
         ) from error
@@ -86,17 +86,15 @@ def compose_failed(doing: str, done: processes.Ended) -> ContainerError:
 def pull_failed(image: str, why: str, damage: str | None) -> ContainerError:
     why = why.strip().rstrip(".")
     if _DISK_FULL.search(why):
-        return ContainerError(
-            Kind.DISK_FULL, f"The disk is full: {image} could not be loaded.", retryable=True
-        )
+        return ContainerError(Kind.DISK_FULL, f"The disk is full: cannot load {image}.", retryable=True)
     if damage is None and re.search("failed to register layer", why, re.I) and _DAMAGED.search(why):
-        # What it shares with another image.
+        # A layer that it shares with another image.
         damage = why
     if damage is not None:
         return ContainerError(
             Kind.IMAGE_DAMAGED,
             f"{image} is damaged on this device and could not be replaced: {why}.",
-            hint="Look at the disk; remove the image by hand, with what uses it stopped.",
+            hint="Check the disk; stop what uses the image and remove it by hand.",
             retryable=True,
             evidence={"damage": damage[:300]},
         )
@@ -104,7 +102,7 @@ def pull_failed(image: str, why: str, damage: str | None) -> ContainerError:
         return ContainerError(
             Kind.REGISTRY_UNREACHABLE,
             f"{image} is not on this device and its registry does not answer: {why}.",
-            hint="Check that the device reaches the registry.",
+            hint="Check that the device can reach the registry.",
             retryable=True,
         )
     # An image may be pushed a minute after its release: worth another try later.
@@ -117,7 +115,7 @@ def pull_failed(image: str, why: str, damage: str | None) -> ContainerError:
 
 
 def telling_line(done: processes.Ended) -> str:
-    """The line of Compose's answer that says what is wrong, else its last."""
+    """The line of Compose's output that tells what is wrong, else its last."""
     lines = [line.strip() for line in done.last_words]
     telling = [line for line in lines if re.search(r"error|invalid|failed|cannot|required|not ", line, re.I)]
     return ((telling or lines or [f"exit code {done.exit_code}"])[-1]).rstrip(".")[:500]

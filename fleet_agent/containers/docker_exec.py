@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def run(client: DockerClient, container: str, command: Sequence[str], timeout_s: float) -> CommandResult:
-    """Through the bare connection: the SDK waits for output for ever, and keeps all of it."""
+    """Over the bare connection: the SDK waits for output forever, and keeps all of it."""
     from docker.utils.socket import frames_iter
 
     made: str = client.api.exec_create(container, list(command))["Id"]
@@ -35,18 +35,18 @@ def run(client: DockerClient, container: str, command: Sequence[str], timeout_s:
         answer.close()
     if late.is_set():
         _end(client, made, container)
-        return CommandResult(124, f"no end within {timeout_s:g} s")
+        return CommandResult(124, f"not finished within {timeout_s:g} s")
     code = _exit_code(client, made)
     text = said.decode(errors="replace")
     return (
-        CommandResult(125, f"{text}\nDocker does not say how it ended")
+        CommandResult(125, f"{text}\nDocker did not report an exit code")
         if code is None
         else CommandResult(code, text)
     )
 
 
 def _exit_code(client: DockerClient, made: str) -> int | None:
-    """Known an instant after the output has ended."""
+    """Docker knows it an instant after the output has ended."""
     for _ in range(20):
         code: int | None = client.api.exec_inspect(made)["ExitCode"]
         if code is not None:
@@ -56,9 +56,9 @@ def _exit_code(client: DockerClient, made: str) -> int | None:
 
 
 def _end(client: DockerClient, made: str, container: str) -> None:
-    """Kill a program that Docker itself cannot stop, and its children: left alone, each look would add more.
+    """Kill a program that Docker itself cannot stop, and its children: else each check would add more.
 
-    Best effort, and only one that is in the container for sure: its number is of this machine's own list.
+    Best effort, and only if it is surely in that container: its process id is one of this machine.
     """
     pid = client.api.exec_inspect(made).get("Pid")
     with contextlib.suppress(OSError):

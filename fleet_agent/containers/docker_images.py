@@ -17,7 +17,7 @@ from fleet_agent.containers.base import Say
 if TYPE_CHECKING:
     from docker import DockerClient
 
-#: Label of a container that tries an image: the process that made it. No name: agents may share an engine.
+#: Label of a container that tries an image: the process that made it. Not a name: agents may share Docker.
 TRIES = "fleet-agent.tries"
 
 
@@ -92,8 +92,8 @@ def _download(client: DockerClient, image: str, say: Say) -> None:
 def find_damage(client: DockerClient, image: str, *, thoroughly: bool) -> str | None:
     """What is wrong with an image that is here, or None. Raises APIError.
 
-    A look sees whether its uppermost layer is there; `thoroughly` has Docker put all of them on top of each
-    other, for a container that is never started. Damage within a file is not found.
+    A quick look sees whether the top layer is there; `thoroughly` has Docker stack all of them, for a
+    container that is never started. Damage within a file is not found.
     """
     from docker.errors import APIError
 
@@ -119,11 +119,11 @@ def _try(client: DockerClient, image: str) -> None:
     )  # fmt: skip
     with contextlib.suppress(APIError):
         client.api.remove_container(container["Id"], v=True, force=True)
-    _forget_tries(client)
+    _remove_tries(client)
 
 
-def _forget_tries(client: DockerClient) -> None:
-    """Remove what engines that were killed in a try have left: it would keep the image."""
+def _remove_tries(client: DockerClient) -> None:
+    """Remove what engines left that were killed in a try: it would keep the image in use."""
     from docker.errors import APIError
 
     for left in client.api.containers(all=True, filters={"label": TRIES}):

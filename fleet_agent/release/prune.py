@@ -1,4 +1,4 @@
-"""Forget releases that no device state needs any more."""
+"""Remove releases that this device no longer needs."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Pruned:
 def prune(repository: Path, releases: Path, keep: Collection[str], *, compact: bool = False) -> Pruned:
     """Remove every exported release in `releases` and every fetched one in `repository` but those in `keep`.
 
-    Left-overs of unfinished exports and fetches go too. The repository is compacted once it has more than
-    `PACK_LIMIT` packs, or with `compact`. Never raises for the repository's sake: one that cannot be pruned
-    is removed, since fetching rebuilds it. Raises StateError where a release folder cannot be removed.
+    Leftovers of unfinished exports and fetches go, too. The repository is compacted once it has more than
+    `PACK_LIMIT` packs, or with `compact`. Never raises because of the repository: one that cannot be
+    pruned is removed, since fetching rebuilds it. Raises StateError if a release folder cannot be removed.
     """
     removed = tuple(sorted(_prune_exports(releases, keep)))
     freed = 0
@@ -39,7 +39,7 @@ def prune(repository: Path, releases: Path, keep: Collection[str], *, compact: b
         try:
             freed = _prune_objects(Repository(repository), keep, compact=compact)
         except CorruptError as error:
-            logger.warning("the release repository is damaged and removed: {error}", error=error)
+            logger.warning("the release repository is corrupt; removing it: {error}", error=error)
             Repository(repository).wipe()
     return Pruned(removed, freed)
 
@@ -53,7 +53,7 @@ def _prune_exports(releases: Path, keep: Collection[str]) -> list[str]:
             shutil.rmtree(folder, ignore_errors=True)
         elif folder.name not in keep:
             try:
-                # Renamed first: a release folder that is half removed must not look like a release.
+                # Renamed first: a half-removed folder must not look like a release.
                 aside = Path(tempfile.mkdtemp(prefix=DISCARDED_PREFIX, dir=releases))
                 folder.rename(aside / folder.name)
                 atomic_files.sync_folder(releases)
@@ -80,7 +80,7 @@ def _prune_objects(repo: Repository, keep: Collection[str], *, compact: bool) ->
 def _compact(repo: Repository, commits: list[str]) -> int:
     """Write one pack with what `commits` need, then drop all others.
 
-    `git gc` would keep every object of a partial clone for ever: promised, so never garbage.
+    `git gc` would keep every object of a partial clone forever: promised, so never garbage.
     """
     packs = repo.folder / "objects" / "pack"
     before = _size(packs)

@@ -28,9 +28,9 @@ class Strict(BaseModel):
 
 
 class HttpCheck(Strict):
-    """A GET that must answer in time with one of `status`; redirects are not followed.
+    """A GET that must respond in time with one of `status`; redirects are not followed.
 
-    `body` is text the answer must contain, `body_is` the whole answer without surrounding white space.
+    `body` is text the response must contain, `body_is` the whole response without surrounding white space.
     `url`, `body` and `body_is` may use `${NAME}`.
     """
 
@@ -67,7 +67,7 @@ class ContainerCheck(Strict):
 
 
 class ComposeCheck(Strict):
-    """Each service's own Compose healthcheck says `healthy`. No services: all that declare one."""
+    """Each service's own Compose healthcheck reports `healthy`. No services: all that declare one."""
 
     kind: Literal["compose"]
     services: tuple[ServiceName, ...] = Field(default=(), strict=False)
@@ -88,7 +88,7 @@ class LogCheck(Strict):
         try:
             re.compile(value)
         except re.error as error:
-            raise ValueError(f"is no regular expression: {error}") from error
+            raise ValueError(f"is not a regular expression: {error}") from error
         return value
 
 
@@ -116,7 +116,7 @@ Check = Annotated[
 
 
 class ProbationSettings(Strict):
-    """Probation: how long and how strictly a fresh release is watched. Times are seconds.
+    """How long and how strictly a new release is watched (its probation). Times are in seconds.
 
     Failures within `grace_s` of the start do not count. Healthy after `successes` passing rounds in a row,
     one each `interval_s`, and not before `watch_s` (so that a late crash is still caught in probation).
@@ -163,9 +163,9 @@ class RoleFile(Strict):
     def _names(cls, value: dict[str, Variable]) -> dict[str, Variable]:
         for name in value:
             if not variables.NAME.fullmatch(name):
-                raise ValueError(f"{name!r} is no variable name: capitals, digits and _ only")
+                raise ValueError(f"{name!r} is not a variable name: use capitals, digits and _ only")
             if variables.reserved(name):
-                raise ValueError(f"{name} is reserved and cannot be declared by a role")
+                raise ValueError(f"{name} is reserved; a role cannot declare it")
         return value
 
     @model_validator(mode="after")
@@ -185,12 +185,12 @@ def parse(text: str, name: str) -> RoleFile:
     try:
         raw = yaml.load(text, Loader=_Loader)  # noqa: S506  a SafeLoader, only stricter
     except (yaml.YAMLError, ValueError, RecursionError, *_YAML_SLIPS) as error:
-        problem = getattr(error, "problem", None) or "it is not YAML"
+        problem = getattr(error, "problem", None) or "it is not valid YAML"
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 1})" if mark is not None else ""
         raise role_invalid(name, f"{ROLE_FILE}: {problem}{where}") from error
     if not isinstance(raw, dict):
-        raise role_invalid(name, f"{ROLE_FILE} is not a list of keys and values")
+        raise role_invalid(name, f"{ROLE_FILE} must be a mapping")
     try:
         return RoleFile.model_validate(raw)
     except PydanticValidationError as error:
@@ -201,7 +201,7 @@ def parse(text: str, name: str) -> RoleFile:
         raise role_invalid(name, "; ".join(complaints)) from error
 
 
-#: What PyYAML itself trips over in values that their tag or form contradicts, like `!!timestamp x`.
+#: What PyYAML itself raises for values that contradict their tag or form, like `!!timestamp x`.
 _YAML_SLIPS = (AttributeError, KeyError, TypeError, IndexError, OverflowError)
 
 

@@ -215,7 +215,10 @@ def test_tcp_waits_no_longer_than_declared(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(socket, "create_connection", silent)
     seen = look(TcpCheck(kind="tcp", host="192.0.2.1", port=80, timeout_s=0.7))
-    assert (seen.outcome, seen.detail) == (CheckOutcome.FAIL, "tcp 192.0.2.1:80 cannot be reached (timed out)")
+    assert (seen.outcome, seen.detail) == (
+        CheckOutcome.FAIL,
+        "tcp 192.0.2.1:80 cannot be reached (timed out)",
+    )
 
 
 def test_tcp() -> None:
@@ -268,7 +271,10 @@ def test_command() -> None:
     check = CommandCheck(kind="command", service="web", command=("check",))
     assert look(check, runtime=Spoken(result=CommandResult(0, ""))).outcome is CheckOutcome.PASS
     seen = look(check, runtime=Spoken(result=CommandResult(2, "no\nnot today\n")))
-    assert (seen.outcome, seen.detail) == (CheckOutcome.FAIL, "command check in web exited with code 2: not today")
+    assert (seen.outcome, seen.detail) == (
+        CheckOutcome.FAIL,
+        "command check in web exited with code 2: not today",
+    )
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def test_a_description_is_enough(tmp_path: Path) -> None:
         ("description: ''", "description"),
         ("description: 3", "description"),
         ("description: x\nextra: 1", "extra: Extra inputs are not permitted"),
-        ("description: x\nvariables: {port: {description: y}}", "'port' is no variable name"),
+        ("description: x\nvariables: {port: {description: y}}", "'port' is not a variable name"),
         ("description: x\nvariables: {FLEET_ROLE: {description: y}}", "FLEET_ROLE is reserved"),
         ("description: x\nvariables: {DOCKER_HOST: {description: y}}", "DOCKER_HOST is reserved"),
         ("description: x\nvariables: {PATH: {description: y}}", "PATH is reserved"),
