@@ -74,7 +74,7 @@ class DockerEngine:
         return found
 
     def last_exits(self, project: str) -> dict[str, int]:
-        """From the few hundred events that Docker keeps: a container that runs again has lost its exit code."""
+        """From the few hundred events that Docker keeps: once restarted, a container has no exit code."""
         label = f"{_PROJECT}={project}"
         # Up to now: without an end the stream would not stop, and whole seconds would leave out the last.
         until: Any = f"{time.time():.6f}"

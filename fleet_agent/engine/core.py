@@ -1,4 +1,4 @@
-"""The engine in hand: its journal, what it depends on, and the one function that changes phase."""
+"""The engine: its journal, what it depends on, and the one function that changes phase."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fleet_agent.containers.base import ComposeStack, Runtime
 from fleet_agent.engine import failure_memory, redaction
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.dependencies import Dependencies, Source
-from fleet_agent.engine.failure_memory import MENDED_BY_ENV, PASSING, BadRelease, Memory
+from fleet_agent.engine.failure_memory import FIXED_BY_ENV, PASSING, BadRelease, Memory
 from fleet_agent.engine.git_source import GitSource
 from fleet_agent.engine.instrumented_runtime import InstrumentedRuntime
 from fleet_agent.engine.journal import AttemptInHand, AttemptKind, Deployed, Failure, Journal
@@ -76,7 +76,7 @@ class Engine:
         self.say("")
 
     def save(self, **changes: object) -> None:
-        """Write the journal durably with `changes`; what is in memory changes only once it is on disk."""
+        """Write the journal durably with `changes`; memory changes only once they are on disk."""
         changed = self.journal.model_copy(update=changes)
         self.files.write(self.paths.journal, changed.model_dump_json(indent=1).encode())
         self.journal = changed
@@ -98,9 +98,9 @@ class Engine:
 
     @property
     def attempt(self) -> AttemptInHand:
-        """Raises StateError (`internal`) where there is none: a bug."""
+        """Raises StateError (`internal`) if there is none: a bug."""
         if self.journal.attempt is None:
-            raise StateError(Kind.INTERNAL, f"The engine is {self.journal.phase} without an attempt.")
+            raise StateError(Kind.INTERNAL, f"Internal error: phase {self.journal.phase} has no attempt.")
         return self.journal.attempt
 
     def begin(
@@ -114,7 +114,7 @@ class Engine:
         reason: str = "",
         **changes: object,
     ) -> None:
-        """Start an attempt. Its id and start are fixed here and kept twice: a lost journal loses none."""
+        """Start an attempt. Its id and start are fixed here and stored twice, in case the journal is lost."""
         running = self.journal.safe_mode is None or self.journal.safe_mode.release_runs
         attempt = AttemptInHand(
             id=uuid4(),
@@ -153,7 +153,7 @@ class Engine:
         return prefetch.bytes_fetched if prefetch is not None and ready else None
 
     def with_failure(self, error: FleetError) -> AttemptInHand:
-        """The attempt with its first failure noted; what goes wrong on the way back does not hide it."""
+        """The attempt with its first failure; what goes wrong on the way back does not hide it."""
         if self.attempt.failure is not None:
             return self.attempt
         failure = Failure(
@@ -166,7 +166,7 @@ class Engine:
         return self.attempt.model_copy(update={"failure": failure})
 
     def _finished(self, attempt: AttemptInHand) -> datetime:
-        """By the monotonic clock where it ran all along: the wall clock may have jumped, even back."""
+        """By the monotonic clock if it ran here all along: the wall clock may have jumped, even back."""
         if self._began_here:
             return attempt.started_at + timedelta(seconds=self.clock.monotonic() - self._started)
         worked = timedelta(milliseconds=sum(attempt.durations_ms.values()))
@@ -207,8 +207,8 @@ class Engine:
             self._memory = memory
 
     def bad_release(self, kind: str, message: str) -> BadRelease:
-        """What is remembered of a release that failed here, with the .env where that may be the cause."""
-        env = self.env_fingerprint() if kind in MENDED_BY_ENV else None
+        """What is remembered of a release that failed here, with the .env if that may be the cause."""
+        env = self.env_fingerprint() if kind in FIXED_BY_ENV else None
         return BadRelease(kind=kind, message=message, at=self.clock.corrected(), env=env)
 
     def stack(self, deployed: Deployed) -> ComposeStack:
@@ -227,7 +227,7 @@ class Engine:
         return redaction.redact(text, self.paths.env_file, folders)
 
     def cleaned(self, error: FleetError) -> FleetError:
-        """`error` itself, with the .env's secrets taken out: what a release says reaches rows and logs."""
+        """`error` itself, without the .env's secrets: what a release prints reaches rows and logs."""
         error.message = self.redact(error.message)
         error.args = (error.message,)
         error.evidence = redaction.redact_evidence(error.evidence, self.redact)
@@ -237,7 +237,7 @@ class Engine:
         return self.paths.release(deployed.release.commit_sha) / "roles" / deployed.role
 
     def patiently(self, what: str, action: Callable[[], T]) -> T:
-        """Do something with Docker; where Docker itself is away, wait for it as long as configured."""
+        """Do something with Docker; if Docker itself is away, wait for it as long as configured."""
         started, tries = self.clock.monotonic(), 0
         while True:
             try:
@@ -250,7 +250,7 @@ class Engine:
                 ceiling = min(retry.DOCKER_CAP_S, retry.DOCKER_BASE_S * 2 ** min(tries, 16))
                 wait = self.random.uniform(retry.DOCKER_FLOOR_S, ceiling)
                 logger.warning(
-                    "{what}: {error} Again in {wait:.1f} s.", what=what, error=error.message, wait=wait
+                    "{what}: {error} Retrying in {wait:.1f} s.", what=what, error=error.message, wait=wait
                 )
                 self.say(f"waiting for Docker to {what}")
                 self.clock.sleep(wait)

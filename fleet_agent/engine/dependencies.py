@@ -1,4 +1,4 @@
-"""Everything the engine does to the world goes through here: a test can watch it, and stop it anywhere."""
+"""What a caller or a test injects: effects, clock, runtime, source. A test can stop at each effect."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Effects(Protocol):
 
 
 class Direct:
-    """The real thing: just do it."""
+    """The real thing: just performs."""
 
     def perform(self, name: str, action: Callable[[], T]) -> T:
         return action()
@@ -32,7 +32,7 @@ class Clock(Protocol):
     """Durations come from `monotonic`, in seconds.
 
     `now` is the machine's own wall clock (UTC), right or wrong: what containers and log lines go by. It may
-    jump. `corrected` is the best known time, by the control plane: what is recorded, and waited for.
+    jump. `corrected` is the best known time, the control plane's: what is recorded, and waited for.
     """
 
     def now(self) -> datetime: ...
@@ -91,9 +91,9 @@ def _nothing_newer() -> Directive | None:
 
 @dataclass(frozen=True)
 class Dependencies:
-    """What a caller or a test may put in the engine's way.
+    """Everything that a caller or a test can replace.
 
-    `newest` is asked at each boundary between phases before the swap: a directive that arrived meanwhile.
+    `newest` is called between the phases before the swap: a directive that has arrived meanwhile.
     """
 
     effects: Effects = field(default_factory=Direct)

@@ -42,14 +42,14 @@ class GitSource:
 
     def verify(self, release: Release) -> str:
         if not self._config.verify_signatures:
-            logger.warning("signatures are not verified on this device: its configuration says so")
+            logger.warning("signatures are not verified on this device: verify_signatures is off")
             return "nobody (not verified)"
         signers = self._config.allowed_signers
         if signers is None:
             raise ReleaseError(
                 Kind.CONFIG_MISSING,
                 "This device has no allowed_signers file, so it trusts no release.",
-                hint="Name one in device.json, or switch verify_signatures off, in the open.",
+                hint="Set allowed_signers in device.json, or turn verify_signatures off there.",
             )
         from fleet_agent import release as git
 
@@ -90,4 +90,4 @@ class GitSource:
                 "git prune", lambda: git.prune(self._paths.repository, self._paths.releases, keep)
             )
         except (ReleaseError, StateError) as error:
-            logger.warning("old commits stay: {error}", error=error)
+            logger.warning("cannot remove old commits: {error}", error=error)

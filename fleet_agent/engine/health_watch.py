@@ -1,4 +1,4 @@
-"""Look at what runs, round by round, and let the judge decide."""
+"""Check what runs, round by round, and let the judge decide."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ BRIEF_INTERVAL_S = 0.25
 
 
 def until_proven(engine: Engine, deployed: Deployed, *, since: datetime, briefly: bool = False) -> str:
-    """Watch until it is proven well; return what that rests on. Raises HealthError with the evidence.
+    """Watch until it is proven healthy; return the proof. Raises HealthError with the evidence.
 
     `since` is when what is judged began. `briefly` is for what proved itself before: as many rounds, but
-    closer together, and no least time to watch, so that a rollback is over soon.
+    closer together, and no minimum time, so that a rollback is over soon.
 
-    Where Docker itself was away meanwhile, what it dropped is started again: that is not the release's fault.
+    If Docker itself was away meanwhile, what it stopped is started again: that is not the release's fault.
     """
     record = engine.stacks.load(deployed)
     rules = record.health
@@ -42,7 +42,7 @@ def until_proven(engine: Engine, deployed: Deployed, *, since: datetime, briefly
     while True:
         at_s = clock.monotonic() - started
         results = watcher.look()
-        # Asked after the look: what a Docker that ended in between has dropped is not judged.
+        # After the look: what a Docker that ended in between has stopped is not judged.
         restarted = engine.runtime.restarted()
         if results is not None and (restarted or away):
             _start_again(engine, deployed)
@@ -66,7 +66,7 @@ def until_proven(engine: Engine, deployed: Deployed, *, since: datetime, briefly
 
 
 def _tell(before: Seen, seen: Seen) -> None:
-    """Log the first failing check, and the first that counts: within the grace a service may be starting."""
+    """Log the first failing check, and the first that counts: within the grace a service may still start."""
     now = seen.last
     if now is None or now.worst is None:
         return
@@ -74,14 +74,14 @@ def _tell(before: Seen, seen: Seen) -> None:
         logger.info("first failing check after {at:.1f} s: {why}", at=now.at_s, why=now.worst.detail)
     fatal = now.outcome is CheckOutcome.FATAL and now.at_s >= seen.lenient_until_s
     if fatal or (before.spent == 0 and seen.spent > 0):
-        logger.info("the first that counts is after {at:.1f} s", at=now.at_s)
+        logger.info("first failure counted after {at:.1f} s", at=now.at_s)
 
 
 def _start_again(engine: Engine, deployed: Deployed) -> None:
     logger.warning(
-        "Docker was away: what it dropped of {version} is started again", version=deployed.release.version
+        "Docker was away; restarting what it stopped of {version}", version=deployed.release.version
     )
-    engine.patiently("start it again", lambda: engine.runtime.up(engine.stack(deployed)))
+    engine.patiently("restart what it stopped", lambda: engine.runtime.up(engine.stack(deployed)))
 
 
 def once(engine: Engine, record: StackRecord) -> CheckRound:
@@ -99,12 +99,12 @@ class _Watcher:
         self._restarts: dict[str, int] = {}
 
     def look(self) -> tuple[CheckResult, ...] | None:
-        """All checks of one round, or None where Docker did not answer."""
+        """All checks of one round, or None if Docker did not answer."""
         try:
             context = self._context()
             results = [self._cleaned(check.look(context)) for check in self._checks]
             if _only_others_fail(self._checks, results):
-                # A container can end while the others are asked; then that is the reason, not who missed it.
+                # A container can end while other checks run; then that is the reason.
                 context = self._context()
                 results = [
                     self._cleaned(check.look(context)) if isinstance(check, ContainerRuns) else result
@@ -112,7 +112,7 @@ class _Watcher:
                 ]
             return tuple(results)
         except ContainerError as error:
-            logger.warning("nothing is known about the containers: {error}", error=error.message)
+            logger.warning("cannot see the containers: {error}", error=error.message)
             return None
 
     def _context(self) -> CheckContext:
@@ -132,7 +132,7 @@ class _Watcher:
         )
 
     def _cleaned(self, result: CheckResult) -> CheckResult:
-        """Without secrets, also those in an address or a command: it goes into reports, rows and logs."""
+        """Without secrets, including those in a URL or a command: it goes into reports, rows and logs."""
         if result.outcome is CheckOutcome.PASS:
             return result
         redact = self._engine.redact
@@ -144,7 +144,7 @@ class _Watcher:
         )
 
     def _note_restarts(self, containers: Sequence[Container]) -> None:
-        """A container from before keeps its past restarts; a new one has none to excuse."""
+        """Restarts of an older container before the update do not count; a new one has none."""
         for container in containers:
             ours = container.created_at is not None and container.created_at >= self._since
             self._restarts.setdefault(container.id, 0 if ours else container.restarts)

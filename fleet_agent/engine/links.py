@@ -1,6 +1,6 @@
 """The three links. Their order of change lets a lost journal be rebuilt from them.
 
-`app_current` is what shall run, `app_prev` what to go back to, and `app_next` is there exactly while a staged
+`app_current` is what is to run, `app_prev` what to go back to, and `app_next` exists exactly while a staged
 release is neither committed nor given up.
 """
 

@@ -99,7 +99,7 @@ def _why(said: str, complaint: str) -> str:
     if "expired" in text or "not yet valid" in text:
         return "the signing key was not valid at the time of the commit"
     if "No principal matched" in text or "No principal" in text:
-        return "this device does not trust the key that signed it"
+        return "the key that signed it is not in this device's allowed_signers"
     return "its signature does not match its content"
 
 

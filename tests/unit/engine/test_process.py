@@ -53,7 +53,7 @@ def test_drift_is_answered_while_somebody_converges(running: EngineConfig) -> No
         running.paths.current.unlink()
         code, answer = ask(running, "drift")
     assert code == 0
-    assert answer == {"done": {"changed": ["the link app_current does not lead to the committed release"]}}
+    assert answer == {"done": {"changed": ["the link app_current does not point to the committed release"]}}
 
 
 def test_a_device_without_a_release_has_no_logs_and_no_drift(config: EngineConfig) -> None:

@@ -34,7 +34,7 @@ def test_full_disk_is_safe_mode_beside_the_release_until_space_is_back(
     free(15)
     status = api.recover(config, dependencies=dependencies)
     assert (status.state, status.error_kind) == (ReportState.SAFE_MODE, "disk_full")
-    assert status.reason == "Safe mode: the disk is full, 15 MiB are free."
+    assert status.reason == "Safe mode: the disk is full; 15 MiB are free."
     assert {service.state for service in status.services} == {"running"}
     free(63)
     assert api.recover(config, dependencies=dependencies).state is ReportState.SAFE_MODE
@@ -129,7 +129,7 @@ def test_release_that_does_not_stay_up_is_safe_mode_after_three_tries(
         status = api.recover(config, dependencies=dependencies)
         states.append(status.state)
     assert states == [ReportState.DEGRADED, ReportState.DEGRADED, ReportState.SAFE_MODE]
-    assert status.reason.startswith("Safe mode: the release could not be started 3 times in a row.")
+    assert status.reason.startswith("Safe mode: the release failed to start 3 times in a row.")
 
 
 def test_ordered_safe_mode_is_not_left_for_the_same_release_but_for_a_fix(

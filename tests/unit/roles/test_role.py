@@ -82,8 +82,8 @@ def test_a_description_is_enough(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("", "is not a list of keys"),
-        ("[]", "is not a list of keys"),
+        ("", "must be a mapping"),
+        ("[]", "must be a mapping"),
         ("description: [", "expected the node content"),
         ("a: *b", "aliases are not allowed"),
         ("description: x\ndescription: y", "'description' is given twice"),
@@ -103,7 +103,7 @@ def test_a_description_is_enough(tmp_path: Path) -> None:
         ("description: x\nhealth: {checks: [{kind: magic}]}", "health.checks.0"),
         ("description: x\nhealth: {checks: [{kind: http}]}", "health.checks.0.http.url"),
         ("description: x\nhealth: {checks: [{kind: tcp, port: 0}]}", "health.checks.0.tcp.port"),
-        ("description: x\nhealth: {checks: [{kind: log, pattern: '('}]}", "no regular expression"),
+        ("description: x\nhealth: {checks: [{kind: log, pattern: '('}]}", "not a regular expression"),
         ("description: x\nhealth: {checks: [{kind: http, url: 'http://${NOPE}'}]}", "NOPE, which is not"),
         ("description: x\nhealth: {grace_s: .nan}", "health.grace_s"),
         ("description: x\nhealth: {grace_s: -1}", "health.grace_s"),
