@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.format import SHORT_ID, ago
 from fleetctl.commands.common.lookup import find_by_id
 from fleetctl.commands.common.options import command
@@ -18,17 +18,17 @@ app = typer.Typer(help="Alerts: what somebody should look at.", no_args_is_help=
 
 @command(app, "list")
 def list_alerts(
-    fleet: Fleet,
+    context: Context,
     resolved: Annotated[bool, typer.Option("--resolved", help="Those that are over, too.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="So many, newest first.")] = 100,
 ) -> None:
     """List open alerts, newest first."""
     now = datetime.now(UTC)
-    rows = fleet.api.rows(
+    rows = context.api.rows(
         "alerts", _any if resolved else _is_open, order="opened_at", newest_first=True, limit=limit
     )
-    about = _names(fleet, "devices", rows, "device_id") | _names(fleet, "rollouts", rows, "rollout_id")
-    fleet.show(
+    about = _names(context, "devices", rows, "device_id") | _names(context, "rollouts", rows, "rollout_id")
+    context.show(
         "Alerts",
         {
             "id": lambda row: row["id"][:SHORT_ID],
@@ -45,7 +45,7 @@ def list_alerts(
 
 @command(app)
 def ack(
-    fleet: Fleet,
+    context: Context,
     alerts: Annotated[list[str] | None, typer.Argument(help="Ids from fleetctl alert list.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every open one.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say which, change nothing.")] = False,
@@ -55,24 +55,24 @@ def ack(
         raise FleetctlError(
             "nothing_selected", "No alert is selected.", hint="Give ids, or --all.", exit_code=2
         )
-    opened = fleet.api.rows("alerts", _is_open, order="opened_at")
+    opened = context.api.rows("alerts", _is_open, order="opened_at")
     chosen = opened if everything else [find_by_id(opened, text, "alert") for text in alerts or ()]
     wanted = [row for row in chosen if row["acknowledged_at"] is None]
     if dry_run:
-        fleet.say(f"Would acknowledge {_counted(wanted)}.", {"dry_run": True, "alerts": wanted})
+        context.say(f"Would acknowledge {_counted(wanted)}.", {"dry_run": True, "alerts": wanted})
         return
-    seen = [row for one in wanted for row in _acknowledge(fleet, one["id"])]
-    fleet.say(f"Acknowledged {_counted(seen)}.", seen)
+    seen = [row for one in wanted for row in _acknowledge(context, one["id"])]
+    context.say(f"Acknowledged {_counted(seen)}.", seen)
 
 
-def _names(fleet: Fleet, table: str, rows: list[dict[str, Any]], column: str) -> dict[str, str]:
+def _names(context: Context, table: str, rows: list[dict[str, Any]], column: str) -> dict[str, str]:
     ids = sorted({row[column] for row in rows if row[column]})
-    return {row["id"]: row["name"] for row in fleet.api.rows_of(table, "id", ids, order="id")}
+    return {row["id"]: row["name"] for row in context.api.rows_of(table, "id", ids, order="id")}
 
 
-def _acknowledge(fleet: Fleet, alert_id: str) -> list[dict[str, Any]]:
+def _acknowledge(context: Context, alert_id: str) -> list[dict[str, Any]]:
     change = {"acknowledged_at": datetime.now(UTC).isoformat()}
-    return fleet.api.update("alerts", change, lambda query: query.eq("id", alert_id))
+    return context.api.update("alerts", change, lambda query: query.eq("id", alert_id))
 
 
 def _counted(rows: list[dict[str, Any]]) -> str:

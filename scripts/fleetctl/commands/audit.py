@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.format import second
 from fleetctl.commands.common.options import command
 
@@ -16,7 +16,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def audit(
-    fleet: Fleet,
+    context: Context,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="So many changes, newest first.")] = 20,
     table: Annotated[str | None, typer.Option(help="Only of this table.")] = None,
 ) -> None:
@@ -25,8 +25,8 @@ def audit(
     def narrow(query: Any) -> Any:
         return query.eq("table_name", table) if table else query
 
-    rows = fleet.api.rows("audit_log", narrow, order="id", newest_first=True, limit=limit)
-    fleet.show(
+    rows = context.api.rows("audit_log", narrow, order="id", newest_first=True, limit=limit)
+    context.show(
         "Changes",
         {
             "at": lambda row: second(row["at"]),

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from fleet_agent.model import CommandKind
-from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.format import counted, second
 from fleetctl.commands.common.lookup import find_device
 from fleetctl.commands.common.options import command
@@ -25,7 +25,7 @@ _ASK_EVERY_S = 1.0
 
 @command(app)
 def send(
-    fleet: Fleet,
+    context: Context,
     *,
     selection: Selection,
     kind: Annotated[CommandKind, typer.Option("--do", help="What to do.")],
@@ -41,9 +41,9 @@ def send(
 ) -> None:
     """Give devices a command: fleetctl command send kitchen --do tail_logs --arg lines=100 --wait 60."""
     devices = [
-        device for device in selection.devices(fleet) if selection.names or device["state"] == "active"
+        device for device in selection.devices(context) if selection.names or device["state"] == "active"
     ]
-    if not selection.agree(f"send {kind.value}", devices, fleet=fleet):
+    if not selection.agree(f"send {kind.value}", devices, context=context):
         return
     order = {
         "kind": kind.value,
@@ -52,13 +52,13 @@ def send(
         },
         "expires_at": (datetime.now(UTC) + duration(expires_in)).isoformat(),
     }
-    sent = [fleet.api.insert("device_commands", {**order, "device_id": device["id"]}) for device in devices]
+    sent = [context.api.insert("device_commands", {**order, "device_id": device["id"]}) for device in devices]
     if not wait:
-        fleet.say(f"Sent {kind.value} to {counted(sent)}.", sent)
+        context.say(f"Sent {kind.value} to {counted(sent)}.", sent)
         return
-    answers = _await_answers(fleet, [row["id"] for row in sent], wait)
+    answers = _await_answers(context, [row["id"] for row in sent], wait)
     names = {device["id"]: device["name"] for device in devices}
-    fleet.show("Answers", _columns(names), answers)
+    context.show("Answers", _columns(names), answers)
     silent = sum(row["state"] == "queued" for row in answers)
     if silent:
         raise FleetctlError(
@@ -70,20 +70,20 @@ def send(
 
 @command(app, "list")
 def list_commands(
-    fleet: Fleet,
+    context: Context,
     device: Annotated[str | None, typer.Argument(help="Only of this device.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="So many, newest first.")] = 20,
 ) -> None:
     """List commands and their answers, newest first."""
-    device_id = find_device(fleet, device)["id"] if device else None
+    device_id = find_device(context, device)["id"] if device else None
 
     def narrow(query: Any) -> Any:
         return query.eq("device_id", device_id) if device_id else query
 
-    rows = fleet.api.rows("device_commands", narrow, order="requested_at", newest_first=True, limit=limit)
+    rows = context.api.rows("device_commands", narrow, order="requested_at", newest_first=True, limit=limit)
     ids = sorted({row["device_id"] for row in rows})
-    names = {row["id"]: row["name"] for row in fleet.api.rows_of("devices", "id", ids, order="id")}
-    fleet.show("Commands", _columns(names), rows)
+    names = {row["id"]: row["name"] for row in context.api.rows_of("devices", "id", ids, order="id")}
+    context.show("Commands", _columns(names), rows)
 
 
 def _columns(names: dict[str, str]) -> dict[str, Any]:
@@ -96,11 +96,11 @@ def _columns(names: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _await_answers(fleet: Fleet, ids: list[str], wait_s: int) -> list[dict[str, Any]]:
+def _await_answers(context: Context, ids: list[str], wait_s: int) -> list[dict[str, Any]]:
     """The commands' rows, once all are answered or the time is over."""
     end = time.monotonic() + wait_s
     while True:
-        rows = fleet.api.rows_of("device_commands", "id", ids, order="requested_at")
+        rows = context.api.rows_of("device_commands", "id", ids, order="requested_at")
         open_ = sum(row["state"] == "queued" for row in rows)
         if not open_ or time.monotonic() >= end:
             return rows

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.format import ago, counted
 from fleetctl.commands.common.lookup import find_device
 from fleetctl.commands.common.options import command
@@ -22,12 +22,12 @@ app = typer.Typer(help="The devices of the fleet.", no_args_is_help=True)
 
 
 @command(app, "list")
-def list_devices(fleet: Fleet, selection: Selection) -> None:
+def list_devices(context: Context, selection: Selection) -> None:
     """List devices with what they last said: all of them, or those selected."""
-    devices = selection.devices(fleet, all_by_default=True)
+    devices = selection.devices(context, all_by_default=True)
     now = datetime.now(UTC)
-    rows = with_status(fleet, devices, now)
-    fleet.show(
+    rows = with_status(context, devices, now)
+    context.show(
         f"{counted(rows)}",
         {
             "name": lambda row: row["name"],
@@ -45,20 +45,20 @@ def list_devices(fleet: Fleet, selection: Selection) -> None:
 
 
 @command(app)
-def show(fleet: Fleet, device: Annotated[str, typer.Argument(help="Name or id.")]) -> None:
+def show(context: Context, device: Annotated[str, typer.Argument(help="Name or id.")]) -> None:
     """Everything about one device: its row, its last report, its gates, its last attempts and commands."""
     now = datetime.now(UTC)
-    row = with_status(fleet, [find_device(fleet, device)], now)[0]
-    why = fleet.api.rpc("explain_device", device_id=row["id"])
-    attempts = fleet.api.rows(
+    row = with_status(context, [find_device(context, device)], now)[0]
+    why = context.api.rpc("explain_device", device_id=row["id"])
+    attempts = context.api.rows(
         "update_history", lambda query: query.eq("device_id", row["id"]),
         order="started_at", newest_first=True, limit=5,
     )  # fmt: skip
-    orders = fleet.api.rows(
+    orders = context.api.rows(
         "device_commands", lambda query: query.eq("device_id", row["id"]),
         order="requested_at", newest_first=True, limit=5,
     )  # fmt: skip
-    if fleet.as_json:
+    if context.as_json:
         print_json({"device": row, "explanation": why, "history": attempts, "commands": orders})
         return
     status = row["status"]
@@ -86,32 +86,32 @@ def show(fleet: Fleet, device: Annotated[str, typer.Argument(help="Name or id.")
 
 
 @command(app)
-def accept(fleet: Fleet, selection: Selection) -> None:
+def accept(context: Context, selection: Selection) -> None:
     """Let devices in that wait as pending."""
-    _to_state(fleet, selection, "accept", "active", only_from=("pending",))
+    _to_state(context, selection, "accept", "active", only_from=("pending",))
 
 
 @command(app)
-def suspend(fleet: Fleet, selection: Selection) -> None:
+def suspend(context: Context, selection: Selection) -> None:
     """Lock devices out until further notice; it takes effect on their next request."""
-    _to_state(fleet, selection, "suspend", "suspended", only_from=("active", "pending"))
+    _to_state(context, selection, "suspend", "suspended", only_from=("active", "pending"))
 
 
 @command(app)
-def activate(fleet: Fleet, selection: Selection) -> None:
+def activate(context: Context, selection: Selection) -> None:
     """End the suspension of devices."""
-    _to_state(fleet, selection, "activate", "active", only_from=("suspended",))
+    _to_state(context, selection, "activate", "active", only_from=("suspended",))
 
 
 @command(app)
-def retire(fleet: Fleet, selection: Selection) -> None:
+def retire(context: Context, selection: Selection) -> None:
     """Take devices out of the fleet for good; their history stays."""
-    _to_state(fleet, selection, "retire for good", "retired", only_from=("active", "pending", "suspended"))
+    _to_state(context, selection, "retire for good", "retired", only_from=("active", "pending", "suspended"))
 
 
 @command(app, "set")
 def set_values(
-    fleet: Fleet,
+    context: Context,
     selection: Selection,
     values: Annotated[
         list[str],
@@ -126,10 +126,10 @@ def set_values(
     """Change what devices are for: fleetctl device set kitchen --to segment=early --to label.site=rome."""
     wanted = pairs_of(values)
     change, labels = _parse_change(wanted)
-    devices = selection.devices(fleet)
+    devices = selection.devices(context)
     if "name" in change and len(devices) > 1:
         raise FleetctlError("name_is_unique", "Only one device can be given a name.", exit_code=2)
-    if not selection.agree(f"set {', '.join(values)}", devices, fleet=fleet):
+    if not selection.agree(f"set {', '.join(values)}", devices, context=context):
         return
 
     def changed(device: dict[str, Any]) -> dict[str, Any]:
@@ -137,13 +137,13 @@ def set_values(
         kept = {name: value for name, value in merged.items() if value != ""}
         return {**change, **({"labels": kept} if labels else {})}
 
-    rows = change_devices(fleet, devices, changed)
-    fleet.say(f"Changed {counted(rows)}.", rows)
+    rows = change_devices(context, devices, changed)
+    context.say(f"Changed {counted(rows)}.", rows)
 
 
 @command(app, "ignore-window")
 def ignore_window(
-    fleet: Fleet,
+    context: Context,
     selection: Selection,
     for_: Annotated[
         str | None, typer.Option("--for", metavar="DURATION", help="For so long, like 2h.")
@@ -154,13 +154,13 @@ def ignore_window(
     if (for_ is None) != end:
         raise FleetctlError("window_time_missing", "Give either --for and a time, or --end.", exit_code=2)
     until = datetime.now(UTC) + duration(for_) if for_ else None
-    devices = selection.devices(fleet)
+    devices = selection.devices(context)
     what = "let the window count again" if until is None else f"ignore the window for {for_}"
-    if selection.agree(what, devices, fleet=fleet):
+    if selection.agree(what, devices, context=context):
         change = {"ignore_window_until": until.isoformat() if until else None}
-        rows = change_devices(fleet, devices, lambda device: change)
+        rows = change_devices(context, devices, lambda device: change)
         said = f"does not count until {until:%Y-%m-%d %H:%M %Z}" if until else "counts again"
-        fleet.say(f"The window of {counted(rows)} {said}.", rows)
+        context.say(f"The window of {counted(rows)} {said}.", rows)
 
 
 _TEXTS = ("name", "role", "segment", "branch", "timezone")
@@ -189,9 +189,9 @@ def _parse_change(wanted: dict[str, str]) -> tuple[dict[str, Any], dict[str, str
 
 
 def _to_state(
-    fleet: Fleet, selection: Selection, what: str, state: str, *, only_from: tuple[str, ...]
+    context: Context, selection: Selection, what: str, state: str, *, only_from: tuple[str, ...]
 ) -> None:
-    selected = selection.devices(fleet)
+    selected = selection.devices(context)
     devices = [row for row in selected if row["state"] in only_from]
     wrong = [row for row in selected if row["state"] not in (*only_from, state)]
     if selection.names and wrong:
@@ -200,25 +200,25 @@ def _to_state(
             f"{wrong[0]['name']} is {wrong[0]['state']}, so there is nothing to {what}.",
             hint="See fleetctl device list.",
         )
-    if selection.agree(what, devices, fleet=fleet, always_ask=state == "retired"):
-        rows = change_devices(fleet, devices, lambda device: {"state": state})
-        fleet.say(f"{counted(rows)} now {state}.", rows)
+    if selection.agree(what, devices, context=context, always_ask=state == "retired"):
+        rows = change_devices(context, devices, lambda device: {"state": state})
+        context.say(f"{counted(rows)} now {state}.", rows)
 
 
-def with_status(fleet: Fleet, devices: list[dict[str, Any]], now: datetime) -> list[dict[str, Any]]:
+def with_status(context: Context, devices: list[dict[str, Any]], now: datetime) -> list[dict[str, Any]]:
     """Each device with its last report as `status` ({} for none), `current_version` and `offline`."""
     ids = [row["id"] for row in devices]
     # Beyond a few hundred, reading all reports is fewer requests than asking for each batch of ids.
     few = len(ids) <= 300
     reports = (
-        fleet.api.rows_of("device_status", "device_id", ids, order="device_id")
+        context.api.rows_of("device_status", "device_id", ids, order="device_id")
         if few
-        else fleet.api.rows("device_status", order="device_id")
+        else context.api.rows("device_status", order="device_id")
     )
     by_device = {report["device_id"]: report for report in reports}
     used = sorted({report["current_release"] for report in reports if report["current_release"]})
-    versions = {row["id"]: row["version"] for row in fleet.api.rows_of("releases", "id", used, order="id")}
-    settings = fleet.api.settings()
+    versions = {row["id"]: row["version"] for row in context.api.rows_of("releases", "id", used, order="id")}
+    settings = context.api.settings()
 
     def joined(device: dict[str, Any]) -> dict[str, Any]:
         status = by_device.get(device["id"], {})

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.lookup import find_device
 from fleetctl.commands.common.options import command
 from fleetctl.commands.common.parse import moment
@@ -18,15 +18,15 @@ def add_to(app: typer.Typer) -> None:
 
 
 def explain(
-    fleet: Fleet,
+    context: Context,
     device: Annotated[str, typer.Argument(help="Name or id.")],
     at: Annotated[str | None, typer.Option(help="As it will be at this time (ISO); now by default.")] = None,
 ) -> None:
     """Every gate between a device and its release, with its verdict, as the device itself would be told."""
-    row = find_device(fleet, device)
+    row = find_device(context, device)
     arguments = {"device_id": row["id"], **({"at": moment(at).isoformat()} if at else {})}
-    why = fleet.api.rpc("explain_device", **arguments)
-    if fleet.as_json:
+    why = context.api.rpc("explain_device", **arguments)
+    if context.as_json:
         print_json(why)
     else:
         print_gates(why)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.format import SHORT_ID, counted, second
 from fleetctl.commands.common.lookup import find_by_id, find_release, find_rollout
 from fleetctl.commands.common.options import command
@@ -30,15 +30,15 @@ class Scope(StrEnum):
 
 
 @command(app, "fleet")
-def halt_fleet(fleet: Fleet, reason: _Reason) -> None:
+def halt_fleet(context: Context, reason: _Reason) -> None:
     """The emergency stop: no device starts an update until it is lifted. It does not ask."""
-    made = fleet.api.rpc("halt_fleet", reason=reason)
-    fleet.say(f"The fleet is halted ({made['id']}).", made)
+    made = context.api.rpc("halt_fleet", reason=reason)
+    context.say(f"The fleet is halted ({made['id']}).", made)
 
 
 @command(app, "open")
 def open_halt(
-    fleet: Fleet,
+    context: Context,
     scope: Annotated[Scope, typer.Argument(help="What kind of thing.")],
     target: Annotated[str, typer.Argument(help="Its name; for a release also its version or commit.")],
     reason: _Reason,
@@ -47,43 +47,43 @@ def open_halt(
     """Halt one segment, role, branch, release or rollout."""
     called = target
     if scope is Scope.RELEASE:
-        target = find_release(fleet, target)["id"]
+        target = find_release(context, target)["id"]
     elif scope is Scope.ROLLOUT:
-        target = find_rollout(fleet, target)["id"]
+        target = find_rollout(context, target)["id"]
     if dry_run:
-        stopped = _stopped(fleet, scope, target)
-        fleet.say(
+        stopped = _stopped(context, scope, target)
+        context.say(
             f"Would halt {scope.value} {called}: {counted(stopped)}.",
             {"dry_run": True, "devices": [row["name"] for row in stopped]},
         )
         return
-    made = fleet.api.insert("halts", {"scope": scope.value, "target": target, "reason": reason})
-    fleet.say(f"{scope.value.capitalize()} {called} is halted ({made['id']}).", made)
+    made = context.api.insert("halts", {"scope": scope.value, "target": target, "reason": reason})
+    context.say(f"{scope.value.capitalize()} {called} is halted ({made['id']}).", made)
 
 
-def _stopped(fleet: Fleet, scope: Scope, target: str) -> list[dict[str, Any]]:
+def _stopped(context: Context, scope: Scope, target: str) -> list[dict[str, Any]]:
     """The active devices that would start no update (a release's, a rollout's) while it is halted."""
     if scope is Scope.ROLLOUT:
-        rows = fleet.api.rpc("preview_rollout", rollout_id=target)
+        rows = context.api.rpc("preview_rollout", rollout_id=target)
         return [row for row in rows if not row["already_there"]]
     column, value = scope.value, target
     if scope is Scope.RELEASE:
-        column, value = "branch", find_release(fleet, target)["branch"]
-    return fleet.api.rows(
+        column, value = "branch", find_release(context, target)["branch"]
+    return context.api.rows(
         "devices", lambda query: query.eq("state", "active").eq(column, value), order="name"
     )
 
 
 @command(app, "list")
 def list_halts(
-    fleet: Fleet,
+    context: Context,
     lifted: Annotated[bool, typer.Option("--lifted", help="Those that were lifted too.")] = False,
 ) -> None:
     """List open halts."""
-    rows = fleet.api.rows(
+    rows = context.api.rows(
         "halts", _any if lifted else _is_open, order="opened_at", newest_first=True, limit=100
     )
-    fleet.show(
+    context.show(
         "Halts",
         {
             "id": lambda row: row["id"][:SHORT_ID],
@@ -101,14 +101,14 @@ def list_halts(
 
 @command(app)
 def lift(
-    fleet: Fleet,
+    context: Context,
     halt: Annotated[
         str, typer.Argument(help='The id from fleetctl halt list, or "fleet" for its open halts.')
     ],
     reason: _Reason,
 ) -> None:
     """Lift a halt; its row and both reasons stay."""
-    opened = fleet.api.rows("halts", _is_open, order="opened_at")
+    opened = context.api.rows("halts", _is_open, order="opened_at")
     if halt == "fleet":
         ids = [row["id"] for row in opened if row["scope"] == "fleet"]
         if not ids:
@@ -117,8 +117,8 @@ def lift(
             )
     else:
         ids = [find_by_id(opened, halt, "halt")["id"]]
-    lifted = [fleet.api.rpc("lift_halt", halt_id=one, reason=reason) for one in ids]
-    fleet.say(f"Lifted {len(lifted)} halt{'' if len(lifted) == 1 else 's'}.", lifted)
+    lifted = [context.api.rpc("lift_halt", halt_id=one, reason=reason) for one in ids]
+    context.say(f"Lifted {len(lifted)} halt{'' if len(lifted) == 1 else 's'}.", lifted)
 
 
 def _is_open(query: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.format import second
 from fleetctl.commands.common.options import command
 from fleetctl.commands.common.selection import Selection
@@ -18,7 +18,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def history(
-    fleet: Fleet,
+    context: Context,
     selection: Selection,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="So many attempts, newest first.")] = 20,
     outcome: Annotated[
@@ -27,20 +27,20 @@ def history(
 ) -> None:
     """Attempts to update, newest first: of the whole fleet, or of the devices selected (100 at most)."""
     chosen = selection.names or selection.conditions or selection.labels
-    ids = [row["id"] for row in selection.devices(fleet)] if chosen else None
+    ids = [row["id"] for row in selection.devices(context)] if chosen else None
 
     def narrow(query: Any) -> Any:
         query = query.eq("outcome", outcome) if outcome else query
         return query if ids is None else query.in_("device_id", ids[:100])
 
-    rows = fleet.api.rows("update_history", narrow, order="started_at", newest_first=True, limit=limit)
-    if not fleet.as_json:
-        devices = fleet.api.rows_of(
+    rows = context.api.rows("update_history", narrow, order="started_at", newest_first=True, limit=limit)
+    if not context.as_json:
+        devices = context.api.rows_of(
             "devices", "id", sorted({row["device_id"] for row in rows}), select="id,name", order="id"
         )
         names = {device["id"]: device["name"] for device in devices}
         rows = [{**row, "device": names.get(row["device_id"], row["device_id"])} for row in rows]
-    fleet.show("Attempts", {"device": lambda row: row["device"], **ATTEMPT_COLUMNS}, rows)
+    context.show("Attempts", {"device": lambda row: row["device"], **ATTEMPT_COLUMNS}, rows)
 
 
 def _took(row: dict[str, Any]) -> str:

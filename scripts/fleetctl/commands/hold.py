@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.format import counted
 from fleetctl.commands.common.options import command
 from fleetctl.commands.common.parse import duration, moment
@@ -19,7 +19,7 @@ app = typer.Typer(help="Hold devices: no updates until the hold ends.", no_args_
 
 @command(app, "set")
 def set_hold(
-    fleet: Fleet,
+    context: Context,
     selection: Selection,
     reason: Annotated[str, typer.Option(help="Why, for people.")],
     for_: Annotated[
@@ -31,17 +31,17 @@ def set_hold(
     if for_ and until:
         raise FleetctlError("hold_ends_twice", "Give --for or --until, not both.", exit_code=2)
     ends = datetime.now(UTC) + duration(for_) if for_ else moment(until) if until else None
-    devices = selection.devices(fleet)
-    if selection.agree("hold", devices, fleet=fleet):
+    devices = selection.devices(context)
+    if selection.agree("hold", devices, context=context):
         change = {"hold": True, "hold_reason": reason, "hold_until": ends.isoformat() if ends else None}
-        held = change_devices(fleet, devices, lambda device: change)
-        fleet.say(f"Held {counted(held)}{f' until {ends:%Y-%m-%d %H:%M %Z}' if ends else ''}.", held)
+        held = change_devices(context, devices, lambda device: change)
+        context.say(f"Held {counted(held)}{f' until {ends:%Y-%m-%d %H:%M %Z}' if ends else ''}.", held)
 
 
 @command(app)
-def clear(fleet: Fleet, selection: Selection) -> None:
+def clear(context: Context, selection: Selection) -> None:
     """End the hold of devices."""
-    devices = [device for device in selection.devices(fleet) if device["hold"]]
-    if selection.agree("end the hold", devices, fleet=fleet):
-        freed = change_devices(fleet, devices, lambda device: {"hold": False})
-        fleet.say(f"Ended the hold of {counted(freed)}.", freed)
+    devices = [device for device in selection.devices(context) if device["hold"]]
+    if selection.agree("end the hold", devices, context=context):
+        freed = change_devices(context, devices, lambda device: {"hold": False})
+        context.say(f"Ended the hold of {counted(freed)}.", freed)

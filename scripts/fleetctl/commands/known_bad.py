@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.format import SHORT_ID, counted, second
 from fleetctl.commands.common.lookup import find_by_id, find_release
 from fleetctl.commands.common.options import command
@@ -24,11 +24,11 @@ _DryRun = Annotated[bool, typer.Option("--dry-run", help="Say which devices it i
 
 @command(app, "list")
 def list_patterns(
-    fleet: Fleet,
+    context: Context,
     lifted: Annotated[bool, typer.Option("--lifted", help="Those that were lifted too.")] = False,
 ) -> None:
     """List what is kept from whom, by a person or by the halt rule, and why."""
-    rows = fleet.api.rows(
+    rows = context.api.rows(
         "known_bad_patterns",
         (lambda query: query) if lifted else _is_open,
         order="opened_at",
@@ -36,8 +36,8 @@ def list_patterns(
         limit=100,
     )
     ids = sorted({row["release_id"] for row in rows})
-    versions = {row["id"]: row["version"] for row in fleet.api.rows_of("releases", "id", ids, order="id")}
-    fleet.show(
+    versions = {row["id"]: row["version"] for row in context.api.rows_of("releases", "id", ids, order="id")}
+    context.show(
         "Known bad",
         {
             "id": lambda row: row["id"][:SHORT_ID],
@@ -54,7 +54,7 @@ def list_patterns(
 
 @command(app)
 def add(
-    fleet: Fleet,
+    context: Context,
     *,
     release: Annotated[str, typer.Argument(help="Version, commit or id.")],
     reason: Annotated[str, typer.Argument(help="In words, for whoever decides to lift it.")],
@@ -70,17 +70,17 @@ def add(
     dry_run: _DryRun = False,
 ) -> None:
     """Keep a release from every device that matches and does not run it yet."""
-    wanted = find_release(fleet, release, on_branch)
+    wanted = find_release(context, release, on_branch)
     attributes = _match_of(pairs_of(match))
-    devices = fleet.api.rpc("matching_devices", match=attributes)
+    devices = context.api.rpc("matching_devices", match=attributes)
     if dry_run:
-        fleet.say(
+        context.say(
             f"Would keep {wanted['version']} from {counted(devices)} with {_words(attributes)}.",
             {"dry_run": True, "match": attributes, "devices": [row["name"] for row in devices]},
         )
         return
-    made = fleet.api.rpc("mark_known_bad", release_id=wanted["id"], match=attributes, reason=reason)
-    fleet.say(
+    made = context.api.rpc("mark_known_bad", release_id=wanted["id"], match=attributes, reason=reason)
+    context.say(
         f"{wanted['version']} is known bad for {counted(devices)} with {_words(attributes)} "
         f"({made['id'][:SHORT_ID]}).",
         made,
@@ -89,23 +89,23 @@ def add(
 
 @command(app)
 def lift(
-    fleet: Fleet,
+    context: Context,
     pattern: Annotated[str, typer.Argument(help="The id from fleetctl known-bad list.")],
     reason: Annotated[str, typer.Argument(help="Why they may have it.")],
     dry_run: _DryRun = False,
 ) -> None:
     """Let the devices have the release again; the row and both reasons stay."""
-    opened = fleet.api.rows("known_bad_patterns", _is_open, order="opened_at")
+    opened = context.api.rows("known_bad_patterns", _is_open, order="opened_at")
     found = find_by_id(opened, pattern, "known-bad")
     if dry_run:
-        devices = fleet.api.rpc("matching_devices", match=found["match"])
-        fleet.say(
+        devices = context.api.rpc("matching_devices", match=found["match"])
+        context.say(
             f"Would let {counted(devices)} with {_words(found['match'])} have it.",
             {"dry_run": True, "match": found["match"], "devices": [row["name"] for row in devices]},
         )
         return
-    lifted = fleet.api.rpc("lift_known_bad", pattern_id=found["id"], reason=reason)
-    fleet.say(f"Lifted {found['id'][:SHORT_ID]}.", lifted)
+    lifted = context.api.rpc("lift_known_bad", pattern_id=found["id"], reason=reason)
+    context.say(f"Lifted {found['id'][:SHORT_ID]}.", lifted)
 
 
 def _match_of(pairs: dict[str, str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.options import command
 from fleetctl.console import out, print_json
 from fleetctl.errors import FleetctlError
@@ -83,16 +83,16 @@ def logout(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         out.print("Signed out." if there else "Nobody was signed in.")
 
 
-def whoami(fleet: Fleet) -> None:
+def whoami(context: Context) -> None:
     """Who fleetctl acts as, where, and what that may do."""
-    target = fleet.api.target
-    rank = "service key: everything" if target.email is None else _rank(fleet, target.user_id)
-    fleet.say(
+    target = context.api.target
+    rank = "service key: everything" if target.email is None else _rank(context, target.user_id)
+    context.say(
         f"{target.email or 'service_role'} at {target.api_url} ({rank}).",
         {"email": target.email, "api_url": target.api_url, "rank": rank},
     )
 
 
-def _rank(fleet: Fleet, user_id: str | None) -> str:
-    rows = fleet.api.rows("operators", lambda query: query.eq("user_id", user_id), order="email")
+def _rank(context: Context, user_id: str | None) -> str:
+    rows = context.api.rows("operators", lambda query: query.eq("user_id", user_id), order="email")
     return str(rows[0]["rank"]) if rows else "no operator: an admin must let you in"

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import typer
 
-from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.options import command
 from fleetctl.console import err
 from fleetctl.errors import FleetctlError
@@ -28,7 +28,7 @@ _Email = Annotated[str, typer.Argument(help="The address they sign in with.")]
 
 @command(app)
 def add(
-    fleet: Fleet,
+    context: Context,
     email: _Email,
     rank: Annotated[
         Rank, typer.Option(help="viewer reads, operator runs the fleet, admin manages people.")
@@ -42,7 +42,7 @@ def add(
     ] = None,
 ) -> None:
     """Let somebody in: makes their Auth user and gives it a rank."""
-    if fleet.api.rows("operators", _is(email), order="email"):
+    if context.api.rows("operators", _is(email), order="email"):
         raise FleetctlError(
             "operator_exists",
             f"{email} is an operator already.",
@@ -53,17 +53,17 @@ def add(
         user = _user_id(user_id)
     else:
         shown = None if password else secrets.token_urlsafe(12)
-        user = fleet.api.make_user(email, password or shown or "")
-    made = fleet.api.insert("operators", {"user_id": str(user), "email": email, "rank": rank.value})
-    fleet.say(f"{email} is {rank.value} now.", {**made, **({"password": shown} if shown else {})})
-    if shown and not fleet.as_json:
+        user = context.api.make_user(email, password or shown or "")
+    made = context.api.insert("operators", {"user_id": str(user), "email": email, "rank": rank.value})
+    context.say(f"{email} is {rank.value} now.", {**made, **({"password": shown} if shown else {})})
+    if shown and not context.as_json:
         err.print(f"Password, shown once: [bold]{shown}[/]", highlight=False)
 
 
 @command(app, "list")
-def list_operators(fleet: Fleet) -> None:
+def list_operators(context: Context) -> None:
     """List operators with their ranks."""
-    fleet.show(
+    context.show(
         "Operators",
         {
             "email": lambda row: row["email"],
@@ -71,24 +71,24 @@ def list_operators(fleet: Fleet) -> None:
             "since": lambda row: row["created_at"][:10],
             "user id": lambda row: row["user_id"],
         },
-        fleet.api.rows("operators", order="email"),
+        context.api.rows("operators", order="email"),
     )
 
 
 @command(app)
-def rank(fleet: Fleet, email: _Email, to: Annotated[Rank, typer.Argument(help="The new rank.")]) -> None:
+def rank(context: Context, email: _Email, to: Annotated[Rank, typer.Argument(help="The new rank.")]) -> None:
     """Change somebody's rank; it takes effect on their next request."""
-    changed = fleet.api.update("operators", {"rank": to.value}, _is(email))
+    changed = context.api.update("operators", {"rank": to.value}, _is(email))
     _known(email, changed)
-    fleet.say(f"{email} is {to.value} now.", changed)
+    context.say(f"{email} is {to.value} now.", changed)
 
 
 @command(app)
-def remove(fleet: Fleet, email: _Email) -> None:
+def remove(context: Context, email: _Email) -> None:
     """Take somebody's rights away at once. Their Auth user stays and may do nothing."""
-    removed = fleet.api.delete("operators", _is(email))
+    removed = context.api.delete("operators", _is(email))
     _known(email, removed)
-    fleet.say(f"{email} is no operator any more.", removed)
+    context.say(f"{email} is no operator any more.", removed)
 
 
 def _is(email: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.format import second
 from fleetctl.commands.common.lookup import find_release
 from fleetctl.commands.common.options import command
@@ -23,7 +23,7 @@ _OnBranch = Annotated[str | None, typer.Option("--on-branch", help="Where two br
 
 @command(app, "list")
 def list_releases(
-    fleet: Fleet,
+    context: Context,
     branch: Annotated[str | None, typer.Option(help="Only of this branch.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="So many, newest first.")] = 20,
 ) -> None:
@@ -32,12 +32,12 @@ def list_releases(
     def narrow(query: Any) -> Any:
         return query.eq("branch", branch) if branch else query
 
-    rows = fleet.api.rows("releases", narrow, order="created_at", newest_first=True, limit=limit)
+    rows = context.api.rows("releases", narrow, order="created_at", newest_first=True, limit=limit)
     running: dict[str, int] = {}
-    for report in fleet.api.rows("device_status", select="device_id,current_release", order="device_id"):
+    for report in context.api.rows("device_status", select="device_id,current_release", order="device_id"):
         running[report["current_release"]] = running.get(report["current_release"], 0) + 1
     rows = [{**row, "devices": running.get(row["id"], 0)} for row in rows]
-    fleet.show(
+    context.show(
         "Releases",
         {
             "version": lambda row: row["version"],
@@ -55,7 +55,7 @@ def list_releases(
 
 @command(app)
 def add(
-    fleet: Fleet,
+    context: Context,
     *,
     commit: Annotated[str, typer.Argument(help="The full commit id; with --repository any Git revision.")],
     version: Annotated[
@@ -78,25 +78,25 @@ def add(
             exit_code=2,
         )
     row = {"commit_sha": commit.lower(), "version": version, "branch": branch, "notes": notes}
-    made = fleet.api.insert("releases", row)
-    fleet.say(f"{made['version']} is offered to branch {made['branch']} ({made['commit_sha'][:12]}).", made)
+    made = context.api.insert("releases", row)
+    context.say(f"{made['version']} is offered to branch {made['branch']} ({made['commit_sha'][:12]}).", made)
 
 
 @command(app)
-def withdraw(fleet: Fleet, release: _Name, on_branch: _OnBranch = None) -> None:
+def withdraw(context: Context, release: _Name, on_branch: _OnBranch = None) -> None:
     """Take a release back: nobody is offered it, and who runs it is offered the newest available one."""
-    _set_state(fleet, find_release(fleet, release, on_branch), "withdrawn")
+    _set_state(context, find_release(context, release, on_branch), "withdrawn")
 
 
 @command(app)
-def restore(fleet: Fleet, release: _Name, on_branch: _OnBranch = None) -> None:
+def restore(context: Context, release: _Name, on_branch: _OnBranch = None) -> None:
     """Offer a withdrawn release again."""
-    _set_state(fleet, find_release(fleet, release, on_branch), "available")
+    _set_state(context, find_release(context, release, on_branch), "available")
 
 
-def _set_state(fleet: Fleet, release: dict[str, Any], state: str) -> None:
-    changed = fleet.api.update("releases", {"state": state}, lambda query: query.eq("id", release["id"]))
-    fleet.say(f"{release['version']} ({release['branch']}) is {state}.", changed[0])
+def _set_state(context: Context, release: dict[str, Any], state: str) -> None:
+    changed = context.api.update("releases", {"state": state}, lambda query: query.eq("id", release["id"]))
+    context.say(f"{release['version']} ({release['branch']}) is {state}.", changed[0])
 
 
 def _resolve(repository: Path, revision: str) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.format import SHORT_ID, minute
 from fleetctl.commands.common.lookup import find_release, find_rollout
 from fleetctl.commands.common.options import command
@@ -29,7 +29,7 @@ _DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would do, 
 
 @command(app)
 def create(
-    fleet: Fleet,
+    context: Context,
     *,
     release: Annotated[str, typer.Argument(help="Version, commit or id.")],
     on_branch: Annotated[str | None, typer.Option(help="Where two branches share a name.")] = None,
@@ -54,28 +54,28 @@ def create(
     ] = None,
 ) -> None:
     """Make a draft. Look at it with `rollout preview`, then `rollout start`."""
-    wanted = find_release(fleet, release, on_branch)
+    wanted = find_release(context, release, on_branch)
     options: dict[str, Any] = {key: parse_value(text) for key, text in pairs_of(option or ()).items()}
     if label:
         options["label_selector"] = pairs_of(label)
-    made = fleet.api.rpc(
+    made = context.api.rpc(
         "create_rollout",
         release_id=wanted["id"], role=role, template=template,
-        stages=[parse_stage(fleet, text) for text in stage] if stage else None, options=options,
+        stages=[parse_stage(context, text) for text in stage] if stage else None, options=options,
     )  # fmt: skip
-    fleet.say(f"Draft {made['id'][:SHORT_ID]} for {wanted['version']}; start it with rollout start.", made)
+    context.say(f"Draft {made['id'][:SHORT_ID]} for {wanted['version']}; start it with rollout start.", made)
 
 
 @command(app, "list")
 def list_rollouts(
-    fleet: Fleet,
+    context: Context,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="So many, newest first.")] = 20,
 ) -> None:
     """List rollouts, newest first."""
-    rows = fleet.api.rows("rollouts", order="created_at", newest_first=True, limit=limit)
+    rows = context.api.rows("rollouts", order="created_at", newest_first=True, limit=limit)
     ids = sorted({row["release_id"] for row in rows})
-    versions = {row["id"]: row["version"] for row in fleet.api.rows_of("releases", "id", ids, order="id")}
-    fleet.show(
+    versions = {row["id"]: row["version"] for row in context.api.rows_of("releases", "id", ids, order="id")}
+    context.show(
         "Rollouts",
         {
             "id": lambda row: row["id"][:SHORT_ID],
@@ -92,24 +92,24 @@ def list_rollouts(
 
 
 @command(app)
-def preview(fleet: Fleet, rollout: _Name) -> None:
+def preview(context: Context, rollout: _Name) -> None:
     """Who would get it, stage by stage, and when at the earliest. Starts nothing."""
-    devices = fleet.api.rpc("preview_rollout", rollout_id=find_rollout(fleet, rollout)["id"])
-    if fleet.as_json:
+    devices = context.api.rpc("preview_rollout", rollout_id=find_rollout(context, rollout)["id"])
+    if context.as_json:
         print_json(devices)
     else:
         print_preview(devices)
 
 
 @command(app)
-def start(fleet: Fleet, rollout: _Name, yes: _Yes = False, dry_run: _DryRun = False) -> None:
+def start(context: Context, rollout: _Name, yes: _Yes = False, dry_run: _DryRun = False) -> None:
     """Start a draft, once you have seen how many devices it is for."""
-    found = find_rollout(fleet, rollout)
-    progress = fleet.api.rpc("rollout_progress", rollout_id=found["id"])
+    found = find_rollout(context, rollout)
+    progress = context.api.rpc("rollout_progress", rollout_id=found["id"])
     stages, devices = len(progress["stages"]), progress["devices"]
     said = f"start {progress['version']} for {devices} device{'' if devices == 1 else 's'} in {stages} stages"
     if dry_run:
-        fleet.say(f"Would {said}.", {"dry_run": True, **progress})
+        context.say(f"Would {said}.", {"dry_run": True, **progress})
         return
     if not yes:
         if not sys.stdin.isatty():
@@ -120,44 +120,44 @@ def start(fleet: Fleet, rollout: _Name, yes: _Yes = False, dry_run: _DryRun = Fa
                 exit_code=2,
             )
         typer.confirm(f"{said[0].upper()}{said[1:]}?", abort=True)
-    started = fleet.api.rpc("start_rollout", rollout_id=found["id"])
-    fleet.say(f"Started {progress['version']} for {devices} devices.", started)
+    started = context.api.rpc("start_rollout", rollout_id=found["id"])
+    context.say(f"Started {progress['version']} for {devices} devices.", started)
 
 
 @command(app)
-def pause(fleet: Fleet, rollout: _Name) -> None:
+def pause(context: Context, rollout: _Name) -> None:
     """Give no new slots; devices that are at it finish."""
-    _move(fleet, rollout, "pause_rollout")
+    _move(context, rollout, "pause_rollout")
 
 
 @command(app)
-def resume(fleet: Fleet, rollout: _Name) -> None:
+def resume(context: Context, rollout: _Name) -> None:
     """Go on with a paused rollout."""
-    _move(fleet, rollout, "resume_rollout")
+    _move(context, rollout, "resume_rollout")
 
 
 @command(app)
-def cancel(fleet: Fleet, rollout: _Name) -> None:
+def cancel(context: Context, rollout: _Name) -> None:
     """Give a rollout up; devices keep what they run."""
-    _move(fleet, rollout, "cancel_rollout")
+    _move(context, rollout, "cancel_rollout")
 
 
 @command(app)
 def approve(
-    fleet: Fleet,
+    context: Context,
     rollout: _Name,
     stage: Annotated[int, typer.Argument(help="The stage's position.")],
 ) -> None:
     """Let a stage that waits for approval open when it is due."""
-    approved = fleet.api.rpc("approve_stage", rollout_id=find_rollout(fleet, rollout)["id"], stage=stage)
-    fleet.say(f"Stage {stage} is approved.", approved)
+    approved = context.api.rpc("approve_stage", rollout_id=find_rollout(context, rollout)["id"], stage=stage)
+    context.say(f"Stage {stage} is approved.", approved)
 
 
 @command(app)
-def progress(fleet: Fleet, rollout: _Name) -> None:
+def progress(context: Context, rollout: _Name) -> None:
     """Where a rollout stands, and what holds it."""
-    now = fleet.api.rpc("rollout_progress", rollout_id=find_rollout(fleet, rollout)["id"])
-    if fleet.as_json:
+    now = context.api.rpc("rollout_progress", rollout_id=find_rollout(context, rollout)["id"])
+    if context.as_json:
         print_json(now)
     else:
         print_progress(now)
@@ -165,7 +165,7 @@ def progress(fleet: Fleet, rollout: _Name) -> None:
 
 @command(app)
 def replay(
-    fleet: Fleet,
+    context: Context,
     rollout: _Name,
     rule: Annotated[
         list[str] | None,
@@ -179,13 +179,13 @@ def replay(
 ) -> None:
     """Where its halt rule, or another one, would have stopped a rollout. Changes nothing."""
     values = {key: parse_value(text) for key, text in pairs_of(rule or ()).items()}
-    tried = fleet.api.rpc("replay_halt_rule", rollout_id=find_rollout(fleet, rollout)["id"], rule=values)
-    fleet.say(tried["summary"], tried)
+    tried = context.api.rpc("replay_halt_rule", rollout_id=find_rollout(context, rollout)["id"], rule=values)
+    context.say(tried["summary"], tried)
 
 
 @command(app)
 def watch(
-    fleet: Fleet,
+    context: Context,
     rollout: _Name,
     through_halts: Annotated[
         bool, typer.Option("--through-halts", help="Keep watching while halted.")
@@ -197,18 +197,18 @@ def watch(
     """Follow a rollout until it is over; exits 1 when it is halted, cancelled or superseded."""
     from rich.live import Live
 
-    rollout_id = find_rollout(fleet, rollout)["id"]
+    rollout_id = find_rollout(context, rollout)["id"]
     end = time.monotonic() + duration(give_up_after).total_seconds() if give_up_after else None
-    with Live(console=out, auto_refresh=False, transient=fleet.as_json) as live:
+    with Live(console=out, auto_refresh=False, transient=context.as_json) as live:
         while True:
-            now = fleet.api.rpc("rollout_progress", rollout_id=rollout_id)
+            now = context.api.rpc("rollout_progress", rollout_id=rollout_id)
             live.update(picture(now), refresh=True)
             if now["state"] in _OVER or (now["halts"] and not through_halts):
                 break
             if end is not None and time.monotonic() >= end:
                 raise FleetctlError("watch_ended", f"Not over after {give_up_after}: {now['summary']}")
             time.sleep(_ASK_EVERY_S)
-    if fleet.as_json:
+    if context.as_json:
         print_json(now)
     if now["halts"]:
         halt = now["halts"][0]
@@ -221,6 +221,6 @@ def watch(
         raise FleetctlError("rollout_given_up", f"The rollout was {now['state']}.")
 
 
-def _move(fleet: Fleet, rollout: str, function: str) -> None:
-    changed = fleet.api.rpc(function, rollout_id=find_rollout(fleet, rollout)["id"])
-    fleet.say(f"The rollout is {changed['state']}.", changed)
+def _move(context: Context, rollout: str, function: str) -> None:
+    changed = context.api.rpc(function, rollout_id=find_rollout(context, rollout)["id"])
+    context.say(f"The rollout is {changed['state']}.", changed)

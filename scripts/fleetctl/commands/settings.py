@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.options import command
 from fleetctl.commands.common.parse import pairs_of
 from fleetctl.console import pairs, print_json
@@ -18,10 +18,10 @@ _FIXED = ("id", "updated_at")
 
 
 @command(app)
-def show(fleet: Fleet) -> None:
+def show(context: Context) -> None:
     """Show the settings."""
-    current = _current(fleet)
-    if fleet.as_json:
+    current = _current(context)
+    if context.as_json:
         print_json(current)
     else:
         pairs({name: value for name, value in current.items() if name not in _FIXED})
@@ -29,11 +29,11 @@ def show(fleet: Fleet) -> None:
 
 @command(app, "set")
 def set_values(
-    fleet: Fleet, values: Annotated[list[str], typer.Argument(metavar="KEY=VALUE...", help="New values.")]
+    context: Context, values: Annotated[list[str], typer.Argument(metavar="KEY=VALUE...", help="New values.")]
 ) -> None:
     """Change settings: fleetctl settings set default_poll_interval_s=300."""
     wanted = pairs_of(values)
-    known = [name for name in _current(fleet) if name not in _FIXED]
+    known = [name for name in _current(context) if name not in _FIXED]
     for name in wanted:
         if name not in known:
             raise FleetctlError(
@@ -42,9 +42,9 @@ def set_values(
                 hint=f"One of {', '.join(known)}.",
                 exit_code=2,
             )
-    changed = fleet.api.update("fleet_settings", wanted, lambda query: query.eq("id", True))
-    fleet.say(f"Set {', '.join(values)}.", changed[0])
+    changed = context.api.update("fleet_settings", wanted, lambda query: query.eq("id", True))
+    context.say(f"Set {', '.join(values)}.", changed[0])
 
 
-def _current(fleet: Fleet) -> dict[str, Any]:
-    return fleet.api.settings()
+def _current(context: Context) -> dict[str, Any]:
+    return context.api.settings()

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.format import SHORT_ID, minute
 from fleetctl.commands.common.lookup import find_by_id
 from fleetctl.commands.common.options import command
@@ -18,7 +18,7 @@ app = typer.Typer(help="Provisioning tokens, with which machines enroll.", no_ar
 
 @command(app)
 def create(
-    fleet: Fleet,
+    context: Context,
     *,
     role: Annotated[str, typer.Option(help="What the devices will be for.")],
     segment: Annotated[str, typer.Option(help="Their deployment ring.")] = "stable",
@@ -31,11 +31,11 @@ def create(
     ] = False,
 ) -> None:
     """Make a token. It is printed once, alone on stdout; only its hash is kept."""
-    made = fleet.api.rpc(
+    made = context.api.rpc(
         "create_provisioning_token", role=role, segment=segment, branch=branch, label=label, max_uses=uses,
         valid_for_s=int(duration(valid_for).total_seconds()), auto_accept=not wait,
     )  # fmt: skip
-    if fleet.as_json:
+    if context.as_json:
         print_json(made)
         return
     out.print(made["token"], markup=False)
@@ -46,9 +46,9 @@ def create(
 
 
 @command(app, "list")
-def list_tokens(fleet: Fleet) -> None:
+def list_tokens(context: Context) -> None:
     """List tokens, without their secret."""
-    fleet.show(
+    context.show(
         "Tokens",
         {
             "id": lambda row: row["id"][:SHORT_ID],
@@ -60,15 +60,15 @@ def list_tokens(fleet: Fleet) -> None:
             "expires": lambda row: minute(row["expires_at"]),
             "revoked": lambda row: minute(row["revoked_at"]),
         },
-        fleet.api.rpc("provisioning_tokens"),
+        context.api.rpc("provisioning_tokens"),
     )
 
 
 @command(app)
 def revoke(
-    fleet: Fleet, token_id: Annotated[str, typer.Argument(help="The id from fleetctl token list.")]
+    context: Context, token_id: Annotated[str, typer.Argument(help="The id from fleetctl token list.")]
 ) -> None:
     """Make a token useless; devices that came in with it stay."""
-    token = find_by_id(fleet.api.rpc("provisioning_tokens"), token_id, "token")
-    fleet.api.rpc("revoke_provisioning_token", token_id=token["id"])
-    fleet.say(f"Token {token['id']} is revoked.", {"id": token["id"], "revoked": True})
+    token = find_by_id(context.api.rpc("provisioning_tokens"), token_id, "token")
+    context.api.rpc("revoke_provisioning_token", token_id=token["id"])
+    context.say(f"Token {token['id']} is revoked.", {"id": token["id"], "revoked": True})

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Fleet:
+class Context:
     """The fleet that a command acts on, and how it should talk."""
 
     data: Path

@@ -8,22 +8,22 @@ from typing import Any
 from uuid import UUID
 
 from fleetctl.client.query import Row
-from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.format import SHORT_ID
 from fleetctl.errors import FleetctlError
 
 
-def find_device(fleet: Fleet, name: str) -> Row:
+def find_device(context: Context, name: str) -> Row:
     """One device by name or id. Raises FleetctlError `device_unknown`."""
-    return find_devices(fleet, (name,))[0]
+    return find_devices(context, (name,))[0]
 
 
-def find_devices(fleet: Fleet, names: Sequence[str]) -> list[Row]:
+def find_devices(context: Context, names: Sequence[str]) -> list[Row]:
     """Devices by name or id, each once. Raises FleetctlError `device_unknown`."""
     found = {}
     for column in ("name", "id"):
         values = [name for name in names if _is_id(name) == (column == "id")]
-        for row in fleet.api.rows_of("devices", column, values, order="name"):
+        for row in context.api.rows_of("devices", column, values, order="name"):
             found[row[column]] = row
     for name in names:
         if name.lower() not in found and name not in found:
@@ -33,7 +33,7 @@ def find_devices(fleet: Fleet, names: Sequence[str]) -> list[Row]:
     return list({row["id"]: row for row in found.values()}.values())
 
 
-def find_release(fleet: Fleet, name: str, branch: str | None = None) -> Row:
+def find_release(context: Context, name: str, branch: str | None = None) -> Row:
     """One release by id, version or the first 7 or more digits of its commit; the branch decides between two.
 
     Raises FleetctlError: `release_unknown`, `release_ambiguous`.
@@ -48,7 +48,7 @@ def find_release(fleet: Fleet, name: str, branch: str | None = None) -> Row:
             return query.or_(f'version.eq."{name}",commit_sha.like.{name}*')
         return query.eq("version", name)
 
-    found = fleet.api.rows("releases", narrow, order="created_at", newest_first=True, limit=10)
+    found = context.api.rows("releases", narrow, order="created_at", newest_first=True, limit=10)
     if not found:
         raise FleetctlError(
             "release_unknown", f"There is no release {name}.", hint="See fleetctl release list.", exit_code=5
@@ -64,17 +64,17 @@ def find_release(fleet: Fleet, name: str, branch: str | None = None) -> Row:
     return found[0]
 
 
-def find_rollout(fleet: Fleet, name: str) -> dict[str, Any]:
+def find_rollout(context: Context, name: str) -> dict[str, Any]:
     """The newest rollout with this id (8 digits or more), name, or version of its release.
 
     Raises FleetctlError `rollout_unknown`.
     """
-    rows = fleet.api.rows("rollouts", order="created_at", newest_first=True, limit=1000)
+    rows = context.api.rows("rollouts", order="created_at", newest_first=True, limit=1000)
     for row in rows:
         if name in (row["id"], row["name"]) or (len(name) >= SHORT_ID and row["id"].startswith(name)):
             return row
     releases = {
-        row["id"] for row in fleet.api.rows("releases", lambda query: query.eq("version", name), order="id")
+        row["id"] for row in context.api.rows("releases", lambda query: query.eq("version", name), order="id")
     }
     for row in rows:
         if row["release_id"] in releases:

@@ -1,6 +1,6 @@
 """The options that every operator command shares, and `command`, which adds them.
 
-A command is a function that takes a `Fleet` first, then its own Typer parameters; one that acts on devices
+A command is a function that takes a `Context` first, then its own Typer parameters; one that acts on devices
 also takes a `Selection`. `command` adds what these stand for (`--data --api-url --key --json`, and device
 names, `--segment --role --branch --state --label --all --dry-run --yes`): they mean the same everywhere.
 """
@@ -15,7 +15,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.parse import pairs_of
 from fleetctl.commands.common.selection import Selection
 from fleetctl.stack.layout import DEFAULT_DATA
@@ -34,17 +34,17 @@ def command(
         ]
         selecting = [parameter.name for parameter in own if hints[parameter.name] is Selection]
         listed = [
-            *(parameter for parameter in own if hints[parameter.name] not in (Fleet, Selection)),
+            *(parameter for parameter in own if hints[parameter.name] not in (Context, Selection)),
             *(_SELECTION_OPTIONS if selecting else ()),
-            *_FLEET_OPTIONS,
+            *_CONTEXT_OPTIONS,
         ]
 
         @functools.wraps(work)
         def run(**given: Any) -> None:
-            fleet = Fleet(given.pop("data"), given.pop("api_url"), given.pop("key"), given.pop("as_json"))
+            context = Context(given.pop("data"), given.pop("api_url"), given.pop("key"), given.pop("as_json"))
             if selecting:
                 given[selecting[0]] = _selection(given)
-            work(fleet, **given)
+            work(context, **given)
 
         vars(run)["__signature__"] = inspect.Signature(listed)
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in listed}
@@ -59,7 +59,7 @@ def _option(name: str, kind: Any, default: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 
 
-_FLEET_OPTIONS = (
+_CONTEXT_OPTIONS = (
     _option("data", Annotated[Path, typer.Option(help="Folder of the embedded stack.")], DEFAULT_DATA),
     _option(
         "api_url",

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from fleetctl.client.query import Row, batches, is_one_of, where
-from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.format import counted
 from fleetctl.commands.common.lookup import find_devices
 from fleetctl.console import out, print_json
@@ -28,7 +28,7 @@ class Selection:
     dry_run: bool = False
     yes: bool = False
 
-    def devices(self, fleet: Fleet, *, all_by_default: bool = False) -> list[Row]:
+    def devices(self, context: Context, *, all_by_default: bool = False) -> list[Row]:
         """The devices meant, by name. Raises FleetctlError: `nothing_selected`, `device_unknown`."""
         if not (self.names or self.conditions or self.labels or self.everything or all_by_default):
             raise FleetctlError(
@@ -38,8 +38,8 @@ class Selection:
                 exit_code=2,
             )
         if not self.names:
-            return fleet.api.rows("devices", self._narrow, order="name")
-        chosen = (row for row in find_devices(fleet, self.names) if self._matches(row))
+            return context.api.rows("devices", self._narrow, order="name")
+        chosen = (row for row in find_devices(context, self.names) if self._matches(row))
         return sorted(chosen, key=lambda row: str(row["name"]))
 
     def _narrow(self, query: Any) -> Any:
@@ -51,13 +51,13 @@ class Selection:
             row["labels"].get(name) == value for name, value in self.labels.items()
         )
 
-    def agree(self, what: str, devices: Sequence[Row], *, fleet: Fleet, always_ask: bool = False) -> bool:
+    def agree(self, what: str, devices: Sequence[Row], *, context: Context, always_ask: bool = False) -> bool:
         """Say what would happen to how many, and ask where more than what was named is at stake.
 
         False: a dry run, or nothing to do. Raises FleetctlError `confirmation_needed` without a terminal.
         """
         if not devices or self.dry_run:
-            if fleet.as_json:
+            if context.as_json:
                 print_json(
                     {"dry_run": self.dry_run, "what": what, "devices": [row["name"] for row in devices]}
                 )
@@ -78,7 +78,7 @@ class Selection:
 
 
 def change_devices(
-    fleet: Fleet, devices: Sequence[Row], change: Callable[[Row], Mapping[str, Any]]
+    context: Context, devices: Sequence[Row], change: Callable[[Row], Mapping[str, Any]]
 ) -> list[Row]:
     """Write `change(device)` to each device, those with the same change together, batch by batch.
 
@@ -88,7 +88,7 @@ def change_devices(
     for wanted, ids in _by_change(devices, change):
         for part in batches(ids):
             try:
-                changed += fleet.api.update("devices", wanted, is_one_of("id", part))
+                changed += context.api.update("devices", wanted, is_one_of("id", part))
             except FleetctlError as error:
                 if changed:
                     error.message += f" {len(changed)} of {len(devices)} devices were changed before."
