@@ -1,4 +1,4 @@
-"""`fleetctl known-bad`: a release that is not for devices with certain attributes."""
+"""`fleetctl known-bad`: releases that devices with certain attributes must not get."""
 
 from __future__ import annotations
 
@@ -6,37 +6,32 @@ from typing import Annotated, Any
 
 import typer
 
+from fleetctl.client.query import every_row, is_empty
 from fleetctl.commands.common.context import Context
-from fleetctl.commands.common.format import SHORT_ID, counted, second
-from fleetctl.commands.common.lookup import find_by_id, find_release
-from fleetctl.commands.common.options import command
+from fleetctl.commands.common.format import SHORT_ID, second
+from fleetctl.commands.common.lookup import find_by_id, find_release, names_by_id
+from fleetctl.commands.common.options import OnBranch, command
 from fleetctl.commands.common.parse import pairs_of
+from fleetctl.console import counted
 from fleetctl.errors import FleetctlError
 
-app = typer.Typer(
-    help="Releases known bad for devices with certain attributes: hold those back.", no_args_is_help=True
-)
+app = typer.Typer(help="Block a release for devices with given attributes.", no_args_is_help=True)
 
 _ATTRIBUTES = ("hardware_model", "os", "agent_version", "role", "segment")
 _LABEL = "label."
-_DryRun = Annotated[bool, typer.Option("--dry-run", help="Say which devices it is about, change nothing.")]
+_OPEN = is_empty("lifted_at")
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Count the devices, change nothing.")]
 
 
 @command(app, "list")
 def list_patterns(
     context: Context,
-    lifted: Annotated[bool, typer.Option("--lifted", help="Those that were lifted too.")] = False,
+    lifted: Annotated[bool, typer.Option("--lifted", help="Include lifted entries.")] = False,
 ) -> None:
-    """List what is kept from whom, by a person or by the halt rule, and why."""
-    rows = context.api.rows(
-        "known_bad_patterns",
-        (lambda query: query) if lifted else _is_open,
-        order="opened_at",
-        newest_first=True,
-        limit=100,
-    )
-    ids = sorted({row["release_id"] for row in rows})
-    versions = {row["id"]: row["version"] for row in context.api.rows_of("releases", "id", ids, order="id")}
+    """List blocked releases: for which devices, since when, and why."""
+    narrow = every_row if lifted else _OPEN
+    rows = context.api.rows("known_bad_patterns", narrow, order="opened_at", newest_first=True, limit=100)
+    versions = names_by_id(context, "releases", [row["release_id"] for row in rows], "version")
     context.show(
         "Known bad",
         {
@@ -49,6 +44,7 @@ def list_patterns(
             "lifted": lambda row: row["lift_reason"],
         },
         rows,
+        if_none="No known-bad entries." if lifted else "No open known-bad entries.",
     )
 
 
@@ -57,19 +53,19 @@ def add(
     context: Context,
     *,
     release: Annotated[str, typer.Argument(help="Version, commit or id.")],
-    reason: Annotated[str, typer.Argument(help="In words, for whoever decides to lift it.")],
+    reason: Annotated[str, typer.Argument(help="Why, for other operators.")],
     match: Annotated[
         list[str],
         typer.Option(
             metavar="KEY=VALUE",
-            help="What the devices share: hardware_model, os, agent_version, role, segment or label.NAME, "
-            "like label.site=rome. Several: those that have all of them.",
+            help="What the devices have in common: hardware_model, os, agent_version, role, segment or "
+            "label.NAME, e.g. label.site=rome. May be repeated; a device must match all of them.",
         ),
     ],
-    on_branch: Annotated[str | None, typer.Option(help="Where two branches share a name.")] = None,
+    on_branch: OnBranch = None,
     dry_run: _DryRun = False,
 ) -> None:
-    """Keep a release from every device that matches and does not run it yet."""
+    """Keep a release from every matching device that does not run it yet."""
     wanted = find_release(context, release, on_branch)
     attributes = _match_of(pairs_of(match))
     devices = context.api.rpc("matching_devices", match=attributes)
@@ -81,7 +77,7 @@ def add(
         return
     made = context.api.rpc("mark_known_bad", release_id=wanted["id"], match=attributes, reason=reason)
     context.say(
-        f"{wanted['version']} is known bad for {counted(devices)} with {_words(attributes)} "
+        f"{wanted['version']} is now known bad for {counted(devices)} with {_words(attributes)} "
         f"({made['id'][:SHORT_ID]}).",
         made,
     )
@@ -90,17 +86,17 @@ def add(
 @command(app)
 def lift(
     context: Context,
-    pattern: Annotated[str, typer.Argument(help="The id from fleetctl known-bad list.")],
-    reason: Annotated[str, typer.Argument(help="Why they may have it.")],
+    pattern: Annotated[str, typer.Argument(help="Id from fleetctl known-bad list.")],
+    reason: Annotated[str, typer.Argument(help="Why, for other operators.")],
     dry_run: _DryRun = False,
 ) -> None:
-    """Let the devices have the release again; the row and both reasons stay."""
-    opened = context.api.rows("known_bad_patterns", _is_open, order="opened_at")
-    found = find_by_id(opened, pattern, "known-bad")
+    """Allow the release for these devices again. The entry stays in the history, with both reasons."""
+    opened = context.api.rows("known_bad_patterns", _OPEN, order="opened_at")
+    found = find_by_id(opened, pattern, "known_bad_unknown")
     if dry_run:
         devices = context.api.rpc("matching_devices", match=found["match"])
         context.say(
-            f"Would let {counted(devices)} with {_words(found['match'])} have it.",
+            f"Would allow it again for {counted(devices)} with {_words(found['match'])}.",
             {"dry_run": True, "match": found["match"], "devices": [row["name"] for row in devices]},
         )
         return
@@ -127,11 +123,7 @@ def _match_of(pairs: dict[str, str]) -> dict[str, Any]:
 
 
 def _words(match: dict[str, Any]) -> str:
-    """`hardware_model Pi 3 and label site rome`, as the gate says it."""
+    """`hardware_model Pi 3 and label site rome`, in the gate's words."""
     named = {name: value for name, value in match.items() if name != "labels"}
     named |= {f"label {name}": value for name, value in match.get("labels", {}).items()}
     return " and ".join(f"{name} {value}" for name, value in sorted(named.items()))
-
-
-def _is_open(query: Any) -> Any:
-    return query.is_("lifted_at", "null")

@@ -38,8 +38,9 @@ def parse_stage(context: Context, text: str) -> Row:
             case _:
                 raise FleetctlError(
                     "stage_malformed",
-                    f"{part.strip() or text} says nothing about a stage.",
-                    hint="A segment, 25%, soak=1h, max=50, attempted=5, success=0.95, approve, device=NAME.",
+                    f"{part.strip() or text} is not a valid part of a stage.",
+                    hint="Use a segment, 25%, device=NAME, soak=1h, max=50, attempted=5, success=0.95 or "
+                    "approve.",
                     exit_code=2,
                 )
     return row
