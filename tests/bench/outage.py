@@ -22,7 +22,7 @@ from fleet_agent.engine.api import EngineConfig, converge
 from fleet_agent.model import Action, DevicePlace, Directive, Outcome, Release, ReportState
 from fleetctl.demo.beacon import BeaconRepo
 from fleetctl.demo.busybox_image import ensure_busybox
-from fleetctl.demo.device import remove_project
+from fleetctl.demo.docker import remove_project
 from fleetctl.demo.probe import Probe
 from fleetctl.role_check.compose import compose_command
 from tests.bench.table import CannotRunError, Row, spread

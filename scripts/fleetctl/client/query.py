@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 Row = dict[str, Any]
@@ -31,9 +31,25 @@ def where(**values: object) -> Narrow:
     return narrow
 
 
+def all_of(*narrows: Narrow) -> Narrow:
+    """Rows to which every one of these applies."""
+
+    def narrow(query: Any) -> Any:
+        for one in narrows:
+            query = one(query)
+        return query
+
+    return narrow
+
+
 def is_empty(column: str) -> Narrow:
     """Rows that have nothing in `column`."""
     return lambda query: query.is_(column, "null")
+
+
+def contains(column: str, values: Mapping[str, str]) -> Narrow:
+    """Rows whose `column`, an object, has all of these entries."""
+    return lambda query: query.contains(column, dict(values))
 
 
 def is_one_of(column: str, values: Sequence[str], **also: object) -> Narrow:

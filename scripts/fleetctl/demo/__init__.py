@@ -1,1 +1,7 @@
-"""The whole story on one machine: `fleetctl demo`, and each way to fail: `fleetctl demo faults`."""
+"""A whole fleet on one machine.
+
+walkthrough     `fleetctl demo`: from an empty folder to a fleet that has seen good and bad releases
+faults/         `fleetctl demo faults`: each way an update can fail, on one device
+beacon          releases of the role they use, whole and broken
+device, docker, busybox_image, probe   what runs, where it runs, and a client that measures outages
+"""

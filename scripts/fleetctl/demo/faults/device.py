@@ -16,7 +16,7 @@ from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.model import Action, Attempt, DevicePlace, Directive, EngineStatus, Release
 from fleetctl.demo.beacon import BEACON, BeaconRepo, Breakage, beacon
-from fleetctl.demo.device import remove_project
+from fleetctl.demo.docker import remove_project
 from fleetctl.demo.faults.engine_run import EngineRun, OnProgress, run_engine
 from fleetctl.demo.probe import Probe
 from fleetctl.errors import FleetctlError
@@ -99,7 +99,10 @@ class FaultDevice:
         changes += [(f"{BEACON}/{name}", old, new) for name, (old, new) in (edits or {}).items()]
         for name, old, new in changes:
             if old not in files[name]:
-                raise FleetctlError("beacon_changed", f"The beacon's {name} has no {old!r} any more.")
+                raise FleetctlError(
+                    "beacon_changed",
+                    f"The beacon's {name} no longer contains {old!r}, which the demo changes.",
+                )
             files[name] = files[name].replace(old, new, 1)
         commit = self.repo.commit(version, files)
         return Release(id=uuid4(), commit_sha=commit, version=version, branch="main")
