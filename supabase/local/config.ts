@@ -28,7 +28,9 @@ export function readConfig(env: (name: string) => string | undefined): Config {
   };
   const port = (name: string): number => {
     const value = Number(text(name));
-    if (!Number.isInteger(value) || value < 0 || value > 65535) throw new Error(`${name} is no port: ${env(name)}`);
+    if (!Number.isInteger(value) || value < 0 || value > 65535) {
+      throw new Error(`${name} is no port: ${env(name)}`);
+    }
     return value;
   };
   return {

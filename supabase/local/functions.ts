@@ -32,13 +32,19 @@ export async function loadFunctions(folder: string, log: (line: string) => void)
     failed,
     handle(request, path) {
       const name = path.slice("/functions/v1/".length).split("/", 1)[0];
-      if (request.method === "OPTIONS") return Promise.resolve(new Response(null, { status: 204, headers: CORS }));
+      if (request.method === "OPTIONS") {
+        return Promise.resolve(new Response(null, { status: 204, headers: CORS }));
+      }
       const handler = handlers.get(name);
       if (handler) return run(name, handler, request, log);
       if (Object.hasOwn(failed, name)) {
-        return Promise.resolve(answer(503, "function_unavailable", `The function ${name} could not be loaded.`));
+        return Promise.resolve(
+          answer(503, "function_unavailable", `The function ${name} could not be loaded.`),
+        );
       }
-      return Promise.resolve(answer(404, "function_not_found", `There is no function ${JSON.stringify(name)}.`));
+      return Promise.resolve(
+        answer(404, "function_not_found", `There is no function ${JSON.stringify(name)}.`),
+      );
     },
   };
 }
@@ -48,7 +54,10 @@ async function functionNames(folder: string): Promise<string[]> {
   try {
     for await (const entry of Deno.readDir(folder)) {
       // Folders that begin with `_` are shared code, as for the Supabase CLI.
-      if (entry.isDirectory && /^[A-Za-z][A-Za-z0-9_-]*$/.test(entry.name) && await isFile(`${folder}/${entry.name}/index.ts`)) {
+      if (
+        entry.isDirectory && /^[A-Za-z][A-Za-z0-9_-]*$/.test(entry.name) &&
+        await isFile(`${folder}/${entry.name}/index.ts`)
+      ) {
         names.push(entry.name);
       }
     }
@@ -66,7 +75,12 @@ async function isFile(path: string): Promise<boolean> {
   }
 }
 
-async function run(name: string, handler: Handler, request: Request, log: (line: string) => void): Promise<Response> {
+async function run(
+  name: string,
+  handler: Handler,
+  request: Request,
+  log: (line: string) => void,
+): Promise<Response> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<Response>((resolve) => {
     timer = setTimeout(() => {

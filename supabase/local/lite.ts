@@ -82,7 +82,10 @@ export interface Lite {
 }
 
 export async function createLite(config: Config): Promise<Lite> {
-  const catalog = createPostgresConnection({ url: config.postgresDbUrl, postgresOptions: postgresOptions(2) });
+  const catalog = createPostgresConnection({
+    url: config.postgresDbUrl,
+    postgresOptions: postgresOptions(2),
+  });
   const restConnection = new AuthenticatorConnection(config.restDbUrl, catalog);
   const authConnection = createPostgresConnection({
     url: config.authDbUrl,

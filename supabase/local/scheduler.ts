@@ -17,7 +17,8 @@ export function startScheduler(url: string, log: (line: string) => void): Schedu
 
   async function tick() {
     try {
-      const [{ present }] = await sql`select to_regprocedure('private.tick(timestamptz)') is not null as present`;
+      const [{ present }] =
+        await sql`select to_regprocedure('private.tick(timestamptz)') is not null as present`;
       if (present) await sql`select private.tick(now())`;
       if (problem !== null) log("scheduler: works again");
       problem = null;

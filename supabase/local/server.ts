@@ -49,11 +49,17 @@ async function loadRealtime(): Promise<Realtime | string> {
 async function handle(request: Request, info: Deno.ServeHandlerInfo<Deno.NetAddr>): Promise<Response> {
   const path = new URL(request.url).pathname;
   const peerAddress = info.remoteAddr.hostname;
-  if (path.startsWith("/rest/v1") || path.startsWith("/storage/v1")) return await lite.rest.fetch(request, { peerAddress });
+  if (path.startsWith("/rest/v1") || path.startsWith("/storage/v1")) {
+    return await lite.rest.fetch(request, { peerAddress });
+  }
   if (path.startsWith("/auth/v1")) return await lite.auth.fetch(request, { peerAddress });
   if (path.startsWith("/realtime/v1/")) {
     if (typeof realtime !== "string") return await realtime.handle(request, info);
-    return answer(503, "realtime_unavailable", "Realtime did not start; the server's log says why. Devices poll.");
+    return answer(
+      503,
+      "realtime_unavailable",
+      "Realtime did not start; the server's log says why. Devices poll.",
+    );
   }
   if (path.startsWith("/functions/v1/")) {
     return await functions.handle(withClientAddress(request, peerAddress), path);
@@ -84,14 +90,21 @@ async function health(): Promise<Response> {
   }
   const parts = {
     database,
-    realtime: typeof realtime === "string" ? { state: "failed", detail: realtime } : { state: "ready", detail: "" },
+    realtime: typeof realtime === "string"
+      ? { state: "failed", detail: realtime }
+      : { state: "ready", detail: "" },
     functions: Object.keys(functions.failed).length
       ? { state: "failed", detail: `cannot be loaded: ${Object.keys(functions.failed).join(", ")}` }
       : { state: "ready", detail: functions.names.join(", ") },
-    scheduler: scheduler.problem() ? { state: "failed", detail: scheduler.problem() } : { state: "ready", detail: "" },
+    scheduler: scheduler.problem()
+      ? { state: "failed", detail: scheduler.problem() }
+      : { state: "ready", detail: "" },
   };
   const ready = Object.values(parts).every((part) => part.state === "ready");
-  return Response.json({ ready, parts }, { status: ready ? 200 : 503, headers: { "cache-control": "no-store" } });
+  return Response.json({ ready, parts }, {
+    status: ready ? 200 : 503,
+    headers: { "cache-control": "no-store" },
+  });
 }
 
 const servers: Deno.HttpServer<Deno.NetAddr>[] = [

@@ -27,7 +27,9 @@ export async function serveFile(folder: string, path: string, request: Request):
   }
   const segments = name.split("/").filter((segment) => segment !== "");
   // Also no dot files: a build may leave stamps there.
-  if (segments.length === 0 || segments.some((segment) => segment.startsWith(".") || /[\\\0]/.test(segment))) {
+  if (
+    segments.length === 0 || segments.some((segment) => segment.startsWith(".") || /[\\\0]/.test(segment))
+  ) {
     return null;
   }
   const file = `${folder}/${segments.join("/")}`;
@@ -64,7 +66,9 @@ export async function serveDashboard(
   settings: { publishableKey: string },
 ): Promise<Response> {
   if (request.method !== "GET" && request.method !== "HEAD") {
-    return Response.json({ kind: "not_found", message: `Nothing takes ${request.method} ${path}.` }, { status: 404 });
+    return Response.json({ kind: "not_found", message: `Nothing takes ${request.method} ${path}.` }, {
+      status: 404,
+    });
   }
   if (path === "/config.json") {
     // The address that the browser used: right behind any host name, port forward or tunnel.
@@ -81,7 +85,10 @@ export async function serveDashboard(
   }
   const index = await serveFile(folder, "/index.html", request);
   if (index) return index;
-  return new Response(NOT_BUILT, { status: 404, headers: { "content-type": TYPES.html, "cache-control": "no-store" } });
+  return new Response(NOT_BUILT, {
+    status: 404,
+    headers: { "content-type": TYPES.html, "cache-control": "no-store" },
+  });
 }
 
 const NOT_BUILT = `<!doctype html>

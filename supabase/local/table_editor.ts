@@ -17,7 +17,9 @@ export function refusal(request: Request, peer: string): string | null {
   if (origin !== null && origin !== url.origin) return "request from another site";
   const site = request.headers.get("sec-fetch-site");
   const opensPage = request.headers.get("sec-fetch-mode") === "navigate" && request.method === "GET";
-  if (site !== null && site !== "same-origin" && site !== "none" && !opensPage) return "request from another site";
+  if (site !== null && site !== "same-origin" && site !== "none" && !opensPage) {
+    return "request from another site";
+  }
   return null;
 }
 
@@ -28,7 +30,11 @@ export function serveTableEditor(app: App, port: number): Deno.HttpServer<Deno.N
     if (why) return Response.json({ kind: "refused", message: `Refused: ${why}.` }, { status: 403 });
     const path = new URL(request.url).pathname;
     if (path.startsWith("/static/")) {
-      const file = await serveFile(decodeURIComponent(STATIC.pathname), path.slice("/static".length), request);
+      const file = await serveFile(
+        decodeURIComponent(STATIC.pathname),
+        path.slice("/static".length),
+        request,
+      );
       return file ?? Response.json({ kind: "not_found", message: `There is no ${path}.` }, { status: 404 });
     }
     const answer = await app.fetch(request, { peerAddress: peer });

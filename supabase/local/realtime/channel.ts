@@ -35,7 +35,12 @@ interface Policies {
   writePresence: boolean | null;
 }
 
-const PUBLIC: Policies = { readBroadcast: true, readPresence: true, writeBroadcast: true, writePresence: true };
+const PUBLIC: Policies = {
+  readBroadcast: true,
+  readPresence: true,
+  writeBroadcast: true,
+  writePresence: true,
+};
 const CHANGES_UNAVAILABLE =
   "Postgres changes are not offered by the embedded stack; use broadcast from the database instead";
 
@@ -202,13 +207,17 @@ export class Channel {
   async #join({ ref, payload }: Incoming): Promise<void> {
     const { limits, rates, hub } = this.#context;
     if (this.#topic === "") throw new JoinRefused("TopicNameRequired: You must provide a topic name");
-    if (this.#context.closing) throw new JoinRefused("RealtimeRestarting: Realtime is restarting, please standby");
+    if (this.#context.closing) {
+      throw new JoinRefused("RealtimeRestarting: Realtime is restarting, please standby");
+    }
     const params = this.#params = parseJoin(payload);
     this.#token = params.accessToken ?? this.#socket.token;
     if (limits.privateOnly && !params.isPrivate) {
       throw new JoinRefused("PrivateOnly: This project only allows private channels");
     }
-    if (rates.joins.exceeded) throw new JoinRefused("ClientJoinRateLimitReached: Too many joins per second", true);
+    if (rates.joins.exceeded) {
+      throw new JoinRefused("ClientJoinRateLimitReached: Too many joins per second", true);
+    }
     rates.joins.add();
     if (this.#socket.channelCount > limits.channelsPerConnection) {
       throw new JoinRefused("ChannelRateLimitReached: Too many channels");
@@ -236,7 +245,9 @@ export class Channel {
   #afterJoin(params: JoinParams): void {
     if (params.postgresChanges.length) this.#system("postgres_changes", "error", CHANGES_UNAVAILABLE);
     if (params.presenceEnabled && this.#policies.readPresence) {
-      if (this.#context.rates.presence.exceeded) return this.shutDown("Too many presence messages per second");
+      if (this.#context.rates.presence.exceeded) {
+        return this.shutDown("Too many presence messages per second");
+      }
       this.#context.rates.presence.add();
       this.#push("presence_state", this.#context.presence.list(this.#presenceTopic));
     }
@@ -390,7 +401,8 @@ export class Channel {
     }
     if (!mayRead(this.#policies)) throw new Shutdown(this.#notPermitted);
     if (
-      before.readBroadcast && !this.#policies.readBroadcast || before.readPresence && !this.#policies.readPresence
+      before.readBroadcast && !this.#policies.readBroadcast ||
+      before.readPresence && !this.#policies.readPresence
     ) {
       throw new Shutdown(`You no longer have permission to read from this Channel topic: ${this.#topic}`);
     }
@@ -446,7 +458,9 @@ export class Channel {
   }
 
   #tellPresence(diff: PresenceDiff): void {
-    for (const member of this.#context.hub.members(this.#topic, this.#isPrivate)) member.receivePresence(diff);
+    for (const member of this.#context.hub.members(this.#topic, this.#isPrivate)) {
+      member.receivePresence(diff);
+    }
   }
 
   // Sending

@@ -338,7 +338,9 @@ async function idsFrom(sql: Sql, floor: bigint): Promise<string[]> {
     from realtime.messages m, at,
       lateral (select at.next - at.next % 4294967296 + m.xmin::text::bigint as xid) near
     where m.extension = 'broadcast'
-      and case when near.xid > at.next then near.xid - 4294967296 else near.xid end >= ${String(floor)}::bigint
+      and case when near.xid > at.next then near.xid - 4294967296 else near.xid end >= ${
+    String(floor)
+  }::bigint
     order by ${committed}, m.inserted_at, m.tableoid, m.ctid`;
   return rows.map((row) => row.id);
 }

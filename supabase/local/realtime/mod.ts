@@ -100,7 +100,8 @@ export async function createRealtime(options: RealtimeOptions): Promise<Realtime
     async handle(req) {
       const url = new URL(req.url);
       if (url.pathname === "/realtime/v1/websocket") return await openSocket(context, req, url);
-      return await broadcastCall(context, req, url) ?? Response.json({ message: "not found" }, { status: 404 });
+      return await broadcastCall(context, req, url) ??
+        Response.json({ message: "not found" }, { status: 404 });
     },
     async close() {
       context.closing = true;

@@ -111,7 +111,11 @@ export class Socket {
     channel.join(message);
   }
 
-  #answer({ joinRef, ref, topic }: Incoming, status: "ok" | "error", response: Record<string, unknown>): void {
+  #answer(
+    { joinRef, ref, topic }: Incoming,
+    status: "ok" | "error",
+    response: Record<string, unknown>,
+  ): void {
     this.push({ joinRef, ref, topic, event: "phx_reply", payload: { status, response } });
   }
 
