@@ -4,8 +4,7 @@
  */
 import { ApiKeys, KeyRefused } from "./apikey.ts";
 import { Authorizer } from "./authorize.ts";
-import type { Channel } from "./channel.ts";
-import { type Context, pause } from "./context.ts";
+import type { Context } from "./context.ts";
 import { maintainPartitions, pool, sentence } from "./database.ts";
 import { Feed } from "./feed.ts";
 import type { Framing } from "./frames.ts";
@@ -18,6 +17,7 @@ import { Presence } from "./presence.ts";
 import type { StoredMessage } from "./replay.ts";
 import { broadcastCall } from "./rest.ts";
 import { Socket } from "./socket.ts";
+import { pause } from "./timing.ts";
 
 export type { Limits } from "./limits.ts";
 
@@ -52,7 +52,7 @@ export async function createRealtime(options: RealtimeOptions): Promise<Realtime
     limits.authorizationTimeoutMs,
   );
   const tokens = new Tokens(options.jwtSecret);
-  const hub = new Hub<Channel>(log);
+  const hub = new Hub(log);
   const rate = (limit: number) => new RateCounter(limit, limits.rateTickMs);
   const rates = {
     joins: rate(limits.joinsPerSecond),
@@ -79,7 +79,7 @@ export async function createRealtime(options: RealtimeOptions): Promise<Realtime
     feed,
     hub,
     presence: new Presence(),
-    sockets: new Set(),
+    connections: new Set(),
     rates,
     closing: false,
     log,
@@ -106,7 +106,7 @@ export async function createRealtime(options: RealtimeOptions): Promise<Realtime
     async close() {
       context.closing = true;
       clearInterval(maintenance);
-      for (const socket of [...context.sockets]) socket.goAway();
+      for (const connection of [...context.connections]) connection.goAway();
       await Promise.all([feed.close(), sql.end({ timeout: 2 })]);
     },
   };
@@ -142,9 +142,9 @@ async function openSocket(context: Context, req: Request, url: URL): Promise<Res
   return response;
 }
 
-function mayConnect({ sockets, limits, rates, closing }: Context): void {
+function mayConnect({ connections, limits, rates, closing }: Context): void {
   if (closing) throw new KeyRefused(500, "Error connecting to Realtime");
-  if (sockets.size >= limits.maxConnections) throw new KeyRefused(429, "Too many connected users");
+  if (connections.size >= limits.maxConnections) throw new KeyRefused(429, "Too many connected users");
   if (rates.joins.exceeded) throw new KeyRefused(429, "Too many joins per second");
 }
 
@@ -154,7 +154,7 @@ function framingOf(version: string | null): Framing | null {
 }
 
 function deliver(
-  hub: Hub<Channel>,
+  hub: Hub,
   { id, topic, event, private: isPrivate, payload, binary }: StoredMessage,
   limits: Limits,
   rate: RateCounter,

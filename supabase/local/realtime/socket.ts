@@ -1,5 +1,5 @@
 import { Channel } from "./channel.ts";
-import type { Context } from "./context.ts";
+import type { Connection, Context } from "./context.ts";
 import { type Frame, FrameError, type Framing, type Incoming, type Outgoing } from "./frames.ts";
 
 /** Close codes of the WebSocket protocol. */
@@ -8,15 +8,14 @@ const UNREADABLE = 1007;
 const TOO_BIG = 1009;
 const TRY_AGAIN_LATER = 1013;
 
-/** One client's connection and the channels it has joined. */
-export class Socket {
+/** One client's WebSocket and the channels it has joined. */
+export class Socket implements Connection {
   #channels = new Map<string, Channel>();
   #idleTimer: ReturnType<typeof setTimeout> | undefined;
   #lastHeardAt = 0;
   /** Set by a close that came before the handshake was through. */
   #ending: [code: number, reason: string] | null = null;
 
-  /** `token` is the JWT that the API key stands for: what a join without a token of its own uses. */
   constructor(
     private readonly context: Context,
     private readonly ws: WebSocket,
@@ -25,14 +24,13 @@ export class Socket {
     readonly headers: Record<string, string>,
   ) {
     ws.binaryType = "arraybuffer";
-    context.sockets.add(this);
+    context.connections.add(this);
     ws.onmessage = (event) => this.#heard(event.data);
     ws.onclose = () => this.#closed();
     ws.onerror = () => {}; // A close follows, and it is all that matters.
     ws.onopen = () => this.#opened();
   }
 
-  /** Channels joined or being joined. */
   get channelCount(): number {
     return this.#channels.size;
   }
@@ -50,17 +48,15 @@ export class Socket {
     this.ws.send(frame);
   }
 
-  forget(channel: Channel): void {
-    // A later join of the same topic may have taken its place.
+  forget(channel: { readonly wireTopic: string }): void {
+    // A later join of the same topic may have replaced it.
     if (this.#channels.get(channel.wireTopic) === channel) this.#channels.delete(channel.wireTopic);
   }
 
-  /** Closes the socket at the server's wish; the client may connect again. */
   drop(reason: string): void {
     this.#end(1000, reason);
   }
 
-  /** The endpoint is stopping. */
   goAway(): void {
     this.#end(GOING_AWAY, "Realtime is restarting");
   }
@@ -136,7 +132,7 @@ export class Socket {
 
   #closed(): void {
     clearTimeout(this.#idleTimer);
-    this.context.sockets.delete(this);
+    this.context.connections.delete(this);
     for (const channel of [...this.#channels.values()]) channel.abandon();
   }
 }
