@@ -146,7 +146,7 @@ class Visit:
 
     def is_live(self) -> None:
         """Wait until the channel is joined and the lists were read again after that."""
-        expect(self.page.locator('[data-link="Live"][data-reading="false"]')).to_be_visible()
+        expect(self.page.locator('[data-connection="Live"][data-reading="false"]')).to_be_visible()
 
 
 VisitDashboard = Callable[..., Visit]

@@ -47,7 +47,7 @@ def test_a_device_that_joins_shows_up_without_reload(visit: VisitDashboard, make
     seen = visit("viewer")
     seen.is_live()
     joined = make_device("joined")
-    expect(seen.row(joined)).to_contain_text("Not heard yet")
+    expect(seen.row(joined)).to_contain_text("Never seen")
 
 
 def test_without_the_live_channel_polling_catches_up_and_the_page_says_so(
@@ -60,7 +60,7 @@ def test_without_the_live_channel_polling_catches_up_and_the_page_says_so(
     device.reports(state="healthy")
     seen = visit("viewer", poll_s=5, prepare=cut_websockets)
     expect(seen.row(device)).to_contain_text("Healthy")
-    expect(seen.page.locator("[data-link]")).to_have_attribute("data-link", "Polling")
+    expect(seen.page.locator("[data-connection]")).to_have_attribute("data-connection", "Polling")
     device.reports(state="isolated", reason="The Git host does not answer.")
     expect(seen.row(device)).to_contain_text("Isolated")
 
@@ -77,7 +77,7 @@ def test_data_that_cannot_be_read_again_is_called_stale(
     seen.page.route("**/rest/v1/**", lambda route: route.abort())
     seen.page.get_by_role("button", name=re.compile("how fresh")).click()
     seen.page.get_by_role("button", name="Read everything now").click()
-    expect(seen.page.locator("[data-link]")).to_have_attribute("data-link", "Stale")
+    expect(seen.page.locator("[data-connection]")).to_have_attribute("data-connection", "Stale")
     expect(seen.row(device)).to_be_visible()
 
 

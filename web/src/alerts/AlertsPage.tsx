@@ -5,15 +5,17 @@ import { useMemo, useState } from "react";
 import { Link } from "wouter";
 import { mayOperate } from "../auth/rank.ts";
 import { useClient, useOperator } from "../auth/session.tsx";
-import { KEYS, useOpenAlerts } from "../fleet/useFleet.ts";
+import { ConfirmWithReason } from "../components/ConfirmWithReason.tsx";
+import { ErrorAlert } from "../components/ErrorAlert.tsx";
+import { Loading } from "../components/Loading.tsx";
+import { RelativeTime } from "../components/RelativeTime.tsx";
+import { StatusText } from "../components/StatusText.tsx";
+import { KEYS } from "../data/queries.ts";
 import type { AlertRow } from "../data/rows.ts";
-import { Ago } from "../components/RelativeTime.tsx";
-import { AskReason } from "../components/ConfirmWithReason.tsx";
-import { ProblemAlert } from "../components/ErrorAlert.tsx";
-import { Toned } from "../components/StatusText.tsx";
-import { Waiting } from "../components/Loading.tsx";
+import { useOpenAlerts } from "../fleet/useFleet.ts";
+import { soft } from "../styles/classNames.ts";
 import { acknowledge } from "./actions.ts";
-import { acknowledgeLabel, inOrder, isWaiting, kindWords, SEVERITIES, tally } from "./alerts.ts";
+import { acknowledgeLabel, inOrder, isUnacknowledged, kindWords, SEVERITIES, tally } from "./alerts.ts";
 import classes from "./AlertsPage.module.css";
 
 export default function AlertsPage() {
@@ -23,14 +25,14 @@ export default function AlertsPage() {
   const { data: open, error } = useOpenAlerts();
   const [askingAll, setAskingAll] = useState(false);
   const shown = useMemo(() => inOrder(open ?? []), [open]);
-  const waiting = shown.filter(isWaiting);
+  const waiting = shown.filter(isUnacknowledged);
   const look = async (alerts: readonly AlertRow[]) => {
     await acknowledge(client, alerts.map(({ id }) => id));
     await cache.invalidateQueries({ queryKey: KEYS.alerts });
   };
   const one = useMutation({ mutationFn: (alert: AlertRow) => look([alert]) });
 
-  if (!open) return error ? <ProblemAlert error={error} title="The alerts could not be read" /> : <Waiting />;
+  if (!open) return error ? <ErrorAlert error={error} title="The alerts could not be read" /> : <Loading />;
   return (
     <Stack>
       <Group justify="space-between" align="center">
@@ -45,10 +47,10 @@ export default function AlertsPage() {
         )}
       </Group>
       {error && (
-        <ProblemAlert error={error} title="This could not be read again; you see what was read before" />
+        <ErrorAlert error={error} title="This could not be read again; you see what was read before" />
       )}
-      {one.error && <ProblemAlert error={one.error} title="It is not acknowledged" />}
-      <Text size="sm" className="soft" role="status">
+      {one.error && <ErrorAlert error={one.error} title="It is not acknowledged" />}
+      <Text size="sm" className={soft} role="status">
         {shown.length === 0
           ? "Nothing to look at. Policy opens an alert here when it stops something or a device goes silent."
           : `${tally(shown)}. Each resolves by itself when its cause is over.`}
@@ -58,10 +60,10 @@ export default function AlertsPage() {
           const severity = SEVERITIES[alert.severity];
           return (
             <li key={alert.id} className={classes.alert} data-alert={alert.kind}>
-              <Toned tone={severity.tone} icon={severity.icon}>{severity.word}</Toned>
+              <StatusText tone={severity.tone} icon={severity.icon}>{severity.word}</StatusText>
               <div>
                 <Text className={classes.said}>{alert.summary}</Text>
-                <div className={`soft ${classes.about}`}>
+                <div className={`${soft} ${classes.about}`}>
                   <span className={classes.kind}>{kindWords(alert.kind)}</span>
                   {alert.devices && (
                     <Anchor component={Link} href={`/devices/${alert.device_id}`} fz="inherit">
@@ -69,16 +71,16 @@ export default function AlertsPage() {
                     </Anchor>
                   )}
                   {alert.rollouts && <span>rollout {alert.rollouts.name}</span>}
-                  <Ago at={alert.opened_at} />
+                  <RelativeTime at={alert.opened_at} />
                   {alert.acknowledged_at && (
                     <span>
                       acknowledged {alert.acknowledged_by === operator.userId ? "by you " : ""}
-                      <Ago at={alert.acknowledged_at} />
+                      <RelativeTime at={alert.acknowledged_at} />
                     </span>
                   )}
                 </div>
               </div>
-              {mayOperate(operator.rank) && isWaiting(alert) && (
+              {mayOperate(operator.rank) && isUnacknowledged(alert) && (
                 <Button
                   size="compact-sm"
                   variant="default"
@@ -94,7 +96,7 @@ export default function AlertsPage() {
         })}
       </ul>
       {askingAll && (
-        <AskReason
+        <ConfirmWithReason
           title="Acknowledge them all?"
           action={acknowledgeLabel(waiting)}
           run={() => look(waiting)}
@@ -104,7 +106,7 @@ export default function AlertsPage() {
             Everybody sees that you look at them, and nobody else is called for. They stay open until their
             cause is over.
           </Text>
-        </AskReason>
+        </ConfirmWithReason>
       )}
     </Stack>
   );

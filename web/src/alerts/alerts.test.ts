@@ -1,6 +1,6 @@
 import type { AlertRow } from "../data/rows.ts";
 import { equal } from "../testing/assert.ts";
-import { acknowledgeLabel, inOrder, isWaiting, kindWords, tally } from "./alerts.ts";
+import { acknowledgeLabel, inOrder, isUnacknowledged, kindWords, tally } from "./alerts.ts";
 
 const alert = (id: string, fields: Partial<AlertRow> = {}): AlertRow => ({
   id,
@@ -25,7 +25,7 @@ Deno.test("what nobody looks at comes first, then the severe, then the new", () 
   const note = alert("note", { severity: "info", opened_at: "2026-11-26T12:00:00Z" });
   const shown = inOrder([seen, old, note, young, critical]);
   equal(shown.map(({ id }) => id), ["critical", "young", "old", "note", "seen"]);
-  equal(isWaiting(seen), false);
+  equal(isUnacknowledged(seen), false);
 });
 
 Deno.test("counts and kinds are read as words", () => {

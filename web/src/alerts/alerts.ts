@@ -1,8 +1,8 @@
 /** What policy wants looked at: in which order, in which words, and what an alert is about. */
-import type { AlertRow } from "../data/rows.ts";
 import type { IconName } from "../components/Icon.tsx";
-import { counted } from "../format/size.ts";
 import type { Tone } from "../components/StatusText.tsx";
+import type { AlertRow } from "../data/rows.ts";
+import { counted } from "../format/size.ts";
 
 type Severity = AlertRow["severity"];
 
@@ -13,14 +13,14 @@ export const SEVERITIES: Record<Severity, { word: string; tone: Tone; icon: Icon
 };
 
 /** Open, and nobody has said that they look at it. */
-export function isWaiting(alert: Pick<AlertRow, "acknowledged_at">): boolean {
+export function isUnacknowledged(alert: Pick<AlertRow, "acknowledged_at">): boolean {
   return alert.acknowledged_at === null;
 }
 
 /** Those that wait for somebody first, then by severity, then the newest. */
 export function inOrder(alerts: readonly AlertRow[]): AlertRow[] {
   return [...alerts].sort((a, b) =>
-    Number(isWaiting(b)) - Number(isWaiting(a)) ||
+    Number(isUnacknowledged(b)) - Number(isUnacknowledged(a)) ||
     SEVERITIES[b.severity].urgency - SEVERITIES[a.severity].urgency ||
     Date.parse(b.opened_at) - Date.parse(a.opened_at)
   );
@@ -33,7 +33,7 @@ export function kindWords(kind: string): string {
 
 /** "3 open, 1 that nobody looks at yet". */
 export function tally(alerts: readonly AlertRow[]): string {
-  const waiting = alerts.filter(isWaiting).length;
+  const waiting = alerts.filter(isUnacknowledged).length;
   return `${alerts.length.toLocaleString("en")} open, ${
     waiting === 0 ? "somebody looks at each" : `${waiting.toLocaleString("en")} that nobody looks at yet`
   }`;

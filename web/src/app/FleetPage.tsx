@@ -2,24 +2,24 @@
 import { Button, Group, Stack, Text, Title } from "@mantine/core";
 import { lazy, Suspense } from "react";
 import { Link, Route, Switch } from "wouter";
-import { HaltBanner } from "../halts/HaltBanner.tsx";
-import { LiveProvider } from "../realtime/RealtimeProvider.tsx";
-import { Waiting } from "../components/Loading.tsx";
-import { Header } from "./Header.tsx";
-import classes from "./Header.module.css";
+import { Loading } from "../components/Loading.tsx";
 import { DevicesPage } from "../devices/DevicesPage.tsx";
+import { HaltBanner } from "../halts/HaltBanner.tsx";
+import { RealtimeProvider } from "../realtime/RealtimeProvider.tsx";
+import classes from "./Header.module.css";
+import { Header } from "./Header.tsx";
 
 const AlertsPage = lazy(() => import("../alerts/AlertsPage.tsx"));
 const DevicePage = lazy(() => import("../device/DevicePage.tsx"));
 
 export default function Fleet({ pollSeconds }: { pollSeconds: number }) {
   return (
-    <LiveProvider pollSeconds={pollSeconds}>
+    <RealtimeProvider pollSeconds={pollSeconds}>
       <Header />
       <main id="main" tabIndex={-1} className={classes.main}>
         <Stack>
           <HaltBanner />
-          <Suspense fallback={<Waiting />}>
+          <Suspense fallback={<Loading />}>
             <Switch>
               <Route path="/">
                 <DevicesPage />
@@ -35,7 +35,7 @@ export default function Fleet({ pollSeconds }: { pollSeconds: number }) {
           </Suspense>
         </Stack>
       </main>
-    </LiveProvider>
+    </RealtimeProvider>
   );
 }
 

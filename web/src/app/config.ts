@@ -1,10 +1,8 @@
 /** Where the control plane is: `config.json` beside the page, read once when the page starts. */
-import { Problem } from "../data/appError.ts";
+import { AppError } from "../data/appError.ts";
+import type { Address } from "../data/client.ts";
 
-export interface Config {
-  /** Absolute address of the Supabase project or stack. */
-  supabaseUrl: string;
-  publishableKey: string;
+export interface Config extends Address {
   /** How often the lists are read again while the live channel works, seconds. */
   pollSeconds: number;
 }
@@ -37,7 +35,7 @@ export function parseConfig(raw: unknown, origin: string): Config {
   return { supabaseUrl: url.href.replace(/\/+$/, ""), publishableKey, pollSeconds };
 }
 
-/** Read `config.json`. Fails with a Problem that a person can act on. */
+/** Read `config.json`. Fails with a AppError that a person can act on. */
 export async function loadConfig(page: Location, get: typeof fetch = fetch): Promise<Config> {
   const address = new URL("config.json", page.href.replace(/[?#].*$/, ""));
   let raw: unknown;
@@ -46,14 +44,14 @@ export async function loadConfig(page: Location, get: typeof fetch = fetch): Pro
     if (!answer.ok) throw broken(`the server answers ${answer.status}`);
     raw = await answer.json();
   } catch (cause) {
-    if (cause instanceof Problem) throw cause;
+    if (cause instanceof AppError) throw cause;
     throw broken("it cannot be read as JSON");
   }
   return parseConfig(raw, page.origin);
 }
 
-function broken(why: string): Problem {
-  return new Problem(
+function broken(why: string): AppError {
+  return new AppError(
     "config_invalid",
     `The dashboard's config.json cannot be used: ${why}.`,
     'It is a file beside index.html with {"supabaseUrl": "https://…", "publishableKey": "sb_publishable_…"}; ' +

@@ -1,12 +1,12 @@
 import { Button, Code, Group, Text } from "@mantine/core";
-import { Door } from "../components/CenteredCard.tsx";
+import { CenteredCard } from "../components/CenteredCard.tsx";
 import { useClient } from "./session.tsx";
 
 /** Signed in, but without a row in `operators`: says so, and what an admin has to do. */
-export function Stranger({ email, again }: { email: string; again: () => void }) {
+export function NotAnOperator({ email, again }: { email: string; again: () => void }) {
   const client = useClient();
   return (
-    <Door title="Not an operator yet">
+    <CenteredCard title="Not an operator yet">
       <Text>
         You are signed in as{" "}
         <b>{email}</b>, but that is not one of this fleet's operators, so there is nothing to see here.
@@ -18,6 +18,6 @@ export function Stranger({ email, again }: { email: string; again: () => void })
         <Button onClick={again}>Try again</Button>
         <Button variant="default" onClick={() => void client.auth.signOut()}>Sign out</Button>
       </Group>
-    </Door>
+    </CenteredCard>
   );
 }

@@ -1,8 +1,8 @@
 import { Button, PasswordInput, TextInput } from "@mantine/core";
 import { type FormEvent, useState } from "react";
-import { problem } from "../data/appError.ts";
-import { ProblemAlert } from "../components/ErrorAlert.tsx";
-import { Door } from "../components/CenteredCard.tsx";
+import { CenteredCard } from "../components/CenteredCard.tsx";
+import { ErrorAlert } from "../components/ErrorAlert.tsx";
+import { toAppError } from "../data/appError.ts";
 import { useClient } from "./session.tsx";
 
 /** E-mail address and password, through Supabase Auth. */
@@ -18,13 +18,13 @@ export function SignIn() {
     const answer = await client.auth.signInWithPassword({
       email: String(form.get("email")).trim(),
       password: String(form.get("password")),
-    }).catch((cause: unknown) => ({ error: problem(cause) }));
+    }).catch((cause: unknown) => ({ error: toAppError(cause) }));
     setBusy(false);
-    setError(answer.error ? problem(answer.error) : null);
+    setError(answer.error ? toAppError(answer.error) : null);
   }
 
   return (
-    <Door title="Metrica Fleet">
+    <CenteredCard title="Metrica Fleet">
       <form onSubmit={(event) => void signIn(event)} style={{ display: "grid", gap: 16 }}>
         <TextInput
           name="email"
@@ -35,9 +35,9 @@ export function SignIn() {
           autoFocus
         />
         <PasswordInput name="password" label="Password" autoComplete="current-password" required />
-        {error && <ProblemAlert error={error} title="Signing in did not work" />}
+        {error && <ErrorAlert error={error} title="Signing in did not work" />}
         <Button type="submit" loading={busy}>Sign in</Button>
       </form>
-    </Door>
+    </CenteredCard>
   );
 }

@@ -1,9 +1,9 @@
 import { Button, Group, Modal, Stack, Textarea } from "@mantine/core";
 import { useMutation } from "@tanstack/react-query";
 import { type FormEvent, type ReactNode, useState } from "react";
-import { ProblemAlert } from "./ErrorAlert.tsx";
+import { ErrorAlert } from "./ErrorAlert.tsx";
 
-export interface AskReasonProps {
+export interface ConfirmWithReasonProps {
   title: string;
   /** What will happen, and to how many. */
   children: ReactNode;
@@ -17,8 +17,8 @@ export interface AskReasonProps {
 }
 
 /** Asks before something is done: says what, takes the reason, does it, and stays open with the refusal if refused. */
-export default function AskReasonModal(
-  { title, children, action, dangerous, reasonLabel, run, close }: AskReasonProps,
+export default function ConfirmWithReasonModal(
+  { title, children, action, dangerous, reasonLabel, run, close }: ConfirmWithReasonProps,
 ) {
   const [reason, setReason] = useState("");
   const doing = useMutation({ mutationFn: run, onSuccess: close });
@@ -52,7 +52,7 @@ export default function AskReasonModal(
               data-autofocus
             />
           )}
-          {doing.error && <ProblemAlert error={doing.error} title="That was refused" />}
+          {doing.error && <ErrorAlert error={doing.error} title="That was refused" />}
           <Group justify="flex-end">
             <Button variant="default" onClick={close}>Cancel</Button>
             <Button

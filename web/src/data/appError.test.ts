@@ -1,8 +1,8 @@
 import { equal } from "../testing/assert.ts";
-import { Problem, problem } from "./appError.ts";
+import { AppError, toAppError } from "./appError.ts";
 
 const shown = (cause: unknown) => {
-  const { kind, message, hint } = problem(cause);
+  const { kind, message, hint } = toAppError(cause);
   return { kind, message, hint };
 };
 
@@ -34,8 +34,8 @@ Deno.test("an expired token asks to sign in again", () => {
   equal(shown({ code: "PGRST303", message: "JWT expired" }).hint, "Sign in again.");
 });
 
-Deno.test("a refusal without words still says something, and a Problem is passed on", () => {
+Deno.test("a refusal without words still says something, and a AppError is passed on", () => {
   equal(shown({}).kind, "refused");
-  const known = new Problem("a_kind", "A sentence.");
-  equal(problem(known), known);
+  const known = new AppError("a_kind", "A sentence.");
+  equal(toAppError(known), known);
 });

@@ -1,8 +1,8 @@
-/** Every question the dashboard asks the database. Answers are typed rows; a refusal is thrown as a Problem. */
+/** Every question the dashboard asks the database. Answers are typed rows; a refusal is thrown as a AppError. */
 import type { PostgrestError, PostgrestResponse } from "@supabase/supabase-js";
+import { toAppError } from "./appError.ts";
 import type { Client } from "./client.ts";
 import { allRows, type Page, pieces } from "./paging.ts";
-import { problem } from "./appError.ts";
 import {
   ALERT_COLUMNS,
   type AlertRow,
@@ -33,9 +33,11 @@ interface Answer {
   status: number;
 }
 
-/** The data of an answer, or its refusal as a Problem. */
+/** The data of an answer, or its refusal as a AppError. */
 export function dataOf<Some extends Answer>(answer: Some): Extract<Some, { error: null }>["data"] {
-  if (answer.error) throw problem({ ...answer.error, message: answer.error.message, status: answer.status });
+  if (answer.error) {
+    throw toAppError({ ...answer.error, message: answer.error.message, status: answer.status });
+  }
   return answer.data;
 }
 

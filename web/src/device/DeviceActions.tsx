@@ -1,10 +1,11 @@
 import { Button, Group, NativeSelect, Text } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
-import { type ReactNode, useState } from "react";
+import { useState } from "react";
 import { useClient } from "../auth/session.tsx";
-import { KEYS, useReleases } from "../fleet/useFleet.ts";
+import { ConfirmWithReason } from "../components/ConfirmWithReason.tsx";
+import { KEYS } from "../data/queries.ts";
 import type { DeviceRow } from "../data/rows.ts";
-import { AskReason } from "../components/ConfirmWithReason.tsx";
+import { useReleases } from "../fleet/useFleet.ts";
 import { acceptDevice, endHold, holdDevice, pinDevice, setState, unpinDevice } from "./actions.ts";
 
 type Asked = "accept" | "hold" | "end hold" | "pin" | "unpin" | "suspend" | "activate";
@@ -53,44 +54,44 @@ function Ask({ asked, device, close }: { asked: Asked; device: DeviceRow; close:
   switch (asked) {
     case "accept":
       return (
-        <AskReason
+        <ConfirmWithReason
           title={`Accept ${name}?`}
           action={`Accept ${name}`}
           run={() => done(acceptDevice(client, id))}
           close={close}
         >
-          <Says>
+          <Text size="sm">
             It becomes part of the fleet and gets what its role, segment and branch get. Accept only a device
             that you know.
-          </Says>
-        </AskReason>
+          </Text>
+        </ConfirmWithReason>
       );
     case "hold":
       return (
-        <AskReason
+        <ConfirmWithReason
           title={`Hold ${name}?`}
           action={`Hold ${name}`}
           reasonLabel="Why"
           run={(reason) => done(holdDevice(client, id, reason))}
           close={close}
         >
-          <Says>It keeps what it runs and gets no updates until the hold is ended.</Says>
-        </AskReason>
+          <Text size="sm">It keeps what it runs and gets no updates until the hold is ended.</Text>
+        </ConfirmWithReason>
       );
     case "end hold":
       return (
-        <AskReason
+        <ConfirmWithReason
           title={`End the hold of ${name}?`}
           action="End hold"
           run={() => done(endHold(client, id))}
           close={close}
         >
-          <Says>It may update again at once.</Says>
-        </AskReason>
+          <Text size="sm">It may update again at once.</Text>
+        </ConfirmWithReason>
       );
     case "pin":
       return (
-        <AskReason
+        <ConfirmWithReason
           title={`Pin ${name} to a release?`}
           action={`Pin ${name}`}
           run={() => done(pinDevice(client, id, release))}
@@ -106,49 +107,45 @@ function Ask({ asked, device, close }: { asked: Asked; device: DeviceRow; close:
               label: `${it.version} (${it.branch}, ${it.commit_sha.slice(0, 12)})`,
             }))}
           />
-          <Says>It moves to this release, and stays on it until it is unpinned.</Says>
-        </AskReason>
+          <Text size="sm">It moves to this release, and stays on it until it is unpinned.</Text>
+        </ConfirmWithReason>
       );
     case "unpin":
       return (
-        <AskReason
+        <ConfirmWithReason
           title={`Unpin ${name}?`}
           action={`Unpin ${name}`}
           run={() => done(unpinDevice(client, id))}
           close={close}
         >
-          <Says>It follows its branch and segment again, and may update at once.</Says>
-        </AskReason>
+          <Text size="sm">It follows its branch and segment again, and may update at once.</Text>
+        </ConfirmWithReason>
       );
     case "suspend":
       return (
-        <AskReason
+        <ConfirmWithReason
           title={`Suspend ${name}?`}
           action={`Suspend ${name}`}
           dangerous
           run={() => done(setState(client, id, "suspended"))}
           close={close}
         >
-          <Says>
+          <Text size="sm">
             Its key stops working with its next request: no updates, no reports. What runs on it keeps
             running.
-          </Says>
-        </AskReason>
+          </Text>
+        </ConfirmWithReason>
       );
     case "activate":
       return (
-        <AskReason
+        <ConfirmWithReason
           title={`Let ${name} back in?`}
           action={`Let ${name} back in`}
           run={() => done(setState(client, id, "active"))}
           close={close}
         >
-          <Says>Its key works again, and it gets what its role, segment and branch get.</Says>
-        </AskReason>
+          <Text size="sm">Its key works again, and it gets what its role, segment and branch get.</Text>
+        </ConfirmWithReason>
       );
   }
-}
-
-function Says({ children }: { children: ReactNode }) {
-  return <Text size="sm">{children}</Text>;
 }

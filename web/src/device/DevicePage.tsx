@@ -4,27 +4,28 @@ import type { ReactNode } from "react";
 import { Link } from "wouter";
 import { mayOperate } from "../auth/rank.ts";
 import { useOperator } from "../auth/session.tsx";
-import { useFleet } from "../fleet/useFleet.ts";
-import { fields } from "../data/json.ts";
-import { deviceView, knownOf } from "../devices/deviceView.ts";
-import { checkInEvery } from "../devices/shownState.ts";
-import { useNow } from "../components/useNow.ts";
-import { Ago } from "../components/RelativeTime.tsx";
+import { ErrorAlert } from "../components/ErrorAlert.tsx";
 import { Icon } from "../components/Icon.tsx";
-import { ProblemAlert } from "../components/ErrorAlert.tsx";
-import { StateWord } from "../devices/StateLabel.tsx";
+import { Loading } from "../components/Loading.tsx";
+import { RelativeTime } from "../components/RelativeTime.tsx";
+import { useNow } from "../components/useNow.ts";
+import { fields } from "../data/json.ts";
+import { deviceView } from "../devices/deviceView.ts";
+import { pollIntervalS } from "../devices/shownState.ts";
+import { StateLabel } from "../devices/StateLabel.tsx";
+import { sharedRows } from "../fleet/fleetData.ts";
+import { useFleet } from "../fleet/useFleet.ts";
 import { span } from "../format/time.ts";
-import { Waiting } from "../components/Loading.tsx";
+import { History } from "./AttemptList.tsx";
 import { Actions } from "./DeviceActions.tsx";
 import classes from "./DevicePage.module.css";
 import { Gates } from "./GateList.tsx";
-import { History } from "./AttemptList.tsx";
-import { useDevice } from "./useDevice.ts";
 import { clockDrift, containers, logLines, meters, ownSettings } from "./report.ts";
 import { Containers, LogTail, Resources } from "./ReportSections.tsx";
 import { safeMode } from "./safeMode.ts";
 import { SafeModeNotice } from "./SafeModeNotice.tsx";
 import { Section } from "./Section.tsx";
+import { useDevice } from "./useDevice.ts";
 
 export default function DevicePage({ id }: { id: string }) {
   const operator = useOperator();
@@ -33,7 +34,7 @@ export default function DevicePage({ id }: { id: string }) {
   const now = useNow(5000);
   const failed = device.error ?? status.error ?? error;
   if (!fleet || device.data === undefined || status.data === undefined) {
-    return failed ? <ProblemAlert error={failed} title="The device could not be read" /> : <Waiting />;
+    return failed ? <ErrorAlert error={failed} title="The device could not be read" /> : <Loading />;
   }
   if (device.data === null) {
     return (
@@ -46,15 +47,15 @@ export default function DevicePage({ id }: { id: string }) {
   }
   const row = device.data;
   const said = status.data;
-  const view = deviceView(row, said ?? undefined, knownOf(fleet), now);
+  const view = deviceView(row, said ?? undefined, sharedRows(fleet), now);
   const inSafeMode = safeMode(said, view.current);
   const drift = said && clockDrift(said.device_time, said.reported_at);
   const labels = Object.entries(fields(row.labels));
   const facts: [string, ReactNode][] = [
     ["Runs", view.current ?? "nothing yet"],
     ["Should run", explained.data?.release ?? view.target ?? "nothing else"],
-    ["Last contact", <Ago key="contact" at={view.contactAt} />],
-    ["Checks in every", span(checkInEvery(row, said ?? undefined, fleet.settings) * 1000)],
+    ["Last contact", <RelativeTime key="contact" at={view.contactAt} />],
+    ["Checks in every", span(pollIntervalS(row, said ?? undefined, fleet.settings) * 1000)],
     ["Role", row.role],
     ["Segment", row.segment],
     ["Branch", row.branch],
@@ -62,7 +63,7 @@ export default function DevicePage({ id }: { id: string }) {
     ["Hardware", row.hardware_model ?? "unknown"],
     ["System", row.os ?? "unknown"],
     ["Time zone", row.timezone],
-    ["Enrolled", <Ago key="enrolled" at={row.enrolled_at} />],
+    ["Enrolled", <RelativeTime key="enrolled" at={row.enrolled_at} />],
   ];
   if (row.maintenance_window) facts.push(["Window", row.maintenance_window]);
   if (drift) facts.push(["Its clock is", <b key="drift">{drift}</b>]);
@@ -82,14 +83,14 @@ export default function DevicePage({ id }: { id: string }) {
         <div>
           <Group gap="md">
             <Title order={1} size="h2" style={{ overflowWrap: "anywhere" }}>{row.name}</Title>
-            <StateWord state={view.shown} size={22} />
+            <StateLabel state={view.shown} size={22} />
           </Group>
           <Text mt={4} maw="60rem" style={{ overflowWrap: "anywhere" }}>{view.why}</Text>
         </div>
         {mayOperate(operator.rank) && row.state !== "retired" && <Actions device={row} held={view.held} />}
       </Group>
       {failed && (
-        <ProblemAlert error={failed} title="This could not be read again; you see what was read before" />
+        <ErrorAlert error={failed} title="This could not be read again; you see what was read before" />
       )}
       {inSafeMode && <SafeModeNotice mode={inSafeMode} device={row} mayOperate={mayOperate(operator.rank)} />}
       <Grid>
@@ -97,12 +98,12 @@ export default function DevicePage({ id }: { id: string }) {
           <Stack>
             <Section title="What the control plane decides, and why">
               {explained.error
-                ? <ProblemAlert error={explained.error} />
+                ? <ErrorAlert error={explained.error} />
                 : explained.data && <Gates explained={explained.data} />}
             </Section>
             <Section title="Updates">
               {history.error
-                ? <ProblemAlert error={history.error} />
+                ? <ErrorAlert error={history.error} />
                 : history.data && <History rows={history.data} releases={fleet.releases} />}
             </Section>
             <Section title="Last warnings and errors">

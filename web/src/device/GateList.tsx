@@ -1,5 +1,6 @@
 import { Stack, Text } from "@mantine/core";
-import { Toned } from "../components/StatusText.tsx";
+import { StatusText } from "../components/StatusText.tsx";
+import { soft } from "../styles/classNames.ts";
 import classes from "./GateList.module.css";
 import { actionSentence, type Explanation, VERDICTS } from "./gates.ts";
 
@@ -14,11 +15,11 @@ export function Gates({ explained }: { explained: Explanation }) {
           const look = VERDICTS[gate.verdict];
           return (
             <li key={place} data-gate={gate.gate} data-verdict={gate.verdict}>
-              <Toned tone={look.tone} icon={look.icon}>{look.word}</Toned>
+              <StatusText tone={look.tone} icon={look.icon}>{look.word}</StatusText>
               <span className={classes.gate}>{gate.gate.replaceAll("_", " ")}</span>
               <span className={classes.detail}>
                 {gate.detail}
-                {gate.hint && <span className={`soft ${classes.hint}`}>{gate.hint}</span>}
+                {gate.hint && <span className={`${soft} ${classes.hint}`}>{gate.hint}</span>}
               </span>
             </li>
           );

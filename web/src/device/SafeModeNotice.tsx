@@ -2,7 +2,7 @@
 import { Alert, Button, List, Stack, Text } from "@mantine/core";
 import { useState } from "react";
 import { useClient } from "../auth/session.tsx";
-import { AskReason } from "../components/ConfirmWithReason.tsx";
+import { ConfirmWithReason } from "../components/ConfirmWithReason.tsx";
 import { Icon } from "../components/Icon.tsx";
 import { leaveSafeMode } from "./actions.ts";
 import type { SafeMode } from "./safeMode.ts";
@@ -50,7 +50,7 @@ export function SafeModeNotice({ mode, device, mayOperate }: Props) {
         )}
       </Stack>
       {asking && (
-        <AskReason
+        <ConfirmWithReason
           title={`Let ${name} leave safe mode?`}
           action={`Tell ${name} to leave`}
           run={async () => {
@@ -63,7 +63,7 @@ export function SafeModeNotice({ mode, device, mayOperate }: Props) {
             It starts the release that it committed last and proves it healthy. Where that fails, it stays in
             safe mode and says why.
           </Text>
-        </AskReason>
+        </ConfirmWithReason>
       )}
     </Alert>
   );

@@ -1,10 +1,10 @@
 /** From rows of update history to what the timeline shows. */
+import type { IconName } from "../components/Icon.tsx";
+import type { Tone } from "../components/StatusText.tsx";
 import { fields, number } from "../data/json.ts";
 import type { HistoryRow, ReleaseRow } from "../data/rows.ts";
 import { bytes } from "../format/size.ts";
 import { took } from "../format/time.ts";
-import type { IconName } from "../components/Icon.tsx";
-import type { Tone } from "../components/StatusText.tsx";
 
 export const OUTCOMES: Record<HistoryRow["outcome"], { word: string; tone: Tone; icon: IconName }> = {
   succeeded: { word: "Succeeded", tone: "good", icon: "check" },

@@ -1,7 +1,7 @@
 /** Why the control plane gives a device what it gives it: the gates, in the order in which they are asked. */
-import { fields, list, text } from "../data/json.ts";
 import type { IconName } from "../components/Icon.tsx";
 import type { Tone } from "../components/StatusText.tsx";
+import { fields, list, text } from "../data/json.ts";
 
 export type Verdict = "pass" | "wait" | "refuse";
 

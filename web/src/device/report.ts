@@ -1,8 +1,8 @@
 /** What a device said in its last report, beyond its state: resources, containers, last log lines, its clock. */
+import type { Tone } from "../components/StatusText.tsx";
 import { fields, list, number, text } from "../data/json.ts";
 import { bytes } from "../format/size.ts";
 import { span } from "../format/time.ts";
-import type { Tone } from "../components/StatusText.tsx";
 
 export interface Meter {
   name: string;

@@ -4,17 +4,19 @@ import { useMemo } from "react";
 import { useLocation, useSearch } from "wouter";
 import { mayOperate } from "../auth/rank.ts";
 import { useOperator } from "../auth/session.tsx";
-import { useDeviceViews, useFleet } from "../fleet/useFleet.ts";
+import { ErrorAlert } from "../components/ErrorAlert.tsx";
+import { Loading } from "../components/Loading.tsx";
+import { useFleet } from "../fleet/useFleet.ts";
+import { counted } from "../format/size.ts";
 import { EmergencyStop } from "../halts/EmergencyStop.tsx";
 import { stopFacts } from "../halts/halts.ts";
-import { StateCounts } from "./StateCounts.tsx";
-import { ProblemAlert } from "../components/ErrorAlert.tsx";
-import { counted } from "../format/size.ts";
-import { Waiting } from "../components/Loading.tsx";
-import { countByState } from "./deviceView.ts";
+import { soft } from "../styles/classNames.ts";
 import { DeviceTable } from "./DeviceTable.tsx";
+import { countByState } from "./deviceView.ts";
 import { FilterBar } from "./FilterBar.tsx";
 import { type Filters, narrow, readFilters, toggleState, writeFilters } from "./filters.ts";
+import { StateCounts } from "./StateCounts.tsx";
+import { useDeviceViews } from "./useDeviceViews.ts";
 
 export function DevicesPage() {
   const { fleet, error } = useFleet();
@@ -28,7 +30,7 @@ export function DevicesPage() {
   const counts = useMemo(() => countByState(views), [views]);
   const shown = useMemo(() => narrow(views, filters), [views, filters]);
 
-  if (!fleet) return error ? <ProblemAlert error={error} title="The fleet could not be read" /> : <Waiting />;
+  if (!fleet) return error ? <ErrorAlert error={error} title="The fleet could not be read" /> : <Loading />;
   return (
     <Stack>
       <Group justify="space-between" align="center">
@@ -40,7 +42,7 @@ export function DevicesPage() {
         )}
       </Group>
       {error && (
-        <ProblemAlert error={error} title="The list could not be read again; this is what was read before" />
+        <ErrorAlert error={error} title="The list could not be read again; this is what was read before" />
       )}
       <StateCounts
         counts={counts}
@@ -50,7 +52,7 @@ export function DevicesPage() {
       <FilterBar views={views} filters={filters} setFilters={setFilters} />
       {views.length === 0 ? <NoDevices /> : (
         <>
-          <Text size="sm" className="soft" role="status">
+          <Text size="sm" className={soft} role="status">
             {shown.length === views.length
               ? "All devices"
               : `${shown.length.toLocaleString("en")} of ${counted(views.length, "device")}`}

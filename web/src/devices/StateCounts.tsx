@@ -1,6 +1,7 @@
 import { Group, UnstyledButton } from "@mantine/core";
+import { StatusText } from "../components/StatusText.tsx";
+import { numbers } from "../styles/classNames.ts";
 import { LOOKS, type ShownState, STATES } from "./shownState.ts";
-import { Toned } from "../components/StatusText.tsx";
 import classes from "./StateCounts.module.css";
 
 interface Props {
@@ -25,9 +26,9 @@ export function StateCounts({ counts, chosen, toggle }: Props) {
             onClick={() => toggle(state)}
             data-state={state}
           >
-            <Toned tone={look.tone} icon={look.icon} size={20}>
-              <b className="numbers">{(counts.get(state) ?? 0).toLocaleString("en")}</b> {look.word}
-            </Toned>
+            <StatusText tone={look.tone} icon={look.icon} size={20}>
+              <b className={numbers}>{(counts.get(state) ?? 0).toLocaleString("en")}</b> {look.word}
+            </StatusText>
           </UnstyledButton>
         );
       })}

@@ -1,6 +1,6 @@
 import { equal } from "../testing/assert.ts";
-import { countByState, deviceViews } from "./deviceView.ts";
 import { device, NOW, RELEASES, SETTINGS, status } from "../testing/exampleRows.ts";
+import { countByState, deviceViews } from "./deviceView.ts";
 
 const [v1, v2] = RELEASES;
 const view = (said: Parameters<typeof status>[0], row: Parameters<typeof device>[0] = {}) =>

@@ -8,20 +8,20 @@ Deno.test("a device is silent only after it missed the set number of its own che
   const limit = 3 * 900_000;
   equal(shownState(device(), reported(limit - 1), SETTINGS, NOW), "healthy");
   equal(shownState(device(), reported(limit), SETTINGS, NOW), "healthy");
-  equal(shownState(device(), reported(limit + 1), SETTINGS, NOW), "silent");
+  equal(shownState(device(), reported(limit + 1), SETTINGS, NOW), "offline");
 });
 
 Deno.test("a device with its own interval is judged by that one", () => {
   const quick = device({ update_interval_s: 30 });
   equal(shownState(quick, reported(90_000), SETTINGS, NOW), "healthy");
-  equal(shownState(quick, reported(90_001), SETTINGS, NOW), "silent");
+  equal(shownState(quick, reported(90_001), SETTINGS, NOW), "offline");
 });
 
 Deno.test("an interval that its own file pins is the one it goes by", () => {
   const calm = (ms: number) => ({ ...reported(ms), pinned_poll_s: 3600 });
   const quick = device({ update_interval_s: 30 });
   equal(shownState(quick, calm(3 * 3_600_000), SETTINGS, NOW), "healthy");
-  equal(shownState(quick, calm(3 * 3_600_000 + 1), SETTINGS, NOW), "silent");
+  equal(shownState(quick, calm(3 * 3_600_000 + 1), SETTINGS, NOW), "offline");
 });
 
 Deno.test("where an operator put it counts more than what it says", () => {
@@ -31,7 +31,7 @@ Deno.test("where an operator put it counts more than what it says", () => {
 });
 
 Deno.test("an active device without a report is unheard, not healthy", () => {
-  equal(shownState(device(), undefined, SETTINGS, NOW), "unheard");
+  equal(shownState(device(), undefined, SETTINGS, NOW), "never_seen");
 });
 
 Deno.test("every state has its own word and its own icon, so colour is never alone", () => {

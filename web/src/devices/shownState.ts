@@ -2,7 +2,7 @@
 import type { DeviceRow, DeviceState, ReportState, SettingsRow, StatusRow } from "../data/rows.ts";
 
 /** Report states, operator states, and the two that are derived: `silent` and `unheard`. */
-export type ShownState = ReportState | Exclude<DeviceState, "active"> | "silent" | "unheard";
+export type ShownState = ReportState | Exclude<DeviceState, "active"> | "offline" | "never_seen";
 
 /** How a state looks: never by colour alone, so each has its own word and its own icon shape. */
 export interface StateLook {
@@ -48,8 +48,8 @@ export const LOOKS: Record<ShownState, StateLook> = {
     meaning: "Runs its release, but a health check is red",
     urgency: 80,
   },
-  silent: {
-    word: "Silent",
+  offline: {
+    word: "Offline",
     tone: "warn",
     icon: "moon",
     meaning: "Has missed several of its own check-ins",
@@ -76,8 +76,8 @@ export const LOOKS: Record<ShownState, StateLook> = {
     meaning: "Moves to another release now",
     urgency: 40,
   },
-  unheard: {
-    word: "Not heard yet",
+  never_seen: {
+    word: "Never seen",
     tone: "quiet",
     icon: "circle",
     meaning: "Is enrolled but has not reported yet",
@@ -122,26 +122,26 @@ export function shownState(
   now: number,
 ): ShownState {
   if (device.state !== "active") return device.state;
-  if (!status) return "unheard";
-  return isSilent(device, status, settings, now) ? "silent" : status.state;
+  if (!status) return "never_seen";
+  return isOffline(device, status, settings, now) ? "offline" : status.state;
 }
 
 /** Whether the device has missed so many check-ins that it counts as offline. */
-export function isSilent(device: Fate, status: Said, settings: SettingsRow, now: number): boolean {
-  return now - Date.parse(status.reported_at) > silentAfter(device, status, settings);
+export function isOffline(device: Fate, status: Said, settings: SettingsRow, now: number): boolean {
+  return now - Date.parse(status.reported_at) > offlineAfterMs(device, status, settings);
 }
 
 /** How long a device may say nothing, milliseconds. */
-export function silentAfter(
+export function offlineAfterMs(
   device: Pick<DeviceRow, "update_interval_s">,
   status: Pick<StatusRow, "pinned_poll_s"> | undefined,
   settings: SettingsRow,
 ): number {
-  return checkInEvery(device, status, settings) * settings.offline_after_intervals * 1000;
+  return pollIntervalS(device, status, settings) * settings.offline_after_intervals * 1000;
 }
 
 /** The check-in interval that the device's own file pins, or its row's, or the fleet's, seconds. */
-export function checkInEvery(
+export function pollIntervalS(
   device: Pick<DeviceRow, "update_interval_s">,
   status: Pick<StatusRow, "pinned_poll_s"> | undefined,
   settings: SettingsRow,

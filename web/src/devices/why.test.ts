@@ -1,6 +1,6 @@
 import type { DeviceRow, HaltRow, StatusRow } from "../data/rows.ts";
+import { sharedRows } from "../fleet/fleetData.ts";
 import { equal } from "../testing/assert.ts";
-import { knownOf } from "./deviceView.ts";
 import { device, halt, NOW, RELEASES, SETTINGS, status } from "../testing/exampleRows.ts";
 import { shownState } from "./shownState.ts";
 import { why } from "./why.ts";
@@ -12,8 +12,8 @@ const sentence = (
 ) => {
   const row = device(fields);
   const report = said === null ? undefined : status(said);
-  const known = knownOf({ releases: RELEASES, halts, settings: SETTINGS });
-  return why(row, report, shownState(row, report, SETTINGS, NOW), known, NOW);
+  const shared = sharedRows({ releases: RELEASES, halts, settings: SETTINGS });
+  return why(row, report, shownState(row, report, SETTINGS, NOW), shared, NOW);
 };
 
 Deno.test("an error says more than a hold, a hold more than a pin, a pin more than nothing", () => {

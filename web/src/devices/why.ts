@@ -1,42 +1,44 @@
 /** "Why it is where it is": one sentence a row, the most decisive reason first. */
 import type { DeviceRow, HaltRow, StatusRow } from "../data/rows.ts";
+import type { SharedRows } from "../fleet/fleetData.ts";
 import { span } from "../format/time.ts";
-import type { Known } from "./deviceView.ts";
-import { checkInEvery, isHeld, type ShownState } from "./shownState.ts";
+import { isHeld, pollIntervalS, type ShownState } from "./shownState.ts";
 
 /** The sentence for a device in `shown`. */
 export function why(
   device: DeviceRow,
   status: StatusRow | undefined,
   shown: ShownState,
-  known: Known,
+  shared: SharedRows,
   now: number,
 ): string {
   if (shown === "pending") return "Waits for an operator to accept it";
   if (shown === "suspended") return "Suspended by an operator: it gets nothing until it is active again";
   if (shown === "retired") return "Retired";
   if (!status) return "Enrolled, but has not reported yet";
-  if (shown === "silent") {
-    const every = span(checkInEvery(device, status, known.settings) * 1000);
+  if (shown === "offline") {
+    const every = span(pollIntervalS(device, status, shared.settings) * 1000);
     return `Reports every ${every}, but has stopped. It said last: ${
-      status.error ?? stateReason(status, known)
+      status.error ?? stateReason(status, shared)
     }`;
   }
   if (status.error) return status.error;
   if (isHeld(device, now)) return sentences("Held", device.hold_reason);
   if (device.pinned_release) {
     return sentences(
-      `Pinned to ${known.releases.get(device.pinned_release)?.version ?? "a release"}`,
+      `Pinned to ${shared.releases.get(device.pinned_release)?.version ?? "a release"}`,
       status.reason,
     );
   }
-  const halt = status.state === "updating" ? undefined : known.halts.find((open) => isHaltedBy(device, open));
+  const halt = status.state === "updating"
+    ? undefined
+    : shared.halts.find((open) => isHaltedBy(device, open));
   if (halt) {
     return `Gets no update: ${
       halt.scope === "fleet" ? "the fleet" : `${halt.scope} ${halt.target}`
     } is halted`;
   }
-  return stateReason(status, known);
+  return stateReason(status, shared);
 }
 
 /** Whether an open halt keeps this device from updates; halts of releases and rollouts are the database's to judge. */
@@ -53,7 +55,7 @@ export function isHaltedBy(device: DeviceRow, halt: Pick<HaltRow, "scope" | "tar
   }
 }
 
-function stateReason(status: StatusRow, { releases }: Known): string {
+function stateReason(status: StatusRow, { releases }: SharedRows): string {
   if (status.reason) return status.reason;
   if (status.state === "healthy") {
     return status.current_release

@@ -2,9 +2,9 @@ import { Button, Text } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { useClient } from "../auth/session.tsx";
-import { KEYS } from "../fleet/useFleet.ts";
-import { AskReason } from "../components/ConfirmWithReason.tsx";
+import { ConfirmWithReason } from "../components/ConfirmWithReason.tsx";
 import { Icon } from "../components/Icon.tsx";
+import { KEYS } from "../data/queries.ts";
 import { counted } from "../format/size.ts";
 import { haltFleet } from "./actions.ts";
 import { type StopFacts, stopLabel } from "./halts.ts";
@@ -25,7 +25,7 @@ export function EmergencyStop({ facts }: { facts: StopFacts }) {
         Emergency stop
       </Button>
       {asking && (
-        <AskReason
+        <ConfirmWithReason
           title="Stop all updates?"
           action={stopLabel(facts)}
           dangerous
@@ -48,7 +48,7 @@ export function EmergencyStop({ facts }: { facts: StopFacts }) {
                 counted(facts.updating, "device")
               } in the middle of an update will finish it, or roll back, by themselves.`}
           </Text>
-        </AskReason>
+        </ConfirmWithReason>
       )}
     </>
   );

@@ -2,10 +2,10 @@ import { Alert, Button, Group, Text } from "@mantine/core";
 import { useState } from "react";
 import { mayOperate } from "../auth/rank.ts";
 import { useOperator } from "../auth/session.tsx";
-import { useFleet, useOpenHalts } from "../fleet/useFleet.ts";
-import type { HaltRow } from "../data/rows.ts";
-import { Ago } from "../components/RelativeTime.tsx";
 import { Icon } from "../components/Icon.tsx";
+import { RelativeTime } from "../components/RelativeTime.tsx";
+import type { HaltRow } from "../data/rows.ts";
+import { useFleet, useOpenHalts } from "../fleet/useFleet.ts";
 import { counted } from "../format/size.ts";
 import { haltedDevices, haltTitle } from "./halts.ts";
 import { LiftHalt } from "./LiftHalt.tsx";
@@ -31,7 +31,7 @@ export function HaltBanner() {
           >
             <Group justify="space-between" align="flex-end">
               <Text size="sm" style={{ flex: "1 1 20rem" }}>
-                {halt.reason} (<Ago at={halt.opened_at} />
+                {halt.reason} (<RelativeTime at={halt.opened_at} />
                 {halt.cause === "operator" ? "" : `, by ${halt.cause}`})
                 {stopped !== null && fleet &&
                   ` · ${counted(stopped, "device")} ${stopped === 1 ? "gets" : "get"} no update`}

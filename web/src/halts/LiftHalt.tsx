@@ -1,9 +1,9 @@
 import { Text } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
 import { useClient } from "../auth/session.tsx";
-import { KEYS } from "../fleet/useFleet.ts";
+import { ConfirmWithReason } from "../components/ConfirmWithReason.tsx";
+import { KEYS } from "../data/queries.ts";
 import type { HaltRow } from "../data/rows.ts";
-import { AskReason } from "../components/ConfirmWithReason.tsx";
 import { counted } from "../format/size.ts";
 import { liftHalt } from "./actions.ts";
 
@@ -18,7 +18,7 @@ export function LiftHalt({ halt, title, stopped, close }: Props) {
   const client = useClient();
   const cache = useQueryClient();
   return (
-    <AskReason
+    <ConfirmWithReason
       title="Lift this halt?"
       action={stopped === null ? "Lift the halt" : `Let ${counted(stopped, "device")} update again`}
       reasonLabel="Why it is safe to go on"
@@ -34,6 +34,6 @@ export function LiftHalt({ halt, title, stopped, close }: Props) {
         Devices that wait behind it may start to update at once. The halt stays on record with who lifted it
         and why.
       </Text>
-    </AskReason>
+    </ConfirmWithReason>
   );
 }

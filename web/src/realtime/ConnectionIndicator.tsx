@@ -1,15 +1,16 @@
 import { Button, Stack, Text } from "@mantine/core";
 import { useIsFetching, useQueryClient } from "@tanstack/react-query";
-import { KEYS } from "../fleet/useFleet.ts";
-import type { IconName } from "../components/Icon.tsx";
 import { Disclosure } from "../components/Disclosure.tsx";
-import { span } from "../format/time.ts";
-import { Toned } from "../components/StatusText.tsx";
-import { type LinkShown, linkShown } from "./connectionStatus.ts";
-import { useLink } from "./RealtimeProvider.tsx";
+import type { IconName } from "../components/Icon.tsx";
+import { StatusText } from "../components/StatusText.tsx";
 import { useNow } from "../components/useNow.ts";
+import { KEYS } from "../data/queries.ts";
+import { span } from "../format/time.ts";
+import { soft } from "../styles/classNames.ts";
+import { useConnection } from "./connectionContext.ts";
+import { type ConnectionStatus, connectionStatus } from "./connectionStatus.ts";
 
-const ICONS: Record<LinkShown["word"], IconName> = {
+const ICONS: Record<ConnectionStatus["word"], IconName> = {
   Live: "check",
   Connecting: "hourglass",
   Polling: "clock",
@@ -17,9 +18,9 @@ const ICONS: Record<LinkShown["word"], IconName> = {
 };
 
 /** How fresh the page is. Pressing it says more. */
-export function LinkIndicator() {
+export function ConnectionIndicator() {
   const cache = useQueryClient();
-  const { channel, pollSeconds } = useLink();
+  const { channel, pollSeconds } = useConnection();
   const reading = useIsFetching() > 0;
   // The ticker renders this every second, which is also when it looks at the cache.
   const now = useNow();
@@ -28,19 +29,22 @@ export function LinkIndicator() {
   // Both are times of this machine's clock; the ticker's is the server's.
   const age = readAt === 0 ? 0 : Math.max(0, Date.now() - readAt);
   const failing = (statuses?.fetchFailureCount ?? 0) > 0 || statuses?.status === "error";
-  const shown = linkShown({ channel, readAt: readAt === 0 ? 0 : now - age, failing, pollSeconds }, now);
+  const shown = connectionStatus(
+    { channel, readAt: readAt === 0 ? 0 : now - age, failing, pollSeconds },
+    now,
+  );
   return (
     <Disclosure
       label={`${shown.word}: how fresh this page is`}
       button={
-        <span data-link={shown.word} data-reading={reading}>
-          <Toned tone={shown.tone} icon={ICONS[shown.word]}>{shown.word}</Toned>
+        <span data-connection={shown.word} data-reading={reading}>
+          <StatusText tone={shown.tone} icon={ICONS[shown.word]}>{shown.word}</StatusText>
         </span>
       }
     >
       <Stack gap="sm">
         <Text size="sm">{shown.sentence}</Text>
-        <Text size="sm" className="soft">
+        <Text size="sm" className={soft}>
           {readAt === 0 ? "Nothing was read yet." : `Everything was read ${span(age)} ago.`}
         </Text>
         <Button variant="default" loading={reading} onClick={() => void cache.invalidateQueries()}>

@@ -1,5 +1,5 @@
 import { equal } from "../testing/assert.ts";
-import { type Batch, type Change, emptyBatch, Gatherer, note, parseChange } from "./changes.ts";
+import { type Batch, type Change, ChangeBatcher, emptyBatch, note, parseChange } from "./changes.ts";
 
 const change = (fields: Partial<Change> = {}): Change => ({
   table: "device_status",
@@ -56,31 +56,31 @@ Deno.test("one message for many rows means: read that table whole", () => {
   equal([[...batch.whole], batch.devices.size], [["devices"], 0]);
 });
 
-/** A gatherer whose timer the test lets run, and whose flushes it ends. */
+/** A batcher whose timer the test lets run, and whose flushes it ends. */
 function gathering() {
   const timers: (() => void)[] = [];
   const flushed: { batch: Batch; end: () => void }[] = [];
   const flush = (batch: Batch) => new Promise<void>((end) => flushed.push({ batch, end }));
-  const gatherer = new Gatherer(flush, 250, (run) => {
+  const batcher = new ChangeBatcher(flush, 250, (run) => {
     timers.push(run);
     return 0 as unknown as ReturnType<typeof setTimeout>;
   });
-  return { gatherer, timers, flushed };
+  return { batcher, timers, flushed };
 }
 
 Deno.test("a burst becomes one flush with every device once", () => {
-  const { gatherer, timers, flushed } = gathering();
-  for (const id of ["a", "b", "a", "c"]) gatherer.add(change({ id, deviceId: id }));
+  const { batcher, timers, flushed } = gathering();
+  for (const id of ["a", "b", "a", "c"]) batcher.add(change({ id, deviceId: id }));
   equal(timers.length, 1);
   timers[0]?.();
   equal(flushed.map(({ batch }) => [...batch.statuses]), [["a", "b", "c"]]);
 });
 
 Deno.test("what changes during a flush waits for its end, and is not lost", async () => {
-  const { gatherer, timers, flushed } = gathering();
-  gatherer.add(change());
+  const { batcher, timers, flushed } = gathering();
+  batcher.add(change());
   timers[0]?.();
-  gatherer.add(change({ deviceId: "late" }));
+  batcher.add(change({ deviceId: "late" }));
   equal(timers.length, 1);
   flushed[0]?.end();
   await Promise.resolve();

@@ -74,7 +74,7 @@ export function note(batch: Batch, change: Change): void {
 }
 
 /** Gathers changes for `waitMs` after the first one, then flushes once; the next flush waits for the last to end. */
-export class Gatherer {
+export class ChangeBatcher {
   #batch = emptyBatch();
   #timer: ReturnType<typeof setTimeout> | undefined;
   #busy = false;

@@ -1,9 +1,10 @@
 import { equal } from "../testing/assert.ts";
-import { type LinkFacts, linkShown, pollEvery, rejoinAfter } from "./connectionStatus.ts";
+import { type ConnectionFacts, connectionStatus, pollEvery, rejoinAfter } from "./connectionStatus.ts";
 
 const now = 1_000_000_000;
-const word = (facts: Partial<LinkFacts>) =>
-  linkShown({ channel: "live", readAt: now - 1000, failing: false, pollSeconds: 60, ...facts }, now).word;
+const word = (facts: Partial<ConnectionFacts>) =>
+  connectionStatus({ channel: "live", readAt: now - 1000, failing: false, pollSeconds: 60, ...facts }, now)
+    .word;
 
 Deno.test("live is only said while the channel is joined", () => {
   equal(word({}), "Live");
@@ -18,7 +19,7 @@ Deno.test("without the channel, data older than two polls is stale", () => {
 
 Deno.test("a failed read without the channel is stale at once, and says how old", () => {
   equal(word({ channel: "lost", failing: true }), "Stale");
-  const { sentence } = linkShown(
+  const { sentence } = connectionStatus(
     { channel: "lost", readAt: now - 65_000, failing: true, pollSeconds: 60 },
     now,
   );

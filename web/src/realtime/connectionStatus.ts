@@ -4,13 +4,13 @@ import { span } from "../format/time.ts";
 /** `joining`: first try. `live`: changes arrive by themselves. `lost`: it was there, and is being fetched back. */
 export type ChannelState = "joining" | "live" | "lost";
 
-export interface LinkShown {
+export interface ConnectionStatus {
   word: "Live" | "Connecting" | "Polling" | "Stale";
   tone: "good" | "busy" | "warn" | "bad";
   sentence: string;
 }
 
-export interface LinkFacts {
+export interface ConnectionFacts {
   channel: ChannelState;
   /** When the lists were last read without an error, milliseconds; 0 = never. */
   readAt: number;
@@ -23,7 +23,7 @@ export interface LinkFacts {
 const STALE_AFTER_POLLS = 2;
 
 /** What the indicator shows at `now`. Data that may be old says so, whatever the channel claims. */
-export function linkShown(facts: LinkFacts, now: number): LinkShown {
+export function connectionStatus(facts: ConnectionFacts, now: number): ConnectionStatus {
   const { channel, readAt, failing, pollSeconds } = facts;
   const age = now - readAt;
   if (readAt > 0 && (failing || age > STALE_AFTER_POLLS * pollSeconds * 1000) && channel !== "live") {
