@@ -146,7 +146,7 @@ class Visit:
 
     def is_live(self) -> None:
         """Wait until the channel is joined and the lists were read again after that."""
-        expect(self.page.locator('[data-connection="Live"][data-reading="false"]')).to_be_visible()
+        expect(self.page.locator('[data-connection="Live"][data-loading="false"]')).to_be_visible()
 
 
 VisitDashboard = Callable[..., Visit]
@@ -194,7 +194,7 @@ def visit(
         if rank is not None and known is None:
             email = f"{rank}@fleet.example"
             make_operator(email, None if rank == "stranger" else rank)
-            page.get_by_label("E-mail address").fill(email)
+            page.get_by_label("Email address").fill(email)
             page.get_by_role("textbox", name="Password").fill(PASSWORD)
             page.get_by_role("button", name="Sign in").click()
             expect(page.get_by_role("button", name="Sign in")).to_have_count(0)

@@ -1,4 +1,4 @@
-/** What policy wants looked at, and the button that says somebody does. */
+/** Open alerts, and the buttons that acknowledge them. */
 import { Anchor, Button, Group, Stack, Text, Title } from "@mantine/core";
 import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { useMemo, useState } from "react";
@@ -23,37 +23,35 @@ export default function AlertsPage() {
   const cache = useQueryClient();
   const operator = useOperator();
   const { data: open, error } = useOpenAlerts();
-  const [askingAll, setAskingAll] = useState(false);
+  const [confirming, setConfirming] = useState(false);
   const shown = useMemo(() => inOrder(open ?? []), [open]);
-  const waiting = shown.filter(isUnacknowledged);
-  const look = async (alerts: readonly AlertRow[]) => {
+  const unacknowledged = shown.filter(isUnacknowledged);
+  const acknowledgeAll = async (alerts: readonly AlertRow[]) => {
     await acknowledge(client, alerts.map(({ id }) => id));
     await cache.invalidateQueries({ queryKey: KEYS.alerts });
   };
-  const one = useMutation({ mutationFn: (alert: AlertRow) => look([alert]) });
+  const one = useMutation({ mutationFn: (alert: AlertRow) => acknowledgeAll([alert]) });
 
-  if (!open) return error ? <ErrorAlert error={error} title="The alerts could not be read" /> : <Loading />;
+  if (!open) return error ? <ErrorAlert error={error} title="Could not load alerts" /> : <Loading />;
   return (
     <Stack>
       <Group justify="space-between" align="center">
         <Title order={1} size="h2">Alerts</Title>
-        {mayOperate(operator.rank) && waiting.length > 1 && (
+        {mayOperate(operator.rank) && unacknowledged.length > 1 && (
           <Button
             variant="default"
-            onClick={() => setAskingAll(true)}
+            onClick={() => setConfirming(true)}
           >
-            {acknowledgeLabel(waiting)}
+            {acknowledgeLabel(unacknowledged)}
           </Button>
         )}
       </Group>
-      {error && (
-        <ErrorAlert error={error} title="This could not be read again; you see what was read before" />
-      )}
-      {one.error && <ErrorAlert error={one.error} title="It is not acknowledged" />}
+      {error && <ErrorAlert error={error} title="Could not refresh. Showing the last data loaded." />}
+      {one.error && <ErrorAlert error={one.error} title="Could not acknowledge the alert" />}
       <Text size="sm" className={soft} role="status">
         {shown.length === 0
-          ? "Nothing to look at. Policy opens an alert here when it stops something or a device goes silent."
-          : `${tally(shown)}. Each resolves by itself when its cause is over.`}
+          ? "No open alerts. An alert opens when policy halts an update or a device goes offline."
+          : `${tally(shown)}. Alerts resolve automatically when the cause is gone.`}
       </Text>
       <ul className={classes.alerts}>
         {shown.map((alert) => {
@@ -62,7 +60,7 @@ export default function AlertsPage() {
             <li key={alert.id} className={classes.alert} data-alert={alert.kind}>
               <StatusText tone={severity.tone} icon={severity.icon}>{severity.word}</StatusText>
               <div>
-                <Text className={classes.said}>{alert.summary}</Text>
+                <Text className={classes.summary}>{alert.summary}</Text>
                 <div className={`${soft} ${classes.about}`}>
                   <span className={classes.kind}>{kindWords(alert.kind)}</span>
                   {alert.devices && (
@@ -95,16 +93,15 @@ export default function AlertsPage() {
           );
         })}
       </ul>
-      {askingAll && (
+      {confirming && (
         <ConfirmWithReason
-          title="Acknowledge them all?"
-          action={acknowledgeLabel(waiting)}
-          run={() => look(waiting)}
-          close={() => setAskingAll(false)}
+          title="Acknowledge all alerts?"
+          action={acknowledgeLabel(unacknowledged)}
+          run={() => acknowledgeAll(unacknowledged)}
+          close={() => setConfirming(false)}
         >
           <Text size="sm">
-            Everybody sees that you look at them, and nobody else is called for. They stay open until their
-            cause is over.
+            This shows everyone that you are looking into them. They stay open until the cause is gone.
           </Text>
         </ConfirmWithReason>
       )}

@@ -1,4 +1,4 @@
-/** The page from the outside in: config, connection, person, fleet. */
+/** The page from the outside in: config, client, sign-in, fleet. */
 import { Button, MantineProvider } from "@mantine/core";
 import { QueryClient, QueryClientProvider, useQuery, useQueryClient } from "@tanstack/react-query";
 import { lazy, Suspense, useEffect, useMemo } from "react";
@@ -15,13 +15,13 @@ import { connect } from "../data/client.ts";
 import { type Config, loadConfig } from "./config.ts";
 import { theme } from "./theme.ts";
 
-// Who only signs in does not load the fleet.
-const Fleet = lazy(() => import("./FleetPage.tsx"));
+// The sign-in page does not load the rest.
+const FleetPage = lazy(() => import("./FleetPage.tsx"));
 
 const cache = new QueryClient({
   defaultOptions: {
     queries: {
-      // A refusal stays one; only a network that fails is worth another try at once.
+      // A refusal would be repeated; only a network failure is worth an immediate retry.
       retry: (failures, error) => failures < 2 && toAppError(error).kind === "unreachable",
       networkMode: "always",
       staleTime: 5_000,
@@ -69,28 +69,28 @@ function RequireOperator({ pollSeconds }: { pollSeconds: number }) {
   const queries = useQueryClient();
   const signedOut = access.state === "signed out";
   useEffect(() => {
-    // The next person at this screen must not see what the last one saw.
+    // The next person to sign in must not see what the last one saw.
     if (signedOut) queries.removeQueries({ predicate: (query) => query.queryKey[0] !== "config" });
   }, [signedOut, queries]);
   switch (access.state) {
-    case "unknown":
+    case "loading":
       return <Loading />;
     case "signed out":
       return <SignIn />;
-    case "stranger":
-      return <NotAnOperator email={access.email} again={access.again} />;
+    case "not an operator":
+      return <NotAnOperator email={access.email} retry={access.retry} />;
     case "failed":
       return (
         <CenteredCard title="Metrica Fleet">
           <ErrorAlert error={access.error} />
-          <Button onClick={access.again}>Try again</Button>
+          <Button onClick={access.retry}>Try again</Button>
         </CenteredCard>
       );
     case "operator":
       return (
         <OperatorProvider value={access.operator}>
           <Suspense fallback={<Loading />}>
-            <Fleet pollSeconds={pollSeconds} />
+            <FleetPage pollSeconds={pollSeconds} />
           </Suspense>
         </OperatorProvider>
       );

@@ -1,4 +1,4 @@
-/** Everything behind the sign-in: the frame, and a route for each concept. */
+/** Everything behind the sign-in: the frame, and one route per page. */
 import { Button, Group, Stack, Text, Title } from "@mantine/core";
 import { lazy, Suspense } from "react";
 import { Link, Route, Switch } from "wouter";
@@ -12,7 +12,7 @@ import { Header } from "./Header.tsx";
 const AlertsPage = lazy(() => import("../alerts/AlertsPage.tsx"));
 const DevicePage = lazy(() => import("../device/DevicePage.tsx"));
 
-export default function Fleet({ pollSeconds }: { pollSeconds: number }) {
+export default function FleetPage({ pollSeconds }: { pollSeconds: number }) {
   return (
     <RealtimeProvider pollSeconds={pollSeconds}>
       <Header />
@@ -42,8 +42,8 @@ export default function Fleet({ pollSeconds }: { pollSeconds: number }) {
 function NotFound() {
   return (
     <Stack align="flex-start">
-      <Title order={1} size="h2">No such page</Title>
-      <Text>The address may be old.</Text>
+      <Title order={1} size="h2">Page not found</Title>
+      <Text>The link may be out of date.</Text>
       <Group>
         <Button component={Link} href="/">All devices</Button>
       </Group>

@@ -25,7 +25,7 @@ const PAGES = [{ href: "/", name: "Devices" }, { href: "/alerts", name: "Alerts"
 
 export function Header() {
   const [here] = useLocation();
-  const waiting = useOpenAlerts().data?.filter(isUnacknowledged).length ?? 0;
+  const unacknowledged = useOpenAlerts().data?.filter(isUnacknowledged).length ?? 0;
   return (
     <header className={classes.header}>
       <button
@@ -33,10 +33,10 @@ export function Header() {
         className={`${visuallyHidden} ${classes.skip}`}
         onClick={() => document.getElementById("main")?.focus()}
       >
-        Skip to the content
+        Skip to main content
       </button>
       <Group gap="lg" wrap="nowrap">
-        <UnstyledButton component={Link} href="/" aria-label="Metrica Fleet, all devices">
+        <UnstyledButton component={Link} href="/" aria-label="Metrica Fleet: all devices">
           <Group gap={10} wrap="nowrap">
             <Logo />
             <Text fw={650} visibleFrom="xs">Metrica Fleet</Text>
@@ -55,10 +55,10 @@ export function Header() {
               className={classes.page}
             >
               {name}
-              {href === "/alerts" && waiting > 0 && (
-                <span className={classes.waiting} data-testid="alerts-unacknowledged">
-                  {waiting.toLocaleString("en")}
-                  <span className={visuallyHidden}>that nobody looks at yet</span>
+              {href === "/alerts" && unacknowledged > 0 && (
+                <span className={classes.badge} data-testid="alerts-unacknowledged">
+                  {unacknowledged.toLocaleString("en")}
+                  <span className={visuallyHidden}>unacknowledged</span>
                 </span>
               )}
             </Anchor>
@@ -67,13 +67,13 @@ export function Header() {
       </Group>
       <Group gap="md" wrap="nowrap">
         <ConnectionIndicator />
-        <Person />
+        <AccountMenu />
       </Group>
     </header>
   );
 }
 
-function Person() {
+function AccountMenu() {
   const client = useClient();
   const operator = useOperator();
   const { setColorScheme } = useMantineColorScheme();
@@ -90,7 +90,7 @@ function Person() {
           leftSection={<Icon name={other === "dark" ? "moon" : "sun"} />}
           onClick={() => setColorScheme(other)}
         >
-          {other === "dark" ? "Dark" : "Light"} colours
+          {other === "dark" ? "Dark" : "Light"} mode
         </Button>
         <Button variant="default" onClick={() => void client.auth.signOut()}>Sign out</Button>
       </Stack>

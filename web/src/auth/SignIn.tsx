@@ -5,7 +5,7 @@ import { ErrorAlert } from "../components/ErrorAlert.tsx";
 import { toAppError } from "../data/appError.ts";
 import { useClient } from "./session.tsx";
 
-/** E-mail address and password, through Supabase Auth. */
+/** Email address and password, through Supabase Auth. */
 export function SignIn() {
   const client = useClient();
   const [error, setError] = useState<Error | null>(null);
@@ -29,13 +29,13 @@ export function SignIn() {
         <TextInput
           name="email"
           type="email"
-          label="E-mail address"
+          label="Email address"
           autoComplete="username"
           required
           autoFocus
         />
         <PasswordInput name="password" label="Password" autoComplete="current-password" required />
-        {error && <ErrorAlert error={error} title="Signing in did not work" />}
+        {error && <ErrorAlert error={error} title="Sign-in failed" />}
         <Button type="submit" loading={busy}>Sign in</Button>
       </form>
     </CenteredCard>

@@ -1,4 +1,4 @@
-/** The pages before the fleet: one card in the middle. */
+/** The pages before the fleet: one card in the middle of the screen. */
 import { Center, Group, Paper, Stack, Title } from "@mantine/core";
 import type { ReactNode } from "react";
 import { Logo } from "./Logo.tsx";

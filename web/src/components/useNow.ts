@@ -1,4 +1,4 @@
-/** The one clock of the page: every "12 s ago" hangs on this single timer, which rests while nobody looks. */
+/** The page's one timer, which every "12 s ago" depends on. It stops while the page is hidden. */
 import { useSyncExternalStore } from "react";
 import { serverNow } from "../data/serverClock.ts";
 
@@ -35,7 +35,7 @@ function subscribe(listener: () => void): () => void {
   };
 }
 
-/** Server time that changes every `stepMs`; renders again only then. */
+/** Server time in steps of `stepMs`; the component renders again only when it changes. */
 export function useNow(stepMs = TICK_MS): number {
   return useSyncExternalStore(subscribe, () => Math.floor(now / stepMs) * stepMs);
 }

@@ -11,7 +11,7 @@ interface Refusal {
 
 export class AppError extends Error {
   constructor(
-    /** From a short list where our SQL raised it (`details`), else the code that came, else `unreachable`. */
+    /** From a short list if our SQL raised it (`details`), otherwise the code received, or `unreachable`. */
     readonly kind: string,
     message: string,
     readonly hint: string = "",
@@ -32,16 +32,20 @@ export function toAppError(cause: unknown): AppError {
   if (isUnreachable(refusal, message)) {
     return new AppError(
       "unreachable",
-      "The control plane does not answer.",
-      "Check the network; the dashboard tries again by itself.",
+      "The control plane is not responding.",
+      "Check your network; the dashboard retries automatically.",
     );
   }
   if (code === "PGRST301" || code === "PGRST303" || code === "bad_jwt") {
-    return new AppError("signed_out", "Your session has ended.", "Sign in again.");
+    return new AppError("signed_out", "Your session has expired.", "Sign in again.");
   }
   const details = text(refusal.details);
   const kind = KIND.test(details) ? details : code || "refused";
-  return new AppError(kind, message || "The control plane refused without saying why.", text(refusal.hint));
+  return new AppError(
+    kind,
+    message || "The control plane refused without giving a reason.",
+    text(refusal.hint),
+  );
 }
 
 function isUnreachable(refusal: Refusal, message: string): boolean {

@@ -2,7 +2,7 @@
 
 let offset = 0;
 
-/** Server time minus this machine's, from the last answer's Date header: a wrong laptop clock hides no silence. */
+/** Server time minus this machine's, from the last answer's Date header, so that a wrong laptop clock cannot hide an offline device. */
 export function learnServerTime(date: string | null, receivedAt = Date.now()): void {
   const server = date ? Date.parse(date) : Number.NaN;
   if (Number.isNaN(server)) return;

@@ -8,11 +8,11 @@ import { numbers, soft } from "../styles/classNames.ts";
 import classes from "./AttemptList.module.css";
 import { type AttemptView, attemptView, OUTCOMES, type Phase } from "./attempts.ts";
 
-/** Every attempt to update this device, the newest first, with where its time went. */
-export function History(
+/** The attempts to update this device, newest first, and where their time went. */
+export function AttemptList(
   { rows, releases }: { rows: readonly HistoryRow[]; releases: readonly ReleaseRow[] },
 ) {
-  if (rows.length === 0) return <Text size="sm" className={soft}>It has not tried to update yet.</Text>;
+  if (rows.length === 0) return <Text size="sm" className={soft}>No update attempts yet.</Text>;
   return (
     <>
       <ol className={classes.attempts}>
@@ -20,7 +20,7 @@ export function History(
       </ol>
       {rows.length === HISTORY_ROWS && (
         <Text size="sm" className={soft} mt="sm">
-          The last {HISTORY_ROWS} attempts; the table update_history has them all.
+          The last {HISTORY_ROWS} attempts. The table update_history has all of them.
         </Text>
       )}
     </>
@@ -41,7 +41,8 @@ function Attempt({ attempt }: { attempt: AttemptView }) {
       </div>
       {attempt.error && (
         <Text size="sm">
-          {attempt.failedPhase && <b>In {attempt.failedPhase.replaceAll("_", " ")}:</b>} {attempt.error}{" "}
+          {attempt.failedPhase && <b>In phase {attempt.failedPhase.replaceAll("_", " ")}:</b>} {attempt.error}
+          {" "}
           {attempt.errorKind && <span className={soft}>({attempt.errorKind})</span>}
         </Text>
       )}
@@ -50,7 +51,7 @@ function Attempt({ attempt }: { attempt: AttemptView }) {
   );
 }
 
-/** A bar of the phases, and the same in words for everybody. */
+/** The phases as a bar, and the same in words for screen readers and touch. */
 function Phases({ phases }: { phases: readonly Phase[] }) {
   return (
     <>

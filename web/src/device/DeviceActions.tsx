@@ -8,38 +8,40 @@ import type { DeviceRow } from "../data/rows.ts";
 import { useReleases } from "../fleet/useFleet.ts";
 import { acceptDevice, endHold, holdDevice, pinDevice, setState, unpinDevice } from "./actions.ts";
 
-type Asked = "accept" | "hold" | "end hold" | "pin" | "unpin" | "suspend" | "activate";
+type Action = "accept" | "hold" | "end hold" | "pin" | "unpin" | "suspend" | "activate";
 
-/** What may be done to this device now; each asks first and says what follows. */
-export function Actions({ device, held }: { device: DeviceRow; held: boolean }) {
-  const [asked, setAsked] = useState<Asked | null>(null);
-  const offered: { asked: Asked; word: string; shown: boolean; main?: boolean }[] = [
-    { asked: "accept", word: "Accept", shown: device.state === "pending", main: true },
-    { asked: "activate", word: "Let it back in", shown: device.state === "suspended", main: true },
-    { asked: "pin", word: device.pinned_release ? "Change pin" : "Pin", shown: device.state === "active" },
-    { asked: "unpin", word: "Unpin", shown: device.pinned_release !== null },
-    { asked: "hold", word: "Hold", shown: device.state === "active" && !held },
-    { asked: "end hold", word: "End hold", shown: held },
-    { asked: "suspend", word: "Suspend", shown: device.state === "active" || device.state === "pending" },
+/** What may be done to this device now; each action is confirmed first and says what will happen. */
+export function DeviceActions({ device, held }: { device: DeviceRow; held: boolean }) {
+  const [action, setAction] = useState<Action | null>(null);
+  const actions: { name: Action; label: string; shown: boolean; primary?: boolean }[] = [
+    { name: "accept", label: "Accept", shown: device.state === "pending", primary: true },
+    { name: "activate", label: "Reactivate", shown: device.state === "suspended", primary: true },
+    { name: "pin", label: device.pinned_release ? "Change pin" : "Pin", shown: device.state === "active" },
+    { name: "unpin", label: "Unpin", shown: device.pinned_release !== null },
+    { name: "hold", label: "Hold", shown: device.state === "active" && !held },
+    { name: "end hold", label: "End hold", shown: held },
+    { name: "suspend", label: "Suspend", shown: device.state === "active" || device.state === "pending" },
   ];
   return (
     <Group gap="xs" role="group" aria-label="Actions">
-      {offered.filter(({ shown }) => shown).map(({ asked: action, word, main }) => (
+      {actions.filter(({ shown }) => shown).map(({ name, label, primary }) => (
         <Button
-          key={action}
+          key={name}
           size="compact-md"
-          variant={main ? "filled" : "default"}
-          onClick={() => setAsked(action)}
+          variant={primary ? "filled" : "default"}
+          onClick={() => setAction(name)}
         >
-          {word}
+          {label}
         </Button>
       ))}
-      {asked && <Ask asked={asked} device={device} close={() => setAsked(null)} />}
+      {action && <ConfirmAction action={action} device={device} close={() => setAction(null)} />}
     </Group>
   );
 }
 
-function Ask({ asked, device, close }: { asked: Asked; device: DeviceRow; close: () => void }) {
+function ConfirmAction(
+  { action, device, close }: { action: Action; device: DeviceRow; close: () => void },
+) {
   const client = useClient();
   const cache = useQueryClient();
   const releases = (useReleases().data ?? []).filter(({ state }) => state === "available");
@@ -51,7 +53,7 @@ function Ask({ asked, device, close }: { asked: Asked; device: DeviceRow; close:
   };
   const { id, name } = device;
 
-  switch (asked) {
+  switch (action) {
     case "accept":
       return (
         <ConfirmWithReason
@@ -61,8 +63,8 @@ function Ask({ asked, device, close }: { asked: Asked; device: DeviceRow; close:
           close={close}
         >
           <Text size="sm">
-            It becomes part of the fleet and gets what its role, segment and branch get. Accept only a device
-            that you know.
+            It joins the fleet and receives the releases of its role, segment, and branch. Accept only devices
+            you recognize.
           </Text>
         </ConfirmWithReason>
       );
@@ -71,22 +73,22 @@ function Ask({ asked, device, close }: { asked: Asked; device: DeviceRow; close:
         <ConfirmWithReason
           title={`Hold ${name}?`}
           action={`Hold ${name}`}
-          reasonLabel="Why"
+          reasonLabel="Reason"
           run={(reason) => done(holdDevice(client, id, reason))}
           close={close}
         >
-          <Text size="sm">It keeps what it runs and gets no updates until the hold is ended.</Text>
+          <Text size="sm">It keeps its current release and gets no updates until the hold ends.</Text>
         </ConfirmWithReason>
       );
     case "end hold":
       return (
         <ConfirmWithReason
-          title={`End the hold of ${name}?`}
+          title={`End the hold on ${name}?`}
           action="End hold"
           run={() => done(endHold(client, id))}
           close={close}
         >
-          <Text size="sm">It may update again at once.</Text>
+          <Text size="sm">It may update right away.</Text>
         </ConfirmWithReason>
       );
     case "pin":
@@ -107,7 +109,7 @@ function Ask({ asked, device, close }: { asked: Asked; device: DeviceRow; close:
               label: `${it.version} (${it.branch}, ${it.commit_sha.slice(0, 12)})`,
             }))}
           />
-          <Text size="sm">It moves to this release, and stays on it until it is unpinned.</Text>
+          <Text size="sm">It updates to this release and stays on it until it is unpinned.</Text>
         </ConfirmWithReason>
       );
     case "unpin":
@@ -118,7 +120,7 @@ function Ask({ asked, device, close }: { asked: Asked; device: DeviceRow; close:
           run={() => done(unpinDevice(client, id))}
           close={close}
         >
-          <Text size="sm">It follows its branch and segment again, and may update at once.</Text>
+          <Text size="sm">It follows its branch and segment again, and may update right away.</Text>
         </ConfirmWithReason>
       );
     case "suspend":
@@ -131,7 +133,7 @@ function Ask({ asked, device, close }: { asked: Asked; device: DeviceRow; close:
           close={close}
         >
           <Text size="sm">
-            Its key stops working with its next request: no updates, no reports. What runs on it keeps
+            Its key stops working at its next request: no updates, no reports. The software on it keeps
             running.
           </Text>
         </ConfirmWithReason>
@@ -139,12 +141,14 @@ function Ask({ asked, device, close }: { asked: Asked; device: DeviceRow; close:
     case "activate":
       return (
         <ConfirmWithReason
-          title={`Let ${name} back in?`}
-          action={`Let ${name} back in`}
+          title={`Reactivate ${name}?`}
+          action={`Reactivate ${name}`}
           run={() => done(setState(client, id, "active"))}
           close={close}
         >
-          <Text size="sm">Its key works again, and it gets what its role, segment and branch get.</Text>
+          <Text size="sm">
+            Its key works again, and it receives the releases of its role, segment, and branch.
+          </Text>
         </ConfirmWithReason>
       );
   }

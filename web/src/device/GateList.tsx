@@ -4,17 +4,17 @@ import { soft } from "../styles/classNames.ts";
 import classes from "./GateList.module.css";
 import { actionSentence, type Explanation, VERDICTS } from "./gates.ts";
 
-/** Every gate in the order in which it is asked, with its verdict, its sentence and what would have to change. */
-export function Gates({ explained }: { explained: Explanation }) {
+/** Every gate in the order of evaluation: its verdict, the reason, and what would change it. */
+export function GateList({ explained }: { explained: Explanation }) {
   return (
     <Stack gap="xs">
       <Text>{actionSentence(explained)}</Text>
-      {explained.prepare && <Text>Meanwhile it may fetch {explained.prepare} and prepare it.</Text>}
+      {explained.prepare && <Text>It may download {explained.prepare} in advance.</Text>}
       <ol className={classes.gates}>
-        {explained.gates.map((gate, place) => {
+        {explained.gates.map((gate, index) => {
           const look = VERDICTS[gate.verdict];
           return (
-            <li key={place} data-gate={gate.gate} data-verdict={gate.verdict}>
+            <li key={index} data-gate={gate.gate} data-verdict={gate.verdict}>
               <StatusText tone={look.tone} icon={look.icon}>{look.word}</StatusText>
               <span className={classes.gate}>{gate.gate.replaceAll("_", " ")}</span>
               <span className={classes.detail}>

@@ -7,7 +7,7 @@ import { type ContainerView, type LogLine, type Meter } from "./report.ts";
 import classes from "./ReportSections.module.css";
 
 export function Resources({ meters }: { meters: readonly Meter[] }) {
-  if (meters.length === 0) return <Text size="sm" className={soft}>It has not reported any.</Text>;
+  if (meters.length === 0) return <Text size="sm" className={soft}>None reported.</Text>;
   return (
     <dl className={classes.meters}>
       {meters.map(({ name, share, shown, tone }) => (
@@ -58,7 +58,7 @@ export function Containers({ containers }: { containers: readonly ContainerView[
 }
 
 export function LogTail({ lines }: { lines: readonly LogLine[] }) {
-  if (lines.length === 0) return <Text size="sm" className={soft}>No warnings and no errors.</Text>;
+  if (lines.length === 0) return <Text size="sm" className={soft}>No warnings or errors.</Text>;
   return (
     <ol className={classes.log}>
       {lines.map((line, index) => (

@@ -1,4 +1,4 @@
-/** The list: counts and the stop above, filters, then every device, the ones that need somebody first. */
+/** The list: counts and the emergency stop, filters, then every device, the ones that need attention first. */
 import { Group, Stack, Text, Title } from "@mantine/core";
 import { useMemo } from "react";
 import { useLocation, useSearch } from "wouter";
@@ -25,12 +25,12 @@ export function DevicesPage() {
   const [, go] = useLocation();
   const query = useSearch();
   const filters = useMemo(() => readFilters(new URLSearchParams(query)), [query]);
-  // With its question mark even when nothing follows: without it, the last query would stay in the address.
+  // With a question mark even if nothing follows: without it, the last query would stay in the address.
   const setFilters = (next: Filters) => go(`/?${writeFilters(next)}`, { replace: true });
   const counts = useMemo(() => countByState(views), [views]);
   const shown = useMemo(() => narrow(views, filters), [views, filters]);
 
-  if (!fleet) return error ? <ErrorAlert error={error} title="The fleet could not be read" /> : <Loading />;
+  if (!fleet) return error ? <ErrorAlert error={error} title="Could not load the fleet" /> : <Loading />;
   return (
     <Stack>
       <Group justify="space-between" align="center">
@@ -41,9 +41,7 @@ export function DevicesPage() {
           <EmergencyStop facts={stopFacts(fleet.devices, counts.get("updating") ?? 0)} />
         )}
       </Group>
-      {error && (
-        <ErrorAlert error={error} title="The list could not be read again; this is what was read before" />
-      )}
+      {error && <ErrorAlert error={error} title="Could not refresh. Showing the last data loaded." />}
       <StateCounts
         counts={counts}
         chosen={filters.states}
@@ -67,8 +65,9 @@ export function DevicesPage() {
 function NoDevices() {
   return (
     <Text>
-      No device has enrolled yet. Make a provisioning token with <code>fleetctl</code>, and run{" "}
-      <code>fleet-agent enroll</code> on the device: it shows up here by itself.
+      No devices have enrolled yet. Create a provisioning token with{" "}
+      <code>fleetctl token create</code>, then run <code>fleet-agent enroll</code>{" "}
+      on the device. It will appear here.
     </Text>
   );
 }

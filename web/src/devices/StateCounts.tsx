@@ -10,7 +10,7 @@ interface Props {
   toggle: (state: ShownState) => void;
 }
 
-/** How many devices are in each state; each count is a switch that narrows the list to it. */
+/** How many devices are in each state; each count is a button that filters the list by it. */
 export function StateCounts({ counts, chosen, toggle }: Props) {
   const shown = STATES.filter((state) => counts.has(state) || chosen.includes(state));
   return (

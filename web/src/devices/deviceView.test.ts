@@ -9,13 +9,13 @@ const view = (said: Parameters<typeof status>[0], row: Parameters<typeof device>
     NOW,
   )[0];
 
-Deno.test("a target is shown only where it differs from what runs", () => {
+Deno.test("a target is shown only if it differs from what runs", () => {
   equal(view({ target_release: v2?.id ?? null })?.target, "v2");
   equal(view({ target_release: v1?.id ?? null })?.target, null);
   equal(view({})?.target, null);
 });
 
-Deno.test("a pin the device has not heard of yet is its target", () => {
+Deno.test("a pin that the device has not seen yet is its target", () => {
   equal(view({}, { pinned_release: v2?.id ?? null })?.target, "v2");
 });
 

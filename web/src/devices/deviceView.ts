@@ -13,14 +13,14 @@ export interface DeviceView {
   branch: string;
   /** Version it runs, or an abbreviated id where the release is not shared here. */
   current: string | null;
-  /** Version it should run, where that differs from what it runs. */
+  /** The version it should run, if that differs from what it runs. */
   target: string | null;
   /** When it last reported (server time), or null. */
   contactAt: string | null;
   why: string;
   held: boolean;
   pinned: boolean;
-  /** Lower-case text that the search box looks through. */
+  /** Lower-case text that the search box searches. */
   searched: string;
 }
 

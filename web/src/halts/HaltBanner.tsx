@@ -10,7 +10,7 @@ import { counted } from "../format/size.ts";
 import { haltedDevices, haltTitle } from "./halts.ts";
 import { LiftHalt } from "./LiftHalt.tsx";
 
-/** Every open halt, on every page: what is stopped, why, since when, and the way to lift it. */
+/** Every open halt, on every page: what is stopped, why, since when, and a button to lift it. */
 export function HaltBanner() {
   const operator = useOperator();
   const { data: halts } = useOpenHalts();
@@ -34,7 +34,7 @@ export function HaltBanner() {
                 {halt.reason} (<RelativeTime at={halt.opened_at} />
                 {halt.cause === "operator" ? "" : `, by ${halt.cause}`})
                 {stopped !== null && fleet &&
-                  ` · ${counted(stopped, "device")} ${stopped === 1 ? "gets" : "get"} no update`}
+                  ` · ${counted(stopped, "device")} affected`}
               </Text>
               {mayOperate(operator.rank) && (
                 <Button

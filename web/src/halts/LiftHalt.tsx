@@ -20,8 +20,8 @@ export function LiftHalt({ halt, title, stopped, close }: Props) {
   return (
     <ConfirmWithReason
       title="Lift this halt?"
-      action={stopped === null ? "Lift the halt" : `Let ${counted(stopped, "device")} update again`}
-      reasonLabel="Why it is safe to go on"
+      action={stopped === null ? "Lift the halt" : `Resume updates on ${counted(stopped, "device")}`}
+      reasonLabel="Why it is safe to continue"
       run={async (reason) => {
         await liftHalt(client, halt.id, reason);
         await cache.invalidateQueries({ queryKey: KEYS.halts });
@@ -31,8 +31,7 @@ export function LiftHalt({ halt, title, stopped, close }: Props) {
     >
       <Text size="sm">{title}: {halt.reason}</Text>
       <Text size="sm">
-        Devices that wait behind it may start to update at once. The halt stays on record with who lifted it
-        and why.
+        Waiting devices may start to update right away. The halt stays on record, with who lifted it and why.
       </Text>
     </ConfirmWithReason>
   );

@@ -17,16 +17,16 @@ const ICONS: Record<ConnectionStatus["word"], IconName> = {
   Stale: "triangle",
 };
 
-/** How fresh the page is. Pressing it says more. */
+/** How fresh the page is. A click shows details. */
 export function ConnectionIndicator() {
   const cache = useQueryClient();
   const { channel, pollSeconds } = useConnection();
-  const reading = useIsFetching() > 0;
-  // The ticker renders this every second, which is also when it looks at the cache.
+  const loading = useIsFetching() > 0;
+  // The timer renders this every second, which is also when it reads the cache.
   const now = useNow();
   const statuses = cache.getQueryState(KEYS.statuses);
   const readAt = statuses?.dataUpdatedAt ?? 0;
-  // Both are times of this machine's clock; the ticker's is the server's.
+  // Both are times of this machine's clock; `now` is the server's.
   const age = readAt === 0 ? 0 : Math.max(0, Date.now() - readAt);
   const failing = (statuses?.fetchFailureCount ?? 0) > 0 || statuses?.status === "error";
   const shown = connectionStatus(
@@ -35,9 +35,9 @@ export function ConnectionIndicator() {
   );
   return (
     <Disclosure
-      label={`${shown.word}: how fresh this page is`}
+      label={`${shown.word}: connection status`}
       button={
-        <span data-connection={shown.word} data-reading={reading}>
+        <span data-connection={shown.word} data-loading={loading}>
           <StatusText tone={shown.tone} icon={ICONS[shown.word]}>{shown.word}</StatusText>
         </span>
       }
@@ -45,10 +45,10 @@ export function ConnectionIndicator() {
       <Stack gap="sm">
         <Text size="sm">{shown.sentence}</Text>
         <Text size="sm" className={soft}>
-          {readAt === 0 ? "Nothing was read yet." : `Everything was read ${span(age)} ago.`}
+          {readAt === 0 ? "Nothing loaded yet." : `Last loaded ${span(age)} ago.`}
         </Text>
-        <Button variant="default" loading={reading} onClick={() => void cache.invalidateQueries()}>
-          Read everything now
+        <Button variant="default" loading={loading} onClick={() => void cache.invalidateQueries()}>
+          Refresh now
         </Button>
       </Stack>
     </Disclosure>

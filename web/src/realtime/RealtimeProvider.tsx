@@ -8,7 +8,7 @@ import { ConnectionContext } from "./connectionContext.ts";
 import type { ChannelState } from "./connectionStatus.ts";
 import { followFleet } from "./fleetChannel.ts";
 
-/** How long changes are gathered before their rows are read: short to the eye, long to a burst. */
+/** How long changes are collected before their rows are read: short to the eye, long for a burst. */
 const GATHER_MS = 200;
 
 export function RealtimeProvider({ pollSeconds, children }: { pollSeconds: number; children: ReactNode }) {
@@ -18,14 +18,14 @@ export function RealtimeProvider({ pollSeconds, children }: { pollSeconds: numbe
 
   useEffect(() => {
     const batcher = new ChangeBatcher(async (batch) => {
-      // A read that fails here is made up for by the next poll.
+      // If this fails, the next poll makes up for it.
       await applyBatch(client, cache, batch).catch(() => cache.invalidateQueries());
     }, GATHER_MS);
     const stop = followFleet(client, {
       changed: (change) => batcher.add(change),
       state: (state) => {
         setChannel(state);
-        if (state === "live") void readAgain(cache);
+        if (state === "live") void reload(cache);
       },
     });
     return () => {
@@ -38,8 +38,8 @@ export function RealtimeProvider({ pollSeconds, children }: { pollSeconds: numbe
   return <ConnectionContext.Provider value={connection}>{children}</ConnectionContext.Provider>;
 }
 
-/** What happened before the channel was joined was not told: after the reads under way, which began before, once more. */
-async function readAgain(cache: QueryClient): Promise<void> {
+/** Changes before the join were not announced: once the loads that began earlier have ended, load everything again. */
+async function reload(cache: QueryClient): Promise<void> {
   await cache.refetchQueries({ fetchStatus: "fetching" }, { cancelRefetch: false });
   await cache.invalidateQueries();
 }

@@ -7,7 +7,7 @@ import { readSomeDevices, readSomeStatuses } from "../data/reads.ts";
 import type { DeviceRow, StatusRow } from "../data/rows.ts";
 import type { Batch } from "./changes.ts";
 
-/** Read again what a batch of broadcasts named, and put it into the lists. */
+/** Read the rows that a batch of broadcasts named, and put them into the lists. */
 export async function applyBatch(client: Client, cache: QueryClient, batch: Batch): Promise<void> {
   const [devices, statuses] = await Promise.all([
     batch.devices.size ? readSomeDevices(client, [...batch.devices]) : [],
