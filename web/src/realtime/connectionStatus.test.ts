@@ -26,6 +26,12 @@ Deno.test("a failed load without the channel is stale at once, and says how old"
   equal(sentence.includes("1 min old"), true);
 });
 
+Deno.test("without the channel the sentence says how often the lists really reload", () => {
+  const facts = { channel: "lost", readAt: now - 1000, failing: false, pollSeconds: 60 } as const;
+  equal(connectionStatus(facts, now).sentence.includes("every 15 s until"), true);
+  equal(connectionStatus({ ...facts, pollSeconds: 5 }, now).sentence.includes("every 5 s until"), true);
+});
+
 Deno.test("without the channel the lists reload quickly, never slower than configured", () => {
   equal(pollEvery("live", 600), 600);
   equal(pollEvery("lost", 600), 15);

@@ -41,7 +41,7 @@ export function connectionStatus(facts: ConnectionFacts, now: number): Connectio
       word: "Polling",
       tone: "warn",
       sentence: `The live connection is down. The lists reload every ${
-        span(pollSeconds * 1000)
+        span(pollEvery(channel, pollSeconds) * 1000)
       } until it is back.`,
     };
   }
