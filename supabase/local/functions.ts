@@ -20,11 +20,11 @@ export async function loadFunctions(folder: string, log: (line: string) => void)
     try {
       const module = await import(new URL(`file://${folder}/${name}/index.ts`).href);
       const handler = module.handler ?? module.default?.fetch;
-      if (typeof handler !== "function") throw new Error("it exports no `handler`");
+      if (typeof handler !== "function") throw new Error("it does not export a `handler`");
       handlers.set(name, handler);
     } catch (error) {
       failed[name] = error instanceof Error ? error.message : String(error);
-      log(`function ${name} cannot be loaded: ${failed[name]}`);
+      log(`function ${name} could not be loaded: ${failed[name]}`);
     }
   }
   return {
@@ -39,11 +39,15 @@ export async function loadFunctions(folder: string, log: (line: string) => void)
       if (handler) return run(name, handler, request, log);
       if (Object.hasOwn(failed, name)) {
         return Promise.resolve(
-          answer(503, "function_unavailable", `The function ${name} could not be loaded.`),
+          answer(
+            503,
+            "function_unavailable",
+            `Function ${name} could not be loaded; the server log has the reason.`,
+          ),
         );
       }
       return Promise.resolve(
-        answer(404, "function_not_found", `There is no function ${JSON.stringify(name)}.`),
+        answer(404, "function_not_found", `Function ${JSON.stringify(name)} does not exist.`),
       );
     },
   };
@@ -84,8 +88,8 @@ async function run(
   let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<Response>((resolve) => {
     timer = setTimeout(() => {
-      log(`function ${name} did not answer within ${WALL_CLOCK_MS / 1000} s`);
-      resolve(answer(504, "function_timeout", `The function ${name} did not answer in time.`));
+      log(`function ${name} did not respond within ${WALL_CLOCK_MS / 1000} s`);
+      resolve(answer(504, "function_timeout", `Function ${name} timed out.`));
     }, WALL_CLOCK_MS);
   });
   try {
@@ -94,7 +98,7 @@ async function run(
     return withCors(response);
   } catch (error) {
     log(`function ${name} threw: ${error instanceof Error ? error.stack : error}`);
-    return answer(500, "function_crashed", `The function ${name} failed; its log says why.`);
+    return answer(500, "function_crashed", `Function ${name} failed; the server log has the reason.`);
   } finally {
     clearTimeout(timer);
   }

@@ -58,7 +58,7 @@ async function handle(request: Request, info: Deno.ServeHandlerInfo<Deno.NetAddr
     return answer(
       503,
       "realtime_unavailable",
-      "Realtime did not start; the server's log says why. Devices poll.",
+      "Realtime did not start; the server log has the reason. Devices keep polling.",
     );
   }
   if (path.startsWith("/functions/v1/")) {
@@ -69,8 +69,8 @@ async function handle(request: Request, info: Deno.ServeHandlerInfo<Deno.NetAddr
 }
 
 /**
- * As the gateway does on hosted. Functions ration strangers by this header, so a stranger must not choose it; a
- * proxy on this machine may, since it alone knows who called.
+ * As the gateway does on hosted. Functions rate-limit unknown callers by this header, so a caller must not choose it; a
+ * proxy on this machine may, because only it knows the caller.
  */
 function withClientAddress(request: Request, peer: string): Request {
   const loopback = /^(127\.|::1$|::ffff:127\.)/.test(peer);
@@ -94,10 +94,10 @@ async function health(): Promise<Response> {
       ? { state: "failed", detail: realtime }
       : { state: "ready", detail: "" },
     functions: Object.keys(functions.failed).length
-      ? { state: "failed", detail: `cannot be loaded: ${Object.keys(functions.failed).join(", ")}` }
+      ? { state: "failed", detail: `could not be loaded: ${Object.keys(functions.failed).join(", ")}` }
       : { state: "ready", detail: functions.names.join(", ") },
-    scheduler: scheduler.problem()
-      ? { state: "failed", detail: scheduler.problem() }
+    scheduler: scheduler.lastError()
+      ? { state: "failed", detail: scheduler.lastError() }
       : { state: "ready", detail: "" },
   };
   const ready = Object.values(parts).every((part) => part.state === "ready");
@@ -114,7 +114,7 @@ const servers: Deno.HttpServer<Deno.NetAddr>[] = [
     onListen() {},
     onError(error) {
       log(`request failed: ${error instanceof Error ? error.stack : error}`);
-      return answer(500, "internal_error", "The request failed; the server's log says why.");
+      return answer(500, "internal_error", "The request failed; the server log has the reason.");
     },
   }, handle),
 ];
@@ -125,7 +125,7 @@ async function stop() {
   if (stopping) return;
   stopping = true;
   log("fleet: stopping");
-  // Finish what is under way, but no socket may hold the stop up.
+  // Finish requests in progress, but do not let a socket delay the stop.
   const patience = setTimeout(() => Deno.exit(0), 5_000);
   if (typeof realtime !== "string") await realtime.close();
   await Promise.allSettled([...servers.map((server) => server.shutdown()), scheduler.close()]);
@@ -136,8 +136,8 @@ async function stop() {
 Deno.addSignalListener("SIGTERM", stop);
 Deno.addSignalListener("SIGINT", stop);
 
-// From here on. While it starts, an error ends the process and fleetctl tells it.
-// A function that forgets to await may reject later; that must not take the fleet's control plane down.
+// Only from here on: during the start, an error ends the process and fleetctl reports it.
+// A function that forgets to await may reject later; that must not stop the control plane.
 globalThis.addEventListener("unhandledrejection", (event) => {
   event.preventDefault();
   const reason = event.reason;

@@ -66,7 +66,7 @@ export async function serveDashboard(
   settings: { publishableKey: string },
 ): Promise<Response> {
   if (request.method !== "GET" && request.method !== "HEAD") {
-    return Response.json({ kind: "not_found", message: `Nothing takes ${request.method} ${path}.` }, {
+    return Response.json({ kind: "not_found", message: `${request.method} ${path} is not supported.` }, {
       status: 404,
     });
   }
@@ -79,9 +79,9 @@ export async function serveDashboard(
   }
   const file = await serveFile(folder, path, request);
   if (file) return file;
-  // A missing script must fail as such; HTML in its place would be a puzzling syntax error.
+  // A missing script must be a 404; HTML instead would be a puzzling syntax error.
   if (path.startsWith("/assets/")) {
-    return Response.json({ kind: "not_found", message: `There is no ${path}.` }, { status: 404 });
+    return Response.json({ kind: "not_found", message: `${path} does not exist.` }, { status: 404 });
   }
   const index = await serveFile(folder, "/index.html", request);
   if (index) return index;
@@ -94,8 +94,8 @@ export async function serveDashboard(
 const NOT_BUILT = `<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Metrica Fleet</title>
 <style>body{font:16px/1.5 system-ui;max-width:38rem;margin:15vh auto;padding:0 1rem}code{background:#8882;padding:.1em .3em}</style>
-<h1>The dashboard is not built</h1>
-<p>The control plane runs: its API is at this address. The dashboard's files are missing because it was started
-with <code>--no-web</code>, or from a checkout without <code>web/</code>.</p>
+<h1>The dashboard has not been built</h1>
+<p>The control plane is running; its API is at this address. The dashboard's files are missing because it was started
+with <code>--no-web</code> or from a checkout without <code>web/</code>.</p>
 <p>To build it: <code>fleetctl down</code>, then <code>fleetctl up</code>.</p></html>
 `;

@@ -3,7 +3,7 @@ import { ChannelAccess } from "./channel_access.ts";
 import { admitJoin, replayForJoin } from "./channel_join.ts";
 import { ChannelPresence } from "./channel_presence.ts";
 import type { Connection, Context } from "./context.ts";
-import { sentence } from "./database.ts";
+import { errorText } from "./database.ts";
 import { type Broadcast, type Frame, type Framing, type Incoming, isRecord, type Ref } from "./frames.ts";
 import type { Member } from "./hub.ts";
 import { isApiKey, type JoinParams, numbered } from "./join.ts";
@@ -15,7 +15,7 @@ import type { StoredMessage } from "./replay.ts";
 import { pause } from "./timing.ts";
 
 const CHANGES_UNAVAILABLE =
-  "Postgres changes are not offered by the embedded stack; use broadcast from the database instead";
+  "The embedded stack does not support Postgres changes; use broadcast from the database instead";
 
 /** One topic joined by one connection. Its messages are handled one after the other. */
 export class Channel implements Member {
@@ -152,7 +152,7 @@ export class Channel implements Member {
   }
 
   #crash(error: unknown): void {
-    this.#context.log(`channel ${this.#topic} crashed: ${sentence(error)}`);
+    this.#context.log(`channel ${this.#topic} crashed: ${errorText(error)}`);
     if (this.#state === "closed") return;
     this.#release();
     this.#push("phx_error", {}, this.#joinRef);
@@ -213,7 +213,7 @@ export class Channel implements Member {
   async #refuse(ref: Ref, error: unknown): Promise<void> {
     const { log, limits } = this.#context;
     const refused = joinRefused(error, this.#topic);
-    if (!(error instanceof JoinRefused)) log(`join of ${this.#topic} refused: ${sentence(error)}`);
+    if (!(error instanceof JoinRefused)) log(`join of ${this.#topic} refused: ${errorText(error)}`);
     await pause(limits.channelErrorDelayMs);
     if (this.#isClosed()) return;
     // Not joined: no phx_close follows, and a client that tries again finds the topic free.
@@ -253,7 +253,7 @@ export class Channel implements Member {
       }
       default:
         this.#context.rates.messages.add();
-        this.#context.log(`channel ${this.#topic}: unexpected ${message.event} from a client`);
+        this.#context.log(`channel ${this.#topic}: received an unexpected ${message.event} message`);
     }
   }
 
@@ -264,7 +264,7 @@ export class Channel implements Member {
     const { ack, self } = this.#params!;
     const message = toBroadcast(payload);
     if (message === null) {
-      this.#context.log(`channel ${this.#topic}: a broadcast without a readable payload`);
+      this.#context.log(`channel ${this.#topic}: received a broadcast with an unreadable payload`);
       return;
     }
     if (!payloadFits(bytesOf(payload), this.#context.limits)) {

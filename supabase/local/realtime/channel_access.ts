@@ -1,7 +1,7 @@
 /** What one channel may do: its token, the claims in it, and the answers of the policies. */
 import type { Caller } from "./authorize.ts";
 import type { Context } from "./context.ts";
-import { sentence } from "./database.ts";
+import { errorText } from "./database.ts";
 import type { Claims } from "./jwt.ts";
 import { JoinRefused, notPermitted, refreshRefused, Shutdown } from "./refusals.ts";
 
@@ -92,7 +92,7 @@ export class ChannelAccess {
       try {
         await this.#askWrite();
       } catch (error) {
-        this.context.log(`broadcast to ${this.topic} not sent: ${sentence(error)}`);
+        this.context.log(`broadcast to ${this.topic} not sent: ${errorText(error)}`);
         return false;
       }
     }
@@ -109,7 +109,7 @@ export class ChannelAccess {
         }
         await this.#askWrite();
       } catch (error) {
-        this.context.log(`track on ${this.topic} refused: ${sentence(error)}`);
+        this.context.log(`track on ${this.topic} refused: ${errorText(error)}`);
         return false;
       }
     }

@@ -1,6 +1,6 @@
 /** What a join must fulfill before it is answered, apart from the policies. */
 import type { Connection, Context } from "./context.ts";
-import { sentence } from "./database.ts";
+import { errorText } from "./database.ts";
 import { type JoinParams, parseJoin } from "./join.ts";
 import { JoinRefused, notPermitted } from "./refusals.ts";
 import { parseReplay, replay, type StoredMessage } from "./replay.ts";
@@ -43,7 +43,7 @@ export async function replayForJoin(
   const wanted = parseReplay(params.replay);
   if (!wanted) return [];
   return await replay(sql, topic, wanted).catch((error) => {
-    log(`replay of ${topic} failed: ${sentence(error)}`);
+    log(`replay of ${topic} failed: ${errorText(error)}`);
     throw new JoinRefused("UnableToReplayMessages: Realtime was unable to replay messages");
   });
 }

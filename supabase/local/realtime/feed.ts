@@ -1,5 +1,5 @@
 import { postgres, type Sql } from "./deps.ts";
-import { pool, sentence } from "./database.ts";
+import { errorText, pool } from "./database.ts";
 import { idsFrom, readBack, snapshot } from "./feed_sql.ts";
 import { SeenMessages } from "./marks.ts";
 import type { StoredMessage } from "./replay.ts";
@@ -17,7 +17,7 @@ export interface FeedOptions {
   dbUrl: string;
   /** Called for every committed broadcast row, in commit order. */
   deliver: (message: StoredMessage) => void;
-  /** False when nobody listens to the topic: the row is not read back then. */
+  /** False if no channel listens to the topic: the row is not read back then. */
   wants: (topic: string) => boolean;
   /** How often the mark moves while messages flow, in ms. */
   markEveryMs: number;
@@ -102,7 +102,7 @@ export class Feed {
         if (!this.#closing) this.#options.log("the database feed lost its connection; reconnecting");
       } catch (error) {
         if (!started) return first.reject(error);
-        this.#options.log(`the database feed cannot listen: ${sentence(error)}; trying again in ${wait} ms`);
+        this.#options.log(`the database feed cannot listen: ${errorText(error)}; retrying in ${wait} ms`);
       }
       if (this.#closing) break;
       await this.#pause(wait);
@@ -234,7 +234,7 @@ export class Feed {
         this.#queue.splice(0, ids.length);
         wait = RETRY_FIRST_MS;
       } catch (error) {
-        this.#options.log(`the database feed cannot read: ${sentence(error)}; trying again in ${wait} ms`);
+        this.#options.log(`the database feed cannot read: ${errorText(error)}; retrying in ${wait} ms`);
         await this.#pause(wait);
         wait = Math.min(wait * 2, RETRY_MOST_MS);
       }
@@ -246,7 +246,7 @@ export class Feed {
     try {
       this.#options.deliver(row);
     } catch (error) {
-      this.#options.log(`message ${row.id} could not be delivered: ${sentence(error)}`);
+      this.#options.log(`message ${row.id} could not be delivered: ${errorText(error)}`);
     }
   }
 

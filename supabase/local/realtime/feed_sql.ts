@@ -23,7 +23,7 @@ export async function readBack(sql: Sql, ids: string[]): Promise<Map<string, Sto
 /**
  * Rows of transactions from `floor` on. `xmin` has 32 bits, a transaction id 64, so the upper half is put back:
  * no row is newer than the next transaction. Rows of one transaction keep their place in the table; the order
- * between transactions is that of commit where the database keeps it, of their start otherwise.
+ * between transactions is that of commit if the database keeps it, otherwise that of their start.
  */
 export async function idsFrom(sql: Sql, floor: bigint): Promise<string[]> {
   const [{ tracked }] = await sql<{ tracked: boolean }[]>`

@@ -8,7 +8,7 @@ export interface Member {
   receivePresence(diff: PresenceDiff): void;
 }
 
-/** Who listens to what. A private and a public topic of the same name are two topics. */
+/** The channels on each topic. A private and a public topic of the same name are two topics. */
 export class Hub {
   #topics = new Map<string, Set<Member>>();
 
@@ -31,12 +31,12 @@ export class Hub {
     return this.#topics.get(keyOf(topic, isPrivate)) ?? [];
   }
 
-  /** True when somebody listens to `topic`, private or public. */
+  /** True if any channel listens to `topic`, private or public. */
   wants(topic: string): boolean {
     return this.#topics.has(keyOf(topic, true)) || this.#topics.has(keyOf(topic, false));
   }
 
-  /** Hands `message` to everyone on the topic but `except`, encoding it once for each framing. */
+  /** Hands `message` to every channel on the topic but `except`, encoded once per framing. */
   broadcast(topic: string, isPrivate: boolean, message: Broadcast, except?: Member): void {
     const frames = new Map<Framing, Frame | null>();
     for (const member of this.members(topic, isPrivate)) {
@@ -46,7 +46,7 @@ export class Hub {
         frame = member.framing.broadcast(`realtime:${topic}`, message);
         frames.set(member.framing, frame);
         if (frame === null) {
-          this.log(`a broadcast cannot be framed for protocol ${member.framing.version}: dropped there`);
+          this.log(`dropped a broadcast that protocol ${member.framing.version} cannot carry`);
         }
       }
       if (frame !== null) member.receive(message, frame);

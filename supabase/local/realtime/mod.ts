@@ -5,7 +5,7 @@
 import { ApiKeys, KeyRefused } from "./apikey.ts";
 import { Authorizer } from "./authorize.ts";
 import type { Context } from "./context.ts";
-import { maintainPartitions, pool, sentence } from "./database.ts";
+import { errorText, maintainPartitions, pool } from "./database.ts";
 import { Feed } from "./feed.ts";
 import type { Framing } from "./frames.ts";
 import { V1 } from "./frames_v1.ts";
@@ -22,7 +22,7 @@ import { pause } from "./timing.ts";
 export type { Limits } from "./limits.ts";
 
 export interface RealtimeOptions {
-  /** A superuser's: it takes on the callers' roles to ask their policies. */
+  /** Of a superuser, which assumes the callers' roles to check their policies. */
   dbUrl: string;
   jwtSecret: string;
   publishableKey: string;
@@ -63,7 +63,7 @@ export async function createRealtime(options: RealtimeOptions): Promise<Realtime
     dbUrl: options.dbUrl,
     wants: (topic) => hub.wants(topic),
     deliver: (message) => {
-      // Hosted drops database broadcasts while the limit is exceeded; the payload was checked by nobody before.
+      // Hosted drops database broadcasts while the limit is exceeded; nothing has checked the payload before.
       if (rates.messages.exceeded) return log(`message ${message.id} dropped: Too many messages per second`);
       deliver(hub, message, limits, rates.messages, log);
     },
@@ -90,10 +90,12 @@ export async function createRealtime(options: RealtimeOptions): Promise<Realtime
     await feed.start();
   } catch (error) {
     await Promise.all([sql.end({ timeout: 1 }), feed.close()]);
-    throw new Error(`Realtime cannot start: ${sentence(error)}`, { cause: error });
+    throw new Error(`Realtime could not start: ${errorText(error)}`, { cause: error });
   }
   const maintenance = setInterval(() => {
-    maintainPartitions(sql).catch((error) => log(`partitions could not be maintained: ${sentence(error)}`));
+    maintainPartitions(sql).catch((error) =>
+      log(`could not maintain the partitions of realtime.messages: ${errorText(error)}`)
+    );
   }, PARTITIONS_EVERY_MS);
 
   return {
@@ -101,7 +103,7 @@ export async function createRealtime(options: RealtimeOptions): Promise<Realtime
       const url = new URL(req.url);
       if (url.pathname === "/realtime/v1/websocket") return await openSocket(context, req, url);
       return await broadcastCall(context, req, url) ??
-        Response.json({ message: "not found" }, { status: 404 });
+        Response.json({ message: "Not found" }, { status: 404 });
     },
     async close() {
       context.closing = true;
@@ -114,7 +116,7 @@ export async function createRealtime(options: RealtimeOptions): Promise<Realtime
 
 async function openSocket(context: Context, req: Request, url: URL): Promise<Response> {
   if (req.headers.get("upgrade")?.toLowerCase() !== "websocket") {
-    return Response.json({ error: "This address is for WebSockets" }, {
+    return Response.json({ error: "This endpoint accepts WebSocket connections only" }, {
       status: 426,
       headers: { upgrade: "websocket" },
     });

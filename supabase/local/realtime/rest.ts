@@ -61,7 +61,7 @@ async function sendMany(context: Context, sender: Sender, req: Request): Promise
   try {
     body = await req.json();
   } catch {
-    return answer(400, { message: "The body is not JSON" });
+    return answer(400, { message: "The body is not valid JSON" });
   }
   const list = isRecord(body) && Array.isArray(body.messages) ? body.messages : null;
   if (!list) return answer(422, { errors: { messages: ["can't be blank"] } });
@@ -110,7 +110,7 @@ async function sendOne(
     try {
       JSON.parse(text);
     } catch {
-      return answer(400, { message: "The body is not JSON" });
+      return answer(400, { message: "The body is not valid JSON" });
     }
     broadcast = { kind: "json", event, body: text };
   }

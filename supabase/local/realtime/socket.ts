@@ -42,7 +42,7 @@ export class Socket implements Connection {
   send(frame: Frame): void {
     if (this.ws.readyState !== WebSocket.OPEN) return;
     if (this.ws.bufferedAmount > this.context.limits.bufferedBytes) {
-      this.context.log("a client reads too slowly: its socket is closed");
+      this.context.log("closed a connection: the client reads too slowly");
       return this.#end(TRY_AGAIN_LATER, "Too slow");
     }
     this.ws.send(frame);
@@ -124,7 +124,7 @@ export class Socket implements Connection {
   }
 
   #end(code: number, reason: string): void {
-    // Closing a socket that is still connecting is lost on it, and the client would keep a line to nobody.
+    // Closing a socket that is still connecting is lost on it, and the client would stay connected to nothing.
     if (this.ws.readyState === WebSocket.CONNECTING) this.#ending = [code, reason];
     else if (this.ws.readyState === WebSocket.OPEN) this.ws.close(code, reason);
     this.#closed();

@@ -11,7 +11,7 @@ export interface DeviceView {
   role: string;
   segment: string;
   branch: string;
-  /** Version it runs, or an abbreviated id where the release is not shared here. */
+  /** The version it runs, or an abbreviated id if the release is not in the list. */
   current: string | null;
   /** The version it should run, if that differs from what it runs. */
   target: string | null;
