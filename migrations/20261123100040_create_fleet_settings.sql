@@ -2,8 +2,8 @@
 
 create table public.fleet_settings (
   id boolean primary key default true constraint "there is exactly one row of settings" check (id),
-  default_poll_s int not null default 900
-    constraint "default_poll_s must be 30 to 604800 seconds" check (default_poll_s between 30 and 604800),
+  default_poll_interval_s int not null default 900
+    constraint "default_poll_interval_s must be 30 to 604800 seconds" check (default_poll_interval_s between 30 and 604800),
   offline_after_intervals int not null default 3
     constraint "offline_after_intervals must be 1 to 100" check (offline_after_intervals between 1 and 100),
   spread_ms_per_device int not null default 20
@@ -19,7 +19,7 @@ create table public.fleet_settings (
   updated_at timestamptz not null default now()
 );
 comment on table public.fleet_settings is 'Settings of the whole fleet. One row; changed by admins.';
-comment on column public.fleet_settings.default_poll_s is 'Seconds between two polls of a device that has no update_interval_s of its own.';
+comment on column public.fleet_settings.default_poll_interval_s is 'Seconds between two polls of a device that has no poll_interval_s of its own.';
 comment on column public.fleet_settings.offline_after_intervals is 'A device is shown as offline after so many missed polls.';
 comment on column public.fleet_settings.spread_ms_per_device is 'A wake spreads its audience over so many milliseconds per device.';
 comment on column public.fleet_settings.wake_one_by_one_up_to is 'An edit that concerns more devices than this wakes whole segments instead of each device.';

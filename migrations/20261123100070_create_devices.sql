@@ -14,8 +14,8 @@ create table public.devices (
   hold_reason text,
   hold_until timestamptz,
   maintenance_window text references public.maintenance_windows on update cascade,
-  update_interval_s int
-    constraint "update_interval_s must be 30 to 604800 seconds, or empty" check (update_interval_s between 30 and 604800),
+  poll_interval_s int
+    constraint "poll_interval_s must be 30 to 604800 seconds, or empty" check (poll_interval_s between 30 and 604800),
   timezone text not null default 'UTC',
   labels jsonb not null default '{}'
     constraint "labels must be an object of texts, like {""site"": ""rome""}"
@@ -42,10 +42,10 @@ comment on column public.devices.pinned_at is 'When pinned_release was set; kept
 comment on column public.devices.hold is 'Keeps what it runs: no updates while this is on.';
 comment on column public.devices.hold_until is 'The hold ends by itself at this time; empty means when somebody ends it.';
 comment on column public.devices.maintenance_window is 'Updates only start inside this window; empty means at any time.';
-comment on column public.devices.update_interval_s is 'Seconds between two polls; empty means fleet_settings.default_poll_s.';
+comment on column public.devices.poll_interval_s is 'Seconds between two polls; empty means fleet_settings.default_poll_interval_s.';
 comment on column public.devices.timezone is 'Name of the time zone in which its maintenance window is read, like Europe/Rome.';
 comment on column public.devices.labels is 'Free attributes that rollouts can select by: an object of texts.';
-comment on column public.devices.public_key is 'The device''s Ed25519 public key, base64url. Set at enrolment.';
+comment on column public.devices.public_key is 'The device''s Ed25519 public key, base64url. Set at enrollment.';
 comment on column public.devices.enrolled_at is 'When the device became active for the first time; kept by a trigger.';
 
 create index devices_by_segment on public.devices (segment) where state = 'active';
@@ -111,17 +111,17 @@ begin
   if tg_op = 'UPDATE' then
     if new.id is distinct from old.id then
       perform private.refuse('device_id_is_fixed', 'The id of a device cannot be changed.',
-        'Change its name instead; retire it and enrol again for a new identity.');
+        'Change its name instead; retire it and enroll again for a new identity.');
     end if;
     if new.state is distinct from old.state and (new.state = 'pending' or old.state = 'retired') then
       perform private.refuse('device_state_is_final',
         format('%s is %s and cannot become %s.', new.name, old.state, new.state),
-        case when old.state = 'retired' then 'Enrol the machine again with a new key.'
+        case when old.state = 'retired' then 'Enroll the machine again with a new key.'
              else 'Use suspended to lock a device out for a while.' end);
     end if;
     if new.public_key is distinct from old.public_key and not private.is_trusted() then
-      perform private.refuse('public_key_is_fixed', format('The key of %s is set by its enrolment only.', new.name),
-        'Retire this device and enrol the machine again.', 'PT403');
+      perform private.refuse('public_key_is_fixed', format('The key of %s is set by its enrollment only.', new.name),
+        'Retire this device and enroll the machine again.', 'PT403');
     end if;
     new.updated_at := now();
   end if;

@@ -16,7 +16,7 @@ create table private.provisioning_tokens (
   revoked_at timestamptz,
   constraint "uses cannot pass max_uses" check (uses between 0 and max_uses)
 );
-comment on table private.provisioning_tokens is 'Tokens with which machines enrol. Hashed; made by create_provisioning_token().';
+comment on table private.provisioning_tokens is 'Tokens with which machines enroll. Hashed; made by create_provisioning_token().';
 comment on column private.provisioning_tokens.auto_accept is 'false: the device still waits as pending until an operator accepts it.';
 comment on column private.provisioning_tokens.token_hash is 'SHA-256 of the token''s UTF-8 bytes.';
 alter table private.provisioning_tokens enable row level security;

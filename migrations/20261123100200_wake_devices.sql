@@ -87,10 +87,10 @@ begin
   from new_rows n join old_rows o using (id)
   where (n.state = 'active' or o.state = 'active')
     and (n.role, n.segment, n.branch, n.state, n.pinned_release, n.hold, n.hold_until, n.maintenance_window,
-         n.update_interval_s, n.timezone, n.labels)
+         n.poll_interval_s, n.timezone, n.labels)
         is distinct from
         (o.role, o.segment, o.branch, o.state, o.pinned_release, o.hold, o.hold_until, o.maintenance_window,
-         o.update_interval_s, o.timezone, o.labels);
+         o.poll_interval_s, o.timezone, o.labels);
   if concerned is not null then
     perform private.wake_devices(concerned, 'device_changed');
   end if;
@@ -154,7 +154,7 @@ create function private.wake_after_settings_change() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
 begin
-  if new.default_poll_s is distinct from old.default_poll_s then
+  if new.default_poll_interval_s is distinct from old.default_poll_interval_s then
     perform private.wake_segments(array(select s.name from public.segments s), 'settings_changed');
   end if;
   return null;

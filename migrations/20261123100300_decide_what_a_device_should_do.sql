@@ -9,7 +9,7 @@ create type private.decision as (
   release_id uuid,
   rollout_id uuid,
   gates jsonb,
-  poll_after_s int
+  next_poll_s int
 );
 comment on type private.decision is 'What a device should do: release_id is what it should be on, null for nothing yet.';
 
@@ -41,7 +41,7 @@ declare
   bad public.known_bad_releases;
 begin
   select s.current_release into current_id from public.device_status s where s.device_id = device.id;
-  answer.poll_after_s := coalesce(device.update_interval_s, (select s.default_poll_s from public.fleet_settings s));
+  answer.next_poll_s := coalesce(device.poll_interval_s, (select s.default_poll_interval_s from public.fleet_settings s));
 
   -- device state
   if device.state = 'active' then
@@ -72,7 +72,7 @@ begin
       coalesce(' until ' || to_char(device.hold_until at time zone device.timezone, 'YYYY-MM-DD HH24:MI ') || device.timezone, ''),
       coalesce(': ' || device.hold_reason, '')));
     if device.hold_until is not null then
-      answer.poll_after_s := private.poll_by(answer.poll_after_s, at, device.hold_until);
+      answer.next_poll_s := private.poll_by(answer.next_poll_s, at, device.hold_until);
     end if;
   else
     gates := gates || private.gate('hold', 'pass',
@@ -144,11 +144,11 @@ end
 $$;
 comment on function private.decide(public.devices, timestamptz) is 'The policy: every gate''s verdict and what follows for this device at this time.';
 
-create function private.poll_by(poll_after_s int, at timestamptz, event timestamptz) returns int
+create function private.poll_by(next_poll_s int, at timestamptz, event timestamptz) returns int
 language sql immutable set search_path = ''
 as $$
   -- One second late rather than early: asking before the event would cost a poll and learn nothing.
-  select greatest(1, least(poll_after_s, ceil(extract(epoch from event - at))::int + 1))
+  select greatest(1, least(next_poll_s, ceil(extract(epoch from event - at))::int + 1))
 $$;
 comment on function private.poll_by(int, timestamptz, timestamptz) is 'The poll interval in seconds, shortened so that a poll falls just after an event.';
 
@@ -169,8 +169,8 @@ as $$
       select jsonb_agg(jsonb_build_object('id', c.id, 'kind', c.kind, 'args', c.args) order by c.requested_at, c.id)
       from public.device_commands c
       where c.device_id = device.id and c.state = 'queued' and at < c.expires_at), '[]'),
-    'config', jsonb_build_object('update_interval_s', device.update_interval_s, 'labels', device.labels),
-    'poll_after_s', decided.poll_after_s,
+    'config', jsonb_build_object('poll_interval_s', device.poll_interval_s, 'labels', device.labels),
+    'next_poll_s', decided.next_poll_s,
     'server_time', at)
 $$;
 comment on function private.answer(public.devices, private.decision, timestamptz) is 'The JSON that desired_state() and explain_device() share.';
@@ -186,14 +186,14 @@ begin
   select d.* into device from public.devices d where d.id = private.device_id();
   if device.id is null then
     perform private.refuse('device_unknown', 'The control plane does not know this device.',
-      'Enrol it again.', 'PT403');
+      'Enroll it again.', 'PT403');
   end if;
   if device.state <> 'active' then
     perform private.refuse('device_' || device.state,
       format('%s is %s, so it is told nothing.', device.name, device.state),
       case device.state when 'pending' then 'An operator must accept it: set its state to active.'
         when 'suspended' then 'An operator can set its state back to active.'
-        else 'Enrol the machine again with a new key.' end, 'PT403');
+        else 'Enroll the machine again with a new key.' end, 'PT403');
   end if;
   return private.answer(device, private.decide(device, at), at);
 end

@@ -88,7 +88,7 @@ begin
   if accepted.id is null then
     if exists (select from public.devices d where d.id = accept_device.device_id) then
       perform private.refuse('device_not_pending', 'This device is not waiting to be accepted.',
-        'Set state to active to end a suspension; a retired device enrols again.');
+        'Set state to active to end a suspension; a retired device enrolls again.');
     end if;
     perform private.refuse('device_unknown', 'There is no such device.', 'Look it up in the table devices.', 'PT404');
   end if;
@@ -138,7 +138,7 @@ begin
 end
 $$;
 comment on function public.create_provisioning_token(text, text, text, text, int, int, boolean) is
-  'For admins: makes a token with which machines enrol. The token is shown once; only its hash is kept.';
+  'For admins: makes a token with which machines enroll. The token is shown once; only its hash is kept.';
 
 create function public.provisioning_tokens() returns table (
   id uuid, label text, role text, segment text, branch text, auto_accept boolean, max_uses int, uses int,

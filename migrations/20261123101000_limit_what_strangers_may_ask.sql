@@ -1,4 +1,4 @@
--- Enrolment and token requests come from callers that nobody knows yet. What keeps them in bounds: every
+-- Enrollment and token requests come from callers that nobody knows yet. What keeps them in bounds: every
 -- assertion is accepted once, requests are rationed per address and per key, and the waiting room has a size.
 --
 -- The refusals are values and not exceptions: an exception would roll back the counter it is about.
@@ -13,9 +13,9 @@ alter table public.fleet_settings
   add column max_pending_devices int not null default 1000
     constraint "max_pending_devices must be 0 to 100000" check (max_pending_devices between 0 and 100000),
   add column pending_role text not null default 'beacon' references public.device_roles on update cascade;
-comment on column public.fleet_settings.enroll_per_minute_per_address is 'Enrolments per minute from one address; a site behind one router shares it.';
+comment on column public.fleet_settings.enroll_per_minute_per_address is 'Enrollments per minute from one address; a site behind one router shares it.';
 comment on column public.fleet_settings.token_per_minute_per_address is 'Token requests per minute from one address; a site behind one router shares it.';
-comment on column public.fleet_settings.requests_per_hour_per_device is 'Enrolments, and token requests, per hour with one device key.';
+comment on column public.fleet_settings.requests_per_hour_per_device is 'Enrollments, and token requests, per hour with one device key.';
 comment on column public.fleet_settings.max_pending_devices is 'So many devices may wait without a provisioning token; 0 makes the token compulsory.';
 comment on column public.fleet_settings.pending_role is 'The role of a device that asked without a provisioning token, until an operator gives it another.';
 
@@ -111,7 +111,7 @@ begin
 end
 $$;
 comment on function private.forget_strangers(timestamptz, int) is
-  'Delete spent assertions and full buckets, some at a time; every enrolment and token request does a little of it.';
+  'Delete spent assertions and full buckets, some at a time; every enrollment and token request does a little of it.';
 
 revoke execute on function private.spend(text, text, int, interval, timestamptz), private.address_group(text),
   private.use_assertion(text, text, timestamptz), private.forget_strangers(timestamptz, int) from public;

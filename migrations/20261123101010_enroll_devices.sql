@@ -1,15 +1,15 @@
 -- What the edge function enroll calls, once it has verified that the caller holds the key: one transaction that
 -- rations, uses up the proof, counts the provisioning token and makes the device.
 
-create table private.enrolments (
+create table private.enrollments (
   device_id uuid primary key references public.devices on delete cascade,
   token_id uuid references private.provisioning_tokens,
   client_address text not null,
   enrolled_at timestamptz not null default now()
 );
-comment on table private.enrolments is 'How each device came in: with which provisioning token and from which address.';
-create index enrolments_by_token on private.enrolments (token_id);
-alter table private.enrolments enable row level security;
+comment on table private.enrollments is 'How each device came in: with which provisioning token and from which address.';
+create index enrollments_by_token on private.enrollments (token_id);
+alter table private.enrollments enable row level security;
 
 create function private.device_name(wish text) returns text
 language sql immutable set search_path = ''
@@ -120,7 +120,7 @@ begin
 
   if token_hash is not null and (device.id is null or device.state = 'pending') and not exists (
     -- The same token again is the same request again (its answer was lost): not counted twice.
-    select from private.enrolments e join private.provisioning_tokens t on t.id = e.token_id
+    select from private.enrollments e join private.provisioning_tokens t on t.id = e.token_id
     where e.device_id = device.id and t.token_hash = decode(enroll_device.token_hash, 'hex')
   ) then
     select c.problem, c.token into counted from private.count_token(token_hash, at) c;
@@ -136,7 +136,7 @@ begin
       device := private.add_device(name, enroll_device.public_key, counted.token, hardware_model, os);
       created := true;
     end if;
-    insert into private.enrolments (device_id, token_id, client_address)
+    insert into private.enrollments (device_id, token_id, client_address)
     values (device.id, (counted.token).id, address)
     on conflict (device_id) do update set token_id = excluded.token_id;
   elsif device.id is null then
@@ -145,7 +145,7 @@ begin
     end if;
     device := private.add_device(name, enroll_device.public_key, null, hardware_model, os);
     created := true;
-    insert into private.enrolments (device_id, client_address) values (device.id, address);
+    insert into private.enrollments (device_id, client_address) values (device.id, address);
   end if;
 
   return jsonb_build_object(

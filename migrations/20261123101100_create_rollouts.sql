@@ -1,12 +1,12 @@
--- The staged delivery of a release: a rollout, its ordered stages, and the places that devices hold in it.
+-- The staged delivery of a release: a rollout, its ordered stages, and the slots that devices hold in it.
 
 create type public.rollout_state as enum ('draft', 'running', 'paused', 'completed', 'superseded', 'cancelled');
 comment on type public.rollout_state is
-  'draft: being written. running: gives places. paused: gives no new ones. completed: proved, late devices still get it. superseded: a newer one took over. cancelled: given up.';
+  'draft: being written. running: gives slots. paused: gives no new ones. completed: proved, late devices still get it. superseded: a newer one took over. cancelled: given up.';
 create type public.claim_state as enum (
   'claimed', 'succeeded', 'failed', 'rolled_back', 'expired', 'regressed', 'released');
 comment on type public.claim_state is
-  'claimed: in flight. expired: went dark past its lease. regressed: lost its health after a success. released: gave the place back, which is no failure.';
+  'claimed: in flight. expired: went dark past its lease. regressed: lost its health after a success. released: gave the slot back, which is no failure.';
 create type public.rollout_reaction as enum ('halt_rollout', 'halt_release', 'roll_back');
 comment on type public.rollout_reaction is
   'What follows when the halt rule strikes: the rollout stops; the release stops everywhere; or it stops and who runs it goes back.';
@@ -50,10 +50,10 @@ comment on table public.rollouts is 'Staged deliveries. Insert a draft, add rows
 comment on column public.rollouts.branch is 'The branch whose devices it concerns; that of the release, filled in by a trigger.';
 comment on column public.rollouts.role is 'Only devices of this role; empty means all.';
 comment on column public.rollouts.label_selector is 'Only devices that carry all these labels; {} means all.';
-comment on column public.rollouts.state is 'Set to running to start or resume, paused to give no new places, cancelled to give up.';
+comment on column public.rollouts.state is 'Set to running to start or resume, paused to give no new slots, cancelled to give up.';
 comment on column public.rollouts.max_in_flight is 'At most so many devices update at once; empty means no limit.';
 comment on column public.rollouts.max_per_minute is 'At most so many devices start within a minute; empty means no limit.';
-comment on column public.rollouts.lease_s is 'A device that holds a place and is not heard of for so long counts as failed.';
+comment on column public.rollouts.lease_s is 'A device that holds a slot and is not heard of for so long counts as failed.';
 comment on column public.rollouts.max_attempts is 'A device whose attempt failed before the swap may try again, so many times in all.';
 comment on column public.rollouts.halt_failure_ratio is 'Halt when failed / attempted is above this, once halt_min_attempted devices were attempted.';
 comment on column public.rollouts.halt_max_failures is 'Halt at this many failed devices, whatever the ratio.';
@@ -112,7 +112,7 @@ create table public.rollout_claims (
   to_release uuid not null references public.releases,
   primary key (rollout_id, device_id)
 ) with (fillfactor = 80);
-comment on table public.rollout_claims is 'Which device holds, or held, a place in which rollout. Written by policy only.';
+comment on table public.rollout_claims is 'Which device holds, or held, a slot in which rollout. Written by policy only.';
 comment on column public.rollout_claims.lease_until is 'Not heard of until then: counts as failed.';
 comment on column public.rollout_claims.from_release is 'What the device ran before: where a roll back takes it.';
 comment on column public.rollout_claims.attempt_id is 'The row of update_history that ended it.';
@@ -141,7 +141,7 @@ create table private.rollout_queue (
   asked_at timestamptz not null,
   primary key (rollout_id, device_id)
 );
-comment on table private.rollout_queue is 'Devices that asked while every place was taken: the first to be woken when one is free.';
+comment on table private.rollout_queue is 'Devices that asked while every slot was taken: the first to be woken when one is free.';
 create index rollout_queue_in_order on private.rollout_queue (rollout_id, asked_at);
 
 alter table public.branches add column requires_rollout boolean not null default false;

@@ -20,7 +20,7 @@ as $$
 $$;
 comment on function private.stage_holds(public.rollout_stages, uuid, text, int) is 'Does this stage hold a matching device of this segment and bucket?';
 
-create function private.rollout_places(wanted_id uuid) returns table (
+create function private.rollout_devices(wanted_id uuid) returns table (
   device_id uuid, name text, segment text, bucket int, stage int, current_release uuid, reported_at timestamptz)
 language sql stable security definer set search_path = ''
 as $$
@@ -51,6 +51,6 @@ as $$
     m.current_release, m.reported_at
   from matching m
 $$;
-comment on function private.rollout_places(uuid) is 'Every device a rollout concerns, with its bucket and first stage (null: no stage holds it).';
+comment on function private.rollout_devices(uuid) is 'Every device a rollout concerns, with its bucket and first stage (null: no stage holds it).';
 revoke execute on function private.bucket(uuid, uuid), private.stage_holds(public.rollout_stages, uuid, text, int),
-  private.rollout_places(uuid) from public;
+  private.rollout_devices(uuid) from public;

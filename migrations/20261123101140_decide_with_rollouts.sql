@@ -1,8 +1,8 @@
--- The policy, second form: rollouts between the pin and the release's own brakes, then downgrade, window, places.
+-- The policy, second form: rollouts between the pin and the release's own brakes, then downgrade, window, slots.
 -- See docs/policy.md for every gate with an example.
 
 alter type private.decision add attribute stage int;
-alter type private.decision add attribute needs_place boolean;
+alter type private.decision add attribute needs_slot boolean;
 
 create or replace function private.decide(device public.devices, at timestamptz) returns private.decision
 language plpgsql stable security definer set search_path = ''
@@ -34,9 +34,9 @@ begin
   if current_id is not null then
     select r.* into current_release from public.releases r where r.id = current_id;
   end if;
-  select coalesce(device.update_interval_s, s.default_poll_s), s.max_in_flight
-    into answer.poll_after_s, fleet_limit from public.fleet_settings s;
-  answer.needs_place := false;
+  select coalesce(device.poll_interval_s, s.default_poll_interval_s), s.max_in_flight
+    into answer.next_poll_s, fleet_limit from public.fleet_settings s;
+  answer.needs_slot := false;
 
   -- device state
   if device.state = 'active' then
@@ -67,7 +67,7 @@ begin
       coalesce(' until ' || to_char(device.hold_until at time zone device.timezone, 'YYYY-MM-DD HH24:MI ') || device.timezone, ''),
       coalesce(': ' || device.hold_reason, '')));
     if device.hold_until is not null then
-      answer.poll_after_s := private.poll_by(answer.poll_after_s, at, device.hold_until);
+      answer.next_poll_s := private.poll_by(answer.next_poll_s, at, device.hold_until);
     end if;
   else
     gates := gates || private.gate('hold', 'pass',
@@ -221,7 +221,7 @@ begin
     select w.open_until, w.opens_at into open_until, opens_at from private.window_at(window_name, device.timezone, at) w;
     if open_until is null and opens_at is not null then
       -- A few minutes in, different for each device, so that a window does not open with a stampede.
-      answer.poll_after_s := private.poll_by(answer.poll_after_s, at, opens_at + make_interval(
+      answer.next_poll_s := private.poll_by(answer.next_poll_s, at, opens_at + make_interval(
         secs => private.bucket(device.id, device.id) * 120 / 100000));
     end if;
   end if;
@@ -241,40 +241,40 @@ begin
           to_char(opens_at at time zone device.timezone, 'YYYY-MM-DD HH24:MI'), device.timezone) end);
     end if;
 
-    -- places: who holds one goes on; the others need a free one
+    -- slots: who holds one goes on; the others need a free one
     if chosen.id is not null then
       if claim.state = 'claimed' then
-        gates := gates || private.gate('place', 'pass', format('It holds a place since %s.',
+        gates := gates || private.gate('slot', 'pass', format('It holds a slot since %s.',
           to_char(claim.claimed_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI UTC')));
       elsif claim.attempts >= chosen.max_attempts and claim.state in ('failed', 'expired') then
         blocked := true;
-        gates := gates || private.gate('place', 'refuse', format(
+        gates := gates || private.gate('slot', 'refuse', format(
           'It tried %s times, as often as the rollout allows. Raise max_attempts or pin it.', claim.attempts));
       else
         select c.* into counters from private.rollout_counters c where c.rollout_id = chosen.id and c.position = 0;
         select c.* into stage_counters from private.rollout_counters c where c.rollout_id = chosen.id and c.position = in_stage;
         select s.max_in_flight into stage_limit from public.rollout_stages s where s.rollout_id = chosen.id and s.position = in_stage;
         if counters.in_flight >= chosen.max_in_flight then
-          answer.needs_place := not blocked;
+          answer.needs_slot := not blocked;
           blocked := true;
-          gates := gates || private.gate('place', 'wait', format('All %s places of the rollout are taken.', chosen.max_in_flight));
+          gates := gates || private.gate('slot', 'wait', format('All %s slots of the rollout are taken.', chosen.max_in_flight));
         elsif stage_counters.in_flight >= stage_limit then
-          answer.needs_place := not blocked;
+          answer.needs_slot := not blocked;
           blocked := true;
-          gates := gates || private.gate('place', 'wait', format('All %s places of stage %s are taken.', stage_limit, in_stage));
+          gates := gates || private.gate('slot', 'wait', format('All %s slots of stage %s are taken.', stage_limit, in_stage));
         elsif at < counters.minute_start + interval '1 minute' and counters.minute_count >= chosen.max_per_minute then
-          answer.needs_place := not blocked;
+          answer.needs_slot := not blocked;
           blocked := true;
-          answer.poll_after_s := private.poll_by(answer.poll_after_s, at, counters.minute_start + interval '1 minute');
-          gates := gates || private.gate('place', 'wait', format('%s devices started within this minute, as many as allowed.', chosen.max_per_minute));
+          answer.next_poll_s := private.poll_by(answer.next_poll_s, at, counters.minute_start + interval '1 minute');
+          gates := gates || private.gate('slot', 'wait', format('%s devices started within this minute, as many as allowed.', chosen.max_per_minute));
         elsif fleet_limit is not null
           and (select sum(c.in_flight) from private.rollout_counters c where c.position = 0 and c.in_flight > 0) >= fleet_limit then
-          answer.needs_place := not blocked;
+          answer.needs_slot := not blocked;
           blocked := true;
-          gates := gates || private.gate('place', 'wait', format('All %s places of the fleet are taken.', fleet_limit));
+          gates := gates || private.gate('slot', 'wait', format('All %s slots of the fleet are taken.', fleet_limit));
         else
-          answer.needs_place := not blocked;
-          gates := gates || private.gate('place', 'pass', 'A place is free.');
+          answer.needs_slot := not blocked;
+          gates := gates || private.gate('slot', 'pass', 'A slot is free.');
         end if;
       end if;
     end if;
@@ -292,7 +292,7 @@ begin
 end
 $$;
 
-create function private.claim_place(device public.devices, decided private.decision, at timestamptz) returns void
+create function private.claim_slot(device public.devices, decided private.decision, at timestamptz) returns void
 language plpgsql volatile security definer set search_path = ''
 as $$
 -- Definer: devices may not write claims. The caller holds the policy lock (shared), the device's row and, where the
@@ -317,12 +317,12 @@ begin
   end if;
 end
 $$;
-comment on function private.claim_place(public.devices, private.decision, timestamptz) is 'Gives the device its place; everything was checked under locks.';
+comment on function private.claim_slot(public.devices, private.decision, timestamptz) is 'Gives the device its slot; everything was checked under locks.';
 
 create function private.count_claim() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
--- Counters follow the claims, whatever changes them. Places are (rollout, 0) and (rollout, stage).
+-- Counters follow the claims, whatever changes them. Slots are (rollout, 0) and (rollout, stage).
 begin
   if tg_op = 'UPDATE' and (old.state, old.stage) is not distinct from (new.state, new.stage) then
     return null;
@@ -360,19 +360,19 @@ begin
   select d.* into device from public.devices d where d.id = private.device_id();
   if device.id is null then
     perform private.refuse('device_unknown', 'The control plane does not know this device.',
-      'Enrol it again.', 'PT403');
+      'Enroll it again.', 'PT403');
   end if;
   if device.state <> 'active' then
     perform private.refuse('device_' || device.state,
       format('%s is %s, so it is told nothing.', device.name, device.state),
       case device.state when 'pending' then 'An operator must accept it: set its state to active.'
         when 'suspended' then 'An operator can set its state back to active.'
-        else 'Enrol the machine again with a new key.' end, 'PT403');
+        else 'Enroll the machine again with a new key.' end, 'PT403');
   end if;
   decided := private.decide(device, at);
-  if decided.needs_place and decided.action = 'update' then
-    -- A place looks free. Decide again under the locks, in the order that 20261123101110 gives: each statement
-    -- here sees what was committed before it, so a halt, a pause or a taken place that raced us is seen now.
+  if decided.needs_slot and decided.action = 'update' then
+    -- A slot looks free. Decide again under the locks, in the order that 20261123101110 gives: each statement
+    -- here sees what was committed before it, so a halt, a pause or a taken slot that raced us is seen now.
     perform private.lock_policy_shared();
     select d.* into device from public.devices d where d.id = device.id for no key update;
     if (select s.max_in_flight from public.fleet_settings s) is not null then
@@ -381,21 +381,21 @@ begin
     perform from private.rollout_counters c where c.rollout_id = decided.rollout_id and c.position = 0 for update;
     locked_rollout := decided.rollout_id;
     decided := private.decide(device, at);
-    if decided.needs_place and decided.action = 'update' then
+    if decided.needs_slot and decided.action = 'update' then
       if decided.rollout_id is distinct from locked_rollout then
         -- Another rollout took over in between, and its counters are not locked: the device asks again.
         decided.action := 'run';
         decided.release_id := (select s.current_release from public.device_status s where s.device_id = device.id);
-        decided.poll_after_s := 1;
-        decided.gates := decided.gates || private.gate('place', 'wait', 'A newer rollout has just begun: ask again.');
-        decided.needs_place := false;
+        decided.next_poll_s := 1;
+        decided.gates := decided.gates || private.gate('slot', 'wait', 'A newer rollout has just begun: ask again.');
+        decided.needs_slot := false;
       else
-        perform private.claim_place(device, decided, at);
+        perform private.claim_slot(device, decided, at);
       end if;
     end if;
   end if;
-  if decided.needs_place and decided.action <> 'update' then
-    -- It stands in line: the first in line are woken when a place is free.
+  if decided.needs_slot and decided.action <> 'update' then
+    -- It stands in line: the first in line are woken when a slot is free.
     insert into private.rollout_queue (rollout_id, device_id, asked_at) values (decided.rollout_id, device.id, at)
     on conflict do nothing;
   end if;
@@ -403,4 +403,4 @@ begin
 end
 $$;
 
-revoke execute on function private.claim_place(public.devices, private.decision, timestamptz), private.count_claim() from public;
+revoke execute on function private.claim_slot(public.devices, private.decision, timestamptz), private.count_claim() from public;

@@ -1,5 +1,5 @@
 -- How a rollout moves: checked edits of its row, stages that open by themselves when the one before is proved, and
--- wakes for those who could get a place now.
+-- wakes for those who could get a slot now.
 
 create function private.check_rollout() returns trigger
 language plpgsql security definer set search_path = ''
@@ -108,7 +108,7 @@ begin
   end if;
   if old.opened_at is not null and new.opened_at is null then
     perform private.refuse('stage_is_open', format('Stage %s is open and cannot be closed.', old.position),
-      'Pause the rollout, or lower percent: devices that hold a place keep it.');
+      'Pause the rollout, or lower percent: devices that hold a slot keep it.');
   end if;
   if new.approved_at is not null and old.approved_at is null then
     new.approved_at := now();
@@ -123,8 +123,8 @@ create trigger check_stage before insert or update or delete on public.rollout_s
 create function private.wake_candidates(wanted_id uuid, reason text) returns void
 language plpgsql volatile security definer set search_path = ''
 as $$
--- Definer: reads the fleet. Wakes whom the rollout could give a place now: the free places' worth of devices, in the
--- order of their buckets, those heard of last before the silent ones; everybody where there is no limit.
+-- Definer: reads the fleet. Wakes whom the rollout could give a slot now: the free slots' worth of devices, in the
+-- order of their buckets, those heard of last before the offline ones; everybody where there is no limit.
 declare
   rollout public.rollouts;
   free int;
@@ -138,7 +138,7 @@ begin
     rollout.max_in_flight - (select c.in_flight from private.rollout_counters c where c.rollout_id = wanted_id and c.position = 0),
     rollout.max_per_minute);
   chosen := array(
-    select p.device_id from private.rollout_places(wanted_id) p
+    select p.device_id from private.rollout_devices(wanted_id) p
     join public.rollout_stages s on s.rollout_id = wanted_id and s.position = p.stage and s.opened_at is not null
     left join public.rollout_claims c on c.rollout_id = wanted_id and c.device_id = p.device_id
     where p.current_release is distinct from rollout.release_id and c.device_id is null
@@ -150,12 +150,12 @@ begin
   end if;
 end
 $$;
-comment on function private.wake_candidates(uuid, text) is 'Wakes the devices that could get a place in this rollout now.';
+comment on function private.wake_candidates(uuid, text) is 'Wakes the devices that could get a slot in this rollout now.';
 
 create function private.wake_waiting(wanted_id uuid) returns void
 language plpgsql volatile security definer set search_path = ''
 as $$
--- Definer: the queue is policy's own. Wakes as many of those who stand in line as there are free places.
+-- Definer: the queue is policy's own. Wakes as many of those who stand in line as there are free slots.
 declare
   free int;
   chosen uuid[];
@@ -177,11 +177,11 @@ begin
     returning q.device_id)
   select array_agg(device_id) into chosen from woken;
   if chosen is not null then
-    perform private.wake_devices(chosen, 'place_free');
+    perform private.wake_devices(chosen, 'slot_free');
   end if;
 end
 $$;
-comment on function private.wake_waiting(uuid) is 'Wakes the first in line when places are free.';
+comment on function private.wake_waiting(uuid) is 'Wakes the first in line when slots are free.';
 
 create function private.open_stage(wanted_id uuid, wanted_position int, at timestamptz) returns void
 language plpgsql volatile security definer set search_path = ''
@@ -195,7 +195,7 @@ begin
   select s.* into stage from public.rollout_stages s where s.rollout_id = wanted_id and s.position = wanted_position;
   select min(p.bucket) filter (where stage.segment is null or p.segment = stage.segment) + 1,
          count(*) filter (where p.stage = wanted_position)
-    into lowest, size from private.rollout_places(wanted_id) p;
+    into lowest, size from private.rollout_devices(wanted_id) p;
   insert into private.rollout_counters (rollout_id, position) values (wanted_id, wanted_position) on conflict do nothing;
   update public.rollout_stages s
   set opened_at = coalesce(s.opened_at, at), floor_bucket = lowest, size_at_opening = size
@@ -270,7 +270,7 @@ as $$
 begin
   if new.state = 'running' and old.state = 'draft' then
     insert into private.rollout_counters (rollout_id, position) values (new.id, 0) on conflict do nothing;
-    -- A newer rollout for the same devices takes over: the old one gives no new places, and who holds one finishes.
+    -- A newer rollout for the same devices takes over: the old one gives no new slots, and who holds one finishes.
     update public.rollouts r set state = 'superseded'
     where r.id <> new.id and r.state in ('running', 'paused')
       and r.branch = new.branch and r.role is not distinct from new.role and r.label_selector = new.label_selector;

@@ -223,8 +223,8 @@ create trigger start_afresh after update on public.halts
 create function private.expire_leases(at timestamptz) returns int
 language plpgsql volatile security definer set search_path = ''
 as $$
--- Definer: policy writes claims. Silence is a failure only here: the device took its place and went dark. One that
--- still reports keeps its place, up to ten leases; one that is no longer served gives it back.
+-- Definer: policy writes claims. Silence is a failure only here: the device took its slot and went dark. One that
+-- still reports keeps its slot, up to ten leases; one that is no longer served gives it back.
 declare
   claim public.rollout_claims;
   device_state public.device_state;

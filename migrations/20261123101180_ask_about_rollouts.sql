@@ -95,7 +95,7 @@ comment on function public.start_rollout(uuid) is 'Starts a draft: opens its fir
 create function public.pause_rollout(rollout_id uuid) returns public.rollouts
 language sql volatile set search_path = ''
 as $$ select * from private.set_rollout_state(rollout_id, 'paused') $$;
-comment on function public.pause_rollout(uuid) is 'Gives no new places; devices that hold one finish.';
+comment on function public.pause_rollout(uuid) is 'Gives no new slots; devices that hold one finish.';
 
 create function public.resume_rollout(rollout_id uuid) returns public.rollouts
 language plpgsql volatile set search_path = ''
@@ -146,11 +146,11 @@ begin
   if rollout.id is null then
     perform private.refuse('rollout_unknown', 'There is no such rollout.', 'Look it up in the table rollouts.', 'PT404');
   end if;
-  with places as materialized (
+  with concerned as materialized (
     select p.stage, p.current_release = rollout.release_id as done, c.state as claim,
       p.reported_at is null or p.reported_at < now() - make_interval(secs =>
-        (select f.default_poll_s * f.offline_after_intervals from public.fleet_settings f)) as silent
-    from private.rollout_places(rollout.id) p
+        (select f.default_poll_interval_s * f.offline_after_intervals from public.fleet_settings f)) as offline
+    from private.rollout_devices(rollout.id) p
     left join public.rollout_claims c on c.rollout_id = rollout.id and c.device_id = p.device_id
   ),
   stages as (
@@ -158,11 +158,11 @@ begin
       'position', s.position, 'segment', s.segment, 'percent', s.percent, 'opened_at', s.opened_at, 'proved_at', s.proved_at,
       'soaked_at', s.proved_at + make_interval(secs => s.soak_s),
       'needs_approval', s.needs_approval, 'approved_at', s.approved_at,
-      'devices', (select count(*) from places p where p.stage = s.position),
-      'on_release', (select count(*) from places p where p.stage = s.position and p.done),
+      'devices', (select count(*) from concerned p where p.stage = s.position),
+      'on_release', (select count(*) from concerned p where p.stage = s.position and p.done),
       'in_flight', coalesce(c.in_flight, 0), 'succeeded', coalesce(c.succeeded, 0), 'failed', coalesce(c.failed, 0),
-      'waiting', (select count(*) from places p where p.stage = s.position and p.done is not true and p.claim is null and not p.silent),
-      'silent', (select count(*) from places p where p.stage = s.position and p.done is not true and p.claim is null and p.silent)
+      'waiting', (select count(*) from concerned p where p.stage = s.position and p.done is not true and p.claim is null and not p.offline),
+      'offline', (select count(*) from concerned p where p.stage = s.position and p.done is not true and p.claim is null and p.offline)
     ) as stage
     from public.rollout_stages s
     left join private.rollout_counters c on c.rollout_id = s.rollout_id and c.position = s.position
@@ -171,8 +171,8 @@ begin
   select jsonb_build_object(
     'rollout_id', rollout.id, 'name', rollout.name, 'state', rollout.state, 'release_id', rollout.release_id,
     'version', private.release_name(rollout.release_id), 'started_at', rollout.started_at, 'ended_at', rollout.ended_at,
-    'devices', (select count(*) from places p where p.stage is not null),
-    'on_release', (select count(*) from places p where p.done),
+    'devices', (select count(*) from concerned p where p.stage is not null),
+    'on_release', (select count(*) from concerned p where p.done),
     'in_flight', coalesce(t.in_flight, 0), 'succeeded', coalesce(t.succeeded, 0), 'failed', coalesce(t.failed, 0),
     'in_line', (select count(*) from private.rollout_queue q where q.rollout_id = rollout.id),
     'halts', coalesce((
@@ -189,7 +189,7 @@ begin
       answer ->> 'devices', answer ->> 'version', answer ->> 'in_flight', answer ->> 'failed') end);
 end
 $$;
-comment on function public.rollout_progress(uuid) is 'Where a rollout stands, stage by stage, and what holds it. silent: never offered, because not heard of.';
+comment on function public.rollout_progress(uuid) is 'Where a rollout stands, stage by stage, and what holds it. offline: never offered, because not heard of.';
 
 create function public.preview_rollout(rollout_id uuid, at timestamptz default now()) returns table (
   stage int, device_id uuid, name text, segment text, already_there boolean, known_bad boolean, held boolean, earliest timestamptz)
@@ -220,7 +220,7 @@ begin
       when g.window_name is null then g.ready
       else case when w.open_until is not null then g.ready else w.opens_at end
     end
-  from private.rollout_places(preview_rollout.rollout_id) p
+  from private.rollout_devices(preview_rollout.rollout_id) p
   join public.rollouts r on r.id = preview_rollout.rollout_id
   join stages s on s.position = p.stage
   join public.devices d on d.id = p.device_id

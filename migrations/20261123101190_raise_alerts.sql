@@ -99,7 +99,7 @@ end
 $$;
 comment on function private.is_due(text, interval, timestamptz) is 'Claims a run of a slower job; false if it ran within the interval.';
 
-create function private.watch_silence(at timestamptz) returns jsonb
+create function private.watch_offline(at timestamptz) returns jsonb
 language plpgsql volatile security definer set search_path = ''
 as $$
 -- Definer: alerts are policy's own rows. Offline is derived from the last report; only the alert is stored.
@@ -111,7 +111,7 @@ begin
     select d.id, d.name, s.reported_at
     from public.devices d join public.device_status s on s.device_id = d.id cross join public.fleet_settings f
     where d.state = 'active'
-      and s.reported_at < at - make_interval(secs => coalesce(d.update_interval_s, f.default_poll_s) * f.offline_after_intervals)
+      and s.reported_at < at - make_interval(secs => coalesce(d.poll_interval_s, f.default_poll_interval_s) * f.offline_after_intervals)
   ),
   made as (
     insert into public.alerts (kind, severity, device_id, summary, opened_at)
@@ -130,7 +130,7 @@ begin
   return jsonb_build_object('offline_opened', opened, 'offline_resolved', resolved);
 end
 $$;
-comment on function private.watch_silence(timestamptz) is 'Opens an alert for each device that missed its polls, and resolves those that are back.';
+comment on function private.watch_offline(timestamptz) is 'Opens an alert for each device that missed its polls, and resolves those that are back.';
 
 create or replace function private.tick(at timestamptz default now()) returns jsonb
 language plpgsql volatile security definer set search_path = ''
@@ -167,7 +167,7 @@ begin
   end loop;
   done := done || jsonb_build_object('stages_opened', opened);
   if private.is_due('silence', interval '1 minute', at) then
-    done := done || private.watch_silence(at);
+    done := done || private.watch_offline(at);
   end if;
   return done;
 end
@@ -185,7 +185,7 @@ as $$
     'record', (
       select coalesce(jsonb_object_agg(k, r -> k), '{}') from unnest(case table_name
         when 'device_status' then array['state', 'phase', 'reason', 'current_release', 'target_release', 'agent_version', 'reported_at', 'error_kind']
-        when 'devices' then array['name', 'role', 'segment', 'branch', 'state', 'pinned_release', 'hold', 'update_interval_s']
+        when 'devices' then array['name', 'role', 'segment', 'branch', 'state', 'pinned_release', 'hold', 'poll_interval_s']
         when 'update_history' then array['release_id', 'rollout_id', 'outcome', 'failed_phase', 'error_kind', 'started_at', 'finished_at']
         when 'releases' then array['commit_sha', 'branch', 'version', 'state']
         when 'halts' then array['scope', 'target', 'cause', 'reason', 'opened_at', 'lifted_at', 'lift_reason']
@@ -212,4 +212,4 @@ $$;
 
 revoke execute on function private.check_alert(),
   private.open_alert(text, public.alert_severity, text, timestamptz, uuid, uuid, text, jsonb), private.alert_about_halt(),
-  private.is_due(text, interval, timestamptz), private.watch_silence(timestamptz) from public;
+  private.is_due(text, interval, timestamptz), private.watch_offline(timestamptz) from public;

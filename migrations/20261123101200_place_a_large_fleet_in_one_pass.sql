@@ -1,7 +1,7 @@
--- rollout_places() computed the floor of each stage once for every device, which is quadratic: 20,000 devices took
+-- rollout_devices() computed the floor of each stage once for every device, which is quadratic: 20,000 devices took
 -- longer than any timeout. The stages are now computed once (materialized), and everything else once per device. preview_rollout() asks for windows only where there is one.
 
-create or replace function private.rollout_places(wanted_id uuid) returns table (
+create or replace function private.rollout_devices(wanted_id uuid) returns table (
   device_id uuid, name text, segment text, bucket int, stage int, current_release uuid, reported_at timestamptz)
 language sql stable security definer set search_path = ''
 as $$
@@ -65,7 +65,7 @@ begin
       when g.window_name is null then g.ready
       else case when w.open_until is not null then g.ready else w.opens_at end
     end
-  from private.rollout_places(preview_rollout.rollout_id) p
+  from private.rollout_devices(preview_rollout.rollout_id) p
   join public.rollouts r on r.id = preview_rollout.rollout_id
   join stages s on s.position = p.stage
   join public.devices d on d.id = p.device_id

@@ -1,4 +1,4 @@
--- Where would this rule have stopped that rollout? The rule becomes a pure function that the live judgement and the
+-- Where would this rule have stopped that rollout? The rule becomes a pure function that the live judgment and the
 -- replay share, so that what is tried out is what will strike.
 
 create function private.broken_rule(rule public.rollouts, attempted int, failed int, in_a_row int) returns text

@@ -76,9 +76,9 @@ begin
   if current_id is not null then
     select r.* into current_release from public.releases r where r.id = current_id;
   end if;
-  select coalesce(device.update_interval_s, s.default_poll_s), s.max_in_flight
-    into answer.poll_after_s, fleet_limit from public.fleet_settings s;
-  answer.needs_place := false;
+  select coalesce(device.poll_interval_s, s.default_poll_interval_s), s.max_in_flight
+    into answer.next_poll_s, fleet_limit from public.fleet_settings s;
+  answer.needs_slot := false;
 
   -- device state
   if device.state = 'active' then
@@ -109,7 +109,7 @@ begin
       coalesce(' until ' || to_char(device.hold_until at time zone device.timezone, 'YYYY-MM-DD HH24:MI ') || device.timezone, ''),
       coalesce(': ' || device.hold_reason, '')));
     if device.hold_until is not null then
-      answer.poll_after_s := private.poll_by(answer.poll_after_s, at, device.hold_until);
+      answer.next_poll_s := private.poll_by(answer.next_poll_s, at, device.hold_until);
     end if;
   else
     gates := gates || private.gate('hold', 'pass',
@@ -277,7 +277,7 @@ begin
     select w.open_until, w.opens_at into open_until, opens_at from private.window_at(window_name, device.timezone, at) w;
     if open_until is null and opens_at is not null then
       -- A few minutes in, different for each device, so that a window does not open with a stampede.
-      answer.poll_after_s := private.poll_by(answer.poll_after_s, at, opens_at + make_interval(
+      answer.next_poll_s := private.poll_by(answer.next_poll_s, at, opens_at + make_interval(
         secs => private.bucket(device.id, device.id) * 120 / 100000));
     end if;
   end if;
@@ -297,40 +297,40 @@ begin
           to_char(opens_at at time zone device.timezone, 'YYYY-MM-DD HH24:MI'), device.timezone) end);
     end if;
 
-    -- places: who holds one goes on; the others need a free one
+    -- slots: who holds one goes on; the others need a free one
     if chosen.id is not null then
       if claim.state = 'claimed' then
-        gates := gates || private.gate('place', 'pass', format('It holds a place since %s.',
+        gates := gates || private.gate('slot', 'pass', format('It holds a slot since %s.',
           to_char(claim.claimed_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI UTC')));
       elsif claim.attempts >= chosen.max_attempts and claim.state in ('failed', 'expired') then
         blocked := true;
-        gates := gates || private.gate('place', 'refuse', format(
+        gates := gates || private.gate('slot', 'refuse', format(
           'It tried %s times, as often as the rollout allows. Raise max_attempts or pin it.', claim.attempts));
       else
         select c.* into counters from private.rollout_counters c where c.rollout_id = chosen.id and c.position = 0;
         select c.* into stage_counters from private.rollout_counters c where c.rollout_id = chosen.id and c.position = in_stage;
         select s.max_in_flight into stage_limit from public.rollout_stages s where s.rollout_id = chosen.id and s.position = in_stage;
         if counters.in_flight >= chosen.max_in_flight then
-          answer.needs_place := not blocked;
+          answer.needs_slot := not blocked;
           blocked := true;
-          gates := gates || private.gate('place', 'wait', format('All %s places of the rollout are taken.', chosen.max_in_flight));
+          gates := gates || private.gate('slot', 'wait', format('All %s slots of the rollout are taken.', chosen.max_in_flight));
         elsif stage_counters.in_flight >= stage_limit then
-          answer.needs_place := not blocked;
+          answer.needs_slot := not blocked;
           blocked := true;
-          gates := gates || private.gate('place', 'wait', format('All %s places of stage %s are taken.', stage_limit, in_stage));
+          gates := gates || private.gate('slot', 'wait', format('All %s slots of stage %s are taken.', stage_limit, in_stage));
         elsif at < counters.minute_start + interval '1 minute' and counters.minute_count >= chosen.max_per_minute then
-          answer.needs_place := not blocked;
+          answer.needs_slot := not blocked;
           blocked := true;
-          answer.poll_after_s := private.poll_by(answer.poll_after_s, at, counters.minute_start + interval '1 minute');
-          gates := gates || private.gate('place', 'wait', format('%s devices started within this minute, as many as allowed.', chosen.max_per_minute));
+          answer.next_poll_s := private.poll_by(answer.next_poll_s, at, counters.minute_start + interval '1 minute');
+          gates := gates || private.gate('slot', 'wait', format('%s devices started within this minute, as many as allowed.', chosen.max_per_minute));
         elsif fleet_limit is not null
           and (select sum(c.in_flight) from private.rollout_counters c where c.position = 0 and c.in_flight > 0) >= fleet_limit then
-          answer.needs_place := not blocked;
+          answer.needs_slot := not blocked;
           blocked := true;
-          gates := gates || private.gate('place', 'wait', format('All %s places of the fleet are taken.', fleet_limit));
+          gates := gates || private.gate('slot', 'wait', format('All %s slots of the fleet are taken.', fleet_limit));
         else
-          answer.needs_place := not blocked;
-          gates := gates || private.gate('place', 'pass', 'A place is free.');
+          answer.needs_slot := not blocked;
+          gates := gates || private.gate('slot', 'pass', 'A slot is free.');
         end if;
       end if;
     end if;

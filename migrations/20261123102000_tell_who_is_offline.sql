@@ -5,11 +5,11 @@
 -- not inline it, and 100,000 calls would take longer than the report around them.
 
 create function private.is_offline(
-  last_contact timestamptz, update_interval_s int, default_poll_s int, offline_after_intervals int, at timestamptz
+  last_contact timestamptz, poll_interval_s int, default_poll_interval_s int, offline_after_intervals int, at timestamptz
 ) returns boolean
 language sql stable parallel safe
 return coalesce(
-  last_contact < at - make_interval(secs => coalesce(update_interval_s, default_poll_s) * offline_after_intervals), false);
+  last_contact < at - make_interval(secs => coalesce(poll_interval_s, default_poll_interval_s) * offline_after_intervals), false);
 comment on function private.is_offline(timestamptz, int, int, int, timestamptz) is
   'Has a device missed so many polls? False for one that never reported: it is not heard yet, which is something else.';
 revoke execute on function private.is_offline(timestamptz, int, int, int, timestamptz) from public;
@@ -24,13 +24,13 @@ alter function private.operator_is(public.operator_rank) parallel safe;
 
 create view public.offline_devices with (security_invoker = true) as
 select d.id as device_id, d.name, d.role, d.segment, d.branch, s.state as last_state, s.current_release,
-  s.reported_at as last_contact, now() - s.reported_at as silent_for,
-  coalesce(d.update_interval_s, f.default_poll_s) as expected_every_s
+  s.reported_at as last_contact, now() - s.reported_at as offline_for,
+  coalesce(d.poll_interval_s, f.default_poll_interval_s) as expected_every_s
 from public.devices d
 join public.device_status s on s.device_id = d.id
 cross join public.fleet_settings f
 where d.state = 'active'
-  and private.is_offline(s.reported_at, d.update_interval_s, f.default_poll_s, f.offline_after_intervals, now());
+  and private.is_offline(s.reported_at, d.poll_interval_s, f.default_poll_interval_s, f.offline_after_intervals, now());
 comment on view public.offline_devices is
   'Active devices that missed fleet_settings.offline_after_intervals polls, as of now. Order by last_contact for the longest silence.';
 comment on column public.offline_devices.last_state is 'What it said of itself when it was last heard.';
@@ -40,7 +40,7 @@ create view public.devices_by_state with (security_invoker = true) as
 select d.segment, d.role, d.state, s.state as report_state,
   count(*) as devices,
   count(*) filter (where d.state = 'active'
-    and private.is_offline(s.reported_at, d.update_interval_s, f.default_poll_s, f.offline_after_intervals, now())) as offline
+    and private.is_offline(s.reported_at, d.poll_interval_s, f.default_poll_interval_s, f.offline_after_intervals, now())) as offline
 from public.devices d
 cross join public.fleet_settings f
 left join public.device_status s on s.device_id = d.id

@@ -4,7 +4,7 @@ create view public.fleet_overview with (security_invoker = true) as
 with counted as (
   select d.state, s.state as report_state,
     -- The settings as two subqueries: joined, they would cost a look for each device.
-    private.is_offline(s.reported_at, d.update_interval_s, (select f.default_poll_s from public.fleet_settings f),
+    private.is_offline(s.reported_at, d.poll_interval_s, (select f.default_poll_interval_s from public.fleet_settings f),
       (select f.offline_after_intervals from public.fleet_settings f), now()) as offline,
     count(*) as devices,
     count(*) filter (where d.hold and (d.hold_until is null or d.hold_until > now())) as held,
@@ -42,7 +42,7 @@ from fleet;
 comment on view public.fleet_overview is
   'The whole fleet in one row, as of now. active = online + offline + not_heard_yet; online = the sum of the six report states.';
 comment on column public.fleet_overview.healthy is 'This and the five after it: what online devices say of themselves.';
-comment on column public.fleet_overview.devices_in_flight is 'Devices that hold a place in a rollout at this moment.';
+comment on column public.fleet_overview.devices_in_flight is 'Devices that hold a slot in a rollout at this moment.';
 
 create table public.slo_targets (
   name text primary key constraint "name must be 1 to 63 of a-z, 0-9 and _" check (name ~ '^[a-z0-9_]{1,63}$'),

@@ -3,7 +3,7 @@
 -- decide() only asks them in order. Verdicts and order are as before. New: a gate that does not pass also says what
 -- would have to change (`hint`), apart from what is the matter (`detail`).
 
-create type private.judgement as (
+create type private.gate_result as (
   gate text,
   verdict text,
   detail text,
@@ -11,41 +11,41 @@ create type private.judgement as (
   look_again timestamptz,
   blocks boolean
 );
-comment on type private.judgement is
+comment on type private.gate_result is
   'What one gate says: pass, wait or refuse; what is the matter; what would have to change; when to ask again (null: no special time); whether it keeps the device where it is.';
 
 -- Bodies that are bound when created, so that PostgreSQL puts them into the gates and a gate costs microseconds.
-create function private.passes(gate text, detail text) returns private.judgement
+create function private.gate_pass(gate text, detail text) returns private.gate_result
 language sql immutable
-return row(gate, 'pass', detail, null, null, false)::private.judgement;
-comment on function private.passes(text, text) is 'A gate that is open.';
+return row(gate, 'pass', detail, null, null, false)::private.gate_result;
+comment on function private.gate_pass(text, text) is 'A gate that is open.';
 
-create function private.waits(gate text, detail text, hint text, look_again timestamptz default null) returns private.judgement
+create function private.gate_wait(gate text, detail text, hint text, look_again timestamptz default null) returns private.gate_result
 language sql immutable
-return row(gate, 'wait', detail, hint, look_again, true)::private.judgement;
-comment on function private.waits(text, text, text, timestamptz) is 'A gate that time or a person will open.';
+return row(gate, 'wait', detail, hint, look_again, true)::private.gate_result;
+comment on function private.gate_wait(text, text, text, timestamptz) is 'A gate that time or a person will open.';
 
-create function private.refuses(gate text, detail text, hint text) returns private.judgement
+create function private.gate_refuse(gate text, detail text, hint text) returns private.gate_result
 language sql immutable
-return row(gate, 'refuse', detail, hint, null, true)::private.judgement;
-comment on function private.refuses(text, text, text) is 'A gate that only a person will open.';
+return row(gate, 'refuse', detail, hint, null, true)::private.gate_result;
+comment on function private.gate_refuse(text, text, text) is 'A gate that only a person will open.';
 
-create function private.remarks(gate text, detail text, hint text, look_again timestamptz default null) returns private.judgement
+create function private.gate_note(gate text, detail text, hint text, look_again timestamptz default null) returns private.gate_result
 language sql immutable
-return row(gate, 'wait', detail, hint, look_again, false)::private.judgement;
-comment on function private.remarks(text, text, text, timestamptz) is 'Says why something newer is not offered; what is older is not held up by it.';
+return row(gate, 'wait', detail, hint, look_again, false)::private.gate_result;
+comment on function private.gate_note(text, text, text, timestamptz) is 'Says why something newer is not offered; what is older is not held up by it.';
 
-create function private.all_pass(said private.judgement[]) returns boolean
+create function private.all_pass(said private.gate_result[]) returns boolean
 language sql immutable
 return not exists (select from unnest(said) j where j.blocks);
-comment on function private.all_pass(private.judgement[]) is 'Does none of these gates keep the device where it is?';
+comment on function private.all_pass(private.gate_result[]) is 'Does none of these gates keep the device where it is?';
 
-create function private.gates(said private.judgement[]) returns jsonb
+create function private.gates(said private.gate_result[]) returns jsonb
 language sql immutable
 return (
   select jsonb_agg(jsonb_strip_nulls(jsonb_build_object('gate', j.gate, 'verdict', j.verdict, 'detail', j.detail, 'hint', j.hint)) order by n)
   from unnest(said) with ordinality as j (gate, verdict, detail, hint, look_again, blocks, n));
-comment on function private.gates(private.judgement[]) is 'The gates as devices and people are told them.';
+comment on function private.gates(private.gate_result[]) is 'The gates as devices and people are told them.';
 
 create function private.local_time(at timestamptz, timezone text) returns text
 language sql stable
@@ -59,10 +59,10 @@ create type private.offer as (
   rollout public.rollouts,
   stage int,
   claim public.rollout_claims,
-  said private.judgement[]
+  said private.gate_result[]
 );
 comment on type private.offer is
-  'The release that a device would go to, by which rollout and stage (null: pinned, or no rollout), the place it holds or held there, and what the gates said on the way.';
+  'The release that a device would go to, by which rollout and stage (null: pinned, or no rollout), the slot it holds or held there, and what the gates said on the way.';
 
 create function private.release_on(device_id uuid) returns public.releases
 language plpgsql stable set search_path = ''
@@ -79,22 +79,22 @@ comment on function private.release_on(uuid) is 'What the device last said it ru
 
 -- Gates of the device itself.
 
-create function private.judge_state(device public.devices) returns private.judgement
+create function private.judge_state(device public.devices) returns private.gate_result
 language plpgsql stable set search_path = ''
 as $$
 begin
   if device.state = 'active' then
-    return private.passes('device_state', 'The device is active.');
+    return private.gate_pass('device_state', 'The device is active.');
   end if;
-  return private.refuses('device_state', format('The device is %s.', device.state), case device.state
+  return private.gate_refuse('device_state', format('The device is %s.', device.state), case device.state
     when 'pending' then 'Accept it: accept_device(), or set its state to active.'
     when 'suspended' then 'Set its state back to active.'
-    else 'Enrol the machine again with a new key.' end);
+    else 'Enroll the machine again with a new key.' end);
 end
 $$;
 comment on function private.judge_state(public.devices) is 'Gate device_state: is the device active?';
 
-create function private.judge_halt(device public.devices) returns private.judgement
+create function private.judge_halt(device public.devices) returns private.gate_result
 language plpgsql stable set search_path = ''
 as $$
 declare
@@ -106,9 +106,9 @@ begin
       ('fleet', ''), ('segment', device.segment), ('role', device.role), ('branch', device.branch))
   order by h.scope, h.opened_at limit 1;
   if brake.id is null then
-    return private.passes('halt', 'No halt is open.');
+    return private.gate_pass('halt', 'No halt is open.');
   end if;
-  return private.waits('halt', format('%s is halted: %s',
+  return private.gate_wait('halt', format('%s is halted: %s',
     case brake.scope when 'fleet' then 'The fleet' else initcap(brake.scope::text) || ' ' || brake.target end, brake.reason),
     private.how_to_lift(brake));
 end
@@ -120,16 +120,16 @@ language sql immutable
 return format('Lift halt %s with a reason: lift_halt(), or its lift_reason.', brake.id);
 comment on function private.how_to_lift(public.halts) is 'The hint of every gate that a halt shuts.';
 
-create function private.judge_hold(device public.devices, at timestamptz) returns private.judgement
+create function private.judge_hold(device public.devices, at timestamptz) returns private.gate_result
 language plpgsql stable set search_path = ''
 as $$
 begin
   if not device.hold then
-    return private.passes('hold', 'Not held.');
+    return private.gate_pass('hold', 'Not held.');
   elsif device.hold_until <= at then
-    return private.passes('hold', 'The hold has ended.');
+    return private.gate_pass('hold', 'The hold has ended.');
   end if;
-  return private.waits('hold', format('Held%s%s.',
+  return private.gate_wait('hold', format('Held%s%s.',
     coalesce(' until ' || private.local_time(device.hold_until, device.timezone), ''), coalesce(': ' || device.hold_reason, '')),
     case when device.hold_until is null then 'Switch its hold off.'
       else 'Nothing to do: the hold ends by itself. Switch it off to go on now.' end,
@@ -171,15 +171,15 @@ end
 $$;
 comment on function private.release_before(uuid, uuid) is 'What the device ran before a rollout gave it this release, if it may still run that; null when not known.';
 
-create function private.judge_roll_back(current_release public.releases, brake public.halts, back_to uuid) returns private.judgement
+create function private.judge_roll_back(current_release public.releases, brake public.halts, back_to uuid) returns private.gate_result
 language plpgsql stable set search_path = ''
 as $$
 begin
   if back_to is null then
-    return private.remarks('roll_back', format('%s is taken back (%s), but no release to go back to is known.',
+    return private.gate_note('roll_back', format('%s is taken back (%s), but no release to go back to is known.',
       current_release.version, brake.reason), 'Pin the device to a release that is known to be good.');
   end if;
-  return private.passes('roll_back', format('%s is taken back (%s): back to %s.',
+  return private.gate_pass('roll_back', format('%s is taken back (%s): back to %s.',
     current_release.version, brake.reason, private.release_name(back_to)));
 end
 $$;
@@ -187,17 +187,17 @@ comment on function private.judge_roll_back(public.releases, public.halts, uuid)
 
 -- Gates on the way to an offer.
 
-create function private.judge_pin(target public.releases) returns private.judgement
+create function private.judge_pin(target public.releases) returns private.gate_result
 language plpgsql stable set search_path = ''
 as $$
 begin
   if target.id is null then
-    return private.passes('pin', 'Not pinned.');
+    return private.gate_pass('pin', 'Not pinned.');
   elsif target.state = 'withdrawn' then
-    return private.refuses('pin', format('Pinned to %s, which is withdrawn.', target.version),
+    return private.gate_refuse('pin', format('Pinned to %s, which is withdrawn.', target.version),
       format('Unpin the device, pin it to another release, or set %s back to available.', target.version));
   end if;
-  return private.passes('pin', format('Pinned to %s.', target.version));
+  return private.gate_pass('pin', format('Pinned to %s.', target.version));
 end
 $$;
 comment on function private.judge_pin(public.releases) is 'Gate pin: is the device pinned, and to a release that is available?';
@@ -213,7 +213,7 @@ begin
   select r.* into target from public.releases r where r.id = device.pinned_release;
   step := private.missing_step(target, current_release);
   if step.id is not null then
-    offer.said := array[private.refuses('stepping_stone', format('%s needs %s first.', target.version, step.version),
+    offer.said := array[private.gate_refuse('stepping_stone', format('%s needs %s first.', target.version, step.version),
       format('Pin the device to %s until it runs it.', step.version))];
   end if;
   offer.said := offer.said || private.judge_pin(target);
@@ -274,7 +274,7 @@ end
 $$;
 comment on function private.brake_on_stages(public.rollouts) is 'The open halt that keeps the next stage of this rollout shut, or all null.';
 
-create function private.remark_shut_stage(rollout public.rollouts, stage int, timezone text, at timestamptz) returns private.judgement
+create function private.remark_shut_stage(rollout public.rollouts, stage int, timezone text, at timestamptz) returns private.gate_result
 language plpgsql stable set search_path = ''
 as $$
 declare
@@ -287,54 +287,54 @@ declare
   brake public.halts;
 begin
   if stage is null then
-    return private.remarks('stage', format('%s is being rolled out, but no stage holds this device.', private.release_name(rollout.release_id)),
+    return private.gate_note('stage', format('%s is being rolled out, but no stage holds this device.', private.release_name(rollout.release_id)),
       'Add a stage that holds it, raise the percentage of one, or pin the device.');
   elsif rollout.state = 'paused' then
-    return private.remarks('stage', shut || ': the rollout is paused.', 'Resume the rollout: resume_rollout(), or set its state to running.');
+    return private.gate_note('stage', shut || ': the rollout is paused.', 'Resume the rollout: resume_rollout(), or set its state to running.');
   elsif rollout.state = 'completed' then
-    return private.remarks('stage', shut || ': the rollout was completed without it.', 'Set opened_at of the stage to open it.');
+    return private.gate_note('stage', shut || ': the rollout was completed without it.', 'Set opened_at of the stage to open it.');
   end if;
   select s.* into last_open from public.rollout_stages s
   where s.rollout_id = rollout.id and s.opened_at is not null order by s.position desc limit 1;
   lacking := private.proof_lacking(last_open);
   brake := private.brake_on_stages(rollout);
   if brake.id is not null then
-    return private.remarks('stage', format('%s: %s is halted: %s', shut,
+    return private.gate_note('stage', format('%s: %s is halted: %s', shut,
       case brake.scope when 'fleet' then 'the fleet' when 'rollout' then 'the rollout' when 'release' then 'the release'
         else brake.scope::text || ' ' || brake.target end, brake.reason), private.how_to_lift(brake));
   elsif lacking is not null then
-    return private.remarks('stage', format('%s: stage %s is not proved (%s).', shut, last_open.position, lacking),
+    return private.gate_note('stage', format('%s: stage %s is not proved (%s).', shut, last_open.position, lacking),
       format('Nothing to do: it opens when stage %s is proved and has soaked. %s', last_open.position, skip));
   end if;
   soaked_at := last_open.proved_at + make_interval(secs => last_open.soak_s);
   if at < soaked_at then
-    return private.remarks('stage', format('%s: stage %s soaks until %s.', shut, last_open.position, private.local_time(soaked_at, timezone)),
+    return private.gate_note('stage', format('%s: stage %s soaks until %s.', shut, last_open.position, private.local_time(soaked_at, timezone)),
       'Nothing to do: it opens by itself. ' || skip, soaked_at);
   end if;
   select s.* into following from public.rollout_stages s
   where s.rollout_id = rollout.id and s.opened_at is null order by s.position limit 1;
   if following.needs_approval and following.approved_at is null then
-    return private.remarks('stage', format('%s: stage %s waits for approval.', shut, following.position),
+    return private.gate_note('stage', format('%s: stage %s waits for approval.', shut, following.position),
       format('Approve it: approve_stage(''%s'', %s), or set its approved_at.', rollout.id, following.position));
   end if;
-  return private.remarks('stage', shut || ': it is due.', 'Nothing to do: it opens within a minute.');
+  return private.gate_note('stage', shut || ': it is due.', 'Nothing to do: it opens within a minute.');
 end
 $$;
 comment on function private.remark_shut_stage(public.rollouts, int, text, timestamptz) is
   'Gate stage: why a rollout that concerns the device has no open stage for it, on the device''s clock. `stage` is the one it waits for; null for none.';
 
-create function private.judge_rollout_state(rollout public.rollouts, target public.releases, claim public.rollout_claims, current_id uuid) returns private.judgement
+create function private.judge_rollout_state(rollout public.rollouts, target public.releases, claim public.rollout_claims, current_id uuid) returns private.gate_result
 language plpgsql stable set search_path = ''
 as $$
 begin
   if rollout.state = 'paused' and claim.state is distinct from 'claimed' and target.id is distinct from current_id then
-    return private.waits('rollout', format('The rollout of %s is paused.', target.version), 'Resume the rollout: resume_rollout(), or set its state to running.');
+    return private.gate_wait('rollout', format('The rollout of %s is paused.', target.version), 'Resume the rollout: resume_rollout(), or set its state to running.');
   end if;
-  return private.passes('rollout', format('%s is %s.', target.version,
+  return private.gate_pass('rollout', format('%s is %s.', target.version,
     case rollout.state when 'completed' then 'rolled out' else 'being rolled out' end));
 end
 $$;
-comment on function private.judge_rollout_state(public.rollouts, public.releases, public.rollout_claims, uuid) is 'Gate rollout: does the rollout give places? Who holds one goes on.';
+comment on function private.judge_rollout_state(public.rollouts, public.releases, public.rollout_claims, uuid) is 'Gate rollout: does the rollout give slots? Who holds one goes on.';
 
 create function private.offer_by_rollout(device public.devices, current_release public.releases, at timestamptz) returns private.offer
 language plpgsql stable set search_path = ''
@@ -357,7 +357,7 @@ begin
     continue when target.id is null;
     step := private.missing_step(target, current_release);
     if step.id is not null then
-      offer.said := offer.said || private.remarks('stepping_stone', format('%s needs %s first.', target.version, step.version),
+      offer.said := offer.said || private.gate_note('stepping_stone', format('%s needs %s first.', target.version, step.version),
         format('Nothing to do: it is offered what leads to %s.', step.version));
       continue;
     end if;
@@ -372,7 +372,7 @@ begin
     offer.rollout := rollout;
     offer.claim := claim;
     offer.said := offer.said || private.judge_rollout_state(rollout, target, claim, current_release.id)
-      || private.passes('stage', format('Stage %s holds this device and is open.', offer.stage));
+      || private.gate_pass('stage', format('Stage %s holds this device and is open.', offer.stage));
     return offer;
   end loop;
   return offer;
@@ -389,7 +389,7 @@ declare
   target public.releases;
 begin
   if (select b.requires_rollout from public.branches b where b.name = device.branch) then
-    offer.said := array[private.waits('release', format('Branch %s gives releases by rollout only.', device.branch),
+    offer.said := array[private.gate_wait('release', format('Branch %s gives releases by rollout only.', device.branch),
       'Start a rollout with an open stage for it, pin the device, or switch requires_rollout of the branch off.')];
     return offer;
   end if;
@@ -399,12 +399,12 @@ begin
     and (r.requires_release is null or (private.missing_step(r, current_release)).id is null)
   order by r.created_at desc, r.id limit 1;
   if target.id is null then
-    offer.said := array[private.waits('release', format('Branch %s has no available release for it.', device.branch),
+    offer.said := array[private.gate_wait('release', format('Branch %s has no available release for it.', device.branch),
       'Add a release, start a rollout with an open stage for it, or pin the device.')];
     return offer;
   end if;
   offer.release := target;
-  offer.said := array[private.passes('release', format(
+  offer.said := array[private.gate_pass('release', format(
     case when target.id = current_release.id then 'It runs %s, the newest of branch %s.' else '%s is the newest of branch %s.' end,
     target.version, device.branch))];
   return offer;
@@ -417,7 +417,7 @@ language plpgsql stable set search_path = ''
 as $$
 declare
   offer private.offer;
-  nothing_newer private.judgement[];
+  nothing_newer private.gate_result[];
 begin
   if device.pinned_release is not null then
     return private.offer_by_pin(device, current_release);
@@ -436,7 +436,7 @@ comment on function private.offer_to(public.devices, public.releases, timestampt
 
 -- Gates of a move.
 
-create function private.judge_release_halt(target public.releases, rollout_id uuid) returns private.judgement
+create function private.judge_release_halt(target public.releases, rollout_id uuid) returns private.gate_result
 language plpgsql stable set search_path = ''
 as $$
 declare
@@ -448,15 +448,15 @@ begin
       or (h.scope = 'rollout' and h.target = judge_release_halt.rollout_id::text))
   order by h.opened_at limit 1;
   if brake.id is null then
-    return private.passes('release_halt', format('%s is not halted.', target.version));
+    return private.gate_pass('release_halt', format('%s is not halted.', target.version));
   end if;
-  return private.waits('release_halt', format('%s%s is halted: %s',
+  return private.gate_wait('release_halt', format('%s%s is halted: %s',
     case brake.scope when 'rollout' then 'The rollout of ' else '' end, target.version, brake.reason), private.how_to_lift(brake));
 end
 $$;
 comment on function private.judge_release_halt(public.releases, uuid) is 'Gate release_halt: is the release halted, or the rollout that offers it?';
 
-create function private.judge_known_bad(device public.devices, target public.releases) returns private.judgement
+create function private.judge_known_bad(device public.devices, target public.releases) returns private.gate_result
 language plpgsql stable set search_path = ''
 as $$
 declare
@@ -464,28 +464,28 @@ declare
 begin
   select k.* into bad from public.known_bad_releases k where k.device_id = device.id and k.release_id = target.id;
   if bad.device_id is null then
-    return private.passes('known_bad', format('It never rolled back from %s.', target.version));
+    return private.gate_pass('known_bad', format('It never rolled back from %s.', target.version));
   elsif device.pinned_at > bad.at then
-    return private.passes('known_bad', format('It rolled back from %s, but was pinned to it afterwards.', target.version));
+    return private.gate_pass('known_bad', format('It rolled back from %s, but was pinned to it afterwards.', target.version));
   end if;
-  return private.refuses('known_bad', format('It rolled back from %s on %s%s.', target.version,
+  return private.gate_refuse('known_bad', format('It rolled back from %s on %s%s.', target.version,
       private.local_time(bad.at, 'UTC'), coalesce(': ' || bad.error, '')),
     'Delete its row in known_bad_releases, or pin it again, to let it try.');
 end
 $$;
 comment on function private.judge_known_bad(public.devices, public.releases) is 'Gate known_bad: did it roll back from this release before? A pin made afterwards says to try again.';
 
-create function private.judge_downgrade(device public.devices, current_release public.releases, target public.releases, allowed boolean) returns private.judgement
+create function private.judge_downgrade(device public.devices, current_release public.releases, target public.releases, allowed boolean) returns private.gate_result
 language plpgsql stable set search_path = ''
 as $$
 begin
   if device.pinned_release is null and not coalesce(allowed, false)
      and current_release.state = 'available' and current_release.branch = target.branch
      and target.created_at < current_release.created_at then
-    return private.refuses('downgrade', format('It runs %s, which is newer than %s.', current_release.version, target.version),
+    return private.gate_refuse('downgrade', format('It runs %s, which is newer than %s.', current_release.version, target.version),
       format('Withdraw %s, pin the device, or allow the rollout to downgrade.', current_release.version));
   end if;
-  return private.passes('downgrade', format('Going to %s is not going back unasked.', target.version));
+  return private.gate_pass('downgrade', format('Going to %s is not going back unasked.', target.version));
 end
 $$;
 comment on function private.judge_downgrade(public.devices, public.releases, public.releases, boolean) is
@@ -500,40 +500,40 @@ end
 $$;
 comment on function private.window_of(public.devices) is 'The maintenance window of the device, its own or that of its segment; null for any time.';
 
-create function private.downloads_ahead(device public.devices) returns boolean
+create function private.may_prefetch(device public.devices) returns boolean
 language plpgsql stable set search_path = ''
 as $$
 begin
-  return coalesce((select w.download_ahead from public.maintenance_windows w where w.name = private.window_of(device)), false);
+  return coalesce((select w.prefetch from public.maintenance_windows w where w.name = private.window_of(device)), false);
 end
 $$;
-comment on function private.downloads_ahead(public.devices) is 'May the device fetch a release before its window opens?';
+comment on function private.may_prefetch(public.devices) is 'May the device fetch a release before its window opens?';
 
-create function private.judge_window(device public.devices, begun boolean, at timestamptz) returns private.judgement
+create function private.judge_window(device public.devices, begun boolean, at timestamptz) returns private.gate_result
 language plpgsql stable set search_path = ''
 as $$
 declare
-  judged private.judgement;
+  judged private.gate_result;
   window_name text := private.window_of(device);
   open_until timestamptz;
   opens_at timestamptz;
 begin
   if window_name is null then
-    return private.passes('window', 'It has no maintenance window: any time will do.');
+    return private.gate_pass('window', 'It has no maintenance window: any time will do.');
   elsif at < device.ignore_window_until then
-    return private.passes('window', format('Window %s does not count until %s.', window_name,
+    return private.gate_pass('window', format('Window %s does not count until %s.', window_name,
       private.local_time(device.ignore_window_until, device.timezone)));
   end if;
   select w.open_until, w.opens_at into open_until, opens_at from private.window_at(window_name, device.timezone, at) w;
   if open_until is not null then
-    return private.passes('window', format('Window %s is open until %s.', window_name, private.local_time(open_until, device.timezone)));
+    return private.gate_pass('window', format('Window %s is open until %s.', window_name, private.local_time(open_until, device.timezone)));
   end if;
   judged := case
-    when begun then private.passes('window', format('Window %s has closed, but the update has begun.', window_name))
-    when opens_at is null then private.waits('window',
+    when begun then private.gate_pass('window', format('Window %s has closed, but the update has begun.', window_name))
+    when opens_at is null then private.gate_wait('window',
       format('Window %s never opens: it has no row in maintenance_openings.', window_name),
       'Add an opening to maintenance_openings, or give the device another window.')
-    else private.waits('window', format('Window %s opens %s.', window_name, private.local_time(opens_at, device.timezone)),
+    else private.gate_wait('window', format('Window %s opens %s.', window_name, private.local_time(opens_at, device.timezone)),
       'Nothing to do: the window opens by itself. Set ignore_window_until of the device to go on sooner.')
   end;
   -- Asked for whatever the verdict: a device that has a window always polls inside it. A few minutes in, different for
@@ -544,7 +544,7 @@ end
 $$;
 comment on function private.judge_window(public.devices, boolean, timestamptz) is 'Gate window: may it start now? What has begun goes on.';
 
-create function private.judge_place(rollout public.rollouts, stage int, claim public.rollout_claims, at timestamptz) returns private.judgement
+create function private.judge_slot(rollout public.rollouts, stage int, claim public.rollout_claims, at timestamptz) returns private.gate_result
 language plpgsql stable set search_path = ''
 as $$
 declare
@@ -552,17 +552,17 @@ declare
   stage_in_flight int;
   stage_limit int;
   fleet_limit int;
-  in_line constant text := 'Nothing to do: it stands in line, and is woken when a place is free. ';
+  in_line constant text := 'Nothing to do: it stands in line, and is woken when a slot is free. ';
 begin
   if claim.state = 'claimed' then
-    return private.passes('place', format('It holds a place since %s.', private.local_time(claim.claimed_at, 'UTC')));
+    return private.gate_pass('slot', format('It holds a slot since %s.', private.local_time(claim.claimed_at, 'UTC')));
   elsif claim.attempts >= rollout.max_attempts and claim.state in ('failed', 'expired') then
-    return private.refuses('place', format('It tried %s times, as often as the rollout allows.', claim.attempts),
+    return private.gate_refuse('slot', format('It tried %s times, as often as the rollout allows.', claim.attempts),
       'Raise max_attempts of the rollout, or pin the device.');
   end if;
   select c.* into counters from private.rollout_counters c where c.rollout_id = rollout.id and c.position = 0;
   if counters.in_flight >= rollout.max_in_flight then
-    return private.waits('place', format('All %s places of the rollout are taken.', rollout.max_in_flight),
+    return private.gate_wait('slot', format('All %s slots of the rollout are taken.', rollout.max_in_flight),
       in_line || 'Raise max_in_flight of the rollout for more at once.');
   end if;
   select s.max_in_flight, c.in_flight into stage_limit, stage_in_flight
@@ -570,24 +570,24 @@ begin
   left join private.rollout_counters c on c.rollout_id = s.rollout_id and c.position = s.position
   where s.rollout_id = rollout.id and s.position = stage;
   if stage_in_flight >= stage_limit then
-    return private.waits('place', format('All %s places of stage %s are taken.', stage_limit, stage),
+    return private.gate_wait('slot', format('All %s slots of stage %s are taken.', stage_limit, stage),
       in_line || 'Raise max_in_flight of the stage for more at once.');
   elsif at < counters.minute_start + interval '1 minute' and counters.minute_count >= rollout.max_per_minute then
-    return private.waits('place', format('%s devices started within this minute, as many as allowed.', rollout.max_per_minute),
+    return private.gate_wait('slot', format('%s devices started within this minute, as many as allowed.', rollout.max_per_minute),
       'Nothing to do: it asks again when the minute is over. Raise max_per_minute of the rollout for more.',
       counters.minute_start + interval '1 minute');
   end if;
   select s.max_in_flight into fleet_limit from public.fleet_settings s;
   if fleet_limit is not null
     and (select sum(c.in_flight) from private.rollout_counters c where c.position = 0 and c.in_flight > 0) >= fleet_limit then
-    return private.waits('place', format('All %s places of the fleet are taken.', fleet_limit),
+    return private.gate_wait('slot', format('All %s slots of the fleet are taken.', fleet_limit),
       in_line || 'Raise max_in_flight of fleet_settings for more at once.');
   end if;
-  return private.passes('place', 'A place is free.');
+  return private.gate_pass('slot', 'A slot is free.');
 end
 $$;
-comment on function private.judge_place(public.rollouts, int, public.rollout_claims, timestamptz) is
-  'Gate place: is a place free under every limit? Who holds one goes on.';
+comment on function private.judge_slot(public.rollouts, int, public.rollout_claims, timestamptz) is
+  'Gate slot: is a slot free under every limit? Who holds one goes on.';
 
 create or replace function private.decide(device public.devices, at timestamptz) returns private.decision
 language plpgsql stable security definer set search_path = ''
@@ -595,19 +595,19 @@ as $$
 -- Definer: its gates read policy tables that devices cannot. Pure reading: same rows and same `at`, same answer.
 declare
   answer private.decision;
-  said private.judgement[];
+  said private.gate_result[];
   current_release public.releases := private.release_on(device.id);
   brake public.halts;
   back_to uuid;
   offer private.offer;
   target public.releases;
-  opening private.judgement;
-  place private.judgement;
+  opening private.gate_result;
+  slot private.gate_result;
 begin
-  answer.poll_after_s := coalesce(device.update_interval_s, (select s.default_poll_s from public.fleet_settings s));
+  answer.next_poll_s := coalesce(device.poll_interval_s, (select s.default_poll_interval_s from public.fleet_settings s));
   answer.action := 'run';
   answer.release_id := current_release.id;
-  answer.needs_place := false;
+  answer.needs_slot := false;
   said := array[private.judge_state(device), private.judge_halt(device), private.judge_hold(device, at)];
 
   -- A halt that takes devices back beats everything below: what it runs is known to hurt.
@@ -638,20 +638,20 @@ begin
       private.judge_downgrade(device, current_release, target, (offer.rollout).allow_downgrade),
       opening];
     if answer.rollout_id is not null then
-      place := private.judge_place(offer.rollout, offer.stage, offer.claim, at);
-      answer.needs_place := private.all_pass(said) and place.verdict <> 'refuse' and (offer.claim).state is distinct from 'claimed';
-      said := said || place;
+      slot := private.judge_slot(offer.rollout, offer.stage, offer.claim, at);
+      answer.needs_slot := private.all_pass(said) and slot.verdict <> 'refuse' and (offer.claim).state is distinct from 'claimed';
+      said := said || slot;
     end if;
     if private.all_pass(said) then
       answer.action := 'update';
       answer.release_id := target.id;
-    elsif opening.blocks and opening.look_again is not null and private.downloads_ahead(device)
+    elsif opening.blocks and opening.look_again is not null and private.may_prefetch(device)
       and not exists (select from unnest(said) j where j.blocks and j.gate <> 'window') then
-      answer.prepare_id := target.id;
+      answer.prefetch_id := target.id;
     end if;
   end if;
   answer.gates := private.gates(said);
-  answer.poll_after_s := private.poll_by(answer.poll_after_s, at,
+  answer.next_poll_s := private.poll_by(answer.next_poll_s, at,
     least(opening.look_again, (select min(j.look_again) from unnest(said) j)));
   return answer;
 end
@@ -669,14 +669,14 @@ begin
   select d.* into device from public.devices d where d.id = private.device_id();
   if device.id is null then
     perform private.refuse('device_unknown', 'The control plane does not know this device.',
-      'Enrol it again.', 'PT403');
+      'Enroll it again.', 'PT403');
   end if;
   if device.state <> 'active' then
     perform private.refuse('device_' || device.state,
       format('%s is %s, so it is told nothing.', device.name, device.state),
       case device.state when 'pending' then 'An operator must accept it: set its state to active.'
         when 'suspended' then 'An operator can set its state back to active.'
-        else 'Enrol the machine again with a new key.' end, 'PT403');
+        else 'Enroll the machine again with a new key.' end, 'PT403');
   end if;
   return device;
 end
@@ -687,7 +687,7 @@ create function private.lock_for_claim(device_id uuid, rollout_id uuid) returns 
 language plpgsql volatile set search_path = ''
 as $$
 -- In the order that 20261123101110 gives. Each statement of the caller after this one sees what was committed before
--- it, so a halt, a pause or a taken place that raced us is seen.
+-- it, so a halt, a pause or a taken slot that raced us is seen.
 declare
   device public.devices;
 begin
@@ -700,7 +700,7 @@ begin
   return device;
 end
 $$;
-comment on function private.lock_for_claim(uuid, uuid) is 'Takes every lock under which a place may be given, and returns the device as it is then.';
+comment on function private.lock_for_claim(uuid, uuid) is 'Takes every lock under which a slot may be given, and returns the device as it is then.';
 
 create function private.decide_under_locks(device public.devices, locked_rollout uuid, at timestamptz) returns private.decision
 language plpgsql volatile set search_path = ''
@@ -708,24 +708,24 @@ as $$
 declare
   decided private.decision := private.decide(device, at);
 begin
-  if not decided.needs_place or decided.action <> 'update' then
+  if not decided.needs_slot or decided.action <> 'update' then
     return decided;
   end if;
   if decided.rollout_id = locked_rollout then
-    perform private.claim_place(device, decided, at);
+    perform private.claim_slot(device, decided, at);
     return decided;
   end if;
   -- Another rollout took over in between, and its counters are not locked: the device asks again.
   decided.action := 'run';
   decided.release_id := (private.release_on(device.id)).id;
-  decided.poll_after_s := 1;
-  decided.gates := decided.gates || private.gates(array[private.waits('place', 'A newer rollout has just begun: ask again.',
+  decided.next_poll_s := 1;
+  decided.gates := decided.gates || private.gates(array[private.gate_wait('slot', 'A newer rollout has just begun: ask again.',
     'Nothing to do: the device asks again at once.')]);
-  decided.needs_place := false;
+  decided.needs_slot := false;
   return decided;
 end
 $$;
-comment on function private.decide_under_locks(public.devices, uuid, timestamptz) is 'Decides once more, and claims the place if it is still free.';
+comment on function private.decide_under_locks(public.devices, uuid, timestamptz) is 'Decides once more, and claims the slot if it is still free.';
 
 create or replace function public.desired_state() returns jsonb
 language plpgsql volatile security definer set search_path = ''
@@ -736,13 +736,13 @@ declare
   at timestamptz := clock_timestamp();
   decided private.decision := private.decide(device, at);
 begin
-  if decided.needs_place and decided.action = 'update' then
-    -- A place looks free: decide again under the locks.
+  if decided.needs_slot and decided.action = 'update' then
+    -- A slot looks free: decide again under the locks.
     device := private.lock_for_claim(device.id, decided.rollout_id);
     decided := private.decide_under_locks(device, decided.rollout_id, at);
   end if;
-  if decided.needs_place and decided.action <> 'update' then
-    -- It stands in line: the first in line are woken when a place is free.
+  if decided.needs_slot and decided.action <> 'update' then
+    -- It stands in line: the first in line are woken when a slot is free.
     insert into private.rollout_queue (rollout_id, device_id, asked_at) values (decided.rollout_id, device.id, at)
     on conflict do nothing;
   end if;
@@ -758,7 +758,7 @@ declare
 begin
   for f in select p.oid::regprocedure from pg_proc p
     where p.pronamespace = 'private'::regnamespace and (p.proname ~ '^(judge|offer)_' or p.proname in (
-      'passes', 'waits', 'refuses', 'remarks', 'all_pass', 'gates', 'local_time', 'release_on', 'how_to_lift', 'taken_back_by', 'window_of', 'downloads_ahead',
+      'gate_pass', 'gate_wait', 'gate_refuse', 'gate_note', 'all_pass', 'gates', 'local_time', 'release_on', 'how_to_lift', 'taken_back_by', 'window_of', 'may_prefetch',
       'release_before', 'stage_for', 'proof_lacking', 'brake_on_stages', 'remark_shut_stage', 'asking_device', 'lock_for_claim', 'decide_under_locks'))
   loop
     execute format('revoke execute on function %s from public', f);

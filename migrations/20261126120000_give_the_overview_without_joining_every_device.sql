@@ -2,12 +2,12 @@
 -- Nearly every device is active, not held, not pinned and polls at the fleet's interval: a small index now has the
 -- others, and only they are looked at and joined. The rest is counted. Same columns, same numbers.
 --
--- Risk: an edit of `hold`, `hold_until` or `update_interval_s` writes to the device's indexes, as one of `state` or
+-- Risk: an edit of `hold`, `hold_until` or `poll_interval_s` writes to the device's indexes, as one of `state` or
 -- `pinned_release` did before.
 
 create index devices_out_of_the_ordinary on public.devices (id)
-  include (state, update_interval_s, hold, hold_until, pinned_release)
-  where state <> 'active' or update_interval_s is not null or hold or pinned_release is not null;
+  include (state, poll_interval_s, hold, hold_until, pinned_release)
+  where state <> 'active' or poll_interval_s is not null or hold or pinned_release is not null;
 comment on index public.devices_out_of_the_ordinary is 'What fleet_overview must look at one by one.';
 
 create or replace view public.fleet_overview with (security_invoker = true) as
@@ -19,7 +19,7 @@ with out_of_the_ordinary as (
     count(*) filter (where d.state = 'active' and d.hold and (d.hold_until is null or d.hold_until > now())) as held,
     count(d.pinned_release) filter (where d.state = 'active') as pinned
   from public.devices d
-  where d.state <> 'active' or d.update_interval_s is not null or d.hold or d.pinned_release is not null
+  where d.state <> 'active' or d.poll_interval_s is not null or d.hold or d.pinned_release is not null
 ),
 registered as (
   select d.devices, o.* from out_of_the_ordinary o, (select count(*) as devices from public.devices) d
@@ -29,12 +29,12 @@ heard as (
     count(*) filter (where odd.state is null or odd.state = 'active') as devices,
     count(*) filter (where (odd.state is null or odd.state = 'active') and s.reported_at < case
       -- As private.is_offline() has it. The settings as subqueries: joined, they would cost a look for each device.
-      when odd.update_interval_s is null
-      then (select now() - make_interval(secs => f.default_poll_s * f.offline_after_intervals) from public.fleet_settings f)
-      else now() - make_interval(secs => odd.update_interval_s * (select f.offline_after_intervals from public.fleet_settings f))
+      when odd.poll_interval_s is null
+      then (select now() - make_interval(secs => f.default_poll_interval_s * f.offline_after_intervals) from public.fleet_settings f)
+      else now() - make_interval(secs => odd.poll_interval_s * (select f.offline_after_intervals from public.fleet_settings f))
     end) as offline
   from public.device_status s
-  left join public.devices odd on odd.id = s.device_id and (odd.state <> 'active' or odd.update_interval_s is not null)
+  left join public.devices odd on odd.id = s.device_id and (odd.state <> 'active' or odd.poll_interval_s is not null)
   group by s.state
 ),
 reported as (

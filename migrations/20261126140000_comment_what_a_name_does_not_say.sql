@@ -3,9 +3,9 @@
 comment on column public.rollouts.halt_min_attempted is 'halt_failure_ratio is looked at once so many devices were attempted.';
 comment on column public.rollout_stages.position is 'Stages open in this order; gaps are fine.';
 comment on column public.rollout_stages.max_in_flight is 'So many devices of the stage may be updating at once; empty means no limit but the rollout''s.';
-comment on column public.rollout_claims.stage is 'The position of the stage that gave the place.';
+comment on column public.rollout_claims.stage is 'The position of the stage that gave the slot.';
 comment on column public.rollout_claims.state is 'claimed while the device is at it; then how it ended. expired: it went dark past its lease.';
-comment on column public.rollout_claims.attempts is 'How often the device took a place in this rollout.';
+comment on column public.rollout_claims.attempts is 'How often the device took a slot in this rollout.';
 comment on column public.rollout_claims.to_release is 'The release that it was given.';
 comment on column public.rollout_templates.role is 'Rollouts made from it are for devices of this role only; empty means all.';
 comment on column public.rollout_template_stages.position is 'Stages open in this order; gaps are fine.';
@@ -14,7 +14,7 @@ comment on column public.alerts.severity is 'critical: policy stopped something,
 comment on column public.alerts.evidence is 'The numbers and ids behind the summary.';
 comment on column public.device_commands.kind is 'What the device is to do, once, at its next check-in.';
 comment on column public.device_commands.expires_at is 'A command that is not answered by then is dropped.';
-comment on column public.device_status.state is 'What the device says of itself; silent devices say nothing, see the view offline_devices.';
+comment on column public.device_status.state is 'What the device says of itself; offline devices say nothing, see the view offline_devices.';
 comment on column public.device_status.error_kind is 'Stable word for what is wrong; docs/errors.md lists them.';
 comment on column public.update_history.error_kind is 'Stable word for why it failed; docs/errors.md lists them.';
 comment on column public.update_history.failed_phase is 'The phase of the update in which it failed.';

@@ -1,7 +1,7 @@
 -- What keeps a stage shut was written twice: where stages open, and where a device is told why its stage has not. Now one
 -- function says it, advance_rollout() opens what it says nothing about, and an explanation cannot drift from the rule.
 
-create function private.shut_because(rollout public.rollouts, timezone text, at timestamptz) returns private.judgement
+create function private.shut_because(rollout public.rollouts, timezone text, at timestamptz) returns private.gate_result
 language plpgsql stable set search_path = ''
 as $$
 declare
@@ -13,9 +13,9 @@ declare
   skip constant text := 'Set opened_at of the stage to skip the wait.';
 begin
   if rollout.state = 'paused' then
-    return private.remarks('stage', 'the rollout is paused.', 'Resume the rollout: resume_rollout(), or set its state to running.');
+    return private.gate_note('stage', 'the rollout is paused.', 'Resume the rollout: resume_rollout(), or set its state to running.');
   elsif rollout.state = 'completed' then
-    return private.remarks('stage', 'the rollout was completed without it.', 'Set opened_at of the stage to open it.');
+    return private.gate_note('stage', 'the rollout was completed without it.', 'Set opened_at of the stage to open it.');
   end if;
   select s.* into last_open from public.rollout_stages s
   where s.rollout_id = rollout.id and s.opened_at is not null order by s.position desc limit 1;
@@ -24,21 +24,21 @@ begin
     lacking := private.proof_lacking(last_open);
     soaked_at := last_open.proved_at + make_interval(secs => last_open.soak_s);
     if brake.id is not null then
-      return private.remarks('stage', format('%s is halted: %s',
+      return private.gate_note('stage', format('%s is halted: %s',
         case brake.scope when 'fleet' then 'the fleet' when 'rollout' then 'the rollout' when 'release' then 'the release'
           else brake.scope::text || ' ' || brake.target end, brake.reason), private.how_to_lift(brake));
     elsif lacking is not null then
-      return private.remarks('stage', format('stage %s is not proved (%s).', last_open.position, lacking),
+      return private.gate_note('stage', format('stage %s is not proved (%s).', last_open.position, lacking),
         format('Nothing to do: it opens when stage %s is proved and has soaked. %s', last_open.position, skip));
     elsif at < soaked_at then
-      return private.remarks('stage', format('stage %s soaks until %s.', last_open.position, private.local_time(soaked_at, timezone)),
+      return private.gate_note('stage', format('stage %s soaks until %s.', last_open.position, private.local_time(soaked_at, timezone)),
         'Nothing to do: it opens by itself. ' || skip, soaked_at);
     end if;
   end if;
   select s.* into following from public.rollout_stages s
   where s.rollout_id = rollout.id and s.opened_at is null order by s.position limit 1;
   if following.needs_approval and following.approved_at is null then
-    return private.remarks('stage', format('stage %s waits for approval.', following.position),
+    return private.gate_note('stage', format('stage %s waits for approval.', following.position),
       format('Approve it: approve_stage(''%s'', %s), or set its approved_at.', rollout.id, following.position));
   end if;
   return null;
@@ -47,19 +47,19 @@ $$;
 comment on function private.shut_because(public.rollouts, text, timestamptz) is
   'What keeps the next stage of a rollout shut (after the last: keeps it from being completed), as half a sentence, on the clock of a time zone; all null when it is due.';
 
-create or replace function private.remark_shut_stage(rollout public.rollouts, stage int, timezone text, at timestamptz) returns private.judgement
+create or replace function private.remark_shut_stage(rollout public.rollouts, stage int, timezone text, at timestamptz) returns private.gate_result
 language plpgsql stable set search_path = ''
 as $$
 declare
-  because private.judgement;
+  because private.gate_result;
   version text := private.release_name(rollout.release_id);
 begin
   if stage is null then
-    return private.remarks('stage', format('%s is being rolled out, but no stage holds this device.', version),
+    return private.gate_note('stage', format('%s is being rolled out, but no stage holds this device.', version),
       'Add a stage that holds it, raise the percentage of one, or pin the device.');
   end if;
   because := private.shut_because(rollout, timezone, at);
-  return private.remarks('stage',
+  return private.gate_note('stage',
     format('%s is being rolled out, but stage %s is not open yet: %s', version, stage, coalesce(because.detail, 'it is due.')),
     coalesce(because.hint, 'Nothing to do: it opens within a minute.'), because.look_again);
 end

@@ -104,7 +104,7 @@ comment on function private.known_bad_devices(uuid) is 'Every device that this r
 
 -- The gate, now with both memories.
 
-create or replace function private.judge_known_bad(device public.devices, target public.releases) returns private.judgement
+create or replace function private.judge_known_bad(device public.devices, target public.releases) returns private.gate_result
 language plpgsql stable set search_path = ''
 as $$
 declare
@@ -113,19 +113,19 @@ declare
 begin
   select k.* into bad from public.known_bad_releases k where k.device_id = device.id and k.release_id = target.id;
   if bad.device_id is not null and (device.pinned_at > bad.at) is not true then
-    return private.refuses('known_bad', format('It rolled back from %s on %s%s.', target.version,
+    return private.gate_refuse('known_bad', format('It rolled back from %s on %s%s.', target.version,
         private.local_time(bad.at, 'UTC'), coalesce(': ' || bad.error, '')),
       'Delete its row in known_bad_releases, or pin it again, to let it try.');
   end if;
   pattern := private.known_bad_for(device, target.id);
   if pattern.id is not null then
-    return private.refuses('known_bad', format('%s is known bad for devices with %s: %s', target.version,
+    return private.gate_refuse('known_bad', format('%s is known bad for devices with %s: %s', target.version,
         private.describe_match(pattern.match), pattern.reason),
       format('Lift pattern %s with a reason: lift_known_bad(), or its lift_reason. Or pin the device again, to try it here.', pattern.id));
   elsif bad.device_id is not null then
-    return private.passes('known_bad', format('It rolled back from %s, but was pinned to it afterwards.', target.version));
+    return private.gate_pass('known_bad', format('It rolled back from %s, but was pinned to it afterwards.', target.version));
   end if;
-  return private.passes('known_bad', format('It never rolled back from %s.', target.version));
+  return private.gate_pass('known_bad', format('It never rolled back from %s.', target.version));
 end
 $$;
 comment on function private.judge_known_bad(public.devices, public.releases) is

@@ -1,5 +1,5 @@
 -- Who cannot have a release because it is known bad for them is counted as that, by preview_rollout() and
--- rollout_progress(), is not woken for a place, and keeps no stage from being proved.
+-- rollout_progress(), is not woken for a slot, and keeps no stage from being proved.
 
 create or replace function public.preview_rollout(rollout_id uuid, at timestamptz default now()) returns table (
   stage int, device_id uuid, name text, segment text, already_there boolean, known_bad boolean, held boolean, earliest timestamptz)
@@ -33,7 +33,7 @@ begin
       when g.window_name is null or g.ready < d.ignore_window_until then g.ready
       else case when w.open_until is not null then g.ready else w.opens_at end
     end
-  from private.rollout_places(preview_rollout.rollout_id) p
+  from private.rollout_devices(preview_rollout.rollout_id) p
   join stages s on s.position = p.stage
   join public.devices d on d.id = p.device_id
   join public.segments ring on ring.name = d.segment
@@ -61,12 +61,12 @@ begin
   if rollout.id is null then
     perform private.refuse('rollout_unknown', 'There is no such rollout.', 'Look it up in the table rollouts.', 'PT404');
   end if;
-  with places as materialized (
+  with concerned as materialized (
     select p.stage, p.current_release = rollout.release_id as done, c.state as claim,
       p.reported_at is null or p.reported_at < now() - make_interval(secs =>
-        (select f.default_poll_s * f.offline_after_intervals from public.fleet_settings f)) as silent,
+        (select f.default_poll_interval_s * f.offline_after_intervals from public.fleet_settings f)) as offline,
       k.device_id is not null as known_bad
-    from private.rollout_places(rollout.id) p
+    from private.rollout_devices(rollout.id) p
     left join private.known_bad_devices(rollout.release_id) k on k.device_id = p.device_id
     left join public.rollout_claims c on c.rollout_id = rollout.id and c.device_id = p.device_id
   ),
@@ -75,14 +75,14 @@ begin
       'position', s.position, 'segment', s.segment, 'percent', s.percent, 'opened_at', s.opened_at, 'proved_at', s.proved_at,
       'soaked_at', s.proved_at + make_interval(secs => s.soak_s),
       'needs_approval', s.needs_approval, 'approved_at', s.approved_at,
-      'devices', (select count(*) from places p where p.stage = s.position),
-      'on_release', (select count(*) from places p where p.stage = s.position and p.done),
+      'devices', (select count(*) from concerned p where p.stage = s.position),
+      'on_release', (select count(*) from concerned p where p.stage = s.position and p.done),
       'in_flight', coalesce(c.in_flight, 0), 'succeeded', coalesce(c.succeeded, 0), 'failed', coalesce(c.failed, 0),
-      'known_bad', (select count(*) from places p where p.stage = s.position and p.done is not true and p.claim is null and p.known_bad),
-      'waiting', (select count(*) from places p
-        where p.stage = s.position and p.done is not true and p.claim is null and not p.known_bad and not p.silent),
-      'silent', (select count(*) from places p
-        where p.stage = s.position and p.done is not true and p.claim is null and not p.known_bad and p.silent)
+      'known_bad', (select count(*) from concerned p where p.stage = s.position and p.done is not true and p.claim is null and p.known_bad),
+      'waiting', (select count(*) from concerned p
+        where p.stage = s.position and p.done is not true and p.claim is null and not p.known_bad and not p.offline),
+      'offline', (select count(*) from concerned p
+        where p.stage = s.position and p.done is not true and p.claim is null and not p.known_bad and p.offline)
     ) as stage
     from public.rollout_stages s
     left join private.rollout_counters c on c.rollout_id = s.rollout_id and c.position = s.position
@@ -91,10 +91,10 @@ begin
   select jsonb_build_object(
     'rollout_id', rollout.id, 'name', rollout.name, 'state', rollout.state, 'release_id', rollout.release_id,
     'version', private.release_name(rollout.release_id), 'started_at', rollout.started_at, 'ended_at', rollout.ended_at,
-    'devices', (select count(*) from places p where p.stage is not null),
-    'on_release', (select count(*) from places p where p.done),
+    'devices', (select count(*) from concerned p where p.stage is not null),
+    'on_release', (select count(*) from concerned p where p.done),
     'in_flight', coalesce(t.in_flight, 0), 'succeeded', coalesce(t.succeeded, 0), 'failed', coalesce(t.failed, 0),
-    'known_bad', (select count(*) from places p where p.stage is not null and p.done is not true and p.claim is null and p.known_bad),
+    'known_bad', (select count(*) from concerned p where p.stage is not null and p.done is not true and p.claim is null and p.known_bad),
     'in_line', (select count(*) from private.rollout_queue q where q.rollout_id = rollout.id),
     'halts', coalesce((
       select jsonb_agg(jsonb_build_object('id', h.id, 'scope', h.scope, 'cause', h.cause, 'reason', h.reason, 'opened_at', h.opened_at) order by h.opened_at)
@@ -115,13 +115,13 @@ begin
 end
 $$;
 comment on function public.rollout_progress(uuid) is
-  'Where a rollout stands, stage by stage, and what holds it. silent: never offered, because not heard of. known_bad: not offered, by device or by pattern.';
+  'Where a rollout stands, stage by stage, and what holds it. offline: never offered, because not heard of. known_bad: not offered, by device or by pattern.';
 
 create or replace function private.wake_candidates(wanted_id uuid, reason text) returns void
 language plpgsql volatile security definer set search_path = ''
 as $$
--- Definer: reads the fleet. Wakes whom the rollout could give a place now: the free places' worth of devices, in the
--- order of their buckets, those heard of last before the silent ones; everybody where there is no limit.
+-- Definer: reads the fleet. Wakes whom the rollout could give a slot now: the free slots' worth of devices, in the
+-- order of their buckets, those heard of last before the offline ones; everybody where there is no limit.
 declare
   rollout public.rollouts;
   free int;
@@ -135,7 +135,7 @@ begin
     rollout.max_in_flight - (select c.in_flight from private.rollout_counters c where c.rollout_id = wanted_id and c.position = 0),
     rollout.max_per_minute);
   chosen := array(
-    select p.device_id from private.rollout_places(wanted_id) p
+    select p.device_id from private.rollout_devices(wanted_id) p
     join public.rollout_stages s on s.rollout_id = wanted_id and s.position = p.stage and s.opened_at is not null
     left join public.rollout_claims c on c.rollout_id = wanted_id and c.device_id = p.device_id
     left join private.known_bad_devices(rollout.release_id) k on k.device_id = p.device_id
@@ -152,11 +152,11 @@ $$;
 create function private.stage_size(wanted_id uuid, wanted_position int) returns int
 language plpgsql stable security definer set search_path = ''
 as $$
--- Definer: policy's own view of the fleet. Who already took a place counts whatever is known by now.
+-- Definer: policy's own view of the fleet. Who already took a slot counts whatever is known by now.
 begin
   return (
     select count(*)
-    from private.rollout_places(wanted_id) p
+    from private.rollout_devices(wanted_id) p
     left join private.known_bad_devices((select r.release_id from public.rollouts r where r.id = wanted_id)) k on k.device_id = p.device_id
     left join public.rollout_claims c on c.rollout_id = wanted_id and c.device_id = p.device_id
     where p.stage = wanted_position and (k.device_id is null or c.device_id is not null));
@@ -174,7 +174,7 @@ declare
 begin
   select s.* into stage from public.rollout_stages s where s.rollout_id = wanted_id and s.position = wanted_position;
   select min(p.bucket) filter (where stage.segment is null or p.segment = stage.segment) + 1
-    into lowest from private.rollout_places(wanted_id) p;
+    into lowest from private.rollout_devices(wanted_id) p;
   insert into private.rollout_counters (rollout_id, position) values (wanted_id, wanted_position) on conflict do nothing;
   update public.rollout_stages s
   set opened_at = coalesce(s.opened_at, at), floor_bucket = lowest, size_at_opening = private.stage_size(wanted_id, wanted_position)
@@ -187,7 +187,7 @@ comment on column public.rollout_stages.size_at_opening is
 create function private.count_stages_again() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
--- Definer: policy moves its own rows. A stage whose last open places are all known bad would never be proved.
+-- Definer: policy moves its own rows. A stage whose last open slots are all known bad would never be proved.
 declare
   open_stage record;
 begin

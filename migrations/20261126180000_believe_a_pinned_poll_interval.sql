@@ -9,23 +9,23 @@
 -- reports wait for it.
 
 alter table public.device_status
-  add column pinned_poll_s int generated always as (
+  add column pinned_poll_interval_s int generated always as (
     case when settings -> 'pinned' @> '"poll_interval_s"' and jsonb_typeof(settings -> 'poll_interval_s') = 'number' then
       case when (settings ->> 'poll_interval_s')::numeric between 1 and 604800
         then round((settings ->> 'poll_interval_s')::numeric)::int end
     end) stored;
-comment on column public.device_status.pinned_poll_s is
+comment on column public.device_status.pinned_poll_interval_s is
   'Seconds between its polls where its own file decides them (from settings); empty where the control plane does.';
 
 create or replace view public.offline_devices with (security_invoker = true) as
 select d.id as device_id, d.name, d.role, d.segment, d.branch, s.state as last_state, s.current_release,
-  s.reported_at as last_contact, now() - s.reported_at as silent_for,
-  coalesce(s.pinned_poll_s, d.update_interval_s, f.default_poll_s) as expected_every_s
+  s.reported_at as last_contact, now() - s.reported_at as offline_for,
+  coalesce(s.pinned_poll_interval_s, d.poll_interval_s, f.default_poll_interval_s) as expected_every_s
 from public.devices d
 join public.device_status s on s.device_id = d.id
 cross join public.fleet_settings f
 where d.state = 'active'
-  and private.is_offline(s.reported_at, coalesce(s.pinned_poll_s, d.update_interval_s), f.default_poll_s,
+  and private.is_offline(s.reported_at, coalesce(s.pinned_poll_interval_s, d.poll_interval_s), f.default_poll_interval_s,
     f.offline_after_intervals, now());
 comment on column public.offline_devices.expected_every_s is 'What its own file pins, else its row''s interval, else the fleet''s.';
 
@@ -33,7 +33,7 @@ create or replace view public.devices_by_state with (security_invoker = true) as
 select d.segment, d.role, d.state, s.state as report_state,
   count(*) as devices,
   count(*) filter (where d.state = 'active'
-    and private.is_offline(s.reported_at, coalesce(s.pinned_poll_s, d.update_interval_s), f.default_poll_s,
+    and private.is_offline(s.reported_at, coalesce(s.pinned_poll_interval_s, d.poll_interval_s), f.default_poll_interval_s,
     f.offline_after_intervals, now())) as offline
 from public.devices d
 cross join public.fleet_settings f
@@ -49,7 +49,7 @@ with out_of_the_ordinary as (
     count(*) filter (where d.state = 'active' and d.hold and (d.hold_until is null or d.hold_until > now())) as held,
     count(d.pinned_release) filter (where d.state = 'active') as pinned
   from public.devices d
-  where d.state <> 'active' or d.update_interval_s is not null or d.hold or d.pinned_release is not null
+  where d.state <> 'active' or d.poll_interval_s is not null or d.hold or d.pinned_release is not null
 ),
 registered as (
   select d.devices, o.* from out_of_the_ordinary o, (select count(*) as devices from public.devices) d
@@ -59,13 +59,13 @@ heard as (
     count(*) filter (where odd.state is null or odd.state = 'active') as devices,
     count(*) filter (where (odd.state is null or odd.state = 'active') and s.reported_at < case
       -- As private.is_offline() has it. The settings as subqueries: joined, they would cost a look for each device.
-      when odd.update_interval_s is null and s.pinned_poll_s is null
-      then (select now() - make_interval(secs => f.default_poll_s * f.offline_after_intervals) from public.fleet_settings f)
-      else now() - make_interval(secs => coalesce(s.pinned_poll_s, odd.update_interval_s)
+      when odd.poll_interval_s is null and s.pinned_poll_interval_s is null
+      then (select now() - make_interval(secs => f.default_poll_interval_s * f.offline_after_intervals) from public.fleet_settings f)
+      else now() - make_interval(secs => coalesce(s.pinned_poll_interval_s, odd.poll_interval_s)
         * (select f.offline_after_intervals from public.fleet_settings f))
     end) as offline
   from public.device_status s
-  left join public.devices odd on odd.id = s.device_id and (odd.state <> 'active' or odd.update_interval_s is not null)
+  left join public.devices odd on odd.id = s.device_id and (odd.state <> 'active' or odd.poll_interval_s is not null)
   group by s.state
 ),
 reported as (
@@ -90,7 +90,7 @@ select r.devices, r.devices - r.pending - r.suspended - r.retired as active, r.p
   now() as as_of
 from registered r, reported s;
 
-create or replace function private.watch_silence(at timestamptz) returns jsonb
+create or replace function private.watch_offline(at timestamptz) returns jsonb
 language plpgsql volatile security definer set search_path = ''
 as $$
 -- Definer: alerts are policy's own rows. Offline is derived from the last report; only the alert is stored.
@@ -102,7 +102,7 @@ begin
     select d.id, d.name, s.reported_at
     from public.devices d join public.device_status s on s.device_id = d.id cross join public.fleet_settings f
     where d.state = 'active'
-      and s.reported_at < at - make_interval(secs => coalesce(s.pinned_poll_s, d.update_interval_s, f.default_poll_s)
+      and s.reported_at < at - make_interval(secs => coalesce(s.pinned_poll_interval_s, d.poll_interval_s, f.default_poll_interval_s)
         * f.offline_after_intervals)
   ),
   made as (
@@ -136,12 +136,12 @@ begin
   if rollout.id is null then
     perform private.refuse('rollout_unknown', 'There is no such rollout.', 'Look it up in the table rollouts.', 'PT404');
   end if;
-  with places as materialized (
+  with concerned as materialized (
     select p.stage, p.current_release = rollout.release_id as done, c.state as claim,
-      p.reported_at is null or private.is_offline(p.reported_at, coalesce(said.pinned_poll_s, d.update_interval_s),
-        f.default_poll_s, f.offline_after_intervals, now()) as silent,
+      p.reported_at is null or private.is_offline(p.reported_at, coalesce(said.pinned_poll_interval_s, d.poll_interval_s),
+        f.default_poll_interval_s, f.offline_after_intervals, now()) as offline,
       k.device_id is not null as known_bad
-    from private.rollout_places(rollout.id) p
+    from private.rollout_devices(rollout.id) p
     cross join public.fleet_settings f
     join public.devices d on d.id = p.device_id
     left join public.device_status said on said.device_id = p.device_id
@@ -153,14 +153,14 @@ begin
       'position', s.position, 'segment', s.segment, 'percent', s.percent, 'opened_at', s.opened_at, 'proved_at', s.proved_at,
       'soaked_at', s.proved_at + make_interval(secs => s.soak_s),
       'needs_approval', s.needs_approval, 'approved_at', s.approved_at,
-      'devices', (select count(*) from places p where p.stage = s.position),
-      'on_release', (select count(*) from places p where p.stage = s.position and p.done),
+      'devices', (select count(*) from concerned p where p.stage = s.position),
+      'on_release', (select count(*) from concerned p where p.stage = s.position and p.done),
       'in_flight', coalesce(c.in_flight, 0), 'succeeded', coalesce(c.succeeded, 0), 'failed', coalesce(c.failed, 0),
-      'known_bad', (select count(*) from places p where p.stage = s.position and p.done is not true and p.claim is null and p.known_bad),
-      'waiting', (select count(*) from places p
-        where p.stage = s.position and p.done is not true and p.claim is null and not p.known_bad and not p.silent),
-      'silent', (select count(*) from places p
-        where p.stage = s.position and p.done is not true and p.claim is null and not p.known_bad and p.silent)
+      'known_bad', (select count(*) from concerned p where p.stage = s.position and p.done is not true and p.claim is null and p.known_bad),
+      'waiting', (select count(*) from concerned p
+        where p.stage = s.position and p.done is not true and p.claim is null and not p.known_bad and not p.offline),
+      'offline', (select count(*) from concerned p
+        where p.stage = s.position and p.done is not true and p.claim is null and not p.known_bad and p.offline)
     ) as stage
     from public.rollout_stages s
     left join private.rollout_counters c on c.rollout_id = s.rollout_id and c.position = s.position
@@ -169,10 +169,10 @@ begin
   select jsonb_build_object(
     'rollout_id', rollout.id, 'name', rollout.name, 'state', rollout.state, 'release_id', rollout.release_id,
     'version', private.release_name(rollout.release_id), 'started_at', rollout.started_at, 'ended_at', rollout.ended_at,
-    'devices', (select count(*) from places p where p.stage is not null),
-    'on_release', (select count(*) from places p where p.done),
+    'devices', (select count(*) from concerned p where p.stage is not null),
+    'on_release', (select count(*) from concerned p where p.done),
     'in_flight', coalesce(t.in_flight, 0), 'succeeded', coalesce(t.succeeded, 0), 'failed', coalesce(t.failed, 0),
-    'known_bad', (select count(*) from places p where p.stage is not null and p.done is not true and p.claim is null and p.known_bad),
+    'known_bad', (select count(*) from concerned p where p.stage is not null and p.done is not true and p.claim is null and p.known_bad),
     'in_line', (select count(*) from private.rollout_queue q where q.rollout_id = rollout.id),
     'halts', coalesce((
       select jsonb_agg(jsonb_build_object('id', h.id, 'scope', h.scope, 'cause', h.cause, 'reason', h.reason, 'opened_at', h.opened_at) order by h.opened_at)

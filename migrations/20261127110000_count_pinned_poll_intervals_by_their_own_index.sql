@@ -5,7 +5,7 @@
 -- Risk: building the index keeps heartbeats waiting for a moment (a tenth of a second at 100,000 devices). They stay
 -- cheap: what the index holds does not change with them.
 
-create index device_status_pinned_poll on public.device_status (device_id) where pinned_poll_s is not null;
+create index device_status_pinned_poll_interval on public.device_status (device_id) where pinned_poll_interval_s is not null;
 
 create or replace view public.fleet_overview with (security_invoker = true) as
 with out_of_the_ordinary as (
@@ -16,7 +16,7 @@ with out_of_the_ordinary as (
     count(*) filter (where d.state = 'active' and d.hold and (d.hold_until is null or d.hold_until > now())) as held,
     count(d.pinned_release) filter (where d.state = 'active') as pinned
   from public.devices d
-  where d.state <> 'active' or d.update_interval_s is not null or d.hold or d.pinned_release is not null
+  where d.state <> 'active' or d.poll_interval_s is not null or d.hold or d.pinned_release is not null
 ),
 registered as (
   select d.devices, o.* from out_of_the_ordinary o, (select count(*) as devices from public.devices) d
@@ -26,23 +26,23 @@ by_row as (
     count(*) filter (where odd.state is null or odd.state = 'active') as devices,
     count(*) filter (where (odd.state is null or odd.state = 'active') and s.reported_at < case
       -- As private.is_offline() has it. The settings as subqueries: joined, they would cost a look for each device.
-      when odd.update_interval_s is null
-      then (select now() - make_interval(secs => f.default_poll_s * f.offline_after_intervals) from public.fleet_settings f)
-      else now() - make_interval(secs => odd.update_interval_s * (select f.offline_after_intervals from public.fleet_settings f))
+      when odd.poll_interval_s is null
+      then (select now() - make_interval(secs => f.default_poll_interval_s * f.offline_after_intervals) from public.fleet_settings f)
+      else now() - make_interval(secs => odd.poll_interval_s * (select f.offline_after_intervals from public.fleet_settings f))
     end) as offline
   from public.device_status s
-  left join public.devices odd on odd.id = s.device_id and (odd.state <> 'active' or odd.update_interval_s is not null)
+  left join public.devices odd on odd.id = s.device_id and (odd.state <> 'active' or odd.poll_interval_s is not null)
   group by s.state
 ),
 by_own_file as (
   select s.state as report_state,
-    count(*) filter (where private.is_offline(s.reported_at, s.pinned_poll_s, f.default_poll_s, f.offline_after_intervals, now()))
-      - count(*) filter (where private.is_offline(s.reported_at, d.update_interval_s, f.default_poll_s, f.offline_after_intervals, now()))
+    count(*) filter (where private.is_offline(s.reported_at, s.pinned_poll_interval_s, f.default_poll_interval_s, f.offline_after_intervals, now()))
+      - count(*) filter (where private.is_offline(s.reported_at, d.poll_interval_s, f.default_poll_interval_s, f.offline_after_intervals, now()))
       as more_offline
   from public.device_status s
   join public.devices d on d.id = s.device_id and d.state = 'active'
   cross join public.fleet_settings f
-  where s.pinned_poll_s is not null
+  where s.pinned_poll_interval_s is not null
   group by s.state
 ),
 heard as (

@@ -135,7 +135,7 @@ def _add_prefix(parser: argparse.ArgumentParser) -> None:
 
 def _enroll(place: Place, options: argparse.Namespace) -> int:
     from fleet_agent import config, log
-    from fleet_agent.control_plane import edge_functions as enrolment
+    from fleet_agent.control_plane import edge_functions as enrollment
     from fleet_agent.control_plane import tokens
     from fleet_agent.control_plane.client import http_client, tls_context
     from fleet_agent.control_plane.identity import Identity
@@ -148,22 +148,22 @@ def _enroll(place: Place, options: argparse.Namespace) -> int:
     identity = Identity.load_or_create(place.paths)
     clock = Clock(place.paths.clock_floor)
     machine = Machine(place.paths.root)
-    facts = enrolment.Facts(
+    facts = enrollment.Facts(
         name=options.name or device.name or host_name(),
         hardware_model=machine.hardware_model(),
         os=machine.operating_system(),
         agent_version=__version__,
     )
 
-    async def ask() -> enrolment.Enrolment:
+    async def ask() -> enrollment.Enrollment:
         tls = tls_context() if device.api_url.startswith("https") else None
         async with http_client(tls) as client:
 
-            async def attempt() -> enrolment.Enrolment:
+            async def attempt() -> enrollment.Enrollment:
                 token = options.token or os.environ.get(TOKEN_VARIABLE)
-                return await enrolment.enrol(client, device, identity, facts, token, clock=clock.now)
+                return await enrollment.enroll(client, device, identity, facts, token, clock=clock.now)
 
-            return await retry.call(retry.ENROL, attempt)
+            return await retry.call(retry.ENROLL, attempt)
 
     answer = asyncio.run(ask())
     clock.observe(answer.server_time)

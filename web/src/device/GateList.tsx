@@ -9,7 +9,7 @@ export function GateList({ explained }: { explained: Explanation }) {
   return (
     <Stack gap="xs">
       <Text>{actionSentence(explained)}</Text>
-      {explained.prepare && <Text>It may download {explained.prepare} in advance.</Text>}
+      {explained.prefetch && <Text>It may download {explained.prefetch} in advance.</Text>}
       <ol className={classes.gates}>
         {explained.gates.map((gate, index) => {
           const look = VERDICTS[gate.verdict];

@@ -12,14 +12,14 @@ Deno.test("a device is offline only after it missed the set number of check-ins"
 });
 
 Deno.test("a device with its own interval is judged by that one", () => {
-  const quick = device({ update_interval_s: 30 });
+  const quick = device({ poll_interval_s: 30 });
   equal(shownState(quick, reported(90_000), SETTINGS, NOW), "healthy");
   equal(shownState(quick, reported(90_001), SETTINGS, NOW), "offline");
 });
 
 Deno.test("an interval pinned in device.json counts most", () => {
-  const calm = (ms: number) => ({ ...reported(ms), pinned_poll_s: 3600 });
-  const quick = device({ update_interval_s: 30 });
+  const calm = (ms: number) => ({ ...reported(ms), pinned_poll_interval_s: 3600 });
+  const quick = device({ poll_interval_s: 30 });
   equal(shownState(quick, calm(3 * 3_600_000), SETTINGS, NOW), "healthy");
   equal(shownState(quick, calm(3 * 3_600_000 + 1), SETTINGS, NOW), "offline");
 });

@@ -111,8 +111,8 @@ export const STATES = (Object.keys(LOOKS) as ShownState[]).sort((a, b) =>
   LOOKS[b].urgency - LOOKS[a].urgency
 );
 
-type DeviceFields = Pick<DeviceRow, "state" | "update_interval_s">;
-type StatusFields = Pick<StatusRow, "state" | "reported_at" | "pinned_poll_s">;
+type DeviceFields = Pick<DeviceRow, "state" | "poll_interval_s">;
+type StatusFields = Pick<StatusRow, "state" | "reported_at" | "pinned_poll_interval_s">;
 
 /** The state a device is shown in at `now`. */
 export function shownState(
@@ -138,8 +138,8 @@ export function isOffline(
 
 /** How long a device may go without reporting, milliseconds. */
 export function offlineAfterMs(
-  device: Pick<DeviceRow, "update_interval_s">,
-  status: Pick<StatusRow, "pinned_poll_s"> | undefined,
+  device: Pick<DeviceRow, "poll_interval_s">,
+  status: Pick<StatusRow, "pinned_poll_interval_s"> | undefined,
   settings: SettingsRow,
 ): number {
   return pollIntervalS(device, status, settings) * settings.offline_after_intervals * 1000;
@@ -147,11 +147,11 @@ export function offlineAfterMs(
 
 /** Seconds between check-ins: what device.json pins, otherwise the device's row, otherwise the fleet's default. */
 export function pollIntervalS(
-  device: Pick<DeviceRow, "update_interval_s">,
-  status: Pick<StatusRow, "pinned_poll_s"> | undefined,
+  device: Pick<DeviceRow, "poll_interval_s">,
+  status: Pick<StatusRow, "pinned_poll_interval_s"> | undefined,
   settings: SettingsRow,
 ): number {
-  return status?.pinned_poll_s ?? device.update_interval_s ?? settings.default_poll_s;
+  return status?.pinned_poll_interval_s ?? device.poll_interval_s ?? settings.default_poll_interval_s;
 }
 
 /** Whether a hold is in force: one with an end time ends by itself. */
