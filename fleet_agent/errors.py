@@ -15,8 +15,12 @@ for a person, and optionally what to try.
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from typing import Any
+
+#: What a process of the agent exits with while another one is updating the device.
+EXIT_LOCKED = os.EX_TEMPFAIL
 
 
 class Kind(StrEnum):

@@ -45,7 +45,7 @@ def _docker() -> str | None:
 
 def _busybox_image() -> str | None:
     """Make `busybox:stable` from a static busybox on this machine where it is missing."""
-    from fleetctl.demo.image import ensure_busybox
+    from fleetctl.demo.busybox_image import ensure_busybox
 
     return ensure_busybox()
 

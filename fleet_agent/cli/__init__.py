@@ -1,1 +1,1 @@
-"""The command line of a device."""
+"""The command line of a device: one file a group of commands; `main` holds the parser."""

@@ -23,14 +23,13 @@ from loguru import logger
 from pydantic import ValidationError as PydanticValidationError
 
 from fleet_agent.config import DeviceConfig
-from fleet_agent.errors import FleetError, Kind, StateError
+from fleet_agent.errors import EXIT_LOCKED, FleetError, Kind, StateError
 from fleet_agent.host import emergency_ssh as emergency
 from fleet_agent.model import Directive, EngineStatus, Progress
 from fleet_agent.paths import Paths
 from fleet_agent.support.clock import Heard
 
 ENGINE_COMMAND = (sys.executable, "-m", "fleet_agent.engine")
-EXIT_LOCKED = 75
 #: How an engine ends that came to its end; any other way something of it may be left.
 EXITS = (0, 1, 2, EXIT_LOCKED)
 #: A large image over a slow link says nothing for a while; a hung child must not say nothing for ever.

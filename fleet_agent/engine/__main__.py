@@ -24,12 +24,10 @@ from fleet_agent import log
 from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.dependencies import CorrectedClock, Seams
-from fleet_agent.errors import FleetError, Kind
+from fleet_agent.errors import EXIT_LOCKED, FleetError, Kind
 from fleet_agent.model import Directive, EngineStatus, Frozen, Progress
 from fleet_agent.support import processes
 from fleet_agent.support.clock import Clock, Heard
-
-EXIT_LOCKED = 75
 
 
 class Request(Frozen):

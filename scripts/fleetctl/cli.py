@@ -30,14 +30,11 @@ def run() -> None:
 
 def mount() -> None:
     """Attach every command. Imported late, so that `--help` stays quick."""
-    from fleetctl import fleet_repo, role_check
-    from fleetctl.commands import register
-    from fleetctl.demo import commands as demo
-    from fleetctl.stack import commands as stack
+    from fleetctl.commands import demo, register, repo, role, stack
 
     for command in (stack.up, stack.down, stack.status, stack.reset, stack.migrate):
         app.command()(command)
     app.add_typer(demo.app, name="demo")
-    app.add_typer(role_check.app, name="role")
-    app.add_typer(fleet_repo.app, name="repo")
+    app.add_typer(role.app, name="role")
+    app.add_typer(repo.app, name="repo")
     register(app)

@@ -25,12 +25,17 @@ def print_json(value: Any) -> None:
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table for people; empty cells for None."""
-    table = Table(title=title or None, title_justify="left", header_style="bold")
+    out.print(table(title, columns, rows))
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """The same, not printed yet."""
+    made = Table(title=title or None, title_justify="left", header_style="bold")
     for column in columns:
-        table.add_column(column)
+        made.add_column(column)
     for row in rows:
-        table.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
-    out.print(table)
+        made.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
+    return made
 
 
 def print_error(kind: str, message: str, hint: str = "", *, as_json: bool = False) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from supabase import Client, create_client
 
-from fleetctl.stack import Stack
+from fleetctl.stack.local_stack import LocalStack
 
 
-def service(stack: Stack) -> Client:
+def service(stack: LocalStack) -> Client:
     """The operator's hands, with the secret key."""
     return create_client(stack.api_url, stack.secret_key)
 
 
-def provisioning_token(stack: Stack, uses: int = 1) -> str:
+def provisioning_token(stack: LocalStack, uses: int = 1) -> str:
     """A token for `uses` beacons in segment stable on branch main."""
     answer = (
         service(stack)

@@ -8,7 +8,7 @@ devices; whatever triggers would have kept (counters, rollups, planner statistic
 
 from __future__ import annotations
 
-from tests.sql.cluster import type_of_connection
+from tests.support.cluster import type_of_connection
 
 ROLLOUTS = 20
 # Attempts of each device: one in each of the eleven months before, four in the last 30 days.

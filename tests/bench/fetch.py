@@ -15,7 +15,7 @@ from pathlib import Path
 from fleet_agent.release import fetch
 from fleetctl.fleet_repo import FleetRepo, SigningKey
 from tests.bench.table import Row
-from tests.unit.release.git_server import GitServer
+from tests.support.git_server import GitServer
 
 ROLES, FILES, FILE_BYTES = 20, 50, 50_000
 CONFIG_LINES = 200

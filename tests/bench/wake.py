@@ -28,7 +28,7 @@ from fleet_agent.control_plane.identity import Identity
 from fleet_agent.control_plane.subscription import Subscription, Wake
 from fleet_agent.control_plane.tokens import Token, Tokens
 from fleet_agent.support.clock import Clock
-from fleetctl.stack import Stack
+from fleetctl.stack.local_stack import LocalStack
 from tests.bench.table import Row, spread
 
 AUDIENCES = (1, 50, 500)
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> list[Row]:
     rows = []
     with (
         tempfile.TemporaryDirectory(prefix="fleet-bench-") as folder,
-        Stack.start(data=Path(folder) / "data", port=0, web=False) as stack,
+        LocalStack.start(data=Path(folder) / "data", port=0, web=False) as stack,
     ):
         for audience in AUDIENCES:
             devices = _enroll(stack, audience)
@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> list[Row]:
     return rows
 
 
-def _enroll(stack: Stack, count: int) -> list[uuid.UUID]:
+def _enroll(stack: LocalStack, count: int) -> list[uuid.UUID]:
     """Rows as enrollment makes them; the keys are random, nobody signs with them here."""
     with psycopg.connect(stack.db_url, autocommit=True) as connection:
         connection.execute("update public.fleet_settings set spread_ms_per_device = 0 where true")
@@ -98,13 +98,15 @@ def _enroll(stack: Stack, count: int) -> list[uuid.UUID]:
         return found
 
 
-def _mint(stack: Stack, device: uuid.UUID) -> str:
+def _mint(stack: LocalStack, device: uuid.UUID) -> str:
     now = datetime.now(UTC)
     claims = {"role": "fleet_device", "sub": str(device), "iat": now, "exp": now + timedelta(hours=1)}
     return jwt.encode(claims, stack.jwt_secret, algorithm="HS256")
 
 
-async def _measure(stack: Stack, devices: list[uuid.UUID], folder: Path) -> tuple[list[float], list[float]]:
+async def _measure(
+    stack: LocalStack, devices: list[uuid.UUID], folder: Path
+) -> tuple[list[float], list[float]]:
     committed = 0.0
     asked: list[float] = []
     answered: list[float] = []

@@ -16,8 +16,8 @@ from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.dependencies import Direct, Seams
 from fleet_agent.errors import FleetError, Kind
 from fleet_agent.model import EngineStatus, Outcome, Release, ReportState
-from tests.docker.own_docker import PATIENCE_S, OwnDocker, own_docker
-from tests.engine_kit import Fleet, rows
+from tests.support.engine_harness import Fleet, rows
+from tests.support.own_docker import PATIENCE_S, OwnDocker, own_docker
 
 pytestmark = pytest.mark.docker
 

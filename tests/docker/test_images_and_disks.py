@@ -17,9 +17,9 @@ from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.dependencies import Seams, SystemClock
 from fleet_agent.errors import Kind
 from fleet_agent.model import EngineStatus, Outcome, Release, ReportState
-from tests.docker.own_docker import OwnDocker, own_docker
-from tests.docker.registry import Registry, base_layer, layer
-from tests.engine_kit import Fleet, rows
+from tests.support.engine_harness import Fleet, rows
+from tests.support.own_docker import OwnDocker, own_docker
+from tests.support.registry import Registry, base_layer, layer
 
 pytestmark = pytest.mark.docker
 

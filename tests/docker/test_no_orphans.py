@@ -24,8 +24,8 @@ from fleet_agent.engine.config import EngineConfig
 from fleet_agent.errors import StateError
 from fleet_agent.model import Directive, ReportState
 from fleet_agent.support import orphans as leftovers
-from tests.docker.stalling import Stalling, stalling
-from tests.engine_kit import Fleet, rows
+from tests.support.engine_harness import Fleet, rows
+from tests.support.stalling import Stalling, stalling
 
 pytestmark = pytest.mark.docker
 

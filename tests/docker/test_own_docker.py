@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from tests.docker.own_docker import IMAGE, own_docker
+from tests.support.own_docker import IMAGE, own_docker
 
 pytestmark = pytest.mark.docker
 

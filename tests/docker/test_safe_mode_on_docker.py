@@ -15,7 +15,7 @@ from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.dependencies import Direct, Seams
 from fleet_agent.model import Outcome, ReportState
 from fleetctl.stack.ports import free_ports
-from tests.engine_kit import Fleet, rows
+from tests.support.engine_harness import Fleet, rows
 
 pytestmark = pytest.mark.docker
 

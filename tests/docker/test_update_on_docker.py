@@ -18,8 +18,8 @@ from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.dependencies import Seams, SystemClock
 from fleet_agent.model import EngineStatus, Outcome, ReportState
 from fleetctl.stack.ports import free_ports
-from tests.docker.stalling import Stalling, stalling
-from tests.engine_kit import Fleet, rows
+from tests.support.engine_harness import Fleet, rows
+from tests.support.stalling import Stalling, stalling
 
 pytestmark = pytest.mark.docker
 

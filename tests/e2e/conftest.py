@@ -17,10 +17,10 @@ import psycopg
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
 
-from fleetctl.stack import Stack
+from fleetctl.stack.local_stack import LocalStack
 from tests.conftest import chromium
-from tests.stack.cast import DeviceJwt, MakeOperator
 from tests.stack.conftest import admin, device_jwt, make_operator  # noqa: F401
+from tests.support.stack_identities import DeviceJwt, MakeOperator
 
 PASSWORD = "correct horse battery"
 FLAGS = [
@@ -37,12 +37,12 @@ expect.set_options(timeout=15_000)
 
 
 @pytest.fixture(scope="session")
-def stack() -> Iterator[Stack]:
+def stack() -> Iterator[LocalStack]:
     """A running stack that serves the dashboard, built from the sources of this checkout."""
     # Not tmp_path: as root, Postgres runs as another user, and pytest closes its folders to others.
     folder = Path(tempfile.mkdtemp(prefix="fleet-e2e-"))
     try:
-        with Stack.start(data=folder / "data", port=0, web=True, durable=False) as running:
+        with LocalStack.start(data=folder / "data", port=0, web=True, durable=False) as running:
             yield running
     finally:
         shutil.rmtree(folder)
@@ -67,7 +67,7 @@ class Device:
 
     id: str
     name: str
-    _stack: Stack
+    _stack: LocalStack
     _token: str
 
     def reports(self, **fields: Any) -> None:
@@ -99,7 +99,7 @@ MakeDevice = Callable[[str], Device]
 
 @pytest.fixture
 def make_device(
-    stack: Stack,
+    stack: LocalStack,
     admin: psycopg.Connection,  # noqa: F811
     device_jwt: DeviceJwt,  # noqa: F811
 ) -> MakeDevice:
@@ -160,7 +160,7 @@ def sessions() -> dict[str, Any]:
 
 @pytest.fixture
 def visit(
-    stack: Stack,
+    stack: LocalStack,
     browser: Browser,
     sessions: dict[str, Any],
     make_operator: MakeOperator,  # noqa: F811
@@ -207,6 +207,6 @@ def visit(
         context.close()
 
 
-def _give_config(route: Route, stack: Stack, poll_s: int) -> None:
+def _give_config(route: Route, stack: LocalStack, poll_s: int) -> None:
     config = {"supabaseUrl": "", "publishableKey": stack.publishable_key, "pollSeconds": poll_s}
     route.fulfill(status=200, content_type="application/json", body=json.dumps(config))

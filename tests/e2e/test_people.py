@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from playwright.sync_api import expect
 
-from fleetctl.stack import Stack
+from fleetctl.stack.local_stack import LocalStack
 from tests.e2e.conftest import MakeDevice, VisitDashboard
 
 pytestmark = pytest.mark.browser
@@ -38,7 +38,7 @@ def test_a_person_without_a_row_in_operators_is_told_what_is_missing(
 
 
 def test_a_viewer_cannot_halt_from_the_page_nor_past_it(
-    stack: Stack, visit: VisitDashboard, make_device: MakeDevice
+    stack: LocalStack, visit: VisitDashboard, make_device: MakeDevice
 ) -> None:
     device = make_device("watched")
     seen = visit("viewer")
@@ -187,7 +187,7 @@ def _do(page: Any, offered: str, confirmed: str) -> None:
     expect(page.get_by_role("dialog")).to_have_count(0)
 
 
-def _rpc(stack: Stack, token: str, name: str, arguments: dict[str, str]) -> httpx.Response:
+def _rpc(stack: LocalStack, token: str, name: str, arguments: dict[str, str]) -> httpx.Response:
     return httpx.post(
         f"{stack.api_url}/rest/v1/rpc/{name}",
         headers={"apikey": stack.publishable_key, "Authorization": f"Bearer {token}"},

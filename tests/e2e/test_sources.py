@@ -9,8 +9,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from fleetctl.stack import Stack
-from fleetctl.stack.supervisor import deno
+from fleetctl.stack.deno import find_deno
+from fleetctl.stack.local_stack import LocalStack
 from tests.conftest import ROOT
 
 WEB = ROOT / "web"
@@ -25,12 +25,12 @@ def test_types_lint_and_format_are_clean() -> None:
     _task("check")
 
 
-def test_the_types_are_those_of_the_schema(stack: Stack) -> None:
+def test_the_types_are_those_of_the_schema(stack: LocalStack) -> None:
     """Else: `deno task types` in web/, with FLEET_DB_URL of a stack that has the migrations."""
     _task("types", "--check", FLEET_DB_URL=stack.db_url)
 
 
-def test_the_first_visit_loads_at_most_250_kb(stack: Stack) -> None:
+def test_the_first_visit_loads_at_most_250_kb(stack: LocalStack) -> None:
     """Everything up to the device list, gzip: the page, its scripts and styles."""
     dist = WEB / "dist"
     manifest: dict[str, dict[str, Any]] = json.loads((dist / ".vite" / "manifest.json").read_text())
@@ -48,7 +48,7 @@ def test_the_first_visit_loads_at_most_250_kb(stack: Stack) -> None:
 
 def _task(name: str, *arguments: str, **environment: str) -> None:
     done = subprocess.run(
-        [deno(), "task", "--quiet", name, *arguments], cwd=Path(WEB), capture_output=True, text=True,
+        [find_deno(), "task", "--quiet", name, *arguments], cwd=Path(WEB), capture_output=True, text=True,
         timeout=120, check=False, env=os.environ | {"NO_COLOR": "1"} | environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]

@@ -19,9 +19,9 @@ from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.dependencies import Direct, Seams
 from fleet_agent.engine.phases import Phase
-from tests.engine_kit import FakeClock, Fleet, rows
-from tests.faults.lab import DAMAGES, REFUSALS
-from tests.faults.test_crash_matrix import ROOT, SEED, SOAK
+from tests.faults.test_crash_matrix import HARNESS, ROOT, SEED, SOAK
+from tests.support.crash_harness import DAMAGES, REFUSALS
+from tests.support.engine_harness import FakeClock, Fleet, rows
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ def test_each_trouble_of_the_disk_in_each_phase_is_recovered_from(
     """Refusals are said in words; damages are mended. In the end a fix is taken."""
     each, phases = (12, set(Phase)) if SOAK else (1, PHASES[scenario])
     done = subprocess.run(
-        [sys.executable, "-m", "tests.faults.lab", "disk", scenario, str(each), str(SEED), *phases],
+        [sys.executable, "-m", HARNESS, "disk", scenario, str(each), str(SEED), *phases],
         capture_output=True, text=True, cwd=ROOT, check=False,
         env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'scripts'}"},
     )  # fmt: skip

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.lab import SCENARIOS
+from tests.support.crash_harness import SCENARIOS
 
 ROOT = Path(__file__).resolve().parents[2]
+HARNESS = "tests.support.crash_harness"
 SOAK = os.environ.get("FLEET_SOAK") == "1"
 SEED = int(os.environ.get("FLEET_SEED") or datetime.now(UTC).strftime("%Y%m%d"))
 
@@ -30,7 +31,7 @@ def test_every_kill_is_recovered_from(
     """Exactly one healthy release (or safe mode) at the end, links and journal agreeing, one row."""
     modes, stride, pairs = ("kill,lose,tear", 1, 100) if SOAK else ("tear", 16, 3)
     done = subprocess.run(
-        [sys.executable, "-m", "tests.faults.lab", scenario, modes, str(stride), str(SEED), str(pairs)],
+        [sys.executable, "-m", HARNESS, scenario, modes, str(stride), str(SEED), str(pairs)],
         capture_output=True, text=True, cwd=ROOT, check=False,
         env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'scripts'}"},
     )  # fmt: skip

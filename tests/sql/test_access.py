@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.sql.cast import DEVICE, OPERATOR, OTHER, SUSPENDED, V1, V2, VIEWER, Fleet
+from tests.support.identities import DEVICE, OPERATOR, OTHER, SUSPENDED, V1, V2, VIEWER, Fleet
 
 TABLES = [
     "alerts", "audit_log", "branches", "device_commands", "device_roles", "device_status", "devices",
@@ -96,7 +96,10 @@ EDITS = {
         "insert into public.operators (user_id) values (gen_random_uuid()) returning 1",
         "admin",
     ),
-    "settings": ("update public.fleet_settings set default_poll_interval_s = 60 where id returning 1", "admin"),
+    "settings": (
+        "update public.fleet_settings set default_poll_interval_s = 60 where id returning 1",
+        "admin",
+    ),
 }
 RANKS = ["viewer", "operator", "admin"]
 

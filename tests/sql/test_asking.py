@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.sql.cast import OTHER, V2, Fleet
-from tests.sql.rollout_kit import (
+from tests.support.identities import OTHER, V2, Fleet
+from tests.support.rollout_builders import (
     ask,
     device_id,
     finish,

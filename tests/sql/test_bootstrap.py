@@ -7,8 +7,8 @@ import json
 import psycopg
 import pytest
 
-from tests.sql.cast import DEVICE, Fleet
-from tests.sql.cluster import bootstrap
+from tests.support.cluster import bootstrap
+from tests.support.identities import DEVICE, Fleet
 
 
 def test_bootstrap_may_run_at_every_start(bare: Fleet) -> None:

@@ -18,11 +18,11 @@ from tests.sql import test_desired_state as desired
 from tests.sql import test_edits as edits
 from tests.sql import test_halt_rule as halt_rule
 from tests.sql import test_known_bad as known_bad
-from tests.sql import test_slots as slots
 from tests.sql import test_races as races
+from tests.sql import test_slots as slots
 from tests.sql import test_stages as stages
-from tests.sql.cast import DEVICE, V2, Fleet
-from tests.sql.cluster import ROOT
+from tests.support.cluster import ROOT
+from tests.support.identities import DEVICE, V2, Fleet
 
 DOCS = Path(ROOT) / "docs" / "usage" / "policy.md"
 # The rules as docs/usage/policy.md words them.

@@ -9,7 +9,7 @@ import re
 
 import pytest
 
-from tests.sql.cast import Fleet
+from tests.support.identities import Fleet
 
 ROLES = ("anon", "authenticated", "service_role", "fleet_device")
 READ = "select"

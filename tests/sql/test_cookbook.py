@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.bench._policy_fleet import seed
-from tests.sql.cast import OPERATOR, Fleet, become
-from tests.sql.cluster import ROOT, Cluster
+from tests.support.cluster import ROOT, Cluster
+from tests.support.identities import OPERATOR, Fleet, become
 
 PAGE = (ROOT / "docs" / "usage" / "sql-cookbook.md").read_text(encoding="utf-8")
 QUERIES = re.findall(r"^```sql\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)

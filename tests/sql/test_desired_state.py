@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fleet_agent.model import Directive
-from tests.sql.cast import DEVICE, OTHER, PENDING, STAGED, V1, V2, Fleet, detail, gates
+from tests.support.identities import DEVICE, OTHER, PENDING, STAGED, V1, V2, Fleet, detail, gates
 
 NOW = "2026-06-01 12:00Z"
 

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from tests.sql.cast import DEVICE, Fleet
+from tests.support.identities import DEVICE, Fleet
 
 INSERT = (
     "insert into public.update_history (id, device_id, to_commit, outcome, started_at, finished_at) "

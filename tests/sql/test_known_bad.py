@@ -8,8 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from tests.sql.cast import DEVICE, OPERATOR, OTHER, V1, V2, Fleet, detail, gates
-from tests.sql.rollout_kit import ask, device_id, finish, make_devices, opened, roll_out, state, tick
+from tests.support.identities import DEVICE, OPERATOR, OTHER, V1, V2, Fleet, detail, gates
+from tests.support.rollout_builders import ask, device_id, finish, make_devices, opened, roll_out, state, tick
 
 PI_3 = {"hardware_model": "Pi 3"}
 # Every attribute that failures are searched for; a site is a label.

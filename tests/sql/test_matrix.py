@@ -16,9 +16,9 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from tests.sql.cast import DEVICE, OTHER, V1, WHO, Fleet, become
 from tests.sql.test_access import _fill
 from tests.sql.test_catalog import GRANTS, PARTITION
+from tests.support.identities import DEVICE, OTHER, V1, WHO, Fleet, become
 
 VERBS = ("select", "insert", "update", "delete")
 RANKS = ["viewer", "operator", "admin"]

@@ -10,8 +10,8 @@ import pytest
 
 from fleetctl import migrate
 from tests.conftest import POSTGRES_15
-from tests.sql.cast import Fleet
-from tests.sql.cluster import ROOT, Cluster, bootstrap, running, type_of_connection
+from tests.support.cluster import ROOT, Cluster, bootstrap, running, type_of_connection
+from tests.support.identities import Fleet
 
 MIGRATION = ROOT / "migrations" / "20261125120010_let_pg_cron_call_tick.sql"
 TICK, FORGET = "metrica-fleet-tick", "metrica-fleet-forget-runs"

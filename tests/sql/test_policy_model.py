@@ -15,7 +15,7 @@ from uuid import UUID
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.sql.cast import Fleet
+from tests.support.identities import Fleet
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 DEVICES = [UUID(int=100 + n) for n in range(3)]

@@ -15,9 +15,9 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from tests.sql.cast import V1, V2, Fleet, become
-from tests.sql.cluster import type_of_connection
-from tests.sql.rollout_kit import check_counters, make_devices, roll_out
+from tests.support.cluster import type_of_connection
+from tests.support.identities import V1, V2, Fleet, become
+from tests.support.rollout_builders import check_counters, make_devices, roll_out
 
 DEVICES = 150
 ASK = b"select public.desired_state() ->> 'action'"

@@ -9,8 +9,8 @@ from uuid import UUID
 
 import pytest
 
-from tests.sql.cast import DEVICE, OTHER, V1, V2, Fleet
-from tests.sql.rollout_kit import ask, make_devices, roll_out
+from tests.support.identities import DEVICE, OTHER, V1, V2, Fleet
+from tests.support.rollout_builders import ask, make_devices, roll_out
 
 VIEWS = [
     "devices_by_state", "drifted_clocks", "failure_patterns", "fleet_overview", "offline_devices", "slo",
@@ -155,7 +155,10 @@ def test_an_interval_that_is_not_pinned_or_makes_no_sense_is_not_gone_by(
     fleet: Fleet, settings: dict[str, object]
 ) -> None:
     goes_by_it(fleet, settings)
-    assert fleet.one("select pinned_poll_interval_s from public.device_status where device_id = %s", DEVICE) is None
+    assert (
+        fleet.one("select pinned_poll_interval_s from public.device_status where device_id = %s", DEVICE)
+        is None
+    )
 
 
 def test_the_overview_adds_up(fleet: Fleet) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.sql.cast import DEVICE, OTHER, V1, V2, Fleet, gates
-from tests.sql.rollout_kit import (
+from tests.support.identities import DEVICE, OTHER, V1, V2, Fleet, gates
+from tests.support.rollout_builders import (
     ask,
     check_counters,
     device_id,

@@ -6,8 +6,8 @@ from uuid import UUID
 
 import pytest
 
-from tests.sql.cast import OTHER, V1, V2, Fleet, detail
-from tests.sql.rollout_kit import (
+from tests.support.identities import OTHER, V1, V2, Fleet, detail
+from tests.support.rollout_builders import (
     ask,
     check_counters,
     device_id,

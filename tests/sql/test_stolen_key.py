@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.sql.cast import DEVICE, OTHER, V1, Fleet
 from tests.sql.test_access import DEVICE_TABLES, _fill
 from tests.sql.test_catalog import CALLABLE, HELPERS
+from tests.support.identities import DEVICE, OTHER, V1, Fleet
 
 THIEF = "device"
 

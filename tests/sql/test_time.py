@@ -9,9 +9,9 @@ from uuid import UUID, uuid4
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.sql.cast import V2, Fleet, become
-from tests.sql.cluster import type_of_connection
-from tests.sql.rollout_kit import make_devices
+from tests.support.cluster import type_of_connection
+from tests.support.identities import V2, Fleet, become
+from tests.support.rollout_builders import make_devices
 
 DEVICES = 6
 #: Percentages of the stages, in per cent of everybody; soak of each, minutes; slots.

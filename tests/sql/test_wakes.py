@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.sql.cast import DEVICE, OTHER, PENDING, SUSPENDED, V1, V2, Fleet
+from tests.support.identities import DEVICE, OTHER, PENDING, SUSPENDED, V1, V2, Fleet
 
 ME, OTHER_TOPIC = f"device:{DEVICE}", f"device:{OTHER}"
 

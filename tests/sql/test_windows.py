@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.sql.cast import DEVICE, V1, V2, Fleet, detail, gates
-from tests.sql.rollout_kit import (
+from tests.support.identities import DEVICE, V1, V2, Fleet, detail, gates
+from tests.support.rollout_builders import (
     ask,
     roll_out,
     window,

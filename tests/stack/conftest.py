@@ -18,31 +18,31 @@ import jwt
 import psycopg
 import pytest
 
-from fleetctl.stack import Stack
-from tests.stack.cast import DeviceJwt, MakeOperator
+from fleetctl.stack.local_stack import LocalStack
+from tests.support.stack_identities import DeviceJwt, MakeOperator
 
 
 @pytest.fixture(scope="session")
-def stack() -> Iterator[Stack]:
+def stack() -> Iterator[LocalStack]:
     """A running stack on free ports, without the dashboard's build."""
     # Not tmp_path: as root, Postgres runs as another user, and pytest closes its folders to others.
     folder = Path(tempfile.mkdtemp(prefix="fleet-stack-"))
     try:
-        with Stack.start(data=folder / "data", port=0, web=False, durable=False) as running:
+        with LocalStack.start(data=folder / "data", port=0, web=False, durable=False) as running:
             yield running
     finally:
         shutil.rmtree(folder)
 
 
 @pytest.fixture
-def admin(stack: Stack) -> Iterator[psycopg.Connection]:
+def admin(stack: LocalStack) -> Iterator[psycopg.Connection]:
     """An autocommit connection as the superuser: to arrange and to look, never to act in a test's name."""
     with psycopg.connect(stack.db_url, autocommit=True) as connection:
         yield connection
 
 
 @pytest.fixture(scope="session")
-def make_operator(stack: Stack) -> MakeOperator:
+def make_operator(stack: LocalStack) -> MakeOperator:
     """Signs up (or in, when the address is known) through Auth, and sets the rank."""
 
     def make(email: str, rank: str | None) -> str:
@@ -69,7 +69,7 @@ def make_operator(stack: Stack) -> MakeOperator:
 
 
 @pytest.fixture(scope="session")
-def device_jwt(stack: Stack) -> DeviceJwt:
+def device_jwt(stack: LocalStack) -> DeviceJwt:
     """Mints HS256 tokens with the stack's secret, with the claims that the brief gives a device."""
 
     def mint(device_id: str | uuid.UUID, *, expires_in_s: int = 3600, **claims: Any) -> str:

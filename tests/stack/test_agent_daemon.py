@@ -26,8 +26,8 @@ import pytest
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from fleetctl.fleet_repo import Breakage, FleetRepo
-from fleetctl.stack import Stack
+from fleetctl.demo.beacon import BeaconRepo, Breakage
+from fleetctl.stack.local_stack import LocalStack
 
 PATIENCE_S = 60.0
 #: A poll never comes round in a test that has this interval: what arrives was woken.
@@ -37,14 +37,14 @@ Db = psycopg.Connection[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def db(stack: Stack) -> Iterator[Db]:
+def db(stack: LocalStack) -> Iterator[Db]:
     with psycopg.connect(stack.db_url, autocommit=True, row_factory=dict_row) as connection:
         yield connection
 
 
 @pytest.fixture(scope="module")
-def repo(tmp_path_factory: pytest.TempPathFactory) -> FleetRepo:
-    return FleetRepo.create(tmp_path_factory.mktemp("fleet") / "repo")
+def repo(tmp_path_factory: pytest.TempPathFactory) -> BeaconRepo:
+    return BeaconRepo.create(tmp_path_factory.mktemp("fleet") / "repo")
 
 
 @dataclass
@@ -54,7 +54,7 @@ class Agent:
     root: Path
     branch: str
     db: Db
-    repo: FleetRepo
+    repo: BeaconRepo
     settings: dict[str, Any]
     daemon: subprocess.Popen[bytes] | None = None
     _logs: list[Any] = field(default_factory=list)
@@ -176,7 +176,7 @@ MakeAgent = Callable[..., Agent]
 
 
 @pytest.fixture
-def make_agent(stack: Stack, db: Db, repo: FleetRepo, tmp_path: Path) -> Iterator[MakeAgent]:
+def make_agent(stack: LocalStack, db: Db, repo: BeaconRepo, tmp_path: Path) -> Iterator[MakeAgent]:
     """An agent on a branch of its own, so that tests do not update each other's devices."""
     made: list[Agent] = []
 
@@ -299,7 +299,7 @@ class Relay:
 
 
 @pytest.fixture
-def relay(stack: Stack) -> Iterator[Relay]:
+def relay(stack: LocalStack) -> Iterator[Relay]:
     with Relay(stack.api_url) as running:
         yield running
 

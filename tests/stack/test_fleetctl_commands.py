@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from fleetctl.commands import register
 from fleetctl.errors import FleetctlError
-from fleetctl.stack import Stack
+from fleetctl.stack.local_stack import LocalStack
 
 Db = psycopg.Connection[dict[str, Any]]
 
@@ -47,7 +47,7 @@ class Answer:
 class Fleetctl:
     """Runs commands in this process; what is not a FleetctlError fails the test."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: LocalStack) -> None:
         self.app = typer.Typer()
         register(self.app)
         self.environment = {"FLEET_API_URL": stack.api_url, "FLEET_KEY": stack.secret_key, "COLUMNS": "200"}
@@ -61,12 +61,12 @@ class Fleetctl:
 
 
 @pytest.fixture(scope="module")
-def fleetctl(stack: Stack) -> Fleetctl:
+def fleetctl(stack: LocalStack) -> Fleetctl:
     return Fleetctl(stack)
 
 
 @pytest.fixture(scope="module")
-def db(stack: Stack) -> Iterator[Db]:
+def db(stack: LocalStack) -> Iterator[Db]:
     with psycopg.connect(stack.db_url, autocommit=True, row_factory=dict_row) as connection:
         yield connection
 
@@ -540,7 +540,7 @@ def test_a_token_is_shown_once_and_never_again(fleetctl: Fleetctl) -> None:
     assert fleetctl("token", "revoke", str(uuid4())).refusal == ("token_unknown", 5)
 
 
-def test_a_token_made_here_lets_a_device_in(fleetctl: Fleetctl, stack: Stack, tmp_path: Path) -> None:
+def test_a_token_made_here_lets_a_device_in(fleetctl: Fleetctl, stack: LocalStack, tmp_path: Path) -> None:
     """The plain output is the token alone, so that a script can pipe it."""
     from fleet_agent.control_plane.identity import Identity
     from fleet_agent.paths import Paths
@@ -555,7 +555,7 @@ def test_a_token_made_here_lets_a_device_in(fleetctl: Fleetctl, stack: Stack, tm
     assert (answer.status_code, answer.json()["kind"]) == (201, "enrolled")
 
 
-def test_an_operator_is_made_can_sign_in_and_is_removed(fleetctl: Fleetctl, stack: Stack) -> None:
+def test_an_operator_is_made_can_sign_in_and_is_removed(fleetctl: Fleetctl, stack: LocalStack) -> None:
     email = f"{uuid4().hex[:8]}@fleet.example"
     made = fleetctl("operator", "add", email, "--rank", "operator", "--json").json
     session = httpx.post(
@@ -668,7 +668,7 @@ def test_audit_says_who_changed_what(fleetctl: Fleetctl, devices: MakeDevices, d
     ],
 )
 def test_a_wrong_address_or_key_is_told_apart(
-    stack: Stack, change: dict[str, str], refusal: tuple[str, int]
+    stack: LocalStack, change: dict[str, str], refusal: tuple[str, int]
 ) -> None:
     wrong = Fleetctl(stack)
     change = {
@@ -679,7 +679,7 @@ def test_a_wrong_address_or_key_is_told_apart(
 
 
 def test_the_program_finds_the_stack_by_its_data_folder_and_exits_as_it_says(
-    stack: Stack, tmp_path: Path
+    stack: LocalStack, tmp_path: Path
 ) -> None:
     def run(*args: str) -> tuple[int, Any, str]:
         done = subprocess.run(

@@ -16,10 +16,10 @@ import typer
 from psycopg.rows import dict_row
 from typer.testing import CliRunner
 
-from fleetctl import session
+from fleetctl.client import session
 from fleetctl.commands import register
 from fleetctl.errors import FleetctlError
-from fleetctl.stack import Stack
+from fleetctl.stack.local_stack import LocalStack
 
 Db = psycopg.Connection[dict[str, Any]]
 Run = Callable[..., str]
@@ -27,7 +27,7 @@ PASSWORD = "correct horse battery"
 
 
 @pytest.fixture(scope="module")
-def db(stack: Stack) -> Iterator[Db]:
+def db(stack: LocalStack) -> Iterator[Db]:
     with psycopg.connect(stack.db_url, autocommit=True, row_factory=dict_row) as connection:
         yield connection
 
@@ -42,7 +42,7 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def run(kept: Path, stack: Stack) -> Run:
+def run(kept: Path, stack: LocalStack) -> Run:
     app = typer.Typer()
     register(app)
 
@@ -56,7 +56,7 @@ def run(kept: Path, stack: Stack) -> Run:
 
 
 @pytest.fixture
-def person(stack: Stack, run: Run) -> Callable[[str | None], str]:
+def person(stack: LocalStack, run: Run) -> Callable[[str | None], str]:
     """Makes somebody of this rank, or of none, and returns their address."""
 
     def make(rank: str | None) -> str:
@@ -70,7 +70,7 @@ def person(stack: Stack, run: Run) -> Callable[[str | None], str]:
     return make
 
 
-def sign_in(run: Run, stack: Stack, email: str, password: str = PASSWORD) -> str:
+def sign_in(run: Run, stack: LocalStack, email: str, password: str = PASSWORD) -> str:
     return run(
         "login", email, "--api-url", stack.api_url, "--publishable-key", stack.publishable_key,
         FLEET_PASSWORD=password,
@@ -84,7 +84,7 @@ def refused(act: Callable[[], object]) -> tuple[str, int]:
 
 
 def test_what_a_person_changes_is_audited_under_their_name(
-    run: Run, stack: Stack, person: Callable[[str | None], str], db: Db
+    run: Run, stack: LocalStack, person: Callable[[str | None], str], db: Db
 ) -> None:
     email = person("operator")
     assert f"Signed in as {email}" in sign_in(run, stack, email)
@@ -97,7 +97,9 @@ def test_what_a_person_changes_is_audited_under_their_name(
     assert [row["actor"] for row in rows] == [email]
 
 
-def test_a_rank_bounds_what_fleetctl_may(run: Run, stack: Stack, person: Callable[[str | None], str]) -> None:
+def test_a_rank_bounds_what_fleetctl_may(
+    run: Run, stack: LocalStack, person: Callable[[str | None], str]
+) -> None:
     sign_in(run, stack, person("viewer"))
     assert "(viewer)" in run("whoami")
     run("device", "list")
@@ -108,7 +110,7 @@ def test_a_rank_bounds_what_fleetctl_may(run: Run, stack: Stack, person: Callabl
 
 
 def test_the_session_is_for_this_user_alone_and_logout_removes_it(
-    run: Run, stack: Stack, person: Callable[[str | None], str], kept: Path
+    run: Run, stack: LocalStack, person: Callable[[str | None], str], kept: Path
 ) -> None:
     email = person("viewer")
     sign_in(run, stack, email)
@@ -123,7 +125,7 @@ def test_the_session_is_for_this_user_alone_and_logout_removes_it(
 
 
 def test_a_session_that_is_about_to_end_is_renewed(
-    run: Run, stack: Stack, person: Callable[[str | None], str]
+    run: Run, stack: LocalStack, person: Callable[[str | None], str]
 ) -> None:
     email = person("viewer")
     sign_in(run, stack, email)
@@ -140,14 +142,16 @@ def test_a_session_that_is_about_to_end_is_renewed(
 
 
 def test_the_secret_key_comes_before_the_session(
-    run: Run, stack: Stack, person: Callable[[str | None], str]
+    run: Run, stack: LocalStack, person: Callable[[str | None], str]
 ) -> None:
     sign_in(run, stack, person("viewer"))
     said = run("whoami", FLEET_API_URL=stack.api_url, FLEET_KEY=stack.secret_key)
     assert said == f"service_role at {stack.api_url} (service key: everything).\n"
 
 
-def test_refusals_have_kinds(run: Run, stack: Stack, person: Callable[[str | None], str], kept: Path) -> None:
+def test_refusals_have_kinds(
+    run: Run, stack: LocalStack, person: Callable[[str | None], str], kept: Path
+) -> None:
     email = person("viewer")
     assert refused(lambda: sign_in(run, stack, email, "wrong")) == ("sign_in_refused", 4)
     assert not kept.exists()

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from fleetctl.commands import register
 from fleetctl.errors import FleetctlError
-from fleetctl.stack import Stack
+from fleetctl.stack.local_stack import LocalStack
 
 Db = psycopg.Connection[dict[str, Any]]
 
@@ -24,7 +24,7 @@ Db = psycopg.Connection[dict[str, Any]]
 class Fleetctl:
     """Runs commands in this process. Returns what was printed; raises the FleetctlError."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: LocalStack) -> None:
         self.app = typer.Typer()
         register(self.app)
         self.environment = {"FLEET_API_URL": stack.api_url, "FLEET_KEY": stack.secret_key, "COLUMNS": "200"}
@@ -40,12 +40,12 @@ class Fleetctl:
 
 
 @pytest.fixture(scope="module")
-def fleetctl(stack: Stack) -> Fleetctl:
+def fleetctl(stack: LocalStack) -> Fleetctl:
     return Fleetctl(stack)
 
 
 @pytest.fixture(scope="module")
-def db(stack: Stack) -> Iterator[Db]:
+def db(stack: LocalStack) -> Iterator[Db]:
     with psycopg.connect(stack.db_url, autocommit=True, row_factory=dict_row) as connection:
         yield connection
 

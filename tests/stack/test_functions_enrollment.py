@@ -30,7 +30,7 @@ from fleet_agent.control_plane.edge_functions import Enrollment, Facts, enroll, 
 from fleet_agent.control_plane.identity import Identity
 from fleet_agent.errors import ControlPlaneError, Kind
 from fleet_agent.paths import Paths
-from fleetctl.stack.supervisor import deno
+from fleetctl.stack.deno import find_deno
 
 ROOT = Path(__file__).resolve().parents[2]
 FUNCTIONS = ("enroll", "device-token")
@@ -95,7 +95,7 @@ def plain_deno(stack: Any) -> Iterator[Site]:
     urls = {}
     for name in FUNCTIONS:
         process = subprocess.Popen(
-            [deno(), "run", "--no-prompt", "--allow-net", "--allow-env", f"{name}/index.ts"],
+            [find_deno(), "run", "--no-prompt", "--allow-net", "--allow-env", f"{name}/index.ts"],
             cwd=ROOT / "edge_functions", env=environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
@@ -757,7 +757,7 @@ async def test_a_function_without_its_settings_says_so(tmp_path: Path) -> None:
         "console.log(r.status, await r.text());\n"
     )
     done = await asyncio.create_subprocess_exec(
-        deno(), "run", "--no-prompt", "--allow-env", "--allow-read",
+        find_deno(), "run", "--no-prompt", "--allow-env", "--allow-read",
         "--config", str(ROOT / "edge_functions" / "device-token" / "deno.json"), str(script),
         env={name: os.environ[name] for name in ("PATH", "HOME", "DENO_DIR") if name in os.environ},
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from fleetctl.stack.supervisor import deno
+from fleetctl.stack.deno import find_deno
 
 FUNCTIONS = Path(__file__).resolve().parents[2] / "edge_functions"
 NAMES = sorted(path.parent.name for path in FUNCTIONS.glob("*/index.ts"))
 
 
 def run(*args: str) -> None:
-    done = subprocess.run([deno(), *args], cwd=FUNCTIONS, capture_output=True, text=True, check=False)
+    done = subprocess.run([find_deno(), *args], cwd=FUNCTIONS, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -11,13 +11,13 @@ import httpx
 import psycopg
 import pytest
 
-from fleetctl.stack import Stack
-from tests.stack.cast import DeviceJwt
+from fleetctl.stack.local_stack import LocalStack
 from tests.stack.realtime.support import Project, Subscriber, Subscribers, make_device
+from tests.support.stack_identities import DeviceJwt
 
 
 @pytest.fixture
-async def editor(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
+async def editor(stack: LocalStack) -> AsyncIterator[httpx.AsyncClient]:
     """The API that the table editor's page calls: its own port, no key."""
     assert stack.table_editor_url is not None
     async with httpx.AsyncClient(base_url=stack.table_editor_url, timeout=20) as client:
@@ -32,7 +32,9 @@ def device(admin: psycopg.Connection) -> Iterator[uuid.UUID]:
 
 
 @pytest.fixture
-async def subscribed(stack: Stack, device: uuid.UUID, device_jwt: DeviceJwt) -> AsyncIterator[Subscriber]:
+async def subscribed(
+    stack: LocalStack, device: uuid.UUID, device_jwt: DeviceJwt
+) -> AsyncIterator[Subscriber]:
     """The device, listening on its own topic with the official client."""
     async with Subscribers(Project.of(stack)) as subscribers:
         yield await subscribers(f"device:{device}", token=device_jwt(device)).join()

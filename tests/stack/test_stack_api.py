@@ -10,12 +10,12 @@ import jwt
 import psycopg
 import pytest
 
-from fleetctl.stack import Stack
-from tests.stack.cast import DeviceJwt, MakeOperator
+from fleetctl.stack.local_stack import LocalStack
+from tests.support.stack_identities import DeviceJwt, MakeOperator
 
 
 @pytest.fixture(scope="module")
-def api(stack: Stack) -> Iterator[httpx.Client]:
+def api(stack: LocalStack) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=stack.api_url) as client:
         yield client
 
@@ -32,7 +32,7 @@ def device(admin: psycopg.Connection) -> str:
     return str(row[0])
 
 
-def publishable(stack: Stack, token: str | None = None) -> dict[str, str]:
+def publishable(stack: LocalStack, token: str | None = None) -> dict[str, str]:
     return {"apikey": stack.publishable_key} | ({"authorization": f"Bearer {token}"} if token else {})
 
 
@@ -48,18 +48,18 @@ def test_token_without_a_key_is_refused(api: httpx.Client, device_jwt: DeviceJwt
     assert (answer.status_code, answer.json()["message"]) == (401, "No API key found in request")
 
 
-def test_publishable_key_alone_sees_nothing(stack: Stack, api: httpx.Client) -> None:
+def test_publishable_key_alone_sees_nothing(stack: LocalStack, api: httpx.Client) -> None:
     answer = api.get("/rest/v1/devices", headers=publishable(stack))
     assert (answer.status_code, answer.json()["code"]) == (401, "42501")
     assert answer.json()["message"] == "permission denied for table devices"
 
 
-def test_secret_key_acts_as_service_role(stack: Stack, api: httpx.Client) -> None:
+def test_secret_key_acts_as_service_role(stack: LocalStack, api: httpx.Client) -> None:
     answer = api.get("/rest/v1/segments?select=name&order=position", headers={"apikey": stack.secret_key})
     assert [row["name"] for row in answer.json()][:3] == ["canary", "early", "stable"]
 
 
-def test_secret_key_is_refused_in_a_browser(stack: Stack, api: httpx.Client) -> None:
+def test_secret_key_is_refused_in_a_browser(stack: LocalStack, api: httpx.Client) -> None:
     browser = {"apikey": stack.secret_key, "user-agent": "Mozilla/5.0 (X11; Linux x86_64)"}
     answer = api.get("/rest/v1/segments", headers=browser)
     assert (answer.status_code, answer.json()["message"]) == (
@@ -69,7 +69,7 @@ def test_secret_key_is_refused_in_a_browser(stack: Stack, api: httpx.Client) -> 
 
 
 def test_operator_sees_what_a_signed_up_stranger_does_not(
-    stack: Stack, api: httpx.Client, make_operator: MakeOperator
+    stack: LocalStack, api: httpx.Client, make_operator: MakeOperator
 ) -> None:
     operator = make_operator("viewer@api.example", "viewer")
     stranger = make_operator("stranger@api.example", None)
@@ -80,14 +80,14 @@ def test_operator_sees_what_a_signed_up_stranger_does_not(
 
 
 def test_device_token_acts_as_that_device(
-    stack: Stack, api: httpx.Client, device_jwt: DeviceJwt, device: str
+    stack: LocalStack, api: httpx.Client, device_jwt: DeviceJwt, device: str
 ) -> None:
     answer = api.post("/rest/v1/rpc/desired_state", headers=publishable(stack, device_jwt(device)), json={})
     assert answer.status_code == 200
     assert answer.json()["device"]["id"] == device
 
 
-def test_token_signed_with_another_key_is_refused(stack: Stack, api: httpx.Client, device: str) -> None:
+def test_token_signed_with_another_key_is_refused(stack: LocalStack, api: httpx.Client, device: str) -> None:
     claims = {"role": "fleet_device", "sub": device, "iat": 1, "exp": 4_000_000_000}
     forged = jwt.encode(claims, "another secret, but just as long as it should be", algorithm="HS256")
     answer = api.post("/rest/v1/rpc/desired_state", headers=publishable(stack, forged), json={})
@@ -95,7 +95,7 @@ def test_token_signed_with_another_key_is_refused(stack: Stack, api: httpx.Clien
 
 
 def test_expired_token_is_refused(
-    stack: Stack, api: httpx.Client, device_jwt: DeviceJwt, device: str
+    stack: LocalStack, api: httpx.Client, device_jwt: DeviceJwt, device: str
 ) -> None:
     late = device_jwt(device, expires_in_s=-120)
     answer = api.post("/rest/v1/rpc/desired_state", headers=publishable(stack, late), json={})
@@ -104,7 +104,7 @@ def test_expired_token_is_refused(
 
 @pytest.mark.parametrize("role", ["supabase_admin", "postgres", "supabase_auth_admin"])
 def test_not_even_a_signed_token_becomes_an_owner(
-    stack: Stack, api: httpx.Client, device_jwt: DeviceJwt, device: str, role: str
+    stack: LocalStack, api: httpx.Client, device_jwt: DeviceJwt, device: str, role: str
 ) -> None:
     """REST connects as `authenticator`, which may become the API roles and nothing else."""
     answer = api.get("/rest/v1/devices", headers=publishable(stack, device_jwt(device, role=role)))
@@ -112,7 +112,7 @@ def test_not_even_a_signed_token_becomes_an_owner(
     assert answer.json()["message"] == f'permission denied to set role "{role}"'
 
 
-def test_lite_grants_nothing(stack: Stack, api: httpx.Client, admin: psycopg.Connection) -> None:
+def test_lite_grants_nothing(stack: LocalStack, api: httpx.Client, admin: psycopg.Connection) -> None:
     """By itself it would GRANT ALL on every table to the API roles at the first request."""
     api.get("/rest/v1/segments", headers={"apikey": stack.secret_key})
     granted = admin.execute(
@@ -129,7 +129,7 @@ def test_lite_grants_nothing(stack: Stack, api: httpx.Client, admin: psycopg.Con
 @pytest.mark.parametrize(
     "path", ["/_system/info", "/_system/introspect", "/static/favicon.ico", "/storage/v1/bucket"]
 )
-def test_lites_own_pages_stay_off_the_api_port(stack: Stack, api: httpx.Client, path: str) -> None:
+def test_lites_own_pages_stay_off_the_api_port(stack: LocalStack, api: httpx.Client, path: str) -> None:
     answer = api.get(path, headers={"apikey": stack.secret_key})
     assert answer.status_code == 404 or "<!doctype html>" in answer.text.lower()
     assert "postgresql://" not in answer.text

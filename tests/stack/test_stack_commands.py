@@ -15,14 +15,14 @@ from typing import Any
 import psycopg
 import pytest
 
-from fleetctl.stack import Stack
+from fleetctl.stack.local_stack import LocalStack
 
 
 @pytest.fixture(scope="module")
 def data() -> Iterator[Path]:
     root = Path(tempfile.mkdtemp(prefix="fleet-commands-"))
     yield root / "data"
-    Stack.down(root / "data")
+    LocalStack.down(root / "data")
     shutil.rmtree(root)
 
 
@@ -67,7 +67,7 @@ def test_detached_stack_is_found_refused_twice_and_stopped_by_other_processes(da
     assert (wipe.returncode, answer(wipe)["error"]["kind"]) == (1, "already_running")
     down = fleetctl("down", "--data", str(data), "--json")
     assert (down.returncode, answer(down)["stopped"]) == (0, True)
-    assert Stack.status_of(data).state == "stopped"
+    assert LocalStack.status_of(data).state == "stopped"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -82,12 +82,12 @@ def test_stack_in_the_foreground_says_where_it_is_and_stops_on_a_signal(
         for line in process.stderr:
             if line.startswith("Running."):
                 break
-        assert Stack.status_of(data).state == "running"
+        assert LocalStack.status_of(data).state == "running"
         process.send_signal(number)
         stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stderr) == (0, "Stopped.\n")
     assert json.loads(stdout)["state"] == "running"
-    assert Stack.status_of(data).state == "stopped"
+    assert LocalStack.status_of(data).state == "stopped"
 
 
 def test_reset_asks_then_wipes_the_database_and_keeps_the_keys(data: Path) -> None:

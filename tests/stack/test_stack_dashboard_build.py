@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from fleetctl.errors import FleetctlError
+from fleetctl.stack.dashboard import build, needs_build
+from fleetctl.stack.deno import find_deno
 from fleetctl.stack.layout import Project
-from fleetctl.stack.supervisor import deno
-from fleetctl.stack.web import build, needs_build
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def project(tmp_path: Path) -> Project:
 
 def run(project: Project) -> list[str]:
     lines: list[str] = []
-    build(project, deno(), project.root / "build.log", lines.append)
+    build(project, find_deno(), project.root / "build.log", lines.append)
     return lines
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from fleetctl.stack import commands
+from fleetctl.commands import stack as commands
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "usage" / "stack.md").read_text()
-PYTHON = [*(ROOT / "scripts/fleetctl/stack").glob("*.py"), ROOT / "scripts/fleetctl/migrate.py"]
+FLEETCTL = ROOT / "scripts/fleetctl"
+PYTHON = [*(FLEETCTL / "stack").glob("*.py"), FLEETCTL / "commands/stack.py", FLEETCTL / "migrate.py"]
 SERVER = list((ROOT / "supabase/local").glob("*.ts"))
 
 

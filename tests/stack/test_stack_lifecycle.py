@@ -26,9 +26,9 @@ import psycopg
 import pytest
 
 from fleetctl.errors import FleetctlError
-from fleetctl.stack import Stack
 from fleetctl.stack.keys import Keys
 from fleetctl.stack.layout import DataFolder
+from fleetctl.stack.local_stack import LocalStack
 from fleetctl.stack.ports import free_ports, is_free
 from fleetctl.stack.postgres import SUPERUSER, Postgres
 from fleetctl.stack.process import Identity
@@ -50,18 +50,18 @@ def empty() -> Iterator[Path]:
     shutil.rmtree(root)
 
 
-def start(data: Path, port: int = 0, *, durable: bool = False, table_editor: bool = True) -> Stack:
-    return Stack.start(data=data, port=port, web=False, durable=durable, table_editor=table_editor)
+def start(data: Path, port: int = 0, *, durable: bool = False, table_editor: bool = True) -> LocalStack:
+    return LocalStack.start(data=data, port=port, web=False, durable=durable, table_editor=table_editor)
 
 
-def query(stack: Stack, sql: str, *values: object) -> object:
+def query(stack: LocalStack, sql: str, *values: object) -> object:
     with psycopg.connect(stack.db_url, autocommit=True) as connection:
         row = connection.execute(sql.encode(), values).fetchone()
         assert row is not None
         return row[0]
 
 
-def add_segment(stack: Stack) -> str:
+def add_segment(stack: LocalStack) -> str:
     name = f"s-{uuid.uuid4().hex[:8]}"
     query(
         stack,
@@ -72,7 +72,7 @@ def add_segment(stack: Stack) -> str:
     return name
 
 
-def has_segment(stack: Stack, name: str) -> bool:
+def has_segment(stack: LocalStack, name: str) -> bool:
     return query(stack, "select count(*) from public.segments where name = %s", name) == 1
 
 
@@ -151,22 +151,22 @@ def test_killed_supervisor_leaves_no_process_behind(data: Path) -> None:
     children = stack.process_of("server"), stack.process_of("postgres")
     kill(stack.process_of("supervisor"))
     assert gone(*children)
-    assert Stack.status_of(data).state == "stopped"
+    assert LocalStack.status_of(data).state == "stopped"
     stack.stop()
 
 
 def test_stack_ends_with_the_process_that_started_it(data: Path) -> None:
     code = (
         "import pathlib, sys, time\n"
-        "from fleetctl.stack import Stack\n"
-        f"stack = Stack.start(data=pathlib.Path({str(data)!r}), port=0, web=False, durable=False)\n"
+        "from fleetctl.stack.local_stack import LocalStack\n"
+        f"stack = LocalStack.start(data=pathlib.Path({str(data)!r}), port=0, web=False, durable=False)\n"
         "print('up', flush=True)\n"
         "time.sleep(600)\n"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         assert parent.stdout.readline() == "up\n"
-        parts = [Stack.find(data).process_of(part) for part in ("supervisor", "server", "postgres")]
+        parts = [LocalStack.find(data).process_of(part) for part in ("supervisor", "server", "postgres")]
         parent.kill()
     assert gone(*parts)
 
@@ -337,9 +337,9 @@ def test_of_starts_at_once_in_a_new_folder_exactly_one_wins(empty: Path) -> None
     code = (
         "import pathlib, sys\n"
         "from fleetctl.errors import FleetctlError\n"
-        "from fleetctl.stack import Stack\n"
+        "from fleetctl.stack.local_stack import LocalStack\n"
         "try:\n"
-        f"    stack = Stack.start(data=pathlib.Path({str(empty)!r}), port=0, web=False, durable=False)\n"
+        f"    stack = LocalStack.start(data=pathlib.Path({str(empty)!r}), port=0, web=False, durable=False)\n"
         "except FleetctlError as error:\n"
         "    print(error.kind, flush=True)\n"
         "else:\n"

@@ -7,7 +7,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from fleetctl.stack.supervisor import deno
+from fleetctl.stack.deno import find_deno
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCAL = ROOT / "supabase" / "local"
@@ -18,7 +18,7 @@ def test_lock_covers_the_server_and_every_function() -> None:
     sources = [LOCAL / "server.ts", LOCAL / "realtime" / "mod.ts"]
     sources += sorted((ROOT / "edge_functions").glob("[a-z]*/index.ts"))
     result = subprocess.run(
-        [deno(), "cache", "--frozen", "--config", str(LOCAL / "deno.json"), *map(str, sources)],
+        [find_deno(), "cache", "--frozen", "--config", str(LOCAL / "deno.json"), *map(str, sources)],
         capture_output=True, text=True, check=False, cwd=LOCAL,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr

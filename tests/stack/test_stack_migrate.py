@@ -12,14 +12,14 @@ import pytest
 
 from fleetctl.errors import FleetctlError
 from fleetctl.migrate import find, migrate
-from fleetctl.stack import Stack
 from fleetctl.stack.layout import Project
+from fleetctl.stack.local_stack import LocalStack
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def database(stack: Stack, admin: psycopg.Connection) -> Iterator[psycopg.Connection]:
+def database(stack: LocalStack, admin: psycopg.Connection) -> Iterator[psycopg.Connection]:
     """An empty database of the stack's cluster, as `postgres`."""
     name = f"migrate_{uuid.uuid4().hex[:8]}"
     admin.execute(f"create database {name} owner postgres".encode())
@@ -73,7 +73,7 @@ def test_history_is_what_the_supabase_cli_reads(database: psycopg.Connection, fo
     ]
 
 
-def test_stack_applied_every_migration_as_postgres(stack: Stack, admin: psycopg.Connection) -> None:
+def test_stack_applied_every_migration_as_postgres(stack: LocalStack, admin: psycopg.Connection) -> None:
     """Not as the superuser: what applies here applies on hosted Supabase."""
     applied = admin.execute("select version from supabase_migrations.schema_migrations order by 1")
     assert [row[0] for row in applied] == [migration.version for migration in find(Project.find().migrations)]

@@ -12,7 +12,7 @@ import httpx
 import psycopg
 import pytest
 
-from fleetctl.stack import Stack
+from fleetctl.stack.local_stack import LocalStack
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -76,21 +76,21 @@ def project() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def running(project: Path) -> Iterator[Stack]:
+def running(project: Path) -> Iterator[LocalStack]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FLEET_PROJECT", str(project))
-        with Stack.start(data=project / "data", port=0, web=False, durable=False) as stack:
+        with LocalStack.start(data=project / "data", port=0, web=False, durable=False) as stack:
             yield stack
 
 
 @pytest.fixture(scope="module")
-def api(running: Stack) -> Iterator[httpx.Client]:
+def api(running: LocalStack) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=running.api_url, headers={"apikey": running.secret_key}) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
-def editor(running: Stack) -> Iterator[httpx.Client]:
+def editor(running: LocalStack) -> Iterator[httpx.Client]:
     assert running.table_editor_url is not None
     with httpx.Client(base_url=running.table_editor_url) as client:
         yield client
@@ -99,7 +99,7 @@ def editor(running: Stack) -> Iterator[httpx.Client]:
 # --- edge functions -----------------------------------------------------------------------------------------
 
 
-def test_function_gets_the_environment_that_hosted_gives(running: Stack, api: httpx.Client) -> None:
+def test_function_gets_the_environment_that_hosted_gives(running: LocalStack, api: httpx.Client) -> None:
     answer = api.post("/functions/v1/echo/deeper", json={"a": 1}).json()
     assert answer["path"] == "/functions/v1/echo/deeper"
     assert answer["body"] == {"a": 1}
@@ -118,7 +118,7 @@ def test_function_gets_the_environment_that_hosted_gives(running: Stack, api: ht
     ],
 )
 def test_function_that_fails_says_so_and_harms_nothing_else(
-    running: Stack, api: httpx.Client, name: str, status: int, kind: str
+    running: LocalStack, api: httpx.Client, name: str, status: int, kind: str
 ) -> None:
     before = running.process_of("server")
     answer = api.post(f"/functions/v1/{name}", json={})
@@ -127,7 +127,7 @@ def test_function_that_fails_says_so_and_harms_nothing_else(
     assert running.process_of("server") == before
 
 
-def test_error_after_the_answer_does_not_end_the_server(running: Stack, api: httpx.Client) -> None:
+def test_error_after_the_answer_does_not_end_the_server(running: LocalStack, api: httpx.Client) -> None:
     before = running.process_of("server")
     assert api.post("/functions/v1/rejects_later").text == "answered"
     log = running.data / "logs" / "server.log"
@@ -146,13 +146,13 @@ def test_function_answers_a_browsers_preflight(api: httpx.Client) -> None:
     assert "authorization" in answer.headers["access-control-allow-headers"]
 
 
-def test_status_names_the_part_that_does_not_work(running: Stack, api: httpx.Client) -> None:
+def test_status_names_the_part_that_does_not_work(running: LocalStack, api: httpx.Client) -> None:
     answer = api.get("/_fleet/health")
     assert (answer.status_code, answer.json()["parts"]["functions"]) == (
         503,
         {"state": "failed", "detail": "cannot be loaded: broken"},
     )
-    status = Stack.status_of(running.data)
+    status = LocalStack.status_of(running.data)
     assert (status.state, status.detail) == ("broken", "not working: functions")
 
 
@@ -185,7 +185,7 @@ def test_unchanged_file_is_not_sent_again(api: httpx.Client) -> None:
     assert api.get("/", headers={"if-none-match": first.headers["etag"]}).status_code == 304
 
 
-def test_dashboard_is_told_the_address_that_the_browser_used(running: Stack, api: httpx.Client) -> None:
+def test_dashboard_is_told_the_address_that_the_browser_used(running: LocalStack, api: httpx.Client) -> None:
     answer = api.get("/config.json", headers={"host": "fleet.example:8443"})
     assert answer.json() == {
         "supabaseUrl": "http://fleet.example:8443",
@@ -235,14 +235,14 @@ def test_table_editor_refuses_pages_of_other_sites(
         assert (answer.status_code, answer.json()["message"]) == (403, f"Refused: {said}.")
 
 
-def test_table_editor_tells_no_secret(running: Stack, editor: httpx.Client) -> None:
+def test_table_editor_tells_no_secret(running: LocalStack, editor: httpx.Client) -> None:
     said = editor.get("/_system/info").text + editor.get("/_system/config").text
     assert "postgresql://" not in said
     assert running.secret_key not in said
     assert running.jwt_secret not in said
 
 
-def test_table_editor_listens_on_loopback_only(running: Stack) -> None:
+def test_table_editor_listens_on_loopback_only(running: LocalStack) -> None:
     import psutil  # type: ignore[import-untyped]
 
     assert running.table_editor_url is not None
@@ -275,12 +275,12 @@ def test_requests_run_under_the_statement_timeout_of_hosted(api: httpx.Client) -
     assert api.post("/rest/v1/rpc/timeout", json={}).json() == "8s"
 
 
-def test_new_database_is_seeded_once(running: Stack) -> None:
+def test_new_database_is_seeded_once(running: LocalStack) -> None:
     with psycopg.connect(running.db_url) as connection:
         assert list(connection.execute("select name from public.things where id = 1")) == [("seeded",)]
 
 
-def test_scheduler_ticks_as_postgres(running: Stack) -> None:
+def test_scheduler_ticks_as_postgres(running: LocalStack) -> None:
     with psycopg.connect(running.db_url, autocommit=True) as connection:
         roles = list(connection.execute("select distinct by_role from private.ticks"))
     assert roles == [("postgres",)]

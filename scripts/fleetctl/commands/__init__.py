@@ -10,15 +10,15 @@ def register(app: typer.Typer) -> None:
     from fleetctl.commands import (
         alert,
         audit,
+        command,
         device,
         explain,
         halt,
         history,
         hold,
         known_bad,
+        login,
         operator,
-        order,
-        person,
         pin,
         release,
         rollout,
@@ -29,9 +29,9 @@ def register(app: typer.Typer) -> None:
     for module, name in (
         (device, "device"), (release, "release"), (rollout, "rollout"), (halt, "halt"), (alert, "alert"),
         (known_bad, "known-bad"),
-        (hold, "hold"), (order, "command"),
+        (hold, "hold"), (command, "command"),
         (token, "token"), (operator, "operator"), (settings, "settings"),
     ):  # fmt: skip
         app.add_typer(module.app, name=name)
-    for verbs in (person, pin, history, explain, audit):
+    for verbs in (login, pin, history, explain, audit):
         verbs.add_to(app)

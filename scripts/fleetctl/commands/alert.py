@@ -7,7 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.frame import SHORT_ID, Fleet, ago, command, find_by_id
+from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.format import SHORT_ID, ago
+from fleetctl.commands.common.lookup import find_by_id
+from fleetctl.commands.common.options import command
 from fleetctl.errors import FleetctlError
 
 app = typer.Typer(help="Alerts: what somebody should look at.", no_args_is_help=True)

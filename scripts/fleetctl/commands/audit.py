@@ -6,7 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.frame import Fleet, command
+from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.format import second
+from fleetctl.commands.common.options import command
 
 
 def add_to(app: typer.Typer) -> None:
@@ -27,7 +29,7 @@ def audit(
     fleet.show(
         "Changes",
         {
-            "at": lambda row: row["at"][:19].replace("T", " "),
+            "at": lambda row: second(row["at"]),
             "who": lambda row: row["actor"],
             "what": lambda row: f"{row['action']} {row['table_name']} {row['row_id']}",
             "before": lambda row: _brief(row["before"] if row["action"] != "insert" else None),

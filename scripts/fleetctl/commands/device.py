@@ -7,18 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
+from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.format import ago, counted
+from fleetctl.commands.common.lookup import find_device
+from fleetctl.commands.common.options import command
+from fleetctl.commands.common.parse import duration, pairs_of
+from fleetctl.commands.common.selection import Selection, change_devices
 from fleetctl.commands.explain import print_gates
-from fleetctl.commands.frame import (
-    Fleet,
-    Selection,
-    ago,
-    change_devices,
-    command,
-    counted,
-    duration,
-    find_device,
-    pairs_of,
-)
 from fleetctl.commands.history import ATTEMPT_COLUMNS
 from fleetctl.console import out, pairs, print_json, print_table
 from fleetctl.errors import FleetctlError
@@ -227,7 +222,11 @@ def with_status(fleet: Fleet, devices: list[dict[str, Any]], now: datetime) -> l
 
     def joined(device: dict[str, Any]) -> dict[str, Any]:
         status = by_device.get(device["id"], {})
-        interval_s = status.get("pinned_poll_interval_s") or device["poll_interval_s"] or settings["default_poll_interval_s"]
+        interval_s = (
+            status.get("pinned_poll_interval_s")
+            or device["poll_interval_s"]
+            or settings["default_poll_interval_s"]
+        )
         silence = timedelta(seconds=interval_s * settings["offline_after_intervals"])
         seen = status.get("reported_at")
         offline = device["state"] == "active" and (

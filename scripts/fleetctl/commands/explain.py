@@ -6,7 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.frame import Fleet, command, find_device, moment
+from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.lookup import find_device
+from fleetctl.commands.common.options import command
+from fleetctl.commands.common.parse import moment
 from fleetctl.console import out, print_json, print_table
 
 

@@ -7,8 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.frame import SHORT_ID, Fleet, command, counted, find_by_id, find_release
-from fleetctl.commands.rollout import find_rollout
+from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.format import SHORT_ID, counted, second
+from fleetctl.commands.common.lookup import find_by_id, find_release, find_rollout
+from fleetctl.commands.common.options import command
 from fleetctl.errors import FleetctlError
 
 app = typer.Typer(help="Brakes: stop updates, see why, go on.", no_args_is_help=True)
@@ -90,7 +92,7 @@ def list_halts(
             ),
             "reason": lambda row: row["reason"],
             "by": lambda row: row["cause"],
-            "since": lambda row: row["opened_at"][:19].replace("T", " "),
+            "since": lambda row: second(row["opened_at"]),
             "lifted": lambda row: row["lift_reason"],
         },
         rows,

@@ -7,7 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.frame import Fleet, Selection, command
+from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.format import second
+from fleetctl.commands.common.options import command
+from fleetctl.commands.common.selection import Selection
 
 
 def add_to(app: typer.Typer) -> None:
@@ -51,7 +54,7 @@ def _why(row: dict[str, Any]) -> str:
 
 
 ATTEMPT_COLUMNS = {
-    "started": lambda row: row["started_at"][:19].replace("T", " "),
+    "started": lambda row: second(row["started_at"]),
     "took": _took,
     "from": lambda row: (row["from_commit"] or "nothing")[:12],
     "to": lambda row: row["to_commit"][:12],

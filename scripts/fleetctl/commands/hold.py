@@ -7,7 +7,11 @@ from typing import Annotated
 
 import typer
 
-from fleetctl.commands.frame import Fleet, Selection, change_devices, command, counted, duration, moment
+from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.format import counted
+from fleetctl.commands.common.options import command
+from fleetctl.commands.common.parse import duration, moment
+from fleetctl.commands.common.selection import Selection, change_devices
 from fleetctl.errors import FleetctlError
 
 app = typer.Typer(help="Hold devices: no updates until the hold ends.", no_args_is_help=True)

@@ -6,7 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.frame import SHORT_ID, Fleet, command, counted, find_by_id, find_release, pairs_of
+from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.format import SHORT_ID, counted, second
+from fleetctl.commands.common.lookup import find_by_id, find_release
+from fleetctl.commands.common.options import command
+from fleetctl.commands.common.parse import pairs_of
 from fleetctl.errors import FleetctlError
 
 app = typer.Typer(
@@ -41,7 +45,7 @@ def list_patterns(
             "for devices with": lambda row: _words(row["match"]),
             "reason": lambda row: row["reason"],
             "by": lambda row: row["cause"],
-            "since": lambda row: row["opened_at"][:19].replace("T", " "),
+            "since": lambda row: second(row["opened_at"]),
             "lifted": lambda row: row["lift_reason"],
         },
         rows,

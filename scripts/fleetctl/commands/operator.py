@@ -9,7 +9,8 @@ from uuid import UUID
 
 import typer
 
-from fleetctl.commands.frame import Fleet, command
+from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.options import command
 from fleetctl.console import err
 from fleetctl.errors import FleetctlError
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from fleetctl.commands.frame import Fleet, Selection, change_devices, command, counted, find_release
+from fleetctl.client.query import batches, is_one_of
+from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.format import counted
+from fleetctl.commands.common.lookup import find_release
+from fleetctl.commands.common.options import command
+from fleetctl.commands.common.selection import Selection, change_devices
 from fleetctl.errors import FleetctlError
-
-if TYPE_CHECKING:
-    from fleetctl.api import Narrow
-
-#: Ids in one request.
-BATCH = 100
 
 
 def add_to(app: typer.Typer) -> None:
@@ -66,10 +65,6 @@ def retry(fleet: Fleet, selection: Selection, release: _Release, on_branch: _OnB
         )
     if selection.agree(f"let try {wanted['version']} again", devices, fleet=fleet):
         ids = [device["id"] for device in devices]
-        for start in range(0, len(ids), BATCH):
-            fleet.api.delete("known_bad_releases", _of(wanted["id"], ids[start : start + BATCH]))
+        for part in batches(ids):
+            fleet.api.delete("known_bad_releases", is_one_of("device_id", part, release_id=wanted["id"]))
         fleet.say(f"{counted(devices)} may try {wanted['version']} again.", devices)
-
-
-def _of(release_id: str, device_ids: list[str]) -> Narrow:
-    return lambda query: query.eq("release_id", release_id).in_("device_id", device_ids)

@@ -9,7 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.frame import Fleet, command, find_release
+from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.format import second
+from fleetctl.commands.common.lookup import find_release
+from fleetctl.commands.common.options import command
 from fleetctl.errors import FleetctlError
 
 app = typer.Typer(help="Releases: commits that devices can be given.", no_args_is_help=True)
@@ -42,7 +45,7 @@ def list_releases(
             "branch": lambda row: row["branch"],
             "state": lambda row: row["state"],
             "devices": lambda row: row["devices"],
-            "created": lambda row: row["created_at"][:19].replace("T", " "),
+            "created": lambda row: second(row["created_at"]),
             "signer": lambda row: row["signer"],
             "notes": lambda row: row["notes"],
         },

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.frame import SHORT_ID, Fleet, command, duration, find_device, find_release, pairs_of
-from fleetctl.console import out, print_json, print_table
+from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.format import SHORT_ID, minute
+from fleetctl.commands.common.lookup import find_release, find_rollout
+from fleetctl.commands.common.options import command
+from fleetctl.commands.common.parse import duration, pairs_of
+from fleetctl.commands.rollout_stages import parse_stage, parse_value
+from fleetctl.commands.rollout_view import picture, print_preview, print_progress
+from fleetctl.console import out, print_json
 from fleetctl.errors import FleetctlError
 
 app = typer.Typer(help="Rollouts: a release, stage by stage.", no_args_is_help=True)
@@ -51,13 +55,13 @@ def create(
 ) -> None:
     """Make a draft. Look at it with `rollout preview`, then `rollout start`."""
     wanted = find_release(fleet, release, on_branch)
-    options: dict[str, Any] = {key: _value(text) for key, text in pairs_of(option or ()).items()}
+    options: dict[str, Any] = {key: parse_value(text) for key, text in pairs_of(option or ()).items()}
     if label:
         options["label_selector"] = pairs_of(label)
     made = fleet.api.rpc(
         "create_rollout",
         release_id=wanted["id"], role=role, template=template,
-        stages=[_stage(fleet, text) for text in stage] if stage else None, options=options,
+        stages=[parse_stage(fleet, text) for text in stage] if stage else None, options=options,
     )  # fmt: skip
     fleet.say(f"Draft {made['id'][:SHORT_ID]} for {wanted['version']}; start it with rollout start.", made)
 
@@ -81,7 +85,7 @@ def list_rollouts(
             "role": lambda row: row["role"] or "all",
             "labels": lambda row: ", ".join(f"{key}={text}" for key, text in row["label_selector"].items()),
             "state": lambda row: row["state"],
-            "started": lambda row: (row["started_at"] or "")[:16].replace("T", " "),
+            "started": lambda row: minute(row["started_at"]),
         },
         rows,
     )
@@ -90,26 +94,11 @@ def list_rollouts(
 @command(app)
 def preview(fleet: Fleet, rollout: _Name) -> None:
     """Who would get it, stage by stage, and when at the earliest. Starts nothing."""
-    rows = fleet.api.rpc("preview_rollout", rollout_id=find_rollout(fleet, rollout)["id"])
+    devices = fleet.api.rpc("preview_rollout", rollout_id=find_rollout(fleet, rollout)["id"])
     if fleet.as_json:
-        print_json(rows)
-        return
-    stages = sorted({row["stage"] for row in rows})
-    table = []
-    for number in stages:
-        here = [row for row in rows if row["stage"] == number]
-        times = sorted(row["earliest"] for row in here if row["earliest"])
-        table.append(
-            (
-                number, len(here),
-                *(sum(row[column] for row in here) for column in ("already_there", "known_bad", "held")),
-                times[0][:16].replace("T", " ") if times else "",
-                _names(here),
-            )
-        )  # fmt: skip
-    print_table(
-        f"{len(rows)} devices", ["stage", "devices", "there", "known bad", "held", "earliest", ""], table
-    )
+        print_json(devices)
+    else:
+        print_preview(devices)
 
 
 @command(app)
@@ -170,11 +159,8 @@ def progress(fleet: Fleet, rollout: _Name) -> None:
     now = fleet.api.rpc("rollout_progress", rollout_id=find_rollout(fleet, rollout)["id"])
     if fleet.as_json:
         print_json(now)
-        return
-    out.print(now["summary"], markup=False)
-    for halt in now["halts"]:
-        out.print(f"Halt {halt['id'][:SHORT_ID]} ({halt['cause']}): {halt['reason']}", markup=False)
-    print_table("", list(_STAGE_COLUMNS), _stage_rows(now))
+    else:
+        print_progress(now)
 
 
 @command(app)
@@ -192,7 +178,7 @@ def replay(
     ] = None,
 ) -> None:
     """Where its halt rule, or another one, would have stopped a rollout. Changes nothing."""
-    values = {key: _value(text) for key, text in pairs_of(rule or ()).items()}
+    values = {key: parse_value(text) for key, text in pairs_of(rule or ()).items()}
     tried = fleet.api.rpc("replay_halt_rule", rollout_id=find_rollout(fleet, rollout)["id"], rule=values)
     fleet.say(tried["summary"], tried)
 
@@ -216,7 +202,7 @@ def watch(
     with Live(console=out, auto_refresh=False, transient=fleet.as_json) as live:
         while True:
             now = fleet.api.rpc("rollout_progress", rollout_id=rollout_id)
-            live.update(_picture(now), refresh=True)
+            live.update(picture(now), refresh=True)
             if now["state"] in _OVER or (now["halts"] and not through_halts):
                 break
             if end is not None and time.monotonic() >= end:
@@ -235,117 +221,6 @@ def watch(
         raise FleetctlError("rollout_given_up", f"The rollout was {now['state']}.")
 
 
-def find_rollout(fleet: Fleet, name: str) -> dict[str, Any]:
-    """The newest rollout with this id (8 digits or more), name, or version of its release.
-
-    Raises FleetctlError `rollout_unknown`.
-    """
-    rows = fleet.api.rows("rollouts", order="created_at", newest_first=True, limit=1000)
-    for row in rows:
-        if name in (row["id"], row["name"]) or (len(name) >= SHORT_ID and row["id"].startswith(name)):
-            return row
-    releases = {
-        row["id"] for row in fleet.api.rows("releases", lambda query: query.eq("version", name), order="id")
-    }
-    for row in rows:
-        if row["release_id"] in releases:
-            return row
-    raise FleetctlError(
-        "rollout_unknown", f"There is no rollout {name}.", hint="See fleetctl rollout list.", exit_code=5
-    )
-
-
 def _move(fleet: Fleet, rollout: str, function: str) -> None:
     changed = fleet.api.rpc(function, rollout_id=find_rollout(fleet, rollout)["id"])
     fleet.say(f"The rollout is {changed['state']}.", changed)
-
-
-#: A stage's rules as they are written here -> the column of rollout_stages.
-_RULES = {"max": "max_in_flight", "attempted": "min_attempted", "success": "min_success_ratio"}
-
-
-def _stage(fleet: Fleet, text: str) -> dict[str, Any]:
-    """`canary,25%,soak=1h,approve` as a row. Raises FleetctlError `stage_malformed`, `device_unknown`."""
-    row: dict[str, Any] = {}
-    for part in text.split(","):
-        key, _, value = part.strip().partition("=")
-        if not value and re.fullmatch(r"\d+(\.\d+)?%", key):
-            row["percent"] = float(key[:-1])
-        elif not value and key == "approve":
-            row["needs_approval"] = True
-        elif key == "soak" and value:
-            row["soak_s"] = int(duration(value).total_seconds())
-        elif key == "device" and value:
-            row.setdefault("device_ids", []).append(find_device(fleet, value)["id"])
-        elif key in _RULES and re.fullmatch(r"\d+(\.\d+)?", value):
-            row[_RULES[key]] = float(value) if "." in value else int(value)
-        elif not value and re.fullmatch(r"[a-z0-9][a-z0-9-]*", key):
-            row["segment"] = key
-        else:
-            raise FleetctlError(
-                "stage_malformed",
-                f"{part.strip() or text} says nothing about a stage.",
-                hint="A segment, 25%, soak=1h, max=50, attempted=5, success=0.95, approve, device=NAME.",
-                exit_code=2,
-            )
-    return row
-
-
-def _value(text: str) -> Any:
-    """Numbers and booleans as such, so that jsonb holds what the column is; empty is null."""
-    if re.fullmatch(r"-?\d+(\.\d+)?", text):
-        return float(text) if "." in text else int(text)
-    return {"true": True, "false": False, "": None}.get(text, text)
-
-
-def _who(stage: dict[str, Any]) -> str:
-    share = f"{stage['percent']:g}%" if stage["percent"] is not None else ""
-    return " ".join(part for part in (stage["segment"], share) if part) or "all"
-
-
-def _stand(stage: dict[str, Any]) -> str:
-    if stage["opened_at"] is None:
-        waits = stage["needs_approval"] and stage["approved_at"] is None
-        return "needs approval" if waits else "not open"
-    return "proved" if stage["proved_at"] else "open"
-
-
-_STAGE_COLUMNS: dict[str, Callable[[dict[str, Any]], object]] = {
-    "stage": lambda stage: stage["position"],
-    "who": _who,
-    "": _stand,
-    "devices": lambda stage: stage["devices"],
-    "on it": lambda stage: stage["on_release"],
-    "in flight": lambda stage: stage["in_flight"],
-    "failed": lambda stage: stage["failed"],
-    "waiting": lambda stage: stage["waiting"],
-    "offline": lambda stage: stage["offline"],
-}
-
-
-def _stage_rows(now: dict[str, Any]) -> Iterator[Sequence[object]]:
-    for stage in now["stages"]:
-        yield [cell(stage) for cell in _STAGE_COLUMNS.values()]
-
-
-def _picture(now: dict[str, Any]) -> Any:
-    """What `watch` redraws: the summary, a bar and the stages."""
-    from rich.console import Group
-    from rich.markup import escape
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
-
-    table = Table(header_style="bold")
-    for column in _STAGE_COLUMNS:
-        table.add_column(column)
-    for row in _stage_rows(now):
-        table.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
-    total = max(1, now["devices"])
-    return Group(
-        escape(now["summary"]), ProgressBar(total=total, completed=now["on_release"], width=60), table
-    )
-
-
-def _names(rows: Sequence[dict[str, Any]]) -> str:
-    names = [row["name"] for row in rows[:4]]
-    return ", ".join(names) + (", …" if len(rows) > len(names) else "")

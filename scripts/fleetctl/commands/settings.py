@@ -6,7 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.frame import Fleet, command, pairs_of
+from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.options import command
+from fleetctl.commands.common.parse import pairs_of
 from fleetctl.console import pairs, print_json
 from fleetctl.errors import FleetctlError
 

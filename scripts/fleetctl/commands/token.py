@@ -6,7 +6,11 @@ from typing import Annotated
 
 import typer
 
-from fleetctl.commands.frame import SHORT_ID, Fleet, command, duration, find_by_id
+from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.format import SHORT_ID, minute
+from fleetctl.commands.common.lookup import find_by_id
+from fleetctl.commands.common.options import command
+from fleetctl.commands.common.parse import duration
 from fleetctl.console import err, out, print_json
 
 app = typer.Typer(help="Provisioning tokens, with which machines enroll.", no_args_is_help=True)
@@ -53,8 +57,8 @@ def list_tokens(fleet: Fleet) -> None:
             "segment": lambda row: row["segment"],
             "branch": lambda row: row["branch"],
             "used": lambda row: f"{row['uses']} of {row['max_uses']}",
-            "expires": lambda row: row["expires_at"][:16].replace("T", " "),
-            "revoked": lambda row: (row["revoked_at"] or "")[:16].replace("T", " "),
+            "expires": lambda row: minute(row["expires_at"]),
+            "revoked": lambda row: minute(row["revoked_at"]),
         },
         fleet.api.rpc("provisioning_tokens"),
     )

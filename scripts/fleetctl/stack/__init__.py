@@ -1,5 +1,7 @@
-"""The embedded stack: PostgreSQL and one Deno process that speak Supabase, in one data folder."""
+"""The embedded stack: PostgreSQL and one Deno process that speak Supabase, in one data folder.
 
-from fleetctl.stack.stack import Stack, Status
-
-__all__ = ["Stack", "Status"]
+local_stack   start, find, stop and ask about one stack: what everybody else uses
+supervisor    the process that owns PostgreSQL and the API server (`python -m fleetctl.stack`)
+lock, state_file, keys, layout   what stands in the data folder
+postgres, dashboard, deno, process, ports   the parts it starts, and how
+"""

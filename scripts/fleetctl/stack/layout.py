@@ -11,6 +11,9 @@ from fleetctl.errors import FleetctlError
 
 DEFAULT_DATA = Path(".fleet")
 DEFAULT_PORT = 54321
+#: A file in a data folder that the demo made and may begin afresh. `fleetctl up` takes it away: from then on
+#: the folder is somebody's own fleet.
+DEMO_MARKER = "demo-data"
 
 
 @dataclass(frozen=True)

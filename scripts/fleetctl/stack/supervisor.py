@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import fcntl
 import json
 import os
 import signal
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from fleetctl.errors import FleetctlError
 from fleetctl.migrate import migrate, run_script
-from fleetctl.stack import ports, web
+from fleetctl.stack import dashboard, ports
+from fleetctl.stack.deno import find_deno
 from fleetctl.stack.keys import Keys
 from fleetctl.stack.layout import DataFolder, Project
+from fleetctl.stack.lock import hold_lock
 from fleetctl.stack.postgres import SUPERUSER, Postgres, url
 from fleetctl.stack.process import Child, Identity, last_lines, rotating_log
+from fleetctl.stack.state_file import read_state, write_state
 
 Progress = Callable[[str], None]
 
@@ -141,7 +142,7 @@ class Supervisor:
 
     def _build_dashboard(self) -> Callable[[], None]:
         """Build beside the database's start; the returned function waits for it."""
-        if not self.options.web or not web.needs_build(self.project):
+        if not self.options.web or not dashboard.needs_build(self.project):
             return lambda: None
         self._say("Building the dashboard (once; the first time fetches its packages)")
         failed: list[FleetctlError] = []
@@ -154,7 +155,7 @@ class Supervisor:
         def work() -> None:
             try:
                 log = self.folder.logs / "dashboard-build.log"
-                web.build(self.project, deno(), log, say)
+                dashboard.build(self.project, find_deno(), log, say)
             except FleetctlError as error:
                 failed.append(error)
 
@@ -201,8 +202,8 @@ class Supervisor:
         local = self.project.local
         self.server = Child(
             "server",
-            [deno(), "run", "--quiet", "--no-prompt", "--config", str(local / "deno.json"), *_PERMISSIONS,
-             str(local / "server.ts")],
+            [find_deno(), "run", "--quiet", "--no-prompt", "--config", str(local / "deno.json"),
+             *_PERMISSIONS, str(local / "server.ts")],
             log=self.folder.logs / "server.log", env=self._server_environment(), cwd=local, on_line=on_line,
         )  # fmt: skip
         self._record("starting")
@@ -310,11 +311,7 @@ class Supervisor:
             "postgres": asdict(postgres) if postgres else None,
             "server": asdict(server) if server else None,
         }
-        # Not fsynced: after a power cut no process of it runs any more.
-        temporary = self.folder.state.with_suffix(".new")
-        temporary.touch(mode=0o600)
-        temporary.write_text(json.dumps(content, indent=2))
-        temporary.replace(self.folder.state)
+        write_state(self.folder, content)
 
 
 class _StopAsked(Exception):  # noqa: N818  # not an error: the way out of a start
@@ -323,78 +320,6 @@ class _StopAsked(Exception):  # noqa: N818  # not an error: the way out of a sta
 
 # Deno gets what it needs, not everything: no files written, no programs run, no native code.
 _PERMISSIONS = ("--allow-net", "--allow-env", "--allow-read", "--allow-sys")
-
-
-@contextlib.contextmanager
-def hold_lock(folder: DataFolder) -> Iterator[None]:
-    """Own the data folder; raises FleetctlError `already_running` when another process does."""
-    with folder.lock.open("a+") as file:
-        for attempt in range(10):
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                # `is_locked` in another process holds it for an instant; a stack holds it for good.
-                if attempt < 9:
-                    time.sleep(0.03)
-                    continue
-                owner = read_owner(folder)
-                raise FleetctlError(
-                    "already_running",
-                    f"A stack is already running or starting in {folder.root}"
-                    f"{f' (process {owner.pid})' if owner else ''}.",
-                    hint="See fleetctl status; stop it with fleetctl down, or give this one its own --data.",
-                ) from error
-        me = Identity.of(os.getpid())
-        file.truncate(0)
-        file.write(json.dumps(asdict(me) if me else None))
-        file.flush()
-        try:
-            yield
-        finally:
-            file.truncate(0)
-
-
-def is_locked(folder: DataFolder) -> bool:
-    """Whether a supervisor owns the folder now."""
-    try:
-        with folder.lock.open("r") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:
-        return False
-    return False
-
-
-def read_owner(folder: DataFolder) -> Identity | None:
-    """Who took the folder's lock last. Only while `is_locked` does it say who has it."""
-    try:
-        return Identity.parse(json.loads(folder.lock.read_text()))
-    except (OSError, ValueError):
-        return None
-
-
-def read_state(folder: DataFolder) -> dict[str, Any]:
-    """The last record of the supervisor, or {}."""
-    try:
-        value = json.loads(folder.state.read_text())
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def deno() -> str:
-    """The Deno of this Python environment, which pip installed, or the one on PATH."""
-    import shutil
-
-    beside = Path(sys.executable).with_name("deno")
-    found = str(beside) if beside.exists() else shutil.which("deno")
-    if found is None:
-        raise FleetctlError(
-            "deno_missing", "Deno is not installed.", hint="pip install 'metrica-fleet[operator]' brings it."
-        )
-    return found
 
 
 def _make_folder(folder: DataFolder) -> None:

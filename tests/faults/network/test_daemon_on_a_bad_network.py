@@ -22,8 +22,8 @@ from fleet_agent.daemon.loop import Daemon
 from fleet_agent.errors import Kind
 from fleet_agent.log import Log
 from fleet_agent.support import retry
-from tests.faults.network.proxy import SIGN_IN, Fault, Proxy, http_answer
-from tests.unit.daemon.conftest import Device, device, log
+from tests.support.device import Device, device, log
+from tests.support.proxy import SIGN_IN, Fault, Proxy, http_answer
 
 __all__ = ["device", "log"]  # fixtures
 

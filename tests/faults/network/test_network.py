@@ -19,8 +19,8 @@ from cryptography.x509.oid import NameOID
 from fleet_agent.control_plane import client, tokens
 from fleet_agent.errors import ControlPlaneError, Kind
 from fleet_agent.support import retry
-from tests.faults.network.proxy import SIGN_IN, Fault, Proxy, http_answer
-from tests.unit.daemon.conftest import Device, device
+from tests.support.device import Device, device
+from tests.support.proxy import SIGN_IN, Fault, Proxy, http_answer
 
 __all__ = ["device"]  # a fixture
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from fleetctl.stack import Stack
+from fleetctl.stack.local_stack import LocalStack
 from tests.stack.realtime.support import Cast, Endpoint, EndpointFactory, Project, Subscribers, make_device
 
 
 @pytest.fixture(scope="session")
-def project(stack: Stack) -> Project:
+def project(stack: LocalStack) -> Project:
     """The running stack's database, addresses and keys."""
     return Project.of(stack)
 

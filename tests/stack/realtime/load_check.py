@@ -22,7 +22,7 @@ from typing import Any
 import psycopg
 from websockets.asyncio.client import ClientConnection, connect
 
-from fleetctl.stack import Stack
+from fleetctl.stack.local_stack import LocalStack
 from tests.stack.realtime.support import Project, make_device
 
 #: Joins under way at once; a fleet that reconnects is spread by its own jitter as well.
@@ -112,7 +112,7 @@ def main() -> None:
     given = parser.parse_args()
     with ExitStack() as leave:
         folder = Path(leave.enter_context(tempfile.TemporaryDirectory(prefix="fleet-load-")))
-        stack = leave.enter_context(Stack.start(data=folder / "data", port=0, web=False, durable=False))
+        stack = leave.enter_context(LocalStack.start(data=folder / "data", port=0, web=False, durable=False))
         project = Project.of(stack)
         print(json.dumps(asyncio.run(measure(project, given.subscribers, given.rounds, given.device_policy))))
 

@@ -21,8 +21,8 @@ import psycopg
 from realtime import AsyncRealtimeChannel, AsyncRealtimeClient, RealtimeSubscribeStates
 from websockets.asyncio.client import ClientConnection, connect
 
-from fleetctl.stack import Stack
-from fleetctl.stack.supervisor import deno
+from fleetctl.stack.deno import find_deno
+from fleetctl.stack.local_stack import LocalStack
 
 ROOT = Path(__file__).resolve().parents[3]
 #: Seconds after which something that should happen has not. Never waited for where it does.
@@ -40,7 +40,7 @@ class Project:
     secret_key: str
 
     @classmethod
-    def of(cls, stack: Stack) -> Self:
+    def of(cls, stack: LocalStack) -> Self:
         """The project that a running stack serves."""
         return cls(
             db_url=stack.db_url,
@@ -109,7 +109,7 @@ class Endpoint:
         quick = {"connectErrorDelayMs": 0, "channelErrorDelayMs": 0, **limits}
         with log.open("w") as stderr:
             process = subprocess.Popen(
-                [deno(), "run", "-A", "dev_server.ts"],
+                [find_deno(), "run", "-A", "dev_server.ts"],
                 cwd=ROOT / "supabase/local/realtime",
                 env={
                     **os.environ,

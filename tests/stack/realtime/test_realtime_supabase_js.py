@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from fleetctl.stack.supervisor import deno
+from fleetctl.stack.deno import find_deno
 from tests.stack.realtime.support import Cast, Project, send
 
 SCRIPT = Path(__file__).with_name("supabase_js.ts")
@@ -30,7 +30,7 @@ def seen(project: Project, cast: Cast) -> dict[str, Any]:
         "topic": f"js:{secrets.token_hex(6)}",
     }
     process = subprocess.Popen(
-        [deno(), "run", "-A", "--no-config", "--no-lock", str(SCRIPT), json.dumps(given)],
+        [find_deno(), "run", "-A", "--no-config", "--no-lock", str(SCRIPT), json.dumps(given)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     last = ""

@@ -23,7 +23,7 @@ from fleet_agent.log import Log
 from fleet_agent.model import Action, Attempt, Directive
 from fleet_agent.model import Outcome as AttemptOutcome
 from fleet_agent.support import retry
-from tests.unit.daemon.conftest import Device, json_answer
+from tests.support.device import Device, json_answer
 
 
 @dataclass

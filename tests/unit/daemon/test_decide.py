@@ -11,7 +11,7 @@ from fleet_agent.config import DeviceConfig
 from fleet_agent.daemon import decide
 from fleet_agent.daemon.decide import Converge, Finish, Stay
 from fleet_agent.model import Directive, EngineStatus
-from tests.unit.daemon.conftest import Device
+from tests.support.device import Device
 
 V1 = {"id": str(uuid4()), "commit_sha": "1" * 40, "version": "1", "branch": "main"}
 V2 = {"id": str(uuid4()), "commit_sha": "2" * 40, "version": "2", "branch": "main"}

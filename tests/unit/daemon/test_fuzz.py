@@ -24,7 +24,7 @@ from fleet_agent.log import Log
 from fleet_agent.model import EngineStatus
 from fleet_agent.paths import Paths
 from fleet_agent.roles import role
-from tests.unit.daemon.conftest import API, Device, device, log
+from tests.support.device import API, Device, device, log
 from tests.unit.daemon.test_daemon import no_patience
 
 __all__ = ["device", "log", "no_patience"]  # fixtures

@@ -8,7 +8,7 @@ import pytest
 
 from fleet_agent.daemon.loop import Daemon
 from fleet_agent.log import Log
-from tests.unit.daemon.conftest import Device, json_answer
+from tests.support.device import Device, json_answer
 from tests.unit.daemon.test_daemon import Control, control, daemon, no_patience
 
 __all__ = ["control", "daemon", "no_patience"]  # fixtures

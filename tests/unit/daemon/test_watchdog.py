@@ -21,7 +21,7 @@ from fleet_agent.errors import Kind, StateError
 from fleet_agent.host.sd_notify import Notifier
 from fleet_agent.log import Log
 from fleet_agent.model import Directive
-from tests.unit.daemon.conftest import Device, json_answer
+from tests.support.device import Device, json_answer
 
 #: What never happens would otherwise be waited for for ever.
 PATIENCE_S = 30.0

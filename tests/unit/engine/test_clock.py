@@ -18,7 +18,7 @@ from fleet_agent.engine import api
 from fleet_agent.engine.dependencies import Direct, Seams
 from fleet_agent.model import Attempt, Outcome, ReportState
 from fleet_agent.support.clock import Heard, boottime
-from tests.engine_kit import ROLE_YAML, START, FakeClock, Fleet, rows
+from tests.support.engine_harness import ROLE_YAML, START, FakeClock, Fleet, rows
 
 T = TypeVar("T")
 #: How far a machine's clock may be wrong: no clock at all (1970), and a year ahead.

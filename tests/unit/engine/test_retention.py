@@ -7,13 +7,11 @@ from pathlib import Path
 
 from fleet_agent.engine import api
 from fleet_agent.engine.dependencies import Seams
-from tests.engine_kit import COMPOSE_YAML, Fleet
+from tests.support.engine_harness import COMPOSE_YAML, Fleet
 
 
 def _with_image(tag: str, behavior: str = "") -> dict[str, str]:
-    return {
-        "compose.yaml": COMPOSE_YAML.format(behavior=behavior).replace("busybox:stable", f"app:{tag}", 1)
-    }
+    return {"compose.yaml": COMPOSE_YAML.format(behavior=behavior).replace("busybox:stable", f"app:{tag}", 1)}
 
 
 def _images(root: Path) -> set[str]:

@@ -17,7 +17,7 @@ from fleet_agent.engine import journal as journals
 from fleet_agent.engine.dependencies import Direct, Seams
 from fleet_agent.errors import Kind, StateError
 from fleet_agent.model import Action, Directive, EngineStatus, Outcome, ReportState
-from tests.engine_kit import COMPOSE_YAML, ROLE_YAML, FakeClock, Fleet, rows
+from tests.support.engine_harness import COMPOSE_YAML, ROLE_YAML, FakeClock, Fleet, rows
 
 T = TypeVar("T")
 

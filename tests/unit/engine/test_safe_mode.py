@@ -16,7 +16,7 @@ from fleet_agent.engine import repair as mend
 from fleet_agent.engine.dependencies import Seams
 from fleet_agent.errors import ContainerError, Kind, StateError
 from fleet_agent.model import ReportState
-from tests.engine_kit import Fleet
+from tests.support.engine_harness import Fleet
 
 MIB = 1024 * 1024
 KEYS = Path("/etc/fleet/emergency_keys")

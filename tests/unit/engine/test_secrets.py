@@ -16,7 +16,7 @@ from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.dependencies import Seams
 from fleet_agent.errors import ContainerError, FleetError, Kind
 from fleet_agent.model import Progress, ReportState
-from tests.engine_kit import ROLE_YAML, FakeClock, Fleet, rows
+from tests.support.engine_harness import ROLE_YAML, FakeClock, Fleet, rows
 
 SECRET = "correct-horse-battery"
 #: Where a secret may be: what Compose and the checks are given (mode 0600), and the world outside.

@@ -12,7 +12,7 @@ from fleet_agent.engine.dependencies import Seams
 from fleet_agent.engine.state_files import points_at
 from fleet_agent.errors import Kind, StateError
 from fleet_agent.model import Action, Outcome, ReportState
-from tests.engine_kit import FakeClock, Fleet, rows
+from tests.support.engine_harness import FakeClock, Fleet, rows
 
 
 def test_first_release_runs_and_is_recorded(fleet: Fleet, root: Path, seams: Seams) -> None:

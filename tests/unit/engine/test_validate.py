@@ -13,7 +13,7 @@ from fleet_agent.engine import api
 from fleet_agent.engine.dependencies import Seams
 from fleet_agent.engine.steps.validate import network_wall
 from fleet_agent.errors import ValidationError
-from tests.engine_kit import COMPOSE_YAML, ROLE_YAML, Fleet, rows
+from tests.support.engine_harness import COMPOSE_YAML, ROLE_YAML, Fleet, rows
 
 
 @pytest.mark.parametrize(

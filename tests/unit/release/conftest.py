@@ -11,7 +11,7 @@ import pytest
 
 from fleet_agent.release import Limits
 from fleetctl.fleet_repo import FleetRepo, SigningKey
-from tests.unit.release.git_server import GitServer
+from tests.support.git_server import GitServer
 
 ROLE = "kiosk"
 

@@ -14,8 +14,8 @@ from fleet_agent.errors import Kind, ReleaseError
 from fleet_agent.model import Progress
 from fleet_agent.release import Limits, export, fetch
 from fleetctl.fleet_repo import FleetRepo
+from tests.support.git_server import GitServer
 from tests.unit.release.conftest import ROLE, Device
-from tests.unit.release.git_server import GitServer
 
 Usage = namedtuple("Usage", "total used free")
 

@@ -1,0 +1,159 @@
+"""The control plane by Supabase's own client: with the project's secret key, or in a person's name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+from uuid import UUID
+
+import httpx
+from supabase import Client, ClientOptions, create_client
+
+from fleetctl.client.api_errors import TIMEOUT_S, from_auth, translated
+from fleetctl.client.query import Narrow, Row, batches, every_row, is_one_of
+from fleetctl.errors import FleetctlError
+
+#: What PostgREST answers at most in one go on hosted projects.
+PAGE = 1000
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the control plane is, and who asks: the secret key, or a person. `repr` leaves secrets out."""
+
+    api_url: str
+    key: str
+    token: str | None = None
+    email: str | None = None
+    user_id: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Target({self.api_url!r})"
+
+
+class Api:
+    """Rows in, rows out; every failure is a FleetctlError with an exit code."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        # Redirects are not followed: what redirects an API call is not the API.
+        self._http = httpx.Client(timeout=TIMEOUT_S, http2=True)
+        with translated(target.api_url):
+            options = ClientOptions(
+                auto_refresh_token=False,
+                persist_session=False,
+                httpx_client=self._http,
+                # Seven seconds of silent retries are the agent's way, not a person's at a terminal.
+                postgrest_client_retry=False,
+            )
+            self._client: Client = create_client(target.api_url, target.key, options=options)
+            if target.token is not None:
+                self._client.postgrest.auth(target.token)
+
+    def rows(
+        self,
+        table: str,
+        narrow: Narrow = every_row,
+        *,
+        select: str = "*",
+        order: str,
+        newest_first: bool = False,
+        limit: int | None = None,
+    ) -> list[Row]:
+        """Every matching row (or the first `limit`), page by page, in a stable order: `order` must be unique
+        or have ties that nobody minds to see twice while rows are added."""
+        found: list[Row] = []
+        while limit is None or len(found) < limit:
+            page = PAGE if limit is None else min(PAGE, limit - len(found))
+            query = narrow(self._client.table(table).select(select))
+            query = query.order(order, desc=newest_first).range(len(found), len(found) + page - 1)
+            got = self._run(query)
+            found += got
+            if len(got) < page:
+                break
+        return found
+
+    def rows_of(
+        self, table: str, column: str, values: Sequence[str], *, select: str = "*", order: str
+    ) -> list[Row]:
+        """The rows whose `column` is one of `values`, asked for in batches that fit a URL."""
+        found: list[Row] = []
+        for part in batches(values):
+            found += self.rows(table, is_one_of(column, part), select=select, order=order)
+        return found
+
+    def settings(self) -> Row:
+        """The fleet settings, which every operator may read. Raises FleetctlError `no_operator`."""
+        rows = self.rows("fleet_settings", order="id", limit=1)
+        if not rows:
+            raise FleetctlError(
+                "no_operator",
+                f"{self.target.email or 'This key'} is no operator of this fleet.",
+                hint="An admin lets people in with fleetctl operator add.",
+                exit_code=4,
+            )
+        return rows[0]
+
+    def insert(self, table: str, row: Mapping[str, Any]) -> Row:
+        """Insert one row; returns it as the database made it."""
+        return _only(self._run(self._client.table(table).insert(dict(row))))
+
+    def update(self, table: str, change: Mapping[str, Any], narrow: Narrow) -> list[Row]:
+        """Change the matching rows; returns them. Always narrowed: nothing here changes a whole table."""
+        return self._run(narrow(self._client.table(table).update(dict(change))))
+
+    def delete(self, table: str, narrow: Narrow) -> list[Row]:
+        return self._run(narrow(self._client.table(table).delete()))
+
+    def rpc(self, function: str, **arguments: Any) -> Any:
+        """Call a SQL function by name; arguments left out take their defaults."""
+        with translated(self.target.api_url):
+            return self._client.rpc(function, arguments).execute().data
+
+    def make_user(self, email: str, password: str) -> UUID:
+        """Make a Supabase Auth user whose address counts as confirmed; returns its id.
+
+        A user who exists already and has this very password is taken as made. Plain requests: the library
+        cannot parse the sessions of the embedded stack's Auth. Raises FleetctlError `user_exists`,
+        `password_refused`, `auth_failed`.
+        """
+        person = {"email": email, "password": password}
+        status, answer = self._auth("admin/users", {**person, "email_confirm": True})
+        # The embedded stack's Auth has no admin interface and answers as for an unknown user; there sign-up
+        # is open and confirms at once. A wrong key is refused by either.
+        if status in (401, 403, 404, 405):
+            status, answer = self._auth("signup", person)
+        if status == HTTPStatus.UNPROCESSABLE_ENTITY and "weak" not in str(answer.get("error_code")):
+            known, session = self._auth("token?grant_type=password", person)
+            if known == HTTPStatus.OK:
+                status, answer = known, session
+        if status >= HTTPStatus.BAD_REQUEST:
+            raise from_auth(email, status, answer)
+        try:
+            return UUID((answer.get("user") or answer)["id"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise FleetctlError("bad_answer", f"Auth made no user for {email} that has an id.") from error
+
+    def _auth(self, path: str, body: Mapping[str, Any]) -> tuple[int, Row]:
+        key = self.target.key
+        headers = {"apikey": key, "Authorization": f"Bearer {self.target.token or key}"}
+        with translated(self.target.api_url):
+            answer = self._http.post(f"{self.target.api_url}/auth/v1/{path}", json=body, headers=headers)
+        try:
+            parsed = answer.json()
+        except ValueError:
+            parsed = {}
+        return answer.status_code, parsed if isinstance(parsed, dict) else {}
+
+    def _run(self, query: Any) -> list[Row]:
+        with translated(self.target.api_url):
+            data = query.execute().data
+        return list(data or [])
+
+
+def _only(rows: list[Row]) -> Row:
+    if len(rows) != 1:
+        raise FleetctlError("bad_answer", f"The control plane answered {len(rows)} rows where one was due.")
+    return rows[0]

@@ -1,0 +1,115 @@
+"""The options that every operator command shares, and `command`, which adds them.
+
+A command is a function that takes a `Fleet` first, then its own Typer parameters; one that acts on devices
+also takes a `Selection`. `command` adds what these stand for (`--data --api-url --key --json`, and device
+names, `--segment --role --branch --state --label --all --dry-run --yes`): they mean the same everywhere.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.parse import pairs_of
+from fleetctl.commands.common.selection import Selection
+from fleetctl.stack.layout import DEFAULT_DATA
+
+
+def command(
+    app: typer.Typer, name: str | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add `work` to `app` under `name` (its own name by default), with the shared options in place."""
+
+    def add(work: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(work, include_extras=True)
+        own = [
+            parameter.replace(annotation=hints[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY)
+            for parameter in inspect.signature(work).parameters.values()
+        ]
+        selecting = [parameter.name for parameter in own if hints[parameter.name] is Selection]
+        listed = [
+            *(parameter for parameter in own if hints[parameter.name] not in (Fleet, Selection)),
+            *(_SELECTION_OPTIONS if selecting else ()),
+            *_FLEET_OPTIONS,
+        ]
+
+        @functools.wraps(work)
+        def run(**given: Any) -> None:
+            fleet = Fleet(given.pop("data"), given.pop("api_url"), given.pop("key"), given.pop("as_json"))
+            if selecting:
+                given[selecting[0]] = _selection(given)
+            work(fleet, **given)
+
+        vars(run)["__signature__"] = inspect.Signature(listed)
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in listed}
+        del vars(run)["__wrapped__"]  # Typer would look through it
+        app.command(name)(run)
+        return work
+
+    return add
+
+
+def _option(name: str, kind: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+
+
+_FLEET_OPTIONS = (
+    _option("data", Annotated[Path, typer.Option(help="Folder of the embedded stack.")], DEFAULT_DATA),
+    _option(
+        "api_url",
+        Annotated[str | None, typer.Option(help="Another control plane's address; or FLEET_API_URL.")],
+        None,
+    ),
+    _option(
+        "key",
+        Annotated[
+            str | None, typer.Option(help="Its secret key; better in FLEET_KEY, off the process list.")
+        ],
+        None,
+    ),
+    _option("as_json", Annotated[bool, typer.Option("--json", help="Print one JSON document.")], False),
+)
+_SELECTION_OPTIONS = (
+    _option(
+        "devices",
+        Annotated[list[str] | None, typer.Argument(metavar="[DEVICE]...", help="Names or ids.")],
+        None,
+    ),
+    *(
+        _option(
+            f"in_{name}",
+            Annotated[str | None, typer.Option(f"--{name}", help=f"Only of this {name}.")],
+            None,
+        )
+        for name in ("segment", "role", "branch", "state")
+    ),
+    _option(
+        "with_label",
+        Annotated[
+            list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Only with this label.")
+        ],
+        None,
+    ),
+    _option("everything", Annotated[bool, typer.Option("--all", help="Every device of the fleet.")], False),
+    _option("dry_run", Annotated[bool, typer.Option("--dry-run", help="Only say which devices.")], False),
+    _option("yes", Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")], False),
+)  # fmt: skip
+
+
+def _selection(given: dict[str, Any]) -> Selection:
+    """Take the shared options out of what Typer parsed."""
+    conditions = {name: given.pop(f"in_{name}") for name in ("segment", "role", "branch", "state")}
+    return Selection(
+        names=tuple(given.pop("devices") or ()),
+        conditions={name: value for name, value in conditions.items() if value is not None},
+        labels=pairs_of(given.pop("with_label") or ()),
+        everything=given.pop("everything"),
+        dry_run=given.pop("dry_run"),
+        yes=given.pop("yes"),
+    )

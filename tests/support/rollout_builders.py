@@ -1,0 +1,134 @@
+"""What the tests of rollouts do: make devices, start a rollout, ask as a device, record how it ended."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from uuid import UUID, uuid4
+
+from tests.support.identities import DEVICE, V2, Fleet
+
+V3 = UUID("00000000-0000-4000-8000-000000000009")
+
+
+def make_devices(
+    fleet: Fleet, count: int, segment: str = "stable", prefix: str = "bulk", **columns: str
+) -> None:
+    names = "".join(f", {name}" for name in columns)
+    values = "".join(f", '{value}'" for value in columns.values())
+    fleet.sql(
+        f"insert into public.devices (id, name, role, segment, state, public_key{names}) "
+        f"select md5(%s || n)::uuid, %s || n, 'beacon', %s, 'active', left(md5(%s || n) || md5('x' || n), 43){values} "
+        f"from generate_series(1, %s) n",
+        prefix, prefix, segment, prefix, count,
+    )  # fmt: skip
+
+
+def device_id(fleet: Fleet, name: str) -> UUID:
+    found = fleet.one("select id from public.devices where name = %s", name)
+    assert isinstance(found, UUID)
+    return found
+
+
+def roll_out(
+    fleet: Fleet, *stages: dict[str, Any], release: UUID = V2, start: bool = True, **options: Any
+) -> UUID:
+    """A rollout made, and started, through the functions that operators use."""
+    role = options.pop("role", None)
+    made = fleet.one(
+        "select (public.create_rollout(%s, role => %s, stages => %s, options => %s)).id",
+        release, role, json.dumps(list(stages) or [{}]), json.dumps(options), who="operator",
+    )  # fmt: skip
+    if start:
+        fleet.sql("select public.start_rollout(%s)", made, who="operator")
+    assert isinstance(made, UUID)
+    return made
+
+
+def ask(fleet: Fleet, device: UUID = DEVICE) -> dict[str, Any]:
+    """desired_state() as this device."""
+    with fleet.api.transaction():
+        fleet.api.execute(
+            "select set_config('request.jwt.claims', %s, true), set_config('role', 'fleet_device', true)",
+            (json.dumps({"role": "fleet_device", "sub": str(device)}),),
+        )
+        row = fleet.api.execute("select public.desired_state()").fetchone()
+    assert row is not None
+    answer = row[0]
+    assert isinstance(answer, dict)
+    return answer
+
+
+def finish(
+    fleet: Fleet, rollout: UUID | None, device: UUID = DEVICE, outcome: str = "succeeded", release: UUID = V2
+) -> None:
+    """The device records its attempt and reports what it runs."""
+    commit = fleet.one("select commit_sha from public.releases where id = %s", release)
+    with fleet.api.transaction():
+        fleet.api.execute(
+            "select set_config('request.jwt.claims', %s, true), set_config('role', 'fleet_device', true)",
+            (json.dumps({"role": "fleet_device", "sub": str(device)}),),
+        )
+        fleet.api.execute(
+            "insert into public.update_history (id, device_id, release_id, rollout_id, to_commit, outcome, error_kind, started_at, finished_at) "
+            "values (%s, %s, %s, %s, %s, %s, %s, now(), now())",
+            (
+                uuid4(),
+                device,
+                release,
+                rollout,
+                commit,
+                outcome,
+                None if outcome == "succeeded" else "health_failed",
+            ),
+        )
+        if outcome == "succeeded":
+            fleet.api.execute(
+                "insert into public.device_status (device_id, current_release) values (%s, %s) "
+                "on conflict (device_id) do update set current_release = excluded.current_release, state = 'healthy'",
+                (device, release),
+            )
+
+
+def opened(fleet: Fleet, rollout: UUID) -> list[int]:
+    rows = fleet.sql(
+        "select position from public.rollout_stages where rollout_id = %s and opened_at is not null order by 1",
+        rollout,
+    )
+    return [row[0] for row in rows]
+
+
+def state(fleet: Fleet, rollout: UUID) -> str:
+    return str(fleet.one("select state::text from public.rollouts where id = %s", rollout))
+
+
+def tick(fleet: Fleet, at: str = "now()") -> dict[str, Any]:
+    done = fleet.one(f"select private.tick({at})", who="service")
+    assert isinstance(done, dict)
+    return done
+
+
+def check_counters(fleet: Fleet) -> None:
+    """The counters are what counting the claims gives."""
+    wrong = fleet.sql(
+        "select c.rollout_id, c.position, c.in_flight, c.succeeded, c.failed, n.* from private.rollout_counters c "
+        "cross join lateral (select count(*) filter (where state = 'claimed'), count(*) filter (where state = 'succeeded'), "
+        "count(*) filter (where state in ('failed', 'rolled_back', 'expired', 'regressed')) from public.rollout_claims k "
+        "where k.rollout_id = c.rollout_id and c.position in (0, k.stage)) n (f, s, b) "
+        "where (c.in_flight, c.succeeded, c.failed) <> (n.f, n.s, n.b)"
+    )
+    assert wrong == []
+
+
+def window(fleet: Fleet, days: str, starts: str, minutes: int, timezone: str = "Europe/Rome") -> None:
+    """Give the window `w` an opening, and the device that window."""
+    fleet.sql("insert into public.maintenance_windows (name) values ('w') on conflict do nothing")
+    fleet.sql(
+        "insert into public.maintenance_openings (maintenance_window, days, starts_at, minutes) values ('w', %s, %s, %s)",
+        days,
+        starts,
+        minutes,
+    )
+    fleet.sql(
+        "update public.devices set maintenance_window = 'w', timezone = %s where id = %s", timezone, DEVICE
+    )

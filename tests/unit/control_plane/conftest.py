@@ -1,0 +1,1 @@
+from tests.support.device import device, log, rest  # noqa: F401
