@@ -15,7 +15,7 @@ export UV_SYSTEM_CERTS ?= 1
 endif
 export DENO_TLS_CA_STORE ?= system,mozilla
 
-.PHONY: setup demo test lint lint-python lint-spelling lint-shell lint-workflows soak bench up down lock web clean
+.PHONY: setup demo test lint lint-python lint-ts lint-spelling lint-shell lint-workflows soak bench up down lock web clean
 
 setup: $(STAMP)
 
@@ -38,10 +38,14 @@ test: setup lint
 	@cd $(ROOT) && $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 # One target a tool, so that .pre-commit-config.yaml and the workflow can call one of them.
-lint: lint-python lint-spelling lint-shell lint-workflows
+lint: lint-python lint-ts lint-spelling lint-shell lint-workflows
 
 lint-python: setup
 	@cd $(ROOT) && $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+lint-ts: setup
+	@cd $(ROOT) && for part in web web/tools/boundaries supabase/local edge_functions; do \
+	  (cd $$part && $(BIN)/deno task --quiet check) || exit 1; done
 
 lint-spelling: setup
 	@cd $(ROOT) && git ls-files -z | xargs -0 $(BIN)/codespell
