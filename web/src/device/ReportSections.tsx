@@ -1,6 +1,7 @@
 import { Progress, Text } from "@mantine/core";
 import { RelativeTime } from "../components/RelativeTime.tsx";
 import { StatusText } from "../components/StatusText.tsx";
+import { counted } from "../format/size.ts";
 import { clock } from "../format/time.ts";
 import { numbers, soft } from "../styles/classNames.ts";
 import { type ContainerView, type LogLine, type Meter } from "./report.ts";
@@ -49,7 +50,7 @@ export function Containers({ containers }: { containers: readonly ContainerView[
                 <RelativeTime at={container.startedAt} />
               </>
             )}
-            {container.restarts > 0 && ` · restarted ${container.restarts} ×`}
+            {container.restarts > 0 && ` · ${counted(container.restarts, "restart")}`}
           </span>
         </li>
       ))}

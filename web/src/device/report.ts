@@ -23,7 +23,7 @@ export function meters(resources: unknown): Meter[] {
   const seen = fields(resources);
   const made: Meter[] = [];
   const cpu = number(seen.cpu_percent);
-  if (cpu !== null) made.push(meter("CPU", cpu / 100, `${Math.round(cpu)} %`));
+  if (cpu !== null) made.push(meter("CPU", cpu / 100, `${Math.round(cpu)}%`));
   const used = number(seen.memory_used_bytes);
   const memory = number(seen.memory_total_bytes);
   if (used !== null && memory) {
