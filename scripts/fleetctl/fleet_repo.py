@@ -73,7 +73,7 @@ class FleetRepo:
         path = path.resolve()
         if path.exists() and any(path.iterdir()):
             raise FleetctlError(
-                "folder_not_empty", f"{path} is not empty.", hint="Name a new folder.", exit_code=2
+                "folder_not_empty", f"{path} is not empty.", hint="Give a new or empty folder.", exit_code=2
             )
         if roles is not None and not roles.is_dir():
             raise FleetctlError(
@@ -104,8 +104,8 @@ class FleetRepo:
         if not (path / ".git").exists():
             raise FleetctlError(
                 "no_repository",
-                f"{path} is no Git repository.",
-                hint="Make one with `fleetctl repo init`.",
+                f"{path} is not a Git repository.",
+                hint=f"Create one: fleetctl repo init {path}",
                 exit_code=5,
             )
         return cls(path, key or SigningKey.create(keys_folder(path.resolve())))

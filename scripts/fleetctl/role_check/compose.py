@@ -44,7 +44,7 @@ def resolve(role: Role, raw: dict[str, Any]) -> dict[str, Any]:
         cwd=role.folder, capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     if done.returncode != 0:
-        raise FleetctlError("compose_invalid", f"Compose refuses it: {_last_line(done.stderr)}")
+        raise FleetctlError("compose_invalid", f"Compose rejects it: {_last_line(done.stderr)}")
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
 
@@ -72,4 +72,4 @@ def _fill(value: Any, values: dict[str, str]) -> Any:
 
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "it does not say why"
+    return lines[-1] if lines else "no reason given"

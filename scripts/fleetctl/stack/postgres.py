@@ -105,9 +105,9 @@ class Postgres:
                 why = "no answer" if code is None else f"exit code {code}"
                 raise FleetctlError(
                     "postgres_not_starting",
-                    f"PostgreSQL did not start ({why}). Its log ends:\n"
+                    f"PostgreSQL did not start ({why}). Its log ends with:\n"
                     + last_lines(self.folder.logs / "postgres.log"),
-                    hint=f"Read {self.folder.logs / 'postgres.log'}",
+                    hint=f"See {self.folder.logs / 'postgres.log'}",
                 )
 
     def stop(self) -> None:
@@ -128,12 +128,12 @@ class Postgres:
             raise FleetctlError(
                 "postgres_damaged",
                 f"{self.folder.postgres} is not a PostgreSQL data folder: it has no readable PG_VERSION.",
-                hint="Restore it from a backup, or start over with: fleetctl reset",
+                hint="Restore it from a backup, or start over: fleetctl reset",
             ) from error
         if theirs < ours:
             raise FleetctlError(
                 "postgres_too_old",
-                f"{self.folder.postgres} was made by PostgreSQL {theirs}; this fleetctl brings {ours}, which "
+                f"{self.folder.postgres} was created by PostgreSQL {theirs}; this fleetctl has {ours}, which "
                 "cannot open it. Nothing was changed.",
                 hint=f"Dump it with the older fleetctl (pg_dump), move {self.folder.postgres} aside, start, "
                 "and restore the dump.",
@@ -141,9 +141,9 @@ class Postgres:
         if theirs > ours:
             raise FleetctlError(
                 "postgres_too_new",
-                f"{self.folder.postgres} was made by PostgreSQL {theirs}; this fleetctl brings {ours}. "
+                f"{self.folder.postgres} was created by PostgreSQL {theirs}; this fleetctl has {ours}. "
                 "Nothing was changed.",
-                hint="Use the newer fleetctl that made it.",
+                hint="Use the newer fleetctl that created it.",
             )
 
     def _command(self, port: int) -> list[str]:
@@ -245,7 +245,7 @@ class Postgres:
             raise FleetctlError(
                 f"{program}_failed",
                 f"{program} failed: {(result.stderr or result.stdout).strip()}",
-                hint="Is the disk full, or the data folder on a file system without permissions?",
+                hint="Check that the disk is not full and that the folder's file system has permissions.",
             )
         return result.stdout
 
@@ -288,7 +288,7 @@ def binaries() -> Path:
         raise FleetctlError(
             "postgres_missing",
             "PostgreSQL is not installed.",
-            hint="pip install 'metrica-fleet[operator]' brings it.",
+            hint="Install it with: pip install 'metrica-fleet[operator]'",
         )
     return Path(found.origin).parent / "pginstall" / "bin"
 
@@ -313,8 +313,8 @@ def _make_system_user() -> None:
     except (subprocess.CalledProcessError, FileNotFoundError) as error:
         raise FleetctlError(
             "system_user_failed",
-            f"PostgreSQL does not run as root, and the user {SYSTEM_USER} could not be made: {error}",
-            hint=f"Make it with useradd {SYSTEM_USER}, or run fleetctl as an ordinary user.",
+            f"PostgreSQL cannot run as root, and the user {SYSTEM_USER} could not be created: {error}",
+            hint=f"Create it with useradd {SYSTEM_USER}, or run fleetctl as a normal user.",
         ) from error
 
 

@@ -99,7 +99,10 @@ class FaultDevice:
         changes += [(f"{BEACON}/{name}", old, new) for name, (old, new) in (edits or {}).items()]
         for name, old, new in changes:
             if old not in files[name]:
-                raise FleetctlError("beacon_changed", f"The beacon's {name} has no {old!r} any more.")
+                raise FleetctlError(
+                    "beacon_changed",
+                    f"The beacon's {name} no longer contains {old!r}, which the demo changes.",
+                )
             files[name] = files[name].replace(old, new, 1)
         commit = self.repo.commit(version, files)
         return Release(id=uuid4(), commit_sha=commit, version=version, branch="main")
