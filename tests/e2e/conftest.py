@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,6 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sy
 from fleetctl.stack.local_stack import LocalStack
 from tests.conftest import chromium
 from tests.stack.conftest import admin, device_jwt, make_operator  # noqa: F401
+from tests.support.stack import running_stack
 from tests.support.stack_identities import DeviceJwt, MakeOperator
 
 PASSWORD = "correct horse battery"
@@ -39,13 +37,8 @@ expect.set_options(timeout=15_000)
 @pytest.fixture(scope="session")
 def stack() -> Iterator[LocalStack]:
     """A running stack that serves the dashboard, built from the sources of this checkout."""
-    # Not tmp_path: as root, Postgres runs as another user, and pytest closes its folders to others.
-    folder = Path(tempfile.mkdtemp(prefix="fleet-e2e-"))
-    try:
-        with LocalStack.start(data=folder / "data", port=0, web=True, durable=False) as running:
-            yield running
-    finally:
-        shutil.rmtree(folder)
+    with running_stack(web=True) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
