@@ -118,7 +118,7 @@ def _git(*arguments: str) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.cost", description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(prog="python -m tests.cost", description=__doc__.splitlines()[0])
     parser.add_argument(
         "--base", metavar="COMMIT", help="run it in a checkout of this commit, too, and first"
     )
