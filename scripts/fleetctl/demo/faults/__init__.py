@@ -2,6 +2,6 @@
 
 play        plays the scenarios and shows how each ended
 scenarios/  what is broken, one file each
-device      the device they are played on
+device      the device they run on
 engine_run  one run of the update engine, watched from outside
 """
