@@ -123,7 +123,7 @@ class CheckIn:
             self._schedule.hasten(0.0, "a command was carried out")
             return await self._report_back(Outcome.CONVERGED)
         begun = await self._commands.begin(updates)
-        outcome = await self._act(_without_commands(directive), asked=bool(begun))
+        outcome = await self._act(_without_commands(directive), operator_requested=bool(begun))
         for command in begun:
             done = outcome == Outcome.CONVERGED
             result = outcome_of_update(self.engine_status, self._trouble, done)
@@ -146,12 +146,12 @@ class CheckIn:
             return error
         return None
 
-    async def _act(self, directive: Directive, *, asked: bool) -> Outcome:
+    async def _act(self, directive: Directive, *, operator_requested: bool) -> Outcome:
         if self._trouble is not None:
             return self._not_done(self._trouble)
         if self.engine_status is None:
             return Outcome.NOT_CONVERGED
-        step = decide.next_step(directive, self.engine_status, asked=asked)
+        step = decide.next_step(directive, self.engine_status, operator_requested=operator_requested)
         logger.debug("decided: {step}", step=step)
         try:
             match step:
@@ -161,10 +161,12 @@ class CheckIn:
                     return Outcome.CONVERGED
                 case decide.Finish():
                     await self._work(Verb.RECOVER)
-                case decide.Converge(target, why, asked):
+                case decide.Converge(target, why, operator_requested):
                     logger.info("converging {why}", why=why)
                     async with self._passing_on_what_is_newer(target):
-                        await self._work(Verb.CONVERGE, directive=target, asked=asked)
+                        await self._work(
+                            Verb.CONVERGE, directive=target, operator_requested=operator_requested
+                        )
                     directive = self.directive or directive
                     self._note_what_waits(directive, decide.next_step(directive, self.engine_status))
         except FleetError as error:
@@ -230,7 +232,12 @@ class CheckIn:
         return Outcome.CONVERGED
 
     async def _work(
-        self, verb: Verb, *, directive: Directive | None = None, reason: str = "", asked: bool = False
+        self,
+        verb: Verb,
+        *,
+        directive: Directive | None = None,
+        reason: str = "",
+        operator_requested: bool = False,
     ) -> EngineStatus:
         """Run the engine, telling the control plane about its phases. Raises StateError."""
         plane, before = self._plane, self.engine_status
@@ -240,7 +247,11 @@ class CheckIn:
                 plane, self.engine_status, self._problem(), self._notifier
             ) as say:
                 self.engine_status = await self._engine.run(
-                    verb, directive=directive, reason=reason, asked=asked, on_progress=say
+                    verb,
+                    directive=directive,
+                    reason=reason,
+                    operator_requested=operator_requested,
+                    on_progress=say,
                 )
         except FleetError:
             # The journal knows more than we do now.

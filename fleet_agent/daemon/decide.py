@@ -36,17 +36,17 @@ class Finish:
 
 @dataclass(frozen=True)
 class Converge:
-    """Start the engine with this directive. `asked` is true when an operator asked for it by a command."""
+    """Start the engine with this directive. `operator_requested`: it may retry what failed."""
 
     directive: Directive
     why: str
-    asked: bool = False
+    operator_requested: bool = False
 
 
 Step = Stay | Finish | Converge
 
 
-def next_step(directive: Directive, engine: EngineStatus, *, asked: bool = False) -> Step:
+def next_step(directive: Directive, engine: EngineStatus, *, operator_requested: bool = False) -> Step:
     """Return the one thing this device should do about `directive`.
 
     Which releases are bad, and when a passing trouble may be tried again, is the engine's own memory.
@@ -57,7 +57,7 @@ def next_step(directive: Directive, engine: EngineStatus, *, asked: bool = False
     at_target = engine.current == directive.release and engine.role == directive.device.role
     match directive.action:
         case Action.RUN | Action.HOLD:
-            return _ahead(directive, engine, asked=asked)
+            return _ahead(directive, engine, operator_requested=operator_requested)
         case Action.SAFE_MODE if engine.state == ReportState.SAFE_MODE:
             return Stay("in safe mode, as the control plane asks")
         case Action.SAFE_MODE:
@@ -70,10 +70,10 @@ def next_step(directive: Directive, engine: EngineStatus, *, asked: bool = False
             why = f"to {directive.release.version}"
         case Action.ROLLBACK:
             why = f"back to {directive.release.version}"
-    return Converge(directive, why, asked)
+    return Converge(directive, why, operator_requested)
 
 
-def _ahead(directive: Directive, engine: EngineStatus, *, asked: bool) -> Step:
+def _ahead(directive: Directive, engine: EngineStatus, *, operator_requested: bool) -> Step:
     """Nothing to apply: at most to bring here what only the maintenance window keeps away."""
     wanted = directive.prefetch
     if wanted is None or directive.action == Action.HOLD:
@@ -83,9 +83,9 @@ def _ahead(directive: Directive, engine: EngineStatus, *, asked: bool) -> Step:
     found = prefetched(directive, engine)
     if found is not None and found.ready:
         return Stay(f"{wanted.version} is ready; applied when the window opens{_behind(directive)}")
-    if found is not None and not found.again and not asked:
+    if found is not None and not found.again and not operator_requested:
         return Stay(f"{wanted.version} is not ready; fetched when the window opens{_behind(directive)}")
-    return Converge(directive, f"prefetching {wanted.version}", asked)
+    return Converge(directive, f"prefetching {wanted.version}", operator_requested)
 
 
 def prefetched(directive: Directive, engine: EngineStatus | None) -> PrefetchStatus | None:

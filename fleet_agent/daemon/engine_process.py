@@ -99,14 +99,14 @@ class EngineProcess:
         *,
         directive: Directive | None = None,
         reason: str = "",
-        asked: bool = False,
+        operator_requested: bool = False,
         on_progress: OnProgress = _ignore,
     ) -> EngineStatus:
         """Run one request to its end. Raises StateError: `locked`, `interrupted`, or as the engine named."""
         details: dict[str, object] = {
             "directive": directive.model_dump(mode="json") if directive is not None else None,
             "reason": reason,
-            "asked": asked,
+            "operator_requested": operator_requested,
         }
         return _parsed(EngineStatus, await self._request(verb, details, on_progress))
 

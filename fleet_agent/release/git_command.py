@@ -143,20 +143,18 @@ class GitCommand:
         return transfer
 
     def _start(self, arguments: Sequence[str], *, network: bool) -> git.Git.AutoInterrupt:
-        from git.exc import GitCommandNotFound
-
-        environment = self._environment(network=network)
         try:
-            handle: git.Git.AutoInterrupt = self._git.execute(
-                ["git", f"--git-dir={self.repository}", *arguments],
-                istream=subprocess.PIPE,
-                as_process=True,
-                with_stdout=not network,
-                env=environment,
-                **processes.bound_to_us(),
-            )
-        except GitCommandNotFound as error:
+            command = processes.ending_with_us(["git", f"--git-dir={self.repository}", *arguments])
+        except FileNotFoundError as error:
             raise git_missing() from error
+        handle: git.Git.AutoInterrupt = self._git.execute(
+            command,
+            istream=subprocess.PIPE,
+            as_process=True,
+            with_stdout=not network,
+            env=self._environment(network=network),
+            **processes.bound_to_us(),
+        )
         return handle
 
     def _environment(self, *, network: bool) -> dict[str, str]:
@@ -256,11 +254,11 @@ def check_url(url: str) -> None:
     if not allowed and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
         raise ReleaseError(
             Kind.CONFIG_INVALID,
-            f"{without_secrets(url)!r} is no address that releases may come from.",
+            f"{without_secrets(url)!r} is not an address that releases may come from.",
             hint="Use https://, ssh://, git:// or file:// in device.json (git_url).",
         )
     if any(character in url for character in '\n\r\0"\\'):
-        raise ReleaseError(Kind.CONFIG_INVALID, "The Git address contains characters that no address has.")
+        raise ReleaseError(Kind.CONFIG_INVALID, "The Git address contains characters that are not allowed.")
 
 
 def without_secrets(text: str) -> str:
@@ -276,7 +274,7 @@ def without_secrets(text: str) -> str:
 
 def git_missing() -> ReleaseError:
     return ReleaseError(
-        Kind.TOOL_MISSING, "git is not installed on this device.", hint="Install the package git."
+        Kind.TOOL_MISSING, "git is not installed on this device.", hint="Install the git package."
     )
 
 

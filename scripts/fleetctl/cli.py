@@ -11,7 +11,7 @@ from fleetctl.errors import FleetctlError
 
 app = typer.Typer(
     name="fleetctl",
-    help="Run a fleet: the embedded control plane, releases, devices, halts.",
+    help="Operate a fleet of devices: releases, rollouts, devices, halts, and an embedded control plane.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -29,7 +29,7 @@ def run() -> None:
 
 
 def mount() -> None:
-    """Attach every command. Imported late, so that `--help` stays quick."""
+    """Attach every command."""
     from fleetctl.commands import demo, register, repo, role, stack
 
     for command in (stack.up, stack.down, stack.status, stack.reset, stack.migrate):

@@ -1,11 +1,11 @@
-"""How fleetctl talks: tables and sentences for people on stdout, JSON for scripts, errors on stderr."""
+"""What fleetctl prints: tables and sentences for people on stdout, JSON for scripts, errors on stderr."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import Any
 
 from rich.console import Console
@@ -16,6 +16,12 @@ from rich.table import Table
 _PIPE_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
 out = Console(highlight=False, width=_PIPE_WIDTH)
 err = Console(stderr=True, highlight=False)
+
+
+def counted(things: Sized | int, noun: str = "device") -> str:
+    """`1 device`, `3 devices`."""
+    number = things if isinstance(things, int) else len(things)
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def print_json(value: Any) -> None:
@@ -44,7 +50,7 @@ def print_error(kind: str, message: str, hint: str = "", *, as_json: bool = Fals
         print_json({"error": {"kind": kind, "message": message, "hint": hint}})
     err.print(f"[bold red]error[/] ({kind}): {escape(message)}")
     if hint:
-        err.print(f"  [dim]try:[/] {escape(hint)}")
+        err.print(f"  [dim]hint:[/] {escape(hint)}")
 
 
 def pairs(value: Mapping[str, object]) -> None:

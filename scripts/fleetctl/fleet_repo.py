@@ -22,6 +22,19 @@ PRINCIPAL = "release@fleet.example"
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 
 
+#: Devices fetch exactly one commit and only the files of their role; a Git host allows both.
+_SETTINGS = """\
+[user]
+\tname = fleetctl
+\temail = {email}
+[commit]
+\tgpgsign = false
+[uploadpack]
+\tallowFilter = true
+\tallowReachableSHA1InWant = true
+"""
+
+
 @dataclass(frozen=True)
 class SigningKey:
     """An SSH key pair that signs commits, known to devices as `principal`."""
@@ -73,7 +86,7 @@ class FleetRepo:
         path = path.resolve()
         if path.exists() and any(path.iterdir()):
             raise FleetctlError(
-                "folder_not_empty", f"{path} is not empty.", hint="Name a new folder.", exit_code=2
+                "folder_not_empty", f"{path} is not empty.", hint="Give a new or empty folder.", exit_code=2
             )
         if roles is not None and not roles.is_dir():
             raise FleetctlError(
@@ -84,15 +97,8 @@ class FleetRepo:
         path.mkdir(parents=True, exist_ok=True)
         repo = cls(path, key or SigningKey.create(keys_folder(path)))
         repo.git("init", "--quiet", f"--initial-branch={branch}")
-        for name, value in {
-            "user.name": "fleetctl",
-            "user.email": repo.key.principal,
-            "commit.gpgsign": "false",
-            # Devices fetch exactly one commit and only the files of their role; a Git host allows both.
-            "uploadpack.allowFilter": "true",
-            "uploadpack.allowReachableSHA1InWant": "true",
-        }.items():
-            repo.git("config", name, value)
+        with (path / ".git" / "config").open("a", encoding="utf-8") as config:
+            config.write(_SETTINGS.format(email=_quoted(repo.key.principal)))
         repo.allow([repo.key])
         if roles is not None:
             shutil.copytree(roles, path / "roles", dirs_exist_ok=True)
@@ -104,8 +110,8 @@ class FleetRepo:
         if not (path / ".git").exists():
             raise FleetctlError(
                 "no_repository",
-                f"{path} is no Git repository.",
-                hint="Make one with `fleetctl repo init`.",
+                f"{path} is not a Git repository.",
+                hint=f"Create one: fleetctl repo init {path}",
                 exit_code=5,
             )
         return cls(path, key or SigningKey.create(keys_folder(path.resolve())))
@@ -176,6 +182,11 @@ class FleetRepo:
         file.write_bytes(data)
         if new and data.startswith(b"#!"):
             file.chmod(0o755)
+
+
+def _quoted(value: str) -> str:
+    """As a value in a file of Git's settings."""
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def keys_folder(repository: Path) -> Path:

@@ -103,7 +103,7 @@ def _watch(device: DemoDevice, proxy: CountingProxy, minutes: float, client: obj
         Row(
             "idle agent: wire, extrapolated to a month",
             f"{wire / 1e6:.1f} MB",
-            "payload, TCP/IP headers, acknowledgements, and TLS with a full handshake a check-in (estimated)",
+            "payload, TCP/IP headers, acknowledgments, and TLS with a full handshake a check-in (estimated)",
             "15 MB or less",
         ),
     ]

@@ -22,6 +22,7 @@ from fleetctl.demo.beacon import BeaconRepo
 from fleetctl.stack.local_stack import LocalStack
 from fleetctl.stack.ports import free_ports
 from tests.conftest import ROOT, required
+from tests.support.stack import running_stack
 from tests.support.systemd_machine import Machine, ensure_image, install_packages
 
 PYTHON = "/opt/fleet-agent/bin/python"
@@ -96,10 +97,8 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def stack(folder: Path) -> Iterator[LocalStack]:
-    with LocalStack.start(
-        data=folder / "data", port=0, web=False, table_editor=False, durable=False
-    ) as running:
+def stack() -> Iterator[LocalStack]:
+    with running_stack(table_editor=False) as running:
         yield running
 
 

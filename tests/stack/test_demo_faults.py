@@ -29,15 +29,15 @@ def test_each_scenario_says_what_was_broken_and_how_the_device_got_out() -> None
     code, found = _faults("--only", "crash", "--only", "variable-missing", "--only", "compose-hangs")
     assert (code, found["ok"], found["containers"]) == (0, True, "simulated")
     crash, missing, hang = found["scenarios"]
-    assert (crash["outcome"], crash["phase"], crash["kind"], crash["said"], crash["problems"]) == (
+    assert (crash["outcome"], crash["phase"], crash["kind"], crash["message"], crash["problems"]) == (
         "rolled_back", "probation", "container_exited", "Web exited with code 1.", [],
     )  # fmt: skip
     assert "web: exit code 1, 0 restarts" in crash["evidence"]
-    assert crash["proven_s"] > 0
+    assert crash["recovered_s"] > 0
     assert (missing["outcome"], missing["phase"], missing["kind"]) == (
         "failed", "validating", "variable_missing",
     )  # fmt: skip
-    assert missing["proven_s"] is None
+    assert missing["recovered_s"] is None
     # Never passed off as played.
     assert (hang["skipped"], hang["outcome"]) == ("there is no Compose to hang", "")
 
@@ -57,7 +57,7 @@ def test_scenario_that_ends_otherwise_is_called_wrong(tmp_path: Path) -> None:
     result = Result("crash", "nothing, in truth")
     bad_release(Expected(Outcome.ROLLED_BACK, "probation", ("container_exited",)))(setup, result)
     assert not result.ok
-    assert result.problems[0] == "it should have rolled_back in probation, not succeeded in no phase"
+    assert result.problems[0] == "expected rolled_back while probation, got succeeded"
     again = Result("crash", "it exits at once")
     bad_release(Expected(Outcome.ROLLED_BACK, "probation", ("container_exited",)), Breakage.CRASH)(
         setup, again

@@ -42,6 +42,7 @@ ELSEWHERE = ("stack.py", "demo.py", "role.py", "repo.py")
 OF_FLEETCTL = kinds(
     r'FleetctlError\(\s*"([a-z_]+)"',
     r'^    "[^"]+": \("([a-z_]+)", \d\),$',
+    r'"([a-z_]+_unknown)"',
     files=[
         *(path for path in COMMANDS.rglob("*.py") if path.name not in ELSEWHERE),
         *(ROOT / "scripts/fleetctl/client").glob("*.py"),

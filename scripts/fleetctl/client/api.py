@@ -90,8 +90,8 @@ class Api:
         if not rows:
             raise FleetctlError(
                 "no_operator",
-                f"{self.target.email or 'This key'} is no operator of this fleet.",
-                hint="An admin lets people in with fleetctl operator add.",
+                f"{self.target.email or 'This key'} is not an operator of this fleet.",
+                hint="Ask an admin to run fleetctl operator add.",
                 exit_code=4,
             )
         return rows[0]
@@ -134,7 +134,7 @@ class Api:
         try:
             return UUID((answer.get("user") or answer)["id"])
         except (KeyError, TypeError, ValueError) as error:
-            raise FleetctlError("bad_answer", f"Auth made no user for {email} that has an id.") from error
+            raise FleetctlError("bad_answer", f"Auth returned no user id for {email}.") from error
 
     def _auth(self, path: str, body: Mapping[str, Any]) -> tuple[int, Row]:
         key = self.target.key
@@ -155,5 +155,5 @@ class Api:
 
 def _only(rows: list[Row]) -> Row:
     if len(rows) != 1:
-        raise FleetctlError("bad_answer", f"The control plane answered {len(rows)} rows where one was due.")
+        raise FleetctlError("bad_answer", f"The control plane returned {len(rows)} rows instead of one.")
     return rows[0]

@@ -17,7 +17,9 @@ from postgrest.exceptions import APIError
 from fleetctl.errors import FleetctlError
 
 TIMEOUT_S = 30
-_ATTEMPT_HINT = "Is the stack up? fleetctl status. Elsewhere: check --api-url and the network."
+_ATTEMPT_HINT = (
+    "Is the stack running? See: fleetctl status. For another control plane, check --api-url and the network."
+)
 #: SQLSTATE or PostgREST code -> kind and exit code, where the database did not name a kind itself.
 _CODES: dict[str, tuple[str, int]] = {
     "42501": ("permission_denied", 4),
@@ -45,14 +47,15 @@ _CONSTRAINT = re.compile(
     r'violates (?:check|unique) constraint "([^"]* [^"]*)"|unique constraint "([^"]* [^"]*)"'
 )
 _KEY_HINT = (
-    "It needs a person whose rank allows it (fleetctl whoami), "
-    "or the project's secret key (sb_secret_…): --key or FLEET_KEY."
+    "Sign in as a person whose rank allows it (see: fleetctl whoami), "
+    "or use the project's secret key (sb_secret_…) in --key or FLEET_KEY."
 )
+_MIGRATION_HINT = "Apply this version's migrations: fleetctl migrate, or fleetctl up for the embedded stack."
 _HINTS = {
     "key_refused": _KEY_HINT,
     "permission_denied": _KEY_HINT,
-    "function_missing": "The database lacks migrations of this version: fleetctl up, or supabase db push.",
-    "table_missing": "The database lacks migrations of this version: fleetctl up, or supabase db push.",
+    "function_missing": _MIGRATION_HINT,
+    "table_missing": _MIGRATION_HINT,
 }
 
 
@@ -79,11 +82,11 @@ def from_auth(email: str, status: int, answer: Mapping[str, object]) -> Fleetctl
     if code in ("email_exists", "user_already_exists") or "already" in said.lower():
         return FleetctlError(
             "user_exists",
-            f"Auth has a user {email} already, with another password.",
-            hint="Give their --password, or their id with --user-id.",
+            f"Auth already has a user {email}, with another password.",
+            hint="Give that password with --password, or the user's id with --user-id.",
         )
     if code == "weak_password" or "password" in said.lower():
-        return FleetctlError("password_refused", said, hint="Give another --password.", exit_code=2)
+        return FleetctlError("password_refused", said, hint="Choose another --password.", exit_code=2)
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         return FleetctlError("key_refused", said, hint=_HINTS["key_refused"], exit_code=4)
     return FleetctlError("auth_failed", f"{email}: {said}")
@@ -91,7 +94,7 @@ def from_auth(email: str, status: int, answer: Mapping[str, object]) -> Fleetctl
 
 def _from_rest(error: APIError) -> FleetctlError:
     code = str(error.code or "")
-    message = str(error.message or "The control plane refused.")
+    message = str(error.message or "The control plane refused the request.")
     details = str(error.details or "")
     if code.startswith("PT"):
         kind = details if _KIND.fullmatch(details) else "refused"

@@ -15,7 +15,7 @@ app = typer.Typer(
 )
 
 RepoPath = Annotated[Path, typer.Argument(help="Folder of the repository.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 @app.command()
@@ -24,7 +24,7 @@ def init(
     branch: Annotated[str, typer.Option(help="Name of the first branch.")] = "main",
     as_json: AsJson = False,
 ) -> None:
-    """Make a fleet repository with the roles of this checkout, a signing key and its `allowed_signers`.
+    """Create a fleet repository with the roles of this checkout, a signing key and its `allowed_signers`.
 
     Example: fleetctl repo init ../my-fleet
     """
@@ -41,12 +41,12 @@ def init(
 @app.command()
 def commit(
     path: RepoPath,
-    version: Annotated[str, typer.Argument(help="What people call this release.")],
-    branch: Annotated[str | None, typer.Option(help="Branch to commit to; made where missing.")] = None,
+    version: Annotated[str, typer.Argument(help="Name of the release.")],
+    branch: Annotated[str | None, typer.Option(help="Branch to commit to; created if missing.")] = None,
     sign: Annotated[bool, typer.Option(help="Sign it; devices refuse unsigned releases.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Commit everything in the folder as one signed release and print its commit id.
+    """Commit everything in the folder as one signed release, and print the commit id.
 
     Example: fleetctl repo commit ../my-fleet v1
     """

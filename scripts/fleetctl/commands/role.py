@@ -12,7 +12,7 @@ from fleetctl.console import out, print_json, print_table
 from fleetctl.errors import FleetctlError
 from fleetctl.role_check.findings import Report
 
-app = typer.Typer(name="role", help="Role folders: what devices are for.", no_args_is_help=True)
+app = typer.Typer(name="role", help="Check role folders.", no_args_is_help=True)
 
 
 @app.callback()
@@ -23,11 +23,11 @@ def _group() -> None:
 @app.command()
 def check(
     folders: Annotated[
-        list[Path] | None, typer.Argument(help="Role folders; all of roles/ without any.", show_default=False)
+        list[Path] | None, typer.Argument(help="Role folders; by default, all in roles/.", show_default=False)
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Check role folders before any device sees them. Exit code 1 where one has an error.
+    """Check role folders before any device gets them. Exits with 1 if any has an error.
 
     Example: fleetctl role check roles/beacon
     """
@@ -48,12 +48,12 @@ def check(
 def _all_roles(roles: Path) -> list[Path]:
     if not roles.is_dir():
         raise FleetctlError(
-            "roles_missing", "There is no folder roles/ here.",
-            hint="Go to the root of the fleet repository, or name a role's folder.", exit_code=2,
+            "roles_missing", "There is no roles/ folder here.",
+            hint="Run this in the root of the fleet repository, or give a role's folder.", exit_code=2,
         )  # fmt: skip
     found = sorted(folder for folder in roles.iterdir() if folder.is_dir() and folder.name != "common")
     if not found:
-        raise FleetctlError("roles_missing", "roles/ has no role in it.", exit_code=2)
+        raise FleetctlError("roles_missing", "roles/ contains no role.", exit_code=2)
     return found
 
 
@@ -71,7 +71,10 @@ def _show(reports: list[Report]) -> None:
         print_table("", ("role", "level", "kind", "finding"), rows)
     good = [report.role for report in reports if report.ok]
     out.print(
-        f"{len(good)} of {len(reports)} roles can be released" + (f": {', '.join(good)}" if good else "")
+        f"{len(good)} of {len(reports)} {'role' if len(reports) == 1 else 'roles'} can be released"
+        + (f": {', '.join(good)}" if good else "")
     )
     if not all(report.compose for report in reports):
-        out.print("[yellow]Compose is not installed here, so compose files were only read, not resolved.[/]")
+        out.print(
+            "[yellow]Compose is not installed here, so the compose files were only read, not resolved.[/]"
+        )

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from fleetctl.client.query import Row
-from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.lookup import find_device
 from fleetctl.commands.common.parse import duration
 from fleetctl.errors import FleetctlError
@@ -18,7 +18,7 @@ _COUNT_OR_RATIO = re.compile(r"\d+(\.\d+)?")
 _SEGMENT = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 
-def parse_stage(fleet: Fleet, text: str) -> Row:
+def parse_stage(context: Context, text: str) -> Row:
     """`canary,25%,soak=1h,approve` as a row. Raises FleetctlError `stage_malformed`, `device_unknown`."""
     row: Row = {}
     for part in text.split(","):
@@ -30,7 +30,7 @@ def parse_stage(fleet: Fleet, text: str) -> Row:
             case ("soak", "=", time) if time:
                 row["soak_s"] = int(duration(time).total_seconds())
             case ("device", "=", name) if name:
-                row.setdefault("device_ids", []).append(find_device(fleet, name)["id"])
+                row.setdefault("device_ids", []).append(find_device(context, name)["id"])
             case (limit, "=", number) if limit in _LIMITS and _COUNT_OR_RATIO.fullmatch(number):
                 row[_LIMITS[limit]] = parse_value(number)
             case (segment, "", "") if _SEGMENT.fullmatch(segment):
@@ -38,8 +38,9 @@ def parse_stage(fleet: Fleet, text: str) -> Row:
             case _:
                 raise FleetctlError(
                     "stage_malformed",
-                    f"{part.strip() or text} says nothing about a stage.",
-                    hint="A segment, 25%, soak=1h, max=50, attempted=5, success=0.95, approve, device=NAME.",
+                    f"{part.strip() or text} is not a valid part of a stage.",
+                    hint="Use a segment, 25%, device=NAME, soak=1h, max=50, attempted=5, success=0.95 or "
+                    "approve.",
                     exit_code=2,
                 )
     return row

@@ -7,14 +7,14 @@ from typing import Any
 
 from fleetctl.client.query import Row
 from fleetctl.commands.common.format import SHORT_ID, minute
-from fleetctl.console import out, print_table, table
+from fleetctl.console import counted, out, print_table, table
 
 
 def print_preview(devices: Sequence[Row]) -> None:
     """What `preview_rollout` tells about each device, stage by stage."""
     print_table(
-        f"{len(devices)} devices",
-        ["stage", "devices", "there", "known bad", "held", "earliest", ""],
+        counted(devices),
+        ["stage", "devices", "already run it", "known bad", "held", "earliest", "names"],
         (
             _preview_of(stage, [row for row in devices if row["stage"] == stage])
             for stage in sorted({row["stage"] for row in devices})
@@ -69,10 +69,10 @@ def _state_of(stage: Row) -> str:
 
 _STAGE_COLUMNS: dict[str, Callable[[Row], object]] = {
     "stage": lambda stage: stage["position"],
-    "who": _devices_of,
-    "": _state_of,
+    "for": _devices_of,
+    "state": _state_of,
     "devices": lambda stage: stage["devices"],
-    "on it": lambda stage: stage["on_release"],
+    "done": lambda stage: stage["on_release"],
     "in flight": lambda stage: stage["in_flight"],
     "failed": lambda stage: stage["failed"],
     "waiting": lambda stage: stage["waiting"],

@@ -94,7 +94,9 @@ def _break(files: dict[str, str], breakage: Breakage) -> dict[str, str]:
         ),
     }[breakage]
     if old not in files[name]:
-        raise FleetctlError("beacon_changed", f"The beacon's {name} has no {old!r} to break any more.")
+        raise FleetctlError(
+            "beacon_changed", f"The beacon's {name} no longer contains {old!r}, which this breakage changes."
+        )
     broken = {**files, name: files[name].replace(old, new)}
     if label := _LABELS.get(breakage):
         broken["compose.yaml"] = broken["compose.yaml"].replace(

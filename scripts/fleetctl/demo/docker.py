@@ -11,12 +11,12 @@ from fleetctl.demo.busybox_image import ensure_busybox
 def docker_missing() -> str | None:
     """Why real containers are not used, or None."""
     if shutil.which("docker") is None:
-        return "no docker client"
+        return "Docker is not installed"
     try:
         version = subprocess.run(["docker", "version"], capture_output=True, timeout=20, check=False)
     except subprocess.TimeoutExpired:
-        return "the Docker engine does not answer"
-    return "no Docker engine answers" if version.returncode else ensure_busybox()
+        return "the Docker engine does not respond"
+    return "no Docker engine responds" if version.returncode else ensure_busybox()
 
 
 def remove_project(project: str) -> None:

@@ -119,7 +119,7 @@ def _print_outages(outage_ms: Mapping[str, Mapping[str, float]]) -> None:
         out.print("[dim]Outage: not measured, because simulated containers serve nothing.[/]\n")
         return
     print_table(
-        "Outage, measured by a client that sends a request every 5 ms (real containers)",
+        "Outage seen by a client of the real containers",
         ["release", "service `web`, changed", "service `clock`, unchanged"],
         [(version, f"{ms['web']:.0f} ms", f"{ms['clock']:.0f} ms") for version, ms in outage_ms.items()],
     )

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import datetime
+from operator import itemgetter
 from pathlib import Path
 from statistics import median
 
@@ -55,15 +56,24 @@ class Walkthrough:
             with ExitStack() as ending:
                 ending.callback(self._write_facts)
                 self._prepare_folder()
+                out.print(
+                    f"A control plane and {SIMULATED_DEVICES + 1} devices in {self.data}:\n", soft_wrap=True
+                )
                 with self._step("Start the control plane"):
-                    stack = LocalStack.start(data=self.data, port=self.port, web=self.web)
-                    ending.push(stack)
+                    stack = ending.enter_context(
+                        LocalStack.start(data=self.data, port=self.port, web=self.web)
+                    )
                 ending.callback(self._stop_devices)
                 self._take_steps(stack)
                 print_report(self.facts)
                 self.facts.ok = all(step.seen for step in self.facts.steps)
                 if not once:
                     self._stay(stack)
+            out.print(
+                f"\nAll {len(self.facts.steps)} steps succeeded, and everything is stopped. "
+                f"The figures are in {self.data / 'demo.json'}.",
+                soft_wrap=True,
+            )
         except FleetctlError as error:
             print_error(error.kind, error.message, error.hint)
         except KeyboardInterrupt:
@@ -177,11 +187,14 @@ class Walkthrough:
         )
         self.facts.releases.append(ReleaseFacts.of(release, attempts))
         names = self.observer.names()
-        self.facts.rolled_back += [
-            {"device": names[row["device_id"]], "kind": row["error_kind"], "why": row["error"]}
-            for row in attempts
-            if row["outcome"] == "rolled_back"
-        ]
+        self.facts.rolled_back += sorted(
+            (
+                {"device": names[row["device_id"]], "kind": row["error_kind"], "why": row["error"]}
+                for row in attempts
+                if row["outcome"] == "rolled_back"
+            ),
+            key=itemgetter("device"),
+        )
 
     def _roll_out(self, repo: BeaconRepo) -> None:
         """The same kind of bad release again, this time staged: only the canary is affected."""

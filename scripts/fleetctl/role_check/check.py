@@ -28,7 +28,7 @@ def check_role(folder: Path) -> Report:
     report = Report(folder.name, str(folder), compose=compose.compose_command() is not None)
     if not ROLE_NAME.fullmatch(folder.name):
         return _with(
-            report, error("name_invalid", f"{folder.name} is no role name: small letters, digits and -.")
+            report, error("name_invalid", f"{folder.name} is not a valid role name: use a-z, 0-9 and -.")
         )
     try:
         role = Role.load(folder)

@@ -8,7 +8,8 @@ import re
 import subprocess
 from typing import Any
 
-from fleet_agent.roles.role import PROVIDED, Role, VariableType
+from fleet_agent.roles.role import Role
+from fleet_agent.roles.variables import PROVIDED, VariableType
 from fleetctl.errors import FleetctlError
 
 SAMPLE_PATH = "/fleet-role-check"
@@ -44,14 +45,14 @@ def resolve(role: Role, raw: dict[str, Any]) -> dict[str, Any]:
         cwd=role.folder, capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     if done.returncode != 0:
-        raise FleetctlError("compose_invalid", f"Compose refuses it: {_last_line(done.stderr)}")
+        raise FleetctlError("compose_invalid", f"Compose rejects it: {_last_line(done.stderr)}")
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
 
 
 def compose_command() -> list[str] | None:
     """How to call Compose here, or None. Only `config` is used, which needs no engine."""
-    from fleet_agent.containers.compose import find_compose
+    from fleet_agent.containers.compose_program import find_compose
 
     return find_compose()
 
@@ -72,4 +73,4 @@ def _fill(value: Any, values: dict[str, str]) -> Any:
 
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "it does not say why"
+    return lines[-1] if lines else "no reason given"

@@ -84,8 +84,8 @@ class Project:
                 return cls(candidate.resolve())
         raise FleetctlError(
             "project_not_found",
-            "The sources of the control plane (supabase/, migrations/) are not here.",
-            hint="Run fleetctl inside a checkout of Metrica Fleet, or set FLEET_PROJECT to one.",
+            "The sources of the control plane (supabase/, migrations/) were not found.",
+            hint="Run fleetctl in a checkout of Metrica Fleet, or set FLEET_PROJECT to one.",
             exit_code=2,
         )
 

@@ -29,7 +29,7 @@ def hold_lock(folder: DataFolder) -> Iterator[None]:
                 "already_running",
                 f"A stack is already running or starting in {folder.root}"
                 f"{f' (process {owner.pid})' if owner else ''}.",
-                hint="See fleetctl status; stop it with fleetctl down, or give this one its own --data.",
+                hint="Stop it with fleetctl down, or use another folder: fleetctl up --data DIR",
             )
         me = Identity.of(os.getpid())
         file.truncate(0)

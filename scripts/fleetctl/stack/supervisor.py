@@ -107,7 +107,7 @@ class Supervisor:
         self._record("starting")
         build = self._build_dashboard()
         if not self.folder.postgres.exists():
-            self._say("Making the database")
+            self._say("Creating the database")
         self.postgres.make(self.keys.supabase_admin_password)
         self._say("Starting PostgreSQL")
         self.postgres.start(self.ports.postgres, tick=self._check_stop)
@@ -121,7 +121,7 @@ class Supervisor:
         """End the server of a supervisor that was killed; Postgres looks after its own."""
         orphan = Identity.parse(read_state(self.folder).get("server"))
         if orphan is not None and orphan.stop(signal.SIGTERM, timeout_s=5):
-            self.log.info("stopped process %s, left by a stack that was killed", orphan.pid)
+            self.log.info("stopped process %s, which a killed stack had left running", orphan.pid)
 
     def _choose_ports(self) -> Ports:
         host, wanted = self.options.host, self.options.port
@@ -135,7 +135,7 @@ class Supervisor:
         for address, port, purpose in wanted_for:
             ports.require_free(address, port, purpose, hint, waiting=self._say)
         if chosen.table_editor:
-            hint += ", or leave the editor out: --no-table-editor"
+            hint += ", or start without the table editor: --no-table-editor"
             purpose = "the table editor (API port + 2)"
             ports.require_free("127.0.0.1", chosen.table_editor, purpose, hint, waiting=self._say)
         return chosen
@@ -144,7 +144,7 @@ class Supervisor:
         """Build beside the database's start; the returned function waits for it."""
         if not self.options.web or not dashboard.needs_build(self.project):
             return lambda: None
-        self._say("Building the dashboard (once; the first time fetches its packages)")
+        self._say("Building the dashboard (only the first time, which also downloads its packages)")
         failed: list[FleetctlError] = []
 
         def say(line: str) -> None:
@@ -188,7 +188,9 @@ class Supervisor:
                 connection, self.project.migrations, progress=lambda label: self._say(f"migration {label}")
             )
             for label in outcome.changed:
-                self._say(f"warning: {label} was edited after it was applied; the database has the old text")
+                self._say(
+                    f"warning: {label} was edited after it was applied; the database has the old version"
+                )
             if outcome.applied and not outcome.already and self.project.seed.is_file():
                 run_script(connection, self.project.seed, "seed_failed")
 
@@ -214,10 +216,10 @@ class Supervisor:
                 self.server.stop(timeout_s=1)
                 raise FleetctlError(
                     "server_not_starting",
-                    "The API server did not start. Its log ends:\n"
+                    "The API server did not start. Its log ends with:\n"
                     + last_lines(self.folder.logs / "server.log"),
-                    hint=f"Read {self.folder.logs / 'server.log'}. The first start needs the npm registry "
-                    "to fetch the server's packages.",
+                    hint=f"See {self.folder.logs / 'server.log'}. The first start downloads the server's "
+                    "packages from the npm registry.",
                 )
 
     def _server_environment(self) -> dict[str, str]:
@@ -264,20 +266,20 @@ class Supervisor:
                 self.postgres.start(self.ports.postgres, tick=self._check_stop)
                 self._record("running")
             if self.server is not None and (code := self.server.returncode) is not None:
-                self._count_restart("the API server", code, "server.log")
+                self._count_restart("The API server", code, "server.log")
                 self._start_server()
                 self._record("running")
 
     def _count_restart(self, part: str, code: int, log: str) -> None:
         now = time.monotonic()
         self._restarts = [at for at in self._restarts if now - at < 60] + [now]
-        self.log.error("%s ended with code %s; restart %s", part, code, len(self._restarts))
+        self.log.error("%s exited with code %s; restart %s", part, code, len(self._restarts))
         if len(self._restarts) > _RESTARTS_A_MINUTE:
             raise FleetctlError(
                 "keeps_crashing",
-                f"{part} ended {len(self._restarts)} times within a minute. Its log ends:\n"
+                f"{part} exited {len(self._restarts)} times within a minute. Its log ends with:\n"
                 + last_lines(self.folder.logs / log),
-                hint=f"Read {self.folder.logs / log}",
+                hint=f"See {self.folder.logs / log}",
             )
 
     def _shut_down(self) -> None:
@@ -329,7 +331,7 @@ def _make_folder(folder: DataFolder) -> None:
     except OSError as error:
         raise FleetctlError(
             "data_unwritable",
-            f"{folder.root} cannot be made or written: {error.strerror}.",
+            f"{folder.root} cannot be created or written to: {error.strerror}.",
             hint="Choose another folder: fleetctl up --data DIR",
         ) from error
 

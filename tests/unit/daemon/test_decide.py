@@ -65,7 +65,7 @@ def test_what_is_ready_waits_for_the_window(asks: Any) -> None:
 def test_what_cannot_be_made_ready_is_not_tried_at_each_poll(asks: Any) -> None:
     directive, failed = asks(prefetch=V2), engine(prefetch=ahead(ready=False))
     assert decide.next_step(directive, failed) == Stay("2 is not ready; fetched when the window opens")
-    assert isinstance(decide.next_step(directive, failed, asked=True), Converge)
+    assert isinstance(decide.next_step(directive, failed, operator_requested=True), Converge)
 
 
 def test_another_role_is_prefetched_anew(asks: Any) -> None:
@@ -131,9 +131,9 @@ def test_an_unfinished_attempt_comes_before_whatever_is_asked(asks: Any, action:
 
 
 def test_what_an_operator_asked_is_passed_on(asks: Any) -> None:
-    step = decide.next_step(asks(action="update", release=V2), engine(), asked=True)
+    step = decide.next_step(asks(action="update", release=V2), engine(), operator_requested=True)
     assert isinstance(step, Converge)
-    assert step.asked
+    assert step.operator_requested
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
-from fleet_agent.engine.dependencies import Seams
+from fleet_agent.engine.dependencies import Dependencies
 from fleet_agent.engine.lock import converging
 from tests.support.engine_harness import Fleet
 
@@ -28,8 +28,8 @@ def ask(config: EngineConfig, verb: str, **request: object) -> tuple[int, dict[s
 
 
 @pytest.fixture
-def running(fleet: Fleet, seams: Seams, config: EngineConfig) -> EngineConfig:
-    api.converge(config, fleet.directive(fleet.release("talks", "slow=1")), seams=seams)
+def running(fleet: Fleet, dependencies: Dependencies, config: EngineConfig) -> EngineConfig:
+    api.converge(config, fleet.directive(fleet.release("talks", "slow=1")), dependencies=dependencies)
     return config
 
 
@@ -53,7 +53,7 @@ def test_drift_is_answered_while_somebody_converges(running: EngineConfig) -> No
         running.paths.current.unlink()
         code, answer = ask(running, "drift")
     assert code == 0
-    assert answer == {"done": {"changed": ["the link app_current does not lead to the committed release"]}}
+    assert answer == {"done": {"changed": ["the link app_current does not point to the committed release"]}}
 
 
 def test_a_device_without_a_release_has_no_logs_and_no_drift(config: EngineConfig) -> None:

@@ -46,7 +46,7 @@ def test_an_unsigned_commit_is_refused(repo: FleetRepo) -> None:
 def test_an_unknown_key_is_refused(repo: FleetRepo, stranger: SigningKey) -> None:
     error = refusal(repo, repo.commit("v1", key=stranger))
     assert error.kind is Kind.SIGNATURE_INVALID
-    assert "not one that this device trusts" in error.message
+    assert "not in this device's allowed_signers" in error.message
 
 
 def test_a_stranger_calling_himself_our_name_is_refused(repo: FleetRepo, tmp_path: Path) -> None:
@@ -115,9 +115,9 @@ def test_a_file_signature_by_the_right_key_is_no_commit_signature(repo: FleetRep
         ["ssh-keygen", "-q", "-Y", "sign", "-n", "file", "-f", str(repo.key.private), str(file)],
         check=True, capture_output=True,
     )  # fmt: skip
-    armour = (tmp_path / "payload.sig").read_bytes().rstrip(b"\n").replace(b"\n", b"\n ")
+    armor = (tmp_path / "payload.sig").read_bytes().rstrip(b"\n").replace(b"\n", b"\n ")
     headers, body = unsigned.split(b"\n\n", 1)
-    forged = commit_object(repo, headers + b"\ngpgsig " + armour + b"\n\n" + body)
+    forged = commit_object(repo, headers + b"\ngpgsig " + armor + b"\n\n" + body)
     assert refusal(repo, forged).kind is Kind.SIGNATURE_INVALID
 
 

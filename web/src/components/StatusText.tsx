@@ -1,10 +1,10 @@
-/** A word with its icon in a tone: color helps, word and shape tell. */
+/** A word with its icon in a tone. Color only supports: word and shape carry the meaning. */
 import type { ReactNode } from "react";
 import { Icon, type IconName } from "./Icon.tsx";
 
 export type Tone = "good" | "busy" | "warn" | "bad" | "quiet";
 
-export interface TonedProps {
+export interface StatusTextProps {
   tone: Tone;
   icon: IconName;
   children: ReactNode;
@@ -12,7 +12,7 @@ export interface TonedProps {
   size?: number;
 }
 
-export function Toned({ tone, icon, children, title, size = 18 }: TonedProps) {
+export function StatusText({ tone, icon, children, title, size = 18 }: StatusTextProps) {
   return (
     <span
       title={title}

@@ -4,7 +4,7 @@ import { LOOKS, shownState, STATES } from "./shownState.ts";
 
 const reported = (ms: number) => status({ reported_at: new Date(NOW - ms).toISOString() });
 
-Deno.test("a device is offline only after it missed the set number of its own check-ins", () => {
+Deno.test("a device is offline only after it missed the set number of check-ins", () => {
   const limit = 3 * 900_000;
   equal(shownState(device(), reported(limit - 1), SETTINGS, NOW), "healthy");
   equal(shownState(device(), reported(limit), SETTINGS, NOW), "healthy");
@@ -17,21 +17,21 @@ Deno.test("a device with its own interval is judged by that one", () => {
   equal(shownState(quick, reported(90_001), SETTINGS, NOW), "offline");
 });
 
-Deno.test("an interval that its own file pins is the one it goes by", () => {
+Deno.test("an interval pinned in device.json counts most", () => {
   const calm = (ms: number) => ({ ...reported(ms), pinned_poll_interval_s: 3600 });
   const quick = device({ poll_interval_s: 30 });
   equal(shownState(quick, calm(3 * 3_600_000), SETTINGS, NOW), "healthy");
   equal(shownState(quick, calm(3 * 3_600_000 + 1), SETTINGS, NOW), "offline");
 });
 
-Deno.test("where an operator put it counts more than what it says", () => {
+Deno.test("the lifecycle state counts more than the report", () => {
   for (const state of ["pending", "suspended", "retired"] as const) {
     equal(shownState(device({ state }), status(), SETTINGS, NOW), state);
   }
 });
 
-Deno.test("an active device without a report is unheard, not healthy", () => {
-  equal(shownState(device(), undefined, SETTINGS, NOW), "unheard");
+Deno.test("an active device without a report is `never_seen`, not healthy", () => {
+  equal(shownState(device(), undefined, SETTINGS, NOW), "never_seen");
 });
 
 Deno.test("every state has its own word and its own icon, so color is never alone", () => {
@@ -39,7 +39,7 @@ Deno.test("every state has its own word and its own icon, so color is never alon
   equal(new Set(STATES.map((state) => LOOKS[state].icon)).size, STATES.length);
 });
 
-Deno.test("what needs a person comes first, the healthy and the retired last", () => {
+Deno.test("what needs attention comes first, the healthy and the retired last", () => {
   equal(STATES[0], "safe_mode");
   equal(STATES.slice(-2), ["healthy", "retired"]);
 });

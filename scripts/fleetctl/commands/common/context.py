@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Fleet:
+class Context:
     """The fleet that a command acts on, and how it should talk."""
 
     data: Path
@@ -34,12 +34,19 @@ class Fleet:
 
         return Api(_target(self.data, self.api_url, self.key))
 
-    def show(self, title: str, columns: Mapping[str, Callable[[Row], object]], rows: Sequence[Row]) -> None:
+    def show(
+        self,
+        title: str,
+        columns: Mapping[str, Callable[[Row], object]],
+        rows: Sequence[Row],
+        *,
+        if_none: str,
+    ) -> None:
         """A table of `rows` for people, or the rows themselves as JSON."""
         if self.as_json:
             print_json(list(rows))
         elif not rows:
-            out.print(f"{title}: none.")
+            out.print(if_none)
         else:
             print_table(title, list(columns), ([cell(row) for cell in columns.values()] for row in rows))
 
@@ -68,8 +75,8 @@ def _target(data: Path, api_url: str | None, key: str | None) -> Target:
     if api_url or (key and not data.exists()):
         raise FleetctlError(
             "target_incomplete",
-            "An address needs its secret key, and a key its address.",
-            hint="Give --api-url and --key, set FLEET_API_URL and FLEET_KEY, or sign in: fleetctl login.",
+            "A URL needs its secret key, and a key needs its URL.",
+            hint="Use both --api-url and --key, set FLEET_API_URL and FLEET_KEY, or sign in: fleetctl login",
             exit_code=2,
         )
     from fleetctl.stack.local_stack import LocalStack

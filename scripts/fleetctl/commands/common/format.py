@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 
 #: Ids in tables are cut to what tells them apart in practice; --json has them whole.
@@ -28,7 +27,3 @@ def ago(text: str | None, now: datetime) -> str:
         if seconds >= 2 * size:
             return f"{seconds // size} {unit} ago"
     return f"{max(0, seconds)} s ago"
-
-
-def counted(devices: Sequence[object]) -> str:
-    return f"{len(devices)} device{'' if len(devices) == 1 else 's'}"

@@ -1,6 +1,6 @@
 """The options that every operator command shares, and `command`, which adds them.
 
-A command is a function that takes a `Fleet` first, then its own Typer parameters; one that acts on devices
+A command is a function that takes a `Context` first, then its own Typer parameters; one that acts on devices
 also takes a `Selection`. `command` adds what these stand for (`--data --api-url --key --json`, and device
 names, `--segment --role --branch --state --label --all --dry-run --yes`): they mean the same everywhere.
 """
@@ -15,10 +15,17 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from fleetctl.commands.common.context import Fleet
+from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.parse import pairs_of
 from fleetctl.commands.common.selection import Selection
 from fleetctl.stack.layout import DEFAULT_DATA
+
+#: Options and arguments that mean the same wherever they occur.
+Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Show at most this many, newest first.")]
+OnBranch = Annotated[
+    str | None, typer.Option("--on-branch", help="Branch, if the version exists on more than one.")
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
 
 def command(
@@ -34,17 +41,17 @@ def command(
         ]
         selecting = [parameter.name for parameter in own if hints[parameter.name] is Selection]
         listed = [
-            *(parameter for parameter in own if hints[parameter.name] not in (Fleet, Selection)),
+            *(parameter for parameter in own if hints[parameter.name] not in (Context, Selection)),
             *(_SELECTION_OPTIONS if selecting else ()),
-            *_FLEET_OPTIONS,
+            *_CONTEXT_OPTIONS,
         ]
 
         @functools.wraps(work)
         def run(**given: Any) -> None:
-            fleet = Fleet(given.pop("data"), given.pop("api_url"), given.pop("key"), given.pop("as_json"))
+            context = Context(given.pop("data"), given.pop("api_url"), given.pop("key"), given.pop("as_json"))
             if selecting:
                 given[selecting[0]] = _selection(given)
-            work(fleet, **given)
+            work(context, **given)
 
         vars(run)["__signature__"] = inspect.Signature(listed)
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in listed}
@@ -59,17 +66,18 @@ def _option(name: str, kind: Any, default: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 
 
-_FLEET_OPTIONS = (
-    _option("data", Annotated[Path, typer.Option(help="Folder of the embedded stack.")], DEFAULT_DATA),
+_CONTEXT_OPTIONS = (
+    _option("data", Annotated[Path, typer.Option(help="Data folder of the embedded stack.")], DEFAULT_DATA),
     _option(
         "api_url",
-        Annotated[str | None, typer.Option(help="Another control plane's address; or FLEET_API_URL.")],
+        Annotated[str | None, typer.Option(help="URL of another control plane; or set FLEET_API_URL.")],
         None,
     ),
     _option(
         "key",
         Annotated[
-            str | None, typer.Option(help="Its secret key; better in FLEET_KEY, off the process list.")
+            str | None,
+            typer.Option(help="Its secret key; better, set FLEET_KEY, which no process list shows."),
         ],
         None,
     ),
@@ -78,13 +86,13 @@ _FLEET_OPTIONS = (
 _SELECTION_OPTIONS = (
     _option(
         "devices",
-        Annotated[list[str] | None, typer.Argument(metavar="[DEVICE]...", help="Names or ids.")],
+        Annotated[list[str] | None, typer.Argument(metavar="[DEVICE]...", help="Device names or ids.")],
         None,
     ),
     *(
         _option(
             f"in_{name}",
-            Annotated[str | None, typer.Option(f"--{name}", help=f"Only of this {name}.")],
+            Annotated[str | None, typer.Option(f"--{name}", help=f"Only devices with this {name}.")],
             None,
         )
         for name in ("segment", "role", "branch", "state")
@@ -92,14 +100,19 @@ _SELECTION_OPTIONS = (
     _option(
         "with_label",
         Annotated[
-            list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Only with this label.")
+            list[str] | None,
+            typer.Option("--label", metavar="KEY=VALUE", help="Only devices with this label."),
         ],
         None,
     ),
-    _option("everything", Annotated[bool, typer.Option("--all", help="Every device of the fleet.")], False),
-    _option("dry_run", Annotated[bool, typer.Option("--dry-run", help="Only say which devices.")], False),
-    _option("yes", Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")], False),
-)  # fmt: skip
+    _option("everything", Annotated[bool, typer.Option("--all", help="Every device in the fleet.")], False),
+    _option(
+        "dry_run",
+        Annotated[bool, typer.Option("--dry-run", help="List the devices, change nothing.")],
+        False,
+    ),
+    _option("yes", Yes, False),
+)
 
 
 def _selection(given: dict[str, Any]) -> Selection:

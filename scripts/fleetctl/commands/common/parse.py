@@ -17,7 +17,7 @@ def pairs_of(texts: Sequence[str]) -> dict[str, str]:
     for text in texts:
         name, separator, value = text.partition("=")
         if not separator or not name:
-            raise FleetctlError("pair_malformed", f"{text} is not KEY=VALUE.", exit_code=2)
+            raise FleetctlError("pair_malformed", f"{text} is not of the form KEY=VALUE.", exit_code=2)
         pairs[name] = value
     return pairs
 
@@ -28,8 +28,8 @@ def duration(text: str) -> timedelta:
     if not parsed:
         raise FleetctlError(
             "duration_malformed",
-            f"{text} is no duration.",
-            hint="Write 90s, 30m, 12h, 7d or 2w.",
+            f"{text} is not a duration.",
+            hint="Write it like 90s, 30m, 12h, 7d or 2w.",
             exit_code=2,
         )
     return timedelta(seconds=int(parsed[1]) * _UNITS_S[parsed[2]])
@@ -41,6 +41,9 @@ def moment(text: str) -> datetime:
         parsed = datetime.fromisoformat(text)
     except ValueError as error:
         raise FleetctlError(
-            "time_malformed", f"{text} is no time.", hint="Write 2026-12-01T02:00:00+01:00.", exit_code=2
+            "time_malformed",
+            f"{text} is not a time.",
+            hint="Write it like 2026-12-01T02:00:00+01:00.",
+            exit_code=2,
         ) from error
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)

@@ -9,11 +9,10 @@ from typing import Any
 
 import typer
 
-from fleetctl.client.query import Row, batches, is_one_of, where
-from fleetctl.commands.common.context import Fleet
-from fleetctl.commands.common.format import counted
+from fleetctl.client.query import Narrow, Row, all_of, batches, contains, every_row, is_one_of, where
+from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.lookup import find_devices
-from fleetctl.console import out, print_json
+from fleetctl.console import counted, out, print_json
 from fleetctl.errors import FleetctlError
 
 
@@ -28,57 +27,63 @@ class Selection:
     dry_run: bool = False
     yes: bool = False
 
-    def devices(self, fleet: Fleet, *, all_by_default: bool = False) -> list[Row]:
+    @property
+    def narrows(self) -> bool:
+        """Whether any device was named, or any condition given."""
+        return bool(self.names or self.conditions or self.labels)
+
+    def devices(self, context: Context, *, all_by_default: bool = False) -> list[Row]:
         """The devices meant, by name. Raises FleetctlError: `nothing_selected`, `device_unknown`."""
-        if not (self.names or self.conditions or self.labels or self.everything or all_by_default):
+        if not (self.narrows or self.everything or all_by_default):
             raise FleetctlError(
                 "nothing_selected",
                 "No device is selected.",
-                hint="Name devices, narrow with --segment, --role, --branch, --state, --label, or say --all.",
+                hint="Name devices, or use --segment, --role, --branch, --state, --label or --all.",
                 exit_code=2,
             )
         if not self.names:
-            return fleet.api.rows("devices", self._narrow, order="name")
-        chosen = (row for row in find_devices(fleet, self.names) if self._matches(row))
+            return context.api.rows("devices", self._narrow(), order="name")
+        chosen = (row for row in find_devices(context, self.names) if self._matches(row))
         return sorted(chosen, key=lambda row: str(row["name"]))
 
-    def _narrow(self, query: Any) -> Any:
-        query = where(**self.conditions)(query)
-        return query.contains("labels", dict(self.labels)) if self.labels else query
+    def _narrow(self) -> Narrow:
+        return all_of(where(**self.conditions), contains("labels", self.labels) if self.labels else every_row)
 
     def _matches(self, row: Row) -> bool:
         return all(row[column] == value for column, value in self.conditions.items()) and all(
             row["labels"].get(name) == value for name, value in self.labels.items()
         )
 
-    def agree(self, what: str, devices: Sequence[Row], *, fleet: Fleet, always_ask: bool = False) -> bool:
-        """Say what would happen to how many, and ask where more than what was named is at stake.
+    def agree(
+        self, action: str, devices: Sequence[Row], *, context: Context, always_ask: bool = False
+    ) -> bool:
+        """Say what would happen, and ask if it affects more than the one device that was named.
 
-        False: a dry run, or nothing to do. Raises FleetctlError `confirmation_needed` without a terminal.
+        `action` is like `suspend {devices}`. False: a dry run, or no device. Raises FleetctlError
+        `confirmation_needed` without a terminal.
         """
+        what = action.replace("{devices}", f"{counted(devices)}{_some_names(devices)}")
         if not devices or self.dry_run:
-            if fleet.as_json:
-                print_json(
-                    {"dry_run": self.dry_run, "what": what, "devices": [row["name"] for row in devices]}
-                )
+            if context.as_json:
+                names = [row["name"] for row in devices]
+                print_json({"dry_run": self.dry_run, "what": what, "devices": names})
             else:
-                said = f"Would {what}" if self.dry_run else f"Nothing to do: {what}"
-                out.print(f"{said}: {counted(devices)}{_some(devices)}.", markup=False)
+                out.print(f"Would {what}." if devices else "No device needs this.", markup=False)
             return False
         if self.yes or (self.names and len(devices) == 1 and not always_ask):
             return True
         if not sys.stdin.isatty():
             raise FleetctlError(
                 "confirmation_needed",
-                f"This would {what}: {counted(devices)}{_some(devices)}.",
-                hint="Look with --dry-run, then add --yes.",
+                f"This would {what}.",
+                hint="Check with --dry-run, then add --yes.",
                 exit_code=2,
             )
-        return typer.confirm(f"{what[0].upper()}{what[1:]}: {counted(devices)}{_some(devices)}?", abort=True)
+        return typer.confirm(f"{what[0].upper()}{what[1:]}?", abort=True)
 
 
 def change_devices(
-    fleet: Fleet, devices: Sequence[Row], change: Callable[[Row], Mapping[str, Any]]
+    context: Context, devices: Sequence[Row], change: Callable[[Row], Mapping[str, Any]]
 ) -> list[Row]:
     """Write `change(device)` to each device, those with the same change together, batch by batch.
 
@@ -88,10 +93,10 @@ def change_devices(
     for wanted, ids in _by_change(devices, change):
         for part in batches(ids):
             try:
-                changed += fleet.api.update("devices", wanted, is_one_of("id", part))
+                changed += context.api.update("devices", wanted, is_one_of("id", part))
             except FleetctlError as error:
                 if changed:
-                    error.message += f" {len(changed)} of {len(devices)} devices were changed before."
+                    error.message += f" {len(changed)} of {counted(devices)} had already been changed."
                 raise
     return changed
 
@@ -107,7 +112,7 @@ def _by_change(
     return list(groups.values())
 
 
-def _some(devices: Sequence[Row]) -> str:
+def _some_names(devices: Sequence[Row]) -> str:
     """The first few names, so that a wrong selector is seen before it acts."""
     names = [str(row["name"]) for row in devices[:5]]
     more = ", …" if len(devices) > len(names) else ""

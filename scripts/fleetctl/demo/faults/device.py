@@ -22,7 +22,7 @@ from fleetctl.demo.probe import Probe
 from fleetctl.errors import FleetctlError
 from fleetctl.stack.ports import free_ports
 
-#: The beacon's patience is meant for slow machines; a person who watches a dozen failures has less.
+#: The beacon's times are meant for slow machines; a person who watches a dozen failures wants less.
 PATIENCE = {
     "docker": {"grace_s: 10": "grace_s: 4", "failure_budget: 3": "failure_budget: 1"},
     "simulated": {
@@ -61,7 +61,7 @@ class FaultDevice:
                 "runtime": self.runtime,
                 "project": self.project,
                 "allowed_signers": self.repo.allowed_signers,
-                # One failure a scenario: three of them are a dozen scenarios here, and no reason to give up.
+                # Each scenario fails once: no reason for safe mode.
                 "safe_mode_after": 1000,
             }
         )
@@ -99,7 +99,10 @@ class FaultDevice:
         changes += [(f"{BEACON}/{name}", old, new) for name, (old, new) in (edits or {}).items()]
         for name, old, new in changes:
             if old not in files[name]:
-                raise FleetctlError("beacon_changed", f"The beacon's {name} has no {old!r} any more.")
+                raise FleetctlError(
+                    "beacon_changed",
+                    f"The beacon's {name} no longer contains {old!r}, which the demo changes.",
+                )
             files[name] = files[name].replace(old, new, 1)
         commit = self.repo.commit(version, files)
         return Release(id=uuid4(), commit_sha=commit, version=version, branch="main")
@@ -145,21 +148,21 @@ class FaultDevice:
         return [attempt for attempt in pending if attempt.to_commit == release.commit_sha]
 
     def troubles(self, release: Release | None) -> list[str]:
-        """What is wrong, were it at rest on a healthy `release` (None: in safe mode); empty when nothing."""
+        """What is not as it would be at rest on a healthy `release` (None: in safe mode)."""
         status = self.status()
         wanted = "steady" if release else "safe_mode"
-        found = [] if status.phase == wanted else [f"it rests in {status.phase}, not in {wanted}"]
+        found = [] if status.phase == wanted else [f"its phase is {status.phase}, not {wanted}"]
         if release is not None:
             if status.current != release:
                 has = status.current.version if status.current else "nothing"
-                found.append(f"{has} is committed, not {release.version}")
+                found.append(f"it runs {has}, not {release.version}")
             states = {service.service: service.state for service in status.services}
             if states != {"web": "running", "clock": "running"}:
                 found.append(f"its services are {states}")
             if self.runtime == "docker" and (said := self._answer(release.version)) != release.version:
-                found.append(f"a client is told {said!r}, not {release.version}")
+                found.append(f"a client receives {said!r}, not {release.version}")
         if (self.config.paths.state / "attempt.json").exists() or self.config.paths.next.is_symlink():
-            found.append("something of the attempt was left behind")
+            found.append("files of the attempt were left behind")
         return found
 
     def _answer(self, wanted: str) -> str | None:

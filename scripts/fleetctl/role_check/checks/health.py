@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fleet_agent.errors import FleetError
-from fleet_agent.roles.role import CommandCheck, ComposeCheck, ContainerCheck, LogCheck
+from fleet_agent.roles.schema import CommandCheck, ComposeCheck, ContainerCheck, LogCheck
 from fleetctl.role_check.findings import Finding, error, warning
 from fleetctl.role_check.subject import Subject
 
@@ -22,14 +22,15 @@ def checked_services_exist(subject: Subject) -> Iterator[Finding]:
         for name in named:
             if name not in subject.services:
                 yield error(
-                    "service_unknown", f"A {check.kind} check names {name}, which compose.yaml has not."
+                    "service_unknown",
+                    f"A {check.kind} check refers to service {name}, which is not in compose.yaml.",
                 )
 
 
 def health_is_declared(subject: Subject) -> Iterator[Finding]:
     if not subject.role.health.checks:
         yield warning(
-            "checks_missing", "role.yaml declares no health checks: weaker evidence after an update."
+            "checks_missing", "role.yaml declares no health checks, so a bad update is harder to detect."
         )
 
 
@@ -43,4 +44,6 @@ def validate_can_run(subject: Subject) -> Iterator[Finding]:
         with file.open("rb") as handle:
             start = handle.read(4)
         if not start.startswith(b"#!") and start != b"\x7fELF":
-            yield error("validate_not_executable", "validate is neither a script with #! nor a program.")
+            yield error(
+                "validate_not_executable", "validate is neither a script that starts with #! nor a program."
+            )

@@ -20,7 +20,7 @@ def mounts_stay_inside(subject: Subject) -> Iterator[Finding]:
         place = Path(os.path.normpath(source))
         if "docker.sock" in place.name:
             yield error(
-                "docker_socket", f"{name} mounts the Docker socket, which is root on the device.", name
+                "docker_socket", f"{name} mounts the Docker socket, which gives it root on the device.", name
             )
         elif place.is_relative_to(roles):
             shared = place.is_relative_to(roles / "common")
@@ -28,12 +28,12 @@ def mounts_stay_inside(subject: Subject) -> Iterator[Finding]:
                 yield error("host_path", f"{name} mounts {source}, which belongs to another role.", name)
             elif not place.exists():
                 yield error(
-                    "mount_missing", f"{name} mounts {place.relative_to(roles)}, which is not there.", name
+                    "mount_missing", f"{name} mounts {place.relative_to(roles)}, which does not exist.", name
                 )
         elif not any(place.is_relative_to(allowed) for allowed in (*HOST_PATHS, SAMPLE_PATH)):
             yield error(
                 "host_path",
-                f"{name} mounts {source}; declare a variable of type path or use a named volume.",
+                f"{name} mounts {source}; use a variable of type path, or a named volume.",
                 name,
             )
 

@@ -13,19 +13,19 @@ def images_are_pinned(subject: Subject) -> Iterator[Finding]:
         image = str(service.get("image") or "")
         if not image:
             if "build" not in service:
-                yield error("image_missing", f"{name} names no image.", name)
+                yield error("image_missing", f"{name} has no image.", name)
             continue
         last = image.rpartition("/")[2]
         digest, tag = "@sha256:" in image, last.partition("@")[0].partition(":")[2]
         if not digest and not tag:
             yield error(
-                "image_unpinned", f"{name}: {image} has neither tag nor digest, so it means latest.", name
+                "image_unpinned", f"{name}: {image} has neither a tag nor a digest, so it means latest.", name
             )
         elif tag == "latest" and not digest:
-            yield error("image_unpinned", f"{name}: {image} changes without a release.", name)
+            yield error("image_unpinned", f"{name}: {image} can change without a release.", name)
 
 
 def nothing_is_built(subject: Subject) -> Iterator[Finding]:
     for name, service in subject.services.items():
         if "build" in service:
-            yield error("build_used", f"{name} would be built on the device; name an image instead.", name)
+            yield error("build_used", f"{name} would be built on the device; use an image instead.", name)

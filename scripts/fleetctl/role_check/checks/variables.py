@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from fleet_agent.roles.role import PROVIDED
+from fleet_agent.roles.variables import PROVIDED
 from fleetctl.role_check.compose import REFERENCE
 from fleetctl.role_check.findings import Finding, error, warning
 from fleetctl.role_check.subject import Subject, references
@@ -15,12 +15,12 @@ def variables_are_declared(subject: Subject) -> Iterator[Finding]:
     for name in sorted(subject.used - subject.role.variables.keys() - set(PROVIDED)):
         # validate is a shell script: what it sets itself is its own business.
         if name in set(references(subject.raw)):
-            yield error("variable_undeclared", f"{name} is used and not declared in role.yaml.")
+            yield error("variable_undeclared", f"{name} is used but not declared in role.yaml.")
 
 
 def variables_are_used(subject: Subject) -> Iterator[Finding]:
     for name in sorted(subject.role.variables.keys() - subject.used):
-        yield error("variable_unused", f"{name} is declared and not used.")
+        yield error("variable_unused", f"{name} is declared but not used.")
 
 
 def defaults_agree(subject: Subject) -> Iterator[Finding]:
@@ -43,5 +43,5 @@ def releases_restart_little(subject: Subject) -> Iterator[Finding]:
     using = [name for name, service in raw.items() if changing & set(references(service))]
     if len(raw) > 1 and len(using) == len(raw):
         yield warning(
-            "all_restart", "Every service uses the release's version, so each release restarts them all."
+            "all_restart", "Every service uses the release's version, so every release restarts all of them."
         )

@@ -357,12 +357,12 @@ export type Database = {
           os: string | null
           pinned_at: string | null
           pinned_release: string | null
+          poll_interval_s: number | null
           public_key: string | null
           role: string
           segment: string
           state: Database["public"]["Enums"]["device_state"]
           timezone: string
-          poll_interval_s: number | null
           updated_at: string
         }
         Insert: {
@@ -381,12 +381,12 @@ export type Database = {
           os?: string | null
           pinned_at?: string | null
           pinned_release?: string | null
+          poll_interval_s?: number | null
           public_key?: string | null
           role: string
           segment?: string
           state?: Database["public"]["Enums"]["device_state"]
           timezone?: string
-          poll_interval_s?: number | null
           updated_at?: string
         }
         Update: {
@@ -405,12 +405,12 @@ export type Database = {
           os?: string | null
           pinned_at?: string | null
           pinned_release?: string | null
+          poll_interval_s?: number | null
           public_key?: string | null
           role?: string
           segment?: string
           state?: Database["public"]["Enums"]["device_state"]
           timezone?: string
-          poll_interval_s?: number | null
           updated_at?: string
         }
         Relationships: [
@@ -723,18 +723,18 @@ export type Database = {
       maintenance_windows: {
         Row: {
           description: string
-          prefetch: boolean
           name: string
+          prefetch: boolean
         }
         Insert: {
           description?: string
-          prefetch?: boolean
           name: string
+          prefetch?: boolean
         }
         Update: {
           description?: string
-          prefetch?: boolean
           name?: string
+          prefetch?: boolean
         }
         Relationships: []
       }
@@ -1465,9 +1465,9 @@ export type Database = {
           last_contact: string | null
           last_state: Database["public"]["Enums"]["report_state"] | null
           name: string | null
+          offline_for: string | null
           role: string | null
           segment: string | null
-          offline_for: string | null
         }
         Relationships: [
           {
@@ -1580,12 +1580,12 @@ export type Database = {
           os: string | null
           pinned_at: string | null
           pinned_release: string | null
+          poll_interval_s: number | null
           public_key: string | null
           role: string
           segment: string
           state: Database["public"]["Enums"]["device_state"]
           timezone: string
-          poll_interval_s: number | null
           updated_at: string
         }
         SetofOptions: {
@@ -1846,12 +1846,12 @@ export type Database = {
           os: string | null
           pinned_at: string | null
           pinned_release: string | null
+          poll_interval_s: number | null
           public_key: string | null
           role: string
           segment: string
           state: Database["public"]["Enums"]["device_state"]
           timezone: string
-          poll_interval_s: number | null
           updated_at: string
         }[]
         SetofOptions: {
@@ -1915,12 +1915,12 @@ export type Database = {
           os: string | null
           pinned_at: string | null
           pinned_release: string | null
+          poll_interval_s: number | null
           public_key: string | null
           role: string
           segment: string
           state: Database["public"]["Enums"]["device_state"]
           timezone: string
-          poll_interval_s: number | null
           updated_at: string
         }
         SetofOptions: {
@@ -2059,12 +2059,12 @@ export type Database = {
           os: string | null
           pinned_at: string | null
           pinned_release: string | null
+          poll_interval_s: number | null
           public_key: string | null
           role: string
           segment: string
           state: Database["public"]["Enums"]["device_state"]
           timezone: string
-          poll_interval_s: number | null
           updated_at: string
         }
         SetofOptions: {

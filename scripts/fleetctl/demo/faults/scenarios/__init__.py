@@ -1,4 +1,4 @@
-"""What can go wrong on a device: break it for real, then say how it should have ended.
+"""What can go wrong on a device: break it for real, then check how it ended.
 
 A new scenario is a new file here, or a new line in `bad_releases` if the release itself is what is broken.
 """
@@ -16,7 +16,7 @@ from fleetctl.demo.faults.scenarios import (
     port_conflict,
 )
 
-#: In the order in which they are played.
+#: In the order in which they run.
 SCENARIOS = (
     bad_releases.NO_START,
     bad_releases.CRASH,
@@ -35,7 +35,7 @@ SCENARIOS = (
     first_release.SCENARIO,
 )
 
-#: What takes more than a demo may do to somebody's machine, and the tests that do it.
+#: What would do more to a machine than a demo may, and the tests that do it.
 ELSEWHERE = {
     "the disk fills up while an image is loaded": "tests/docker/test_images_and_disks.py",
     "an image is damaged on the device": "tests/docker/test_images_and_disks.py",

@@ -1,4 +1,4 @@
-"""Releases that are broken in themselves: one is offered, and the device must be well at the end."""
+"""Releases that are broken in themselves: one is offered, and the device must be healthy at the end."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def bad_release(
     edits: dict[str, tuple[str, str]] | None = None,
     before: Callable[[Setup], None] | None = None,
 ) -> Callable[[Setup, Result], None]:
-    """Offer a bad release to a device that is well: it must be well again, or still, at the end."""
+    """Offer a bad release to a healthy device, which must be healthy again, or still, at the end."""
 
-    def play(setup: Setup, result: Result) -> None:
+    def run(setup: Setup, result: Result) -> None:
         good, device = setup.running_release(), setup.device
         if before is not None:
             before(setup)
@@ -31,12 +31,12 @@ def bad_release(
             run = device.offer(bad, on_progress=setup.on_progress)
         compare(setup, result, run, offered=bad, left=good, expected=expected, client=client)
 
-    return play
+    return run
 
 
 NO_START = Scenario(
     "no-start",
-    "its container's program does not exist",
+    "the container's program does not exist",
     bad_release(
         went_back("compose_failed", phase="starting"),
         edits={
@@ -49,12 +49,12 @@ NO_START = Scenario(
 )
 CRASH = Scenario(
     "crash",
-    "its container exits at once",
+    "the container exits at once",
     bad_release(went_back("container_exited"), Breakage.CRASH),
 )
 CRASH_LATE = Scenario(
     "crash-late",
-    "it serves well, and exits after 20 seconds",
+    "the container works at first, and exits after 20 seconds",
     bad_release(
         went_back("container_exited"),
         Breakage.CRASH_LATE,
@@ -64,22 +64,22 @@ CRASH_LATE = Scenario(
 )
 HTTP_ERRORS = Scenario(
     "http-errors",
-    "it listens and answers 404",
+    "the service responds with 404",
     bad_release(went_back("unhealthy"), Breakage.HTTP_ERROR),
 )
 CONFIG_ERROR = Scenario(
     "config-error",
-    "its compose file is not valid",
+    "the compose file is not valid",
     bad_release(untouched("compose_invalid"), Breakage.CONFIG_ERROR),
 )
 VARIABLE_MISSING = Scenario(
     "variable-missing",
-    "it needs a variable that the device does not have",
+    "the role needs a variable that the device does not have",
     bad_release(untouched("variable_missing"), Breakage.VARIABLE_MISSING),
 )
 REGISTRY_DOWN = Scenario(
     "registry-down",
-    "its image is in a registry that does not answer",
+    "the image's registry does not respond",
     bad_release(
         untouched("registry_unreachable", "pulling"),
         edits={"compose.yaml": (BUSYBOX, "image: 127.0.0.1:1/beacon:stable")},
@@ -88,6 +88,6 @@ REGISTRY_DOWN = Scenario(
 )
 IGNORES_TERM = Scenario(
     "ignores-term",
-    "it is broken, and its container ignores SIGTERM",
+    "the release is broken, and its container ignores SIGTERM",
     bad_release(went_back("unhealthy"), Breakage.IGNORES_TERM),
 )

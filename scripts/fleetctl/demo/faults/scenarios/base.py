@@ -12,9 +12,9 @@ from fleetctl.demo.faults.engine_run import OnProgress
 
 @dataclass
 class Result:
-    """What was seen. Empty `problems`: it ended as it should. Times in seconds, outage in milliseconds.
+    """What was seen. No `problems`: it ended as expected. Times in seconds, outage in milliseconds.
 
-    `proven_s`: from the engine's verdict to the old release proven healthy; None where it never stopped.
+    `recovered_s`: from the engine's verdict to the old release proven healthy; None if it never stopped.
     """
 
     name: str
@@ -22,9 +22,9 @@ class Result:
     outcome: str = ""
     phase: str = ""
     kind: str = ""
-    said: str = ""
+    message: str = ""
     evidence: list[str] = field(default_factory=list)
-    proven_s: float | None = None
+    recovered_s: float | None = None
     outage_ms: float | None = None
     seconds: float = 0.0
     problems: list[str] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Result:
 
 @dataclass
 class Setup:
-    """What every scenario plays on: one device that runs `good`, and how to tell what happens."""
+    """What every scenario starts from: one device that runs `good`, and where progress is shown."""
 
     device: FaultDevice
     on_progress: OnProgress
@@ -49,23 +49,23 @@ class Setup:
         return self.device.runtime == "simulated"
 
     def running_release(self) -> Release:
-        """The release that the device runs, made first where there is none, or none that is well."""
+        """The release that the device runs, installed first if there is none or it is not healthy."""
         if self.good is None or self.device.troubles(self.good):
             release = self.device.release()
             self.device.offer(release, on_progress=self.on_progress)
             if troubles := self.device.troubles(release):
-                raise RuntimeError(f"The device could not be brought to a release that works: {troubles}")
+                raise RuntimeError(f"The device could not be given a working release: {', '.join(troubles)}")
             self.good = release
         return self.good
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """`needs_docker` says why it cannot be simulated; `play` fills the result in."""
+    """`needs_docker` says why it cannot be simulated; `run` fills in the result."""
 
     name: str
     broken: str
-    play: Callable[[Setup, Result], None]
+    run: Callable[[Setup, Result], None]
     needs_docker: str = ""
 
 

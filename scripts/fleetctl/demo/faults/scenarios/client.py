@@ -1,4 +1,4 @@
-"""A client of the changed service, to measure for how long it is out."""
+"""A client of the changed service, to measure its outage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ASK_EVERY_S = 0.01
 
 
 class Client:
-    """A client of the changed service, asking all the time; simulated containers serve nobody."""
+    """Sends requests all the time. Simulated containers serve nothing, so there it does nothing."""
 
     def __init__(self, setup: Setup) -> None:
         self._probe = None if setup.simulated else Probe(setup.device.web, every_s=ASK_EVERY_S)
@@ -24,7 +24,7 @@ class Client:
             deadline = time.monotonic() + 5
             while not any(answer.body for answer in list(self._probe.answers)):
                 if time.monotonic() > deadline:
-                    raise RuntimeError("The release that should be well answers nobody.")
+                    raise RuntimeError("The release that should be healthy does not respond.")
                 time.sleep(0.01)
         self._since = time.monotonic()
         return self

@@ -24,13 +24,13 @@ def _disk_fills_up(setup: Setup, result: Result) -> None:
     small.mkdir(parents=True)
     command = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_MIB}m", "fleet-demo", str(small)]
     if subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        result.skipped = "only root may mount a small file system"
+        result.skipped = "only root can mount a small file system"
         device.remove()
         return
     try:
         good = device.release()
         device.offer(good, on_progress=setup.on_progress)
-        result.problems += [f"before it {trouble}" for trouble in device.troubles(good)]
+        result.problems += [f"before the update: {trouble}" for trouble in device.troubles(good)]
         # Noise: nothing that Git could pack smaller.
         noise = secrets.token_hex(SMALL_MIB * 1024 * 1024)
         too_big = device.release(edits={"compose.yaml": ("services:\n", f"# {noise}\nservices:\n")})
@@ -42,10 +42,10 @@ def _disk_fills_up(setup: Setup, result: Result) -> None:
         )  # fmt: skip
         if not result.problems:
             free = shutil.disk_usage(small).free / (1024 * 1024)
-            result.evidence.append(f"of {SMALL_MIB} MiB {free:.1f} are free again")
+            result.evidence.append(f"{free:.1f} of {SMALL_MIB} MiB are free again")
     finally:
         device.remove()
         subprocess.run(["umount", "--lazy", str(small)], capture_output=True, check=False)
 
 
-SCENARIO = Scenario("disk-full", "the disk fills up while it is fetched", _disk_fills_up)
+SCENARIO = Scenario("disk-full", "the disk fills up while the release is fetched", _disk_fills_up)

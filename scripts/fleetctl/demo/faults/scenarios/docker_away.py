@@ -1,4 +1,4 @@
-"""Docker goes away while the release starts."""
+"""Docker stops responding while the release starts."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 
 from fleet_agent.engine.phases import Phase
 from fleet_agent.model import Outcome, Progress
+from fleetctl.console import counted
 from fleetctl.demo.faults.scenarios.base import Expected, Result, Scenario, Setup
 from fleetctl.demo.faults.scenarios.client import Client
 from fleetctl.demo.faults.scenarios.compare import compare
@@ -26,7 +27,7 @@ def _docker_goes_away(setup: Setup, result: Result) -> None:
             device.docker_back()
 
     if not device.environment:
-        result.skipped = "Docker is not behind a local socket here"
+        result.skipped = "Docker is not reached through a local socket here"
         return
     try:
         with Client(setup) as client:
@@ -37,12 +38,15 @@ def _docker_goes_away(setup: Setup, result: Result) -> None:
         setup, result, run, offered=new, left=new, expected=Expected(Outcome.SUCCEEDED, "", ()), client=client
     )
     waits = [line for line in run.progress if line.detail.startswith("waiting for Docker")]
-    result.said = f"Waited for Docker {len(waits)} times, then went on."
+    result.message = f"Waited for Docker {counted(waits, 'time')}, then continued."
     if not waits:
-        result.problems.append("Docker was never missed, so nothing was shown")
+        result.problems.append("the engine never noticed that Docker was away")
     setup.good = new
 
 
 SCENARIO = Scenario(
-    "docker-away", "Docker goes away while it starts", _docker_goes_away, "there is no Docker to go away"
+    "docker-away",
+    "Docker stops responding while the release starts",
+    _docker_goes_away,
+    "there is no Docker to go away",
 )

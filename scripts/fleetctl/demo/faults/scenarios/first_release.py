@@ -1,4 +1,4 @@
-"""The first release ever fails: the device rests in safe mode until a fix comes."""
+"""The very first release fails: the device stays in safe mode until a fix arrives."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from typing import Any
 
+from fleetctl.console import counted
 from fleetctl.demo.beacon import Breakage
 from fleetctl.demo.faults.scenarios.base import Result, Scenario, Setup
 from fleetctl.demo.faults.scenarios.compare import record_attempt
@@ -21,21 +22,23 @@ def _first_release_fails(setup: Setup, result: Result) -> None:
         if rows := device.rows(bad):
             record_attempt(result, rows[-1])
         if (len(rows), result.outcome) != (1, "failed"):
-            result.problems.append(f"{len(rows)} rows, {result.outcome}; it should be one that failed")
-        result.problems += [f"after the failure {trouble}" for trouble in device.troubles(None)]
+            result.problems.append(
+                f"expected one failed attempt, got {counted(rows, 'row')} ({result.outcome})"
+            )
+        result.problems += [f"after the failure: {trouble}" for trouble in device.troubles(None)]
         if run.status is not None:
             result.evidence.append(run.status.reason)
         if device.runtime == "docker":
             page = safe_mode_page(device.page)
             if page is None:
-                result.problems.append("the safe-mode page answers nobody")
+                result.problems.append("the safe-mode page does not respond")
             else:
-                result.evidence.append(f"the page, since {page['since']}: {page['way_out']}")
+                result.evidence.append(f"safe-mode page, up since {page['since']}: {page['way_out']}")
         fix = device.release()
         began = time.monotonic()
         device.offer(fix, on_progress=setup.on_progress)
-        result.problems += [f"after the fix {trouble}" for trouble in device.troubles(fix)]
-        result.evidence.append(f"a fix was proven after {time.monotonic() - began:.1f} s")
+        result.problems += [f"after the fix: {trouble}" for trouble in device.troubles(fix)]
+        result.evidence.append(f"a fixed release was healthy after {time.monotonic() - began:.1f} s")
         if device.runtime == "docker" and safe_mode_page(device.page, patience_s=0) is not None:
             result.problems.append("the safe-mode page is still up after the fix")
     finally:
@@ -43,7 +46,7 @@ def _first_release_fails(setup: Setup, result: Result) -> None:
 
 
 def safe_mode_page(port: int, patience_s: float = 10) -> dict[str, Any] | None:
-    """What the safe-mode page's program interface says; None where nobody answers."""
+    """What the safe-mode page serves to programs; None if it does not respond."""
     deadline = time.monotonic() + patience_s
     while True:
         try:
@@ -57,5 +60,5 @@ def safe_mode_page(port: int, patience_s: float = 10) -> dict[str, Any] | None:
 
 
 SCENARIO = Scenario(
-    "first-release", "the first release ever exits at once; then comes a fix", _first_release_fails
+    "first-release", "the very first release exits at once; then a fix arrives", _first_release_fails
 )

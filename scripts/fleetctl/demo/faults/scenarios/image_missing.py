@@ -31,7 +31,7 @@ class _Empty(http.server.BaseHTTPRequestHandler):
 
 
 def _image_missing(setup: Setup, result: Result) -> None:
-    """Its registry answers, and does not have it."""
+    """The registry responds, but does not have the image."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Empty) as registry:
         threading.Thread(target=registry.serve_forever, daemon=True).start()
         image = f"127.0.0.1:{registry.server_port}/beacon:missing"
@@ -52,6 +52,6 @@ def _image_missing(setup: Setup, result: Result) -> None:
 
 SCENARIO = Scenario(
     "image-missing",
-    "its registry answers, and does not have its image",
+    "the registry responds, but does not have the image",
     _image_missing,
 )

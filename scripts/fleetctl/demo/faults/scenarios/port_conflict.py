@@ -1,4 +1,4 @@
-"""The release wants a port that another program has."""
+"""The release needs a port that another program uses."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def _port_taken(setup: Setup, result: Result) -> None:
         with Client(setup) as client:
             run = device.offer(bad, on_progress=setup.on_progress)
     compare(setup, result, run, offered=bad, left=good, expected=untouched("port_conflict"), client=client)
-    if str(port) not in result.said:
-        result.problems.append(f"it does not name the port {port}")
+    if str(port) not in result.message:
+        result.problems.append(f"the message does not name port {port}")
 
 
 SCENARIO = Scenario(
     "port-conflict",
-    "it wants a port that another program has",
+    "the release needs a port that another program uses",
     _port_taken,
     "simulated containers open no ports",
 )
