@@ -22,6 +22,17 @@ comment on schema private is 'Metrica Fleet: helpers, policy and secrets. Never 
 revoke all on schema private from public;
 grant usage on schema private to fleet_device, authenticated, service_role;
 
+-- Until the first tagged release these files are edited in place, so a database may be older than they are.
+create table private.baseline (
+  id boolean primary key default true constraint "there is exactly one baseline" check (id),
+  text_hash text not null,
+  noted_at timestamptz not null default now()
+);
+comment on table private.baseline is
+  'Which text of the migrations made this database. Written by fleetctl, which refuses to go on with another text.';
+comment on column private.baseline.text_hash is 'SHA-256 of the applied files without comments and spaces.';
+alter table private.baseline enable row level security;
+
 -- Who is calling.
 
 -- Who is calling is asked six times in a device's report and in every gate of its question. So these three have bodies
