@@ -36,7 +36,7 @@ class Kind(StrEnum):
     TIMED_OUT = "timed_out"
     NOT_OUR_SERVER = "not_our_server"  # captive portal: 200 with HTML
     RATE_LIMITED = "rate_limited"
-    UNAUTHORISED = "unauthorised"
+    UNAUTHORIZED = "unauthorized"
     REFUSED = "refused"
     SERVER_ERROR = "server_error"
     BAD_ANSWER = "bad_answer"

@@ -98,7 +98,7 @@ class DevicePlace(Frozen):
 class ServerConfig(Frozen):
     """Overrides sent by the server; the device's own file wins where it pins a value."""
 
-    update_interval_s: int | None = Field(default=None, ge=30, le=7 * 86400)
+    poll_interval_s: int | None = Field(default=None, ge=30, le=7 * 86400)
     labels: dict[str, str] = Field(default_factory=dict)
 
 
@@ -109,12 +109,12 @@ class Directive(Frozen):
     device: DevicePlace
     release: Release | None = None
     #: With `run`: what may be brought here now and is applied only when the action says `update`.
-    prepare: Release | None = None
+    prefetch: Release | None = None
     rollout_id: UUID | None = None
     gates: tuple[Gate, ...] = ()
     commands: tuple[Command, ...] = ()
     config: ServerConfig = ServerConfig()
-    poll_after_s: int = Field(ge=1, le=7 * 86400)
+    next_poll_s: int = Field(ge=1, le=7 * 86400)
     server_time: AwareDatetime = Field(ge=EARLIEST, le=LATEST)
 
 
@@ -154,8 +154,8 @@ class ServiceState(Frozen):
     started_at: datetime | None = None
 
 
-class Preparation(Frozen):
-    """What came of preparing a release. Not `ready` and `again`: the engine tries once more if asked to.
+class PrefetchStatus(Frozen):
+    """What came of prefetching a release. Not `ready` and `again`: the engine tries once more if asked to.
 
     `error` is why it is not ready, None where nothing stood in the way.
     """
@@ -178,7 +178,7 @@ class EngineStatus(Frozen):
     current: Release | None = None
     previous: Release | None = None
     target: Release | None = None
-    preparation: Preparation | None = None
+    prefetch: PrefetchStatus | None = None
     services: tuple[ServiceState, ...] = ()
     error_kind: str | None = None
     error: str | None = None
@@ -187,11 +187,11 @@ class EngineStatus(Frozen):
 class Progress(Frozen):
     """One line of the engine process's standard output while it works.
 
-    `preparing`: what runs is not going to be touched, whatever the phase.
+    `prefetching`: what runs is not going to be touched, whatever the phase.
     """
 
     phase: str
-    preparing: bool = False
+    prefetching: bool = False
     detail: str = ""
     percent: float | None = None
     target: Release | None = None

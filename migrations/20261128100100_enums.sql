@@ -31,12 +31,12 @@ comment on type public.opening_days is 'The days on which an opening starts.';
 
 create type public.rollout_state as enum ('draft', 'running', 'paused', 'completed', 'superseded', 'cancelled');
 comment on type public.rollout_state is
-  'draft: being written. running: gives places. paused: gives no new ones. completed: proved, late devices still get it. superseded: a newer one took over. cancelled: given up.';
+  'draft: being written. running: gives slots. paused: gives no new ones. completed: proved, late devices still get it. superseded: a newer one took over. cancelled: given up.';
 
 create type public.claim_state as enum (
   'claimed', 'succeeded', 'failed', 'rolled_back', 'expired', 'regressed', 'released');
 comment on type public.claim_state is
-  'claimed: in flight. expired: went dark past its lease. regressed: lost its health after a success. released: gave the place back, which is no failure.';
+  'claimed: in flight. expired: went dark past its lease. regressed: lost its health after a success. released: gave the slot back, which is no failure.';
 
 create type public.rollout_reaction as enum ('halt_rollout', 'halt_release', 'roll_back');
 comment on type public.rollout_reaction is

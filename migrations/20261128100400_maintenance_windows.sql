@@ -5,17 +5,17 @@
 -- an hour later by the wall, which is the same instant the skipped hour would have been; where it happens twice (autumn),
 -- at the second of the two, when standard time is back. Its length is time elapsed.
 --
--- "Download now, apply in the window" (download_ahead): where only the window is still shut, desired_state() also names a
--- release to prepare. What the device does then is fetching, checking and pulling; what it runs stays as it is, and no
--- place is taken.
+-- "Download now, apply in the window" (prefetch): where only the window is still shut, desired_state() also names a
+-- release to prefetch. What the device does then is fetching, checking and pulling; what it runs stays as it is, and no
+-- slot is taken.
 
 create table public.maintenance_windows (
   name text primary key constraint "name must be 1 to 63 of a-z, 0-9 and -" check (name ~ '^[a-z0-9][a-z0-9-]{0,62}$'),
-  download_ahead boolean not null default false,
+  prefetch boolean not null default false,
   description text not null default ''
 );
 comment on table public.maintenance_windows is 'Named sets of times in which a device may be updated.';
-comment on column public.maintenance_windows.download_ahead is
+comment on column public.maintenance_windows.prefetch is
   'Devices fetch, check and pull a release before the window opens, so that only the change itself is inside it. Off: they start no download outside of the window.';
 
 alter table public.maintenance_windows enable row level security;

@@ -2,8 +2,8 @@
 
 create table public.fleet_settings (
   id boolean primary key default true constraint "there is exactly one row of settings" check (id),
-  default_poll_s int not null default 900
-    constraint "default_poll_s must be 30 to 604800 seconds" check (default_poll_s between 30 and 604800),
+  default_poll_interval_s int not null default 900
+    constraint "default_poll_interval_s must be 30 to 604800 seconds" check (default_poll_interval_s between 30 and 604800),
   offline_after_intervals int not null default 3
     constraint "offline_after_intervals must be 1 to 100" check (offline_after_intervals between 1 and 100),
   clock_drift_s int not null default 60
@@ -31,16 +31,16 @@ create table public.fleet_settings (
   updated_at timestamptz not null default now()
 );
 comment on table public.fleet_settings is 'Settings of the whole fleet. One row; changed by admins.';
-comment on column public.fleet_settings.default_poll_s is 'Seconds between two polls of a device that has no update_interval_s of its own.';
+comment on column public.fleet_settings.default_poll_interval_s is 'Seconds between two polls of a device that has no poll_interval_s of its own.';
 comment on column public.fleet_settings.offline_after_intervals is 'A device is shown as offline after so many missed polls.';
 comment on column public.fleet_settings.clock_drift_s is 'A device whose clock is further off than this is listed in drifted_clocks.';
 comment on column public.fleet_settings.max_in_flight is 'At most so many devices update at once over all rollouts; empty means no limit.';
 comment on column public.fleet_settings.spread_ms_per_device is 'A wake spreads its audience over so many milliseconds per device.';
 comment on column public.fleet_settings.wake_one_by_one_up_to is 'An edit that concerns more devices than this wakes whole segments instead of each device.';
 comment on column public.fleet_settings.device_token_ttl_s is 'Life of a device''s JWT in seconds.';
-comment on column public.fleet_settings.enroll_per_minute_per_address is 'Enrolments per minute from one address; a site behind one router shares it.';
+comment on column public.fleet_settings.enroll_per_minute_per_address is 'Enrollments per minute from one address; a site behind one router shares it.';
 comment on column public.fleet_settings.token_per_minute_per_address is 'Token requests per minute from one address; a site behind one router shares it.';
-comment on column public.fleet_settings.requests_per_hour_per_device is 'Enrolments, and token requests, per hour with one device key.';
+comment on column public.fleet_settings.requests_per_hour_per_device is 'Enrollments, and token requests, per hour with one device key.';
 comment on column public.fleet_settings.max_pending_devices is 'So many devices may wait without a provisioning token; 0 makes the token compulsory.';
 comment on column public.fleet_settings.pending_role is 'The role of a device that asked without a provisioning token, until an operator gives it another.';
 comment on column public.fleet_settings.history_retention_months is 'Whole months of update_history that are kept.';

@@ -7,7 +7,7 @@
 create function private.lock_policy_shared() returns void
 language sql volatile set search_path = ''
 as $$ select pg_catalog.pg_advisory_xact_lock_shared(7305422302) $$;
-comment on function private.lock_policy_shared() is 'Taken by whoever claims a place; held to the end of the transaction.';
+comment on function private.lock_policy_shared() is 'Taken by whoever claims a slot; held to the end of the transaction.';
 revoke execute on function private.lock_policy_shared() from public;
 
 create function private.lock_policy() returns void

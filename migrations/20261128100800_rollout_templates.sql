@@ -28,7 +28,7 @@ comment on column public.rollout_templates.role is 'Rollouts made from it are fo
 comment on column public.rollout_templates.label_selector is 'As in rollouts, like every column here.';
 comment on column public.rollout_templates.max_in_flight is 'At most so many devices update at once; empty means no limit.';
 comment on column public.rollout_templates.max_per_minute is 'At most so many devices start within a minute; empty means no limit.';
-comment on column public.rollout_templates.lease_s is 'A device that holds a place and is not heard of for so long counts as failed.';
+comment on column public.rollout_templates.lease_s is 'A device that holds a slot and is not heard of for so long counts as failed.';
 comment on column public.rollout_templates.max_attempts is 'A device whose attempt failed before the swap may try again, so many times in all.';
 comment on column public.rollout_templates.halt_failure_ratio is 'Halt when failed / attempted is above this, once halt_min_attempted devices were attempted.';
 comment on column public.rollout_templates.halt_min_attempted is 'halt_failure_ratio is looked at once so many devices were attempted.';

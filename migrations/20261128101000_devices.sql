@@ -19,8 +19,8 @@ create table public.devices (
   hold_until timestamptz,
   maintenance_window text references public.maintenance_windows on update cascade,
   ignore_window_until timestamptz,
-  update_interval_s int
-    constraint "update_interval_s must be 30 to 604800 seconds, or empty" check (update_interval_s between 30 and 604800),
+  poll_interval_s int
+    constraint "poll_interval_s must be 30 to 604800 seconds, or empty" check (poll_interval_s between 30 and 604800),
   timezone text not null default 'UTC',
   labels jsonb not null default '{}'
     constraint "labels must be an object of texts, like {""site"": ""rome""}"
@@ -50,21 +50,21 @@ comment on column public.devices.hold_until is 'The hold ends by itself at this 
 comment on column public.devices.maintenance_window is 'Updates only start inside this window; empty means that of the segment.';
 comment on column public.devices.ignore_window_until is
   'Until this time its maintenance window does not count, and it may update at once; empty means that the window counts.';
-comment on column public.devices.update_interval_s is 'Seconds between two polls; empty means fleet_settings.default_poll_s.';
+comment on column public.devices.poll_interval_s is 'Seconds between two polls; empty means fleet_settings.default_poll_interval_s.';
 comment on column public.devices.timezone is 'Name of the time zone in which its maintenance window is read, like Europe/Rome.';
 comment on column public.devices.labels is 'Free attributes that rollouts can select by: an object of texts.';
-comment on column public.devices.public_key is 'The device''s Ed25519 public key, base64url. Set at enrolment.';
+comment on column public.devices.public_key is 'The device''s Ed25519 public key, base64url. Set at enrollment.';
 comment on column public.devices.enrolled_at is 'When the device became active for the first time; kept by a trigger.';
 create index devices_by_segment on public.devices (segment) where state = 'active';
 create index devices_by_role_and_branch on public.devices (role, branch) where state = 'active';
 create index devices_by_branch on public.devices (branch);
 create index devices_pinned on public.devices (pinned_release) where pinned_release is not null;
 -- Nearly every device is active, not held, not pinned and polls at the fleet's interval. This small index has the others,
--- so that fleet_overview looks at them alone. Its price: an edit of `hold`, `hold_until` or `update_interval_s` writes to
+-- so that fleet_overview looks at them alone. Its price: an edit of `hold`, `hold_until` or `poll_interval_s` writes to
 -- the device's indexes, as one of `state` or `pinned_release` does.
 create index devices_out_of_the_ordinary on public.devices (id)
-  include (state, update_interval_s, hold, hold_until, pinned_release)
-  where state <> 'active' or update_interval_s is not null or hold or pinned_release is not null;
+  include (state, poll_interval_s, hold, hold_until, pinned_release)
+  where state <> 'active' or poll_interval_s is not null or hold or pinned_release is not null;
 comment on index public.devices_out_of_the_ordinary is 'What fleet_overview must look at one by one.';
 
 alter table public.devices enable row level security;
@@ -136,17 +136,17 @@ begin
   if tg_op = 'UPDATE' then
     if new.id is distinct from old.id then
       perform private.refuse('device_id_is_fixed', 'The id of a device cannot be changed.',
-        'Change its name instead; retire it and enrol again for a new identity.');
+        'Change its name instead; retire it and enroll again for a new identity.');
     end if;
     if new.state is distinct from old.state and (new.state = 'pending' or old.state = 'retired') then
       perform private.refuse('device_state_is_final',
         format('%s is %s and cannot become %s.', new.name, old.state, new.state),
-        case when old.state = 'retired' then 'Enrol the machine again with a new key.'
+        case when old.state = 'retired' then 'Enroll the machine again with a new key.'
              else 'Use suspended to lock a device out for a while.' end);
     end if;
     if new.public_key is distinct from old.public_key and not private.is_trusted() then
-      perform private.refuse('public_key_is_fixed', format('The key of %s is set by its enrolment only.', new.name),
-        'Retire this device and enrol the machine again.', 'PT403');
+      perform private.refuse('public_key_is_fixed', format('The key of %s is set by its enrollment only.', new.name),
+        'Retire this device and enroll the machine again.', 'PT403');
     end if;
     new.updated_at := now();
   end if;
@@ -213,15 +213,15 @@ $$;
 comment on function private.window_of(public.devices) is 'The maintenance window of the device, its own or that of its segment; null for any time.';
 revoke execute on function private.window_of(public.devices) from public;
 
-create function private.downloads_ahead(device public.devices) returns boolean
+create function private.may_prefetch(device public.devices) returns boolean
 language plpgsql stable set search_path = ''
 as $$
 begin
-  return coalesce((select w.download_ahead from public.maintenance_windows w where w.name = private.window_of(device)), false);
+  return coalesce((select w.prefetch from public.maintenance_windows w where w.name = private.window_of(device)), false);
 end
 $$;
-comment on function private.downloads_ahead(public.devices) is 'May the device fetch a release before its window opens?';
-revoke execute on function private.downloads_ahead(public.devices) from public;
+comment on function private.may_prefetch(public.devices) is 'May the device fetch a release before its window opens?';
+revoke execute on function private.may_prefetch(public.devices) from public;
 
 -- What operators do most, as functions: for fleetctl, the dashboard and the SQL editor. Each does nothing that a row edit
 -- could not, and runs under the caller's own row-level security.
@@ -238,7 +238,7 @@ begin
   if accepted.id is null then
     if exists (select from public.devices d where d.id = accept_device.device_id) then
       perform private.refuse('device_not_pending', 'This device is not waiting to be accepted.',
-        'Set state to active to end a suspension; a retired device enrols again.');
+        'Set state to active to end a suspension; a retired device enrolls again.');
     end if;
     perform private.refuse('device_unknown', 'There is no such device.', 'Look it up in the table devices.', 'PT404');
   end if;

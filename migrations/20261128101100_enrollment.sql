@@ -17,7 +17,7 @@ create table private.provisioning_tokens (
   revoked_at timestamptz,
   constraint "uses cannot pass max_uses" check (uses between 0 and max_uses)
 );
-comment on table private.provisioning_tokens is 'Tokens with which machines enrol. Hashed; made by create_provisioning_token().';
+comment on table private.provisioning_tokens is 'Tokens with which machines enroll. Hashed; made by create_provisioning_token().';
 comment on column private.provisioning_tokens.token_hash is 'SHA-256 of the token''s UTF-8 bytes.';
 comment on column private.provisioning_tokens.auto_accept is 'false: the device still waits as pending until an operator accepts it.';
 
@@ -69,7 +69,7 @@ begin
 end
 $$;
 comment on function public.create_provisioning_token(text, text, text, text, int, int, boolean) is
-  'For admins: makes a token with which machines enrol. The token is shown once; only its hash is kept.';
+  'For admins: makes a token with which machines enroll. The token is shown once; only its hash is kept.';
 revoke execute on function public.create_provisioning_token(text, text, text, text, int, int, boolean) from public;
 grant execute on function public.create_provisioning_token(text, text, text, text, int, int, boolean)
   to authenticated, service_role;
@@ -107,7 +107,7 @@ comment on function public.revoke_provisioning_token(uuid) is 'For admins: a tok
 revoke execute on function public.revoke_provisioning_token(uuid) from public;
 grant execute on function public.revoke_provisioning_token(uuid) to authenticated, service_role;
 
--- Enrolment and token requests come from callers that nobody knows yet. What keeps them in bounds: every assertion is
+-- Enrollment and token requests come from callers that nobody knows yet. What keeps them in bounds: every assertion is
 -- accepted once, requests are rationed per address and per key, and the waiting room has a size.
 --
 -- The refusals are values and not exceptions: an exception would roll back the counter it is about.
@@ -209,22 +209,22 @@ begin
 end
 $$;
 comment on function private.forget_strangers(timestamptz, int) is
-  'Delete spent assertions and full buckets, some at a time; every enrolment and token request does a little of it.';
+  'Delete spent assertions and full buckets, some at a time; every enrollment and token request does a little of it.';
 revoke execute on function private.forget_strangers(timestamptz, int) from public;
 
 -- What the edge function enroll calls, once it has verified that the caller holds the key: one transaction that rations,
 -- uses up the proof, counts the provisioning token and makes the device.
 
-create table private.enrolments (
+create table private.enrollments (
   device_id uuid primary key references public.devices on delete cascade,
   token_id uuid references private.provisioning_tokens,
   client_address text not null,
   enrolled_at timestamptz not null default now()
 );
-comment on table private.enrolments is 'How each device came in: with which provisioning token and from which address.';
-create index enrolments_by_token on private.enrolments (token_id);
+comment on table private.enrollments is 'How each device came in: with which provisioning token and from which address.';
+create index enrollments_by_token on private.enrollments (token_id);
 
-alter table private.enrolments enable row level security;
+alter table private.enrollments enable row level security;
 
 create function private.device_name(wish text) returns text
 language sql immutable set search_path = ''
@@ -338,7 +338,7 @@ begin
 
   if token_hash is not null and (device.id is null or device.state = 'pending') and not exists (
     -- The same token again is the same request again (its answer was lost): not counted twice.
-    select from private.enrolments e join private.provisioning_tokens t on t.id = e.token_id
+    select from private.enrollments e join private.provisioning_tokens t on t.id = e.token_id
     where e.device_id = device.id and t.token_hash = decode(enroll_device.token_hash, 'hex')
   ) then
     select c.problem, c.token into counted from private.count_token(token_hash, at) c;
@@ -354,7 +354,7 @@ begin
       device := private.add_device(name, enroll_device.public_key, counted.token, hardware_model, os);
       created := true;
     end if;
-    insert into private.enrolments (device_id, token_id, client_address)
+    insert into private.enrollments (device_id, token_id, client_address)
     values (device.id, (counted.token).id, address)
     on conflict (device_id) do update set token_id = excluded.token_id;
   elsif device.id is null then
@@ -363,7 +363,7 @@ begin
     end if;
     device := private.add_device(name, enroll_device.public_key, null, hardware_model, os);
     created := true;
-    insert into private.enrolments (device_id, client_address) values (device.id, address);
+    insert into private.enrollments (device_id, client_address) values (device.id, address);
   end if;
 
   return jsonb_build_object(

@@ -20,7 +20,7 @@ create table public.device_status (
   settings jsonb not null default '{}'
     constraint "settings must be an object of at most 32 kB"
     check (jsonb_typeof(settings) = 'object' and octet_length(settings::text) <= 32768),
-  pinned_poll_s int generated always as (
+  pinned_poll_interval_s int generated always as (
     case when settings -> 'pinned' @> '"poll_interval_s"' and jsonb_typeof(settings -> 'poll_interval_s') = 'number' then
       case when (settings ->> 'poll_interval_s')::numeric between 1 and 604800
         then round((settings ->> 'poll_interval_s')::numeric)::int end
@@ -38,7 +38,7 @@ create table public.device_status (
            and length(error_kind) <= 4000 and length(error) <= 4000)
 ) with (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.05);  -- room for heartbeats in place (HOT)
 comment on table public.device_status is 'The last report of each device. Written by the device itself, read by operators.';
-comment on column public.device_status.state is 'What the device says of itself; silent devices say nothing, see the view offline_devices.';
+comment on column public.device_status.state is 'What the device says of itself; offline devices say nothing, see the view offline_devices.';
 comment on column public.device_status.phase is 'The agent''s phase in an update, like fetching or probation.';
 comment on column public.device_status.reason is 'Why the device is in this state, as a sentence.';
 comment on column public.device_status.current_release is 'What it runs; empty before the first release.';
@@ -46,7 +46,7 @@ comment on column public.device_status.target_release is 'What it is moving to, 
 comment on column public.device_status.device_time is 'The device''s own clock when it reported; compare with reported_at for drift.';
 comment on column public.device_status.reported_at is 'Server time of the last report; set by a trigger whatever the device sends.';
 comment on column public.device_status.settings is 'What the device goes by: poll_interval_s, labels, and pinned: the names of those that its own file decides.';
-comment on column public.device_status.pinned_poll_s is
+comment on column public.device_status.pinned_poll_interval_s is
   'Seconds between its polls where its own file decides them (from settings); empty where the control plane does.';
 comment on column public.device_status.resources is 'cpu_percent, memory_used_bytes, memory_total_bytes, disk_free_bytes, disk_total_bytes, load_1m, temperature_c, uptime_s.';
 comment on column public.device_status.containers is 'List of {service, image, state, health, restarts, exit_code, started_at}.';
@@ -55,7 +55,7 @@ comment on column public.device_status.log_tail is 'Last warnings and errors of 
 -- Pinned intervals are few, and lie in the row among all that a device reports: to read that of every device took the
 -- overview a fifth more time at 100,000 devices. They are counted by the row as all others, and put right by this index of
 -- their own. Heartbeats stay cheap: what the index holds does not change with them.
-create index device_status_pinned_poll on public.device_status (device_id) where pinned_poll_s is not null;
+create index device_status_pinned_poll_interval on public.device_status (device_id) where pinned_poll_interval_s is not null;
 
 alter table public.device_status enable row level security;
 grant select, insert, update on public.device_status to fleet_device;
@@ -103,11 +103,11 @@ revoke execute on function private.release_on(uuid) from public;
 -- Its body is bound when it is created (`return`, not a text), so it needs no search_path; with one, PostgreSQL could
 -- not inline it, and 100,000 calls would take longer than the report around them.
 create function private.is_offline(
-  last_contact timestamptz, update_interval_s int, default_poll_s int, offline_after_intervals int, at timestamptz
+  last_contact timestamptz, poll_interval_s int, default_poll_interval_s int, offline_after_intervals int, at timestamptz
 ) returns boolean
 language sql stable parallel safe
 return coalesce(
-  last_contact < at - make_interval(secs => coalesce(update_interval_s, default_poll_s) * offline_after_intervals), false);
+  last_contact < at - make_interval(secs => coalesce(poll_interval_s, default_poll_interval_s) * offline_after_intervals), false);
 comment on function private.is_offline(timestamptz, int, int, int, timestamptz) is
   'Has a device missed so many polls? False for one that never reported: it is not heard yet, which is something else.';
 revoke execute on function private.is_offline(timestamptz, int, int, int, timestamptz) from public;

@@ -1,4 +1,4 @@
--- The staged delivery of a release: a rollout, its ordered stages, and the places that devices hold in it. Edits of its
+-- The staged delivery of a release: a rollout, its ordered stages, and the slots that devices hold in it. Edits of its
 -- rows are checked.
 
 create table public.rollouts (
@@ -41,10 +41,10 @@ comment on table public.rollouts is 'Staged deliveries. Insert a draft, add rows
 comment on column public.rollouts.branch is 'The branch whose devices it concerns; that of the release, filled in by a trigger.';
 comment on column public.rollouts.role is 'Only devices of this role; empty means all.';
 comment on column public.rollouts.label_selector is 'Only devices that carry all these labels; {} means all.';
-comment on column public.rollouts.state is 'Set to running to start or resume, paused to give no new places, cancelled to give up.';
+comment on column public.rollouts.state is 'Set to running to start or resume, paused to give no new slots, cancelled to give up.';
 comment on column public.rollouts.max_in_flight is 'At most so many devices update at once; empty means no limit.';
 comment on column public.rollouts.max_per_minute is 'At most so many devices start within a minute; empty means no limit.';
-comment on column public.rollouts.lease_s is 'A device that holds a place and is not heard of for so long counts as failed.';
+comment on column public.rollouts.lease_s is 'A device that holds a slot and is not heard of for so long counts as failed.';
 comment on column public.rollouts.max_attempts is 'A device whose attempt failed before the swap may try again, so many times in all.';
 comment on column public.rollouts.halt_failure_ratio is 'Halt when failed / attempted is above this, once halt_min_attempted devices were attempted.';
 comment on column public.rollouts.halt_min_attempted is 'halt_failure_ratio is looked at once so many devices were attempted.';
@@ -227,7 +227,7 @@ begin
   end if;
   if old.opened_at is not null and new.opened_at is null then
     perform private.refuse('stage_is_open', format('Stage %s is open and cannot be closed.', old.position),
-      'Pause the rollout, or lower percent: devices that hold a place keep it.');
+      'Pause the rollout, or lower percent: devices that hold a slot keep it.');
   end if;
   if new.approved_at is not null and old.approved_at is null then
     new.approved_at := now();
@@ -259,10 +259,10 @@ create table public.rollout_claims (
   to_release uuid not null references public.releases,
   primary key (rollout_id, device_id)
 ) with (fillfactor = 80);
-comment on table public.rollout_claims is 'Which device holds, or held, a place in which rollout. Written by policy only.';
-comment on column public.rollout_claims.stage is 'The position of the stage that gave the place.';
+comment on table public.rollout_claims is 'Which device holds, or held, a slot in which rollout. Written by policy only.';
+comment on column public.rollout_claims.stage is 'The position of the stage that gave the slot.';
 comment on column public.rollout_claims.state is 'claimed while the device is at it; then how it ended. expired: it went dark past its lease.';
-comment on column public.rollout_claims.attempts is 'How often the device took a place in this rollout.';
+comment on column public.rollout_claims.attempts is 'How often the device took a slot in this rollout.';
 comment on column public.rollout_claims.lease_until is 'Not heard of until then: counts as failed.';
 comment on column public.rollout_claims.attempt_id is 'The row of update_history that ended it.';
 comment on column public.rollout_claims.from_release is 'What the device ran before: where a roll back takes it.';
@@ -296,7 +296,7 @@ alter table private.rollout_counters enable row level security;
 create function private.count_claim() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
--- Counters follow the claims, whatever changes them. Places are (rollout, 0) and (rollout, stage).
+-- Counters follow the claims, whatever changes them. Slots are (rollout, 0) and (rollout, stage).
 begin
   if tg_op = 'UPDATE' and (old.state, old.stage) is not distinct from (new.state, new.stage) then
     return null;
@@ -328,7 +328,7 @@ create table private.rollout_queue (
   asked_at timestamptz not null,
   primary key (rollout_id, device_id)
 );
-comment on table private.rollout_queue is 'Devices that asked while every place was taken: the first to be woken when one is free.';
+comment on table private.rollout_queue is 'Devices that asked while every slot was taken: the first to be woken when one is free.';
 create index rollout_queue_in_order on private.rollout_queue (rollout_id, asked_at);
 
 alter table private.rollout_queue enable row level security;

@@ -39,7 +39,7 @@ revoke execute on function private.stage_for(public.devices, public.rollouts, bo
 
 -- The stages are computed once (materialized), and everything else once per device: a floor of each stage computed for
 -- every device is quadratic, and 20,000 devices took longer than any timeout.
-create function private.rollout_places(wanted_id uuid) returns table (
+create function private.rollout_devices(wanted_id uuid) returns table (
   device_id uuid, name text, segment text, bucket int, stage int, current_release uuid, reported_at timestamptz)
 language sql stable security definer set search_path = ''
 as $$
@@ -73,5 +73,5 @@ as $$
     m.current_release, m.reported_at
   from matching m
 $$;
-comment on function private.rollout_places(uuid) is 'Every device a rollout concerns, with its bucket and first stage (null: no stage holds it).';
-revoke execute on function private.rollout_places(uuid) from public;
+comment on function private.rollout_devices(uuid) is 'Every device a rollout concerns, with its bucket and first stage (null: no stage holds it).';
+revoke execute on function private.rollout_devices(uuid) from public;

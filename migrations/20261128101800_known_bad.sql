@@ -76,7 +76,7 @@ create trigger audit_forgiven after delete on public.known_bad_releases
 -- No claim commits after such a row: it takes the policy lock as halts do.
 --
 -- Who cannot have a release because it is known bad for them is counted as that, by preview_rollout() and
--- rollout_progress(), is not woken for a place, and keeps no stage from being proved.
+-- rollout_progress(), is not woken for a slot, and keeps no stage from being proved.
 
 create table public.known_bad_patterns (
   id uuid primary key default gen_random_uuid(),
@@ -342,11 +342,11 @@ create trigger follow after insert or update on public.known_bad_patterns
 create function private.stage_size(wanted_id uuid, wanted_position int) returns int
 language plpgsql stable security definer set search_path = ''
 as $$
--- Definer: policy's own view of the fleet. Who already took a place counts whatever is known by now.
+-- Definer: policy's own view of the fleet. Who already took a slot counts whatever is known by now.
 begin
   return (
     select count(*)
-    from private.rollout_places(wanted_id) p
+    from private.rollout_devices(wanted_id) p
     left join private.known_bad_devices((select r.release_id from public.rollouts r where r.id = wanted_id)) k on k.device_id = p.device_id
     left join public.rollout_claims c on c.rollout_id = wanted_id and c.device_id = p.device_id
     where p.stage = wanted_position and (k.device_id is null or c.device_id is not null));
@@ -358,7 +358,7 @@ revoke execute on function private.stage_size(uuid, int) from public;
 create function private.count_stages_again() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
--- Definer: policy moves its own rows. A stage whose last open places are all known bad would never be proved.
+-- Definer: policy moves its own rows. A stage whose last open slots are all known bad would never be proved.
 declare
   open_stage record;
 begin

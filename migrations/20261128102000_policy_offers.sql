@@ -6,10 +6,10 @@ create type private.offer as (
   rollout public.rollouts,
   stage int,
   claim public.rollout_claims,
-  said private.judgement[]
+  said private.gate_result[]
 );
 comment on type private.offer is
-  'The release that a device would go to, by which rollout and stage (null: pinned, or no rollout), the place it holds or held there, and what the gates said on the way.';
+  'The release that a device would go to, by which rollout and stage (null: pinned, or no rollout), the slot it holds or held there, and what the gates said on the way.';
 
 create function private.offer_by_pin(device public.devices, current_release public.releases) returns private.offer
 language plpgsql stable set search_path = ''
@@ -22,7 +22,7 @@ begin
   select r.* into target from public.releases r where r.id = device.pinned_release;
   step := private.missing_step(target, current_release);
   if step.id is not null then
-    offer.said := array[private.refuses('stepping_stone', format('%s needs %s first.', target.version, step.version),
+    offer.said := array[private.gate_refuse('stepping_stone', format('%s needs %s first.', target.version, step.version),
       format('Pin the device to %s until it runs it.', step.version))];
   end if;
   offer.said := offer.said || private.judge_pin(target);
@@ -54,7 +54,7 @@ begin
     continue when target.id is null;
     step := private.missing_step(target, current_release);
     if step.id is not null then
-      offer.said := offer.said || private.remarks('stepping_stone', format('%s needs %s first.', target.version, step.version),
+      offer.said := offer.said || private.gate_note('stepping_stone', format('%s needs %s first.', target.version, step.version),
         format('Nothing to do: it is offered what leads to %s.', step.version));
       continue;
     end if;
@@ -69,7 +69,7 @@ begin
     offer.rollout := rollout;
     offer.claim := claim;
     offer.said := offer.said || private.judge_rollout_state(rollout, target, claim, current_release.id)
-      || private.passes('stage', format('Stage %s holds this device and is open.', offer.stage));
+      || private.gate_pass('stage', format('Stage %s holds this device and is open.', offer.stage));
     return offer;
   end loop;
   return offer;
@@ -87,7 +87,7 @@ declare
   target public.releases;
 begin
   if (select b.requires_rollout from public.branches b where b.name = device.branch) then
-    offer.said := array[private.waits('release', format('Branch %s gives releases by rollout only.', device.branch),
+    offer.said := array[private.gate_wait('release', format('Branch %s gives releases by rollout only.', device.branch),
       'Start a rollout with an open stage for it, pin the device, or switch requires_rollout of the branch off.')];
     return offer;
   end if;
@@ -97,12 +97,12 @@ begin
     and (r.requires_release is null or (private.missing_step(r, current_release)).id is null)
   order by r.created_at desc, r.id limit 1;
   if target.id is null then
-    offer.said := array[private.waits('release', format('Branch %s has no available release for it.', device.branch),
+    offer.said := array[private.gate_wait('release', format('Branch %s has no available release for it.', device.branch),
       'Add a release, start a rollout with an open stage for it, or pin the device.')];
     return offer;
   end if;
   offer.release := target;
-  offer.said := array[private.passes('release', format(
+  offer.said := array[private.gate_pass('release', format(
     case when target.id = current_release.id then 'It runs %s, the newest of branch %s.' else '%s is the newest of branch %s.' end,
     target.version, device.branch))];
   return offer;
@@ -116,7 +116,7 @@ language plpgsql stable set search_path = ''
 as $$
 declare
   offer private.offer;
-  nothing_newer private.judgement[];
+  nothing_newer private.gate_result[];
 begin
   if device.pinned_release is not null then
     return private.offer_by_pin(device, current_release);

@@ -4,15 +4,15 @@
 create type private.decision as (
   action text,
   release_id uuid,
-  prepare_id uuid,
+  prefetch_id uuid,
   rollout_id uuid,
   stage int,
-  needs_place boolean,
+  needs_slot boolean,
   gates jsonb,
-  poll_after_s int
+  next_poll_s int
 );
 comment on type private.decision is
-  'What a device should do: release_id is what it should be on, null for nothing yet; prepare_id is what it may fetch ahead of its window, or null.';
+  'What a device should do: release_id is what it should be on, null for nothing yet; prefetch_id is what it may fetch ahead of its window, or null.';
 
 create function private.decide(device public.devices, at timestamptz) returns private.decision
 language plpgsql stable security definer set search_path = ''
@@ -20,19 +20,19 @@ as $$
 -- Definer: its gates read policy tables that devices cannot. Pure reading: same rows and same `at`, same answer.
 declare
   answer private.decision;
-  said private.judgement[];
+  said private.gate_result[];
   current_release public.releases := private.release_on(device.id);
   brake public.halts;
   back_to uuid;
   offer private.offer;
   target public.releases;
-  opening private.judgement;
-  place private.judgement;
+  opening private.gate_result;
+  slot private.gate_result;
 begin
-  answer.poll_after_s := coalesce(device.update_interval_s, (select s.default_poll_s from public.fleet_settings s));
+  answer.next_poll_s := coalesce(device.poll_interval_s, (select s.default_poll_interval_s from public.fleet_settings s));
   answer.action := 'run';
   answer.release_id := current_release.id;
-  answer.needs_place := false;
+  answer.needs_slot := false;
   said := array[private.judge_state(device), private.judge_halt(device), private.judge_hold(device, at)];
 
   -- A halt that takes devices back beats everything below: what it runs is known to hurt.
@@ -63,20 +63,20 @@ begin
       private.judge_downgrade(device, current_release, target, (offer.rollout).allow_downgrade),
       opening];
     if answer.rollout_id is not null then
-      place := private.judge_place(offer.rollout, offer.stage, offer.claim, at);
-      answer.needs_place := private.all_pass(said) and place.verdict <> 'refuse' and (offer.claim).state is distinct from 'claimed';
-      said := said || place;
+      slot := private.judge_slot(offer.rollout, offer.stage, offer.claim, at);
+      answer.needs_slot := private.all_pass(said) and slot.verdict <> 'refuse' and (offer.claim).state is distinct from 'claimed';
+      said := said || slot;
     end if;
     if private.all_pass(said) then
       answer.action := 'update';
       answer.release_id := target.id;
-    elsif opening.blocks and opening.look_again is not null and private.downloads_ahead(device)
+    elsif opening.blocks and opening.look_again is not null and private.may_prefetch(device)
       and not exists (select from unnest(said) j where j.blocks and j.gate <> 'window') then
-      answer.prepare_id := target.id;
+      answer.prefetch_id := target.id;
     end if;
   end if;
   answer.gates := private.gates(said);
-  answer.poll_after_s := private.poll_by(answer.poll_after_s, at,
+  answer.next_poll_s := private.poll_by(answer.next_poll_s, at,
     least(opening.look_again, (select min(j.look_again) from unnest(said) j)));
   return answer;
 end
@@ -96,14 +96,14 @@ begin
   select d.* into device from public.devices d where d.id = private.device_id();
   if device.id is null then
     perform private.refuse('device_unknown', 'The control plane does not know this device.',
-      'Enrol it again.', 'PT403');
+      'Enroll it again.', 'PT403');
   end if;
   if device.state <> 'active' then
     perform private.refuse('device_' || device.state,
       format('%s is %s, so it is told nothing.', device.name, device.state),
       case device.state when 'pending' then 'An operator must accept it: set its state to active.'
         when 'suspended' then 'An operator can set its state back to active.'
-        else 'Enrol the machine again with a new key.' end, 'PT403');
+        else 'Enroll the machine again with a new key.' end, 'PT403');
   end if;
   return device;
 end
@@ -115,7 +115,7 @@ create function private.lock_for_claim(device_id uuid, rollout_id uuid) returns 
 language plpgsql volatile set search_path = ''
 as $$
 -- In the order that the file policy_lock gives. Each statement of the caller after this one sees what was committed before
--- it, so a halt, a pause or a taken place that raced us is seen.
+-- it, so a halt, a pause or a taken slot that raced us is seen.
 declare
   device public.devices;
 begin
@@ -128,10 +128,10 @@ begin
   return device;
 end
 $$;
-comment on function private.lock_for_claim(uuid, uuid) is 'Takes every lock under which a place may be given, and returns the device as it is then.';
+comment on function private.lock_for_claim(uuid, uuid) is 'Takes every lock under which a slot may be given, and returns the device as it is then.';
 revoke execute on function private.lock_for_claim(uuid, uuid) from public;
 
-create function private.claim_place(device public.devices, decided private.decision, at timestamptz) returns void
+create function private.claim_slot(device public.devices, decided private.decision, at timestamptz) returns void
 language plpgsql volatile security definer set search_path = ''
 as $$
 -- Definer: devices may not write claims. The caller holds the policy lock (shared), the device's row and, where the
@@ -156,8 +156,8 @@ begin
   end if;
 end
 $$;
-comment on function private.claim_place(public.devices, private.decision, timestamptz) is 'Gives the device its place; everything was checked under locks.';
-revoke execute on function private.claim_place(public.devices, private.decision, timestamptz) from public;
+comment on function private.claim_slot(public.devices, private.decision, timestamptz) is 'Gives the device its slot; everything was checked under locks.';
+revoke execute on function private.claim_slot(public.devices, private.decision, timestamptz) from public;
 
 create function private.decide_under_locks(device public.devices, locked_rollout uuid, at timestamptz) returns private.decision
 language plpgsql volatile set search_path = ''
@@ -165,24 +165,24 @@ as $$
 declare
   decided private.decision := private.decide(device, at);
 begin
-  if not decided.needs_place or decided.action <> 'update' then
+  if not decided.needs_slot or decided.action <> 'update' then
     return decided;
   end if;
   if decided.rollout_id = locked_rollout then
-    perform private.claim_place(device, decided, at);
+    perform private.claim_slot(device, decided, at);
     return decided;
   end if;
   -- Another rollout took over in between, and its counters are not locked: the device asks again.
   decided.action := 'run';
   decided.release_id := (private.release_on(device.id)).id;
-  decided.poll_after_s := 1;
-  decided.gates := decided.gates || private.gates(array[private.waits('place', 'A newer rollout has just begun: ask again.',
+  decided.next_poll_s := 1;
+  decided.gates := decided.gates || private.gates(array[private.gate_wait('slot', 'A newer rollout has just begun: ask again.',
     'Nothing to do: the device asks again at once.')]);
-  decided.needs_place := false;
+  decided.needs_slot := false;
   return decided;
 end
 $$;
-comment on function private.decide_under_locks(public.devices, uuid, timestamptz) is 'Decides once more, and claims the place if it is still free.';
+comment on function private.decide_under_locks(public.devices, uuid, timestamptz) is 'Decides once more, and claims the slot if it is still free.';
 revoke execute on function private.decide_under_locks(public.devices, uuid, timestamptz) from public;
 
 create function private.answer(device public.devices, decided private.decision, at timestamptz) returns jsonb
@@ -194,15 +194,15 @@ as $$
     'device', jsonb_build_object('id', device.id, 'name', device.name, 'role', device.role,
       'segment', device.segment, 'branch', device.branch),
     'release', private.release_facts(decided.release_id),
-    'prepare', private.release_facts(decided.prepare_id),
+    'prefetch', private.release_facts(decided.prefetch_id),
     'rollout_id', decided.rollout_id,
     'gates', decided.gates,
     'commands', coalesce((
       select jsonb_agg(jsonb_build_object('id', c.id, 'kind', c.kind, 'args', c.args) order by c.requested_at, c.id)
       from public.device_commands c
       where c.device_id = device.id and c.state = 'queued' and at < c.expires_at), '[]'),
-    'config', jsonb_build_object('update_interval_s', device.update_interval_s, 'labels', device.labels),
-    'poll_after_s', decided.poll_after_s,
+    'config', jsonb_build_object('poll_interval_s', device.poll_interval_s, 'labels', device.labels),
+    'next_poll_s', decided.next_poll_s,
     'server_time', at)
 $$;
 comment on function private.answer(public.devices, private.decision, timestamptz) is 'The JSON that desired_state() and explain_device() share.';
@@ -217,13 +217,13 @@ declare
   at timestamptz := clock_timestamp();
   decided private.decision := private.decide(device, at);
 begin
-  if decided.needs_place and decided.action = 'update' then
-    -- A place looks free: decide again under the locks.
+  if decided.needs_slot and decided.action = 'update' then
+    -- A slot looks free: decide again under the locks.
     device := private.lock_for_claim(device.id, decided.rollout_id);
     decided := private.decide_under_locks(device, decided.rollout_id, at);
   end if;
-  if decided.needs_place and decided.action <> 'update' then
-    -- It stands in line: the first in line are woken when a place is free.
+  if decided.needs_slot and decided.action <> 'update' then
+    -- It stands in line: the first in line are woken when a slot is free.
     insert into private.rollout_queue (rollout_id, device_id, asked_at) values (decided.rollout_id, device.id, at)
     on conflict do nothing;
   end if;

@@ -1,5 +1,5 @@
 -- How a rollout moves: stages that open by themselves when the one before is proved, and wakes for those who could get a
--- place now.
+-- slot now.
 
 create function private.note_proof(stage public.rollout_stages, at timestamptz) returns void
 language plpgsql volatile set search_path = ''
@@ -27,7 +27,7 @@ declare
 begin
   select s.* into stage from public.rollout_stages s where s.rollout_id = wanted_id and s.position = wanted_position;
   select min(p.bucket) filter (where stage.segment is null or p.segment = stage.segment) + 1
-    into lowest from private.rollout_places(wanted_id) p;
+    into lowest from private.rollout_devices(wanted_id) p;
   insert into private.rollout_counters (rollout_id, position) values (wanted_id, wanted_position) on conflict do nothing;
   update public.rollout_stages s
   set opened_at = coalesce(s.opened_at, at), floor_bucket = lowest, size_at_opening = private.stage_size(wanted_id, wanted_position)
@@ -89,7 +89,7 @@ as $$
 begin
   if new.state = 'running' and old.state = 'draft' then
     insert into private.rollout_counters (rollout_id, position) values (new.id, 0) on conflict do nothing;
-    -- A newer rollout for the same devices takes over: the old one gives no new places, and who holds one finishes.
+    -- A newer rollout for the same devices takes over: the old one gives no new slots, and who holds one finishes.
     update public.rollouts r set state = 'superseded'
     where r.id <> new.id and r.state in ('running', 'paused')
       and r.branch = new.branch and r.role is not distinct from new.role and r.label_selector = new.label_selector;
@@ -219,8 +219,8 @@ create trigger notice_regression after update on public.device_status
 create function private.expire_leases(at timestamptz) returns int
 language plpgsql volatile security definer set search_path = ''
 as $$
--- Definer: policy writes claims. Silence is a failure only here: the device took its place and went dark. One that
--- still reports keeps its place, up to ten leases; one that is no longer served gives it back.
+-- Definer: policy writes claims. Silence is a failure only here: the device took its slot and went dark. One that
+-- still reports keeps its slot, up to ten leases; one that is no longer served gives it back.
 declare
   claim public.rollout_claims;
   device_state public.device_state;

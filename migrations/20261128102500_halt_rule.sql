@@ -1,7 +1,7 @@
 -- When a rollout goes bad: the halt rule, asked as each failure arrives. And: where would this rule have stopped that
 -- rollout?
 
--- The rule itself is a pure function that the live judgement and replay_halt_rule() share, so that what is tried out is
+-- The rule itself is a pure function that the live judgment and replay_halt_rule() share, so that what is tried out is
 -- what will strike.
 create function private.broken_rule(rule public.rollouts, attempted int, failed int, in_a_row int) returns text
 language sql immutable set search_path = ''

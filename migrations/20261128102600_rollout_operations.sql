@@ -104,7 +104,7 @@ grant execute on function public.start_rollout(uuid) to authenticated, service_r
 create function public.pause_rollout(rollout_id uuid) returns public.rollouts
 language sql volatile set search_path = ''
 as $$ select * from private.set_rollout_state(rollout_id, 'paused') $$;
-comment on function public.pause_rollout(uuid) is 'Gives no new places; devices that hold one finish.';
+comment on function public.pause_rollout(uuid) is 'Gives no new slots; devices that hold one finish.';
 revoke execute on function public.pause_rollout(uuid) from public;
 grant execute on function public.pause_rollout(uuid) to authenticated, service_role;
 
@@ -189,7 +189,7 @@ begin
       when g.window_name is null or g.ready < d.ignore_window_until then g.ready
       else case when w.open_until is not null then g.ready else w.opens_at end
     end
-  from private.rollout_places(preview_rollout.rollout_id) p
+  from private.rollout_devices(preview_rollout.rollout_id) p
   join stages s on s.position = p.stage
   join public.devices d on d.id = p.device_id
   join public.segments ring on ring.name = d.segment
@@ -221,12 +221,12 @@ begin
   if rollout.id is null then
     perform private.refuse('rollout_unknown', 'There is no such rollout.', 'Look it up in the table rollouts.', 'PT404');
   end if;
-  with places as materialized (
+  with concerned as materialized (
     select p.stage, p.current_release = rollout.release_id as done, c.state as claim,
-      p.reported_at is null or private.is_offline(p.reported_at, coalesce(said.pinned_poll_s, d.update_interval_s),
-        f.default_poll_s, f.offline_after_intervals, now()) as silent,
+      p.reported_at is null or private.is_offline(p.reported_at, coalesce(said.pinned_poll_interval_s, d.poll_interval_s),
+        f.default_poll_interval_s, f.offline_after_intervals, now()) as offline,
       k.device_id is not null as known_bad
-    from private.rollout_places(rollout.id) p
+    from private.rollout_devices(rollout.id) p
     cross join public.fleet_settings f
     join public.devices d on d.id = p.device_id
     left join public.device_status said on said.device_id = p.device_id
@@ -238,14 +238,14 @@ begin
       'position', s.position, 'segment', s.segment, 'percent', s.percent, 'opened_at', s.opened_at, 'proved_at', s.proved_at,
       'soaked_at', s.proved_at + make_interval(secs => s.soak_s),
       'needs_approval', s.needs_approval, 'approved_at', s.approved_at,
-      'devices', (select count(*) from places p where p.stage = s.position),
-      'on_release', (select count(*) from places p where p.stage = s.position and p.done),
+      'devices', (select count(*) from concerned p where p.stage = s.position),
+      'on_release', (select count(*) from concerned p where p.stage = s.position and p.done),
       'in_flight', coalesce(c.in_flight, 0), 'succeeded', coalesce(c.succeeded, 0), 'failed', coalesce(c.failed, 0),
-      'known_bad', (select count(*) from places p where p.stage = s.position and p.done is not true and p.claim is null and p.known_bad),
-      'waiting', (select count(*) from places p
-        where p.stage = s.position and p.done is not true and p.claim is null and not p.known_bad and not p.silent),
-      'silent', (select count(*) from places p
-        where p.stage = s.position and p.done is not true and p.claim is null and not p.known_bad and p.silent)
+      'known_bad', (select count(*) from concerned p where p.stage = s.position and p.done is not true and p.claim is null and p.known_bad),
+      'waiting', (select count(*) from concerned p
+        where p.stage = s.position and p.done is not true and p.claim is null and not p.known_bad and not p.offline),
+      'offline', (select count(*) from concerned p
+        where p.stage = s.position and p.done is not true and p.claim is null and not p.known_bad and p.offline)
     ) as stage
     from public.rollout_stages s
     left join private.rollout_counters c on c.rollout_id = s.rollout_id and c.position = s.position
@@ -254,10 +254,10 @@ begin
   select jsonb_build_object(
     'rollout_id', rollout.id, 'name', rollout.name, 'state', rollout.state, 'release_id', rollout.release_id,
     'version', private.release_name(rollout.release_id), 'started_at', rollout.started_at, 'ended_at', rollout.ended_at,
-    'devices', (select count(*) from places p where p.stage is not null),
-    'on_release', (select count(*) from places p where p.done),
+    'devices', (select count(*) from concerned p where p.stage is not null),
+    'on_release', (select count(*) from concerned p where p.done),
     'in_flight', coalesce(t.in_flight, 0), 'succeeded', coalesce(t.succeeded, 0), 'failed', coalesce(t.failed, 0),
-    'known_bad', (select count(*) from places p where p.stage is not null and p.done is not true and p.claim is null and p.known_bad),
+    'known_bad', (select count(*) from concerned p where p.stage is not null and p.done is not true and p.claim is null and p.known_bad),
     'in_line', (select count(*) from private.rollout_queue q where q.rollout_id = rollout.id),
     'halts', coalesce((
       select jsonb_agg(jsonb_build_object('id', h.id, 'scope', h.scope, 'cause', h.cause, 'reason', h.reason, 'opened_at', h.opened_at) order by h.opened_at)
@@ -278,7 +278,7 @@ begin
 end
 $$;
 comment on function public.rollout_progress(uuid) is
-  'Where a rollout stands, stage by stage, and what holds it. silent: never offered, because not heard of. known_bad: not offered, by device or by pattern.';
+  'Where a rollout stands, stage by stage, and what holds it. offline: never offered, because not heard of. known_bad: not offered, by device or by pattern.';
 revoke execute on function public.rollout_progress(uuid) from public;
 grant execute on function public.rollout_progress(uuid) to authenticated, service_role;
 

@@ -66,10 +66,10 @@ begin
   from new_rows n join old_rows o using (id)
   where (n.state = 'active' or o.state = 'active')
     and (n.role, n.segment, n.branch, n.state, n.pinned_release, n.hold, n.hold_until, n.maintenance_window,
-         n.ignore_window_until, n.update_interval_s, n.timezone, n.labels)
+         n.ignore_window_until, n.poll_interval_s, n.timezone, n.labels)
         is distinct from
         (o.role, o.segment, o.branch, o.state, o.pinned_release, o.hold, o.hold_until, o.maintenance_window,
-         o.ignore_window_until, o.update_interval_s, o.timezone, o.labels);
+         o.ignore_window_until, o.poll_interval_s, o.timezone, o.labels);
   if concerned is not null then
     perform private.wake_devices(concerned, 'device_changed');
   end if;
@@ -180,7 +180,7 @@ create function private.wake_after_settings_change() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
 begin
-  if new.default_poll_s is distinct from old.default_poll_s then
+  if new.default_poll_interval_s is distinct from old.default_poll_interval_s then
     perform private.wake_segments(array(select s.name from public.segments s), 'settings_changed');
   end if;
   return null;
@@ -238,7 +238,7 @@ create trigger wake after insert or update or delete on public.maintenance_openi
 
 -- Whether devices may download ahead is news to those that have the window, as a new opening is.
 
-create function private.wake_after_download_change() returns trigger
+create function private.wake_after_prefetch_change() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
 -- Definer: reads the fleet.
@@ -249,19 +249,19 @@ begin
   return null;
 end
 $$;
-comment on function private.wake_after_download_change() is 'Wakes the devices of a window that may, or may no longer, download ahead.';
-revoke execute on function private.wake_after_download_change() from public;
+comment on function private.wake_after_prefetch_change() is 'Wakes the devices of a window that may, or may no longer, download ahead.';
+revoke execute on function private.wake_after_prefetch_change() from public;
 create trigger wake after update on public.maintenance_windows
-  for each row when (new.download_ahead is distinct from old.download_ahead)
-  execute function private.wake_after_download_change();
+  for each row when (new.prefetch is distinct from old.prefetch)
+  execute function private.wake_after_prefetch_change();
 
--- Who could have a place in a rollout now.
+-- Who could have a slot in a rollout now.
 
 create function private.wake_candidates(wanted_id uuid, reason text) returns void
 language plpgsql volatile security definer set search_path = ''
 as $$
--- Definer: reads the fleet. Wakes whom the rollout could give a place now: the free places' worth of devices, in the
--- order of their buckets, those heard of last before the silent ones; everybody where there is no limit.
+-- Definer: reads the fleet. Wakes whom the rollout could give a slot now: the free slots' worth of devices, in the
+-- order of their buckets, those heard of last before the offline ones; everybody where there is no limit.
 declare
   rollout public.rollouts;
   free int;
@@ -275,7 +275,7 @@ begin
     rollout.max_in_flight - (select c.in_flight from private.rollout_counters c where c.rollout_id = wanted_id and c.position = 0),
     rollout.max_per_minute);
   chosen := array(
-    select p.device_id from private.rollout_places(wanted_id) p
+    select p.device_id from private.rollout_devices(wanted_id) p
     join public.rollout_stages s on s.rollout_id = wanted_id and s.position = p.stage and s.opened_at is not null
     left join public.rollout_claims c on c.rollout_id = wanted_id and c.device_id = p.device_id
     left join private.known_bad_devices(rollout.release_id) k on k.device_id = p.device_id
@@ -288,13 +288,13 @@ begin
   end if;
 end
 $$;
-comment on function private.wake_candidates(uuid, text) is 'Wakes the devices that could get a place in this rollout now.';
+comment on function private.wake_candidates(uuid, text) is 'Wakes the devices that could get a slot in this rollout now.';
 revoke execute on function private.wake_candidates(uuid, text) from public;
 
 create function private.wake_waiting(wanted_id uuid) returns void
 language plpgsql volatile security definer set search_path = ''
 as $$
--- Definer: the queue is policy's own. Wakes as many of those who stand in line as there are free places.
+-- Definer: the queue is policy's own. Wakes as many of those who stand in line as there are free slots.
 declare
   free int;
   chosen uuid[];
@@ -316,9 +316,9 @@ begin
     returning q.device_id)
   select array_agg(device_id) into chosen from woken;
   if chosen is not null then
-    perform private.wake_devices(chosen, 'place_free');
+    perform private.wake_devices(chosen, 'slot_free');
   end if;
 end
 $$;
-comment on function private.wake_waiting(uuid) is 'Wakes the first in line when places are free.';
+comment on function private.wake_waiting(uuid) is 'Wakes the first in line when slots are free.';
 revoke execute on function private.wake_waiting(uuid) from public;

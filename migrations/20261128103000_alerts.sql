@@ -88,7 +88,7 @@ revoke execute on function private.alert_about_halt() from public;
 create trigger zz_alert after insert or update on public.halts
   for each row execute function private.alert_about_halt();
 
-create function private.watch_silence(at timestamptz) returns jsonb
+create function private.watch_offline(at timestamptz) returns jsonb
 language plpgsql volatile security definer set search_path = ''
 as $$
 -- Definer: alerts are policy's own rows. Offline is derived from the last report; only the alert is stored.
@@ -100,7 +100,7 @@ begin
     select d.id, d.name, s.reported_at
     from public.devices d join public.device_status s on s.device_id = d.id cross join public.fleet_settings f
     where d.state = 'active'
-      and s.reported_at < at - make_interval(secs => coalesce(s.pinned_poll_s, d.update_interval_s, f.default_poll_s)
+      and s.reported_at < at - make_interval(secs => coalesce(s.pinned_poll_interval_s, d.poll_interval_s, f.default_poll_interval_s)
         * f.offline_after_intervals)
   ),
   made as (
@@ -120,5 +120,5 @@ begin
   return jsonb_build_object('offline_opened', opened, 'offline_resolved', resolved);
 end
 $$;
-comment on function private.watch_silence(timestamptz) is 'Opens an alert for each device that missed its polls, and resolves those that are back.';
-revoke execute on function private.watch_silence(timestamptz) from public;
+comment on function private.watch_offline(timestamptz) is 'Opens an alert for each device that missed its polls, and resolves those that are back.';
+revoke execute on function private.watch_offline(timestamptz) from public;

@@ -2,13 +2,13 @@
 
 create view public.offline_devices with (security_invoker = true) as
 select d.id as device_id, d.name, d.role, d.segment, d.branch, s.state as last_state, s.current_release,
-  s.reported_at as last_contact, now() - s.reported_at as silent_for,
-  coalesce(s.pinned_poll_s, d.update_interval_s, f.default_poll_s) as expected_every_s
+  s.reported_at as last_contact, now() - s.reported_at as offline_for,
+  coalesce(s.pinned_poll_interval_s, d.poll_interval_s, f.default_poll_interval_s) as expected_every_s
 from public.devices d
 join public.device_status s on s.device_id = d.id
 cross join public.fleet_settings f
 where d.state = 'active'
-  and private.is_offline(s.reported_at, coalesce(s.pinned_poll_s, d.update_interval_s), f.default_poll_s,
+  and private.is_offline(s.reported_at, coalesce(s.pinned_poll_interval_s, d.poll_interval_s), f.default_poll_interval_s,
     f.offline_after_intervals, now());
 comment on view public.offline_devices is
   'Active devices that missed fleet_settings.offline_after_intervals polls, as of now. Order by last_contact for the longest silence.';
@@ -21,7 +21,7 @@ create view public.devices_by_state with (security_invoker = true) as
 select d.segment, d.role, d.state, s.state as report_state,
   count(*) as devices,
   count(*) filter (where d.state = 'active'
-    and private.is_offline(s.reported_at, coalesce(s.pinned_poll_s, d.update_interval_s), f.default_poll_s,
+    and private.is_offline(s.reported_at, coalesce(s.pinned_poll_interval_s, d.poll_interval_s), f.default_poll_interval_s,
     f.offline_after_intervals, now())) as offline
 from public.devices d
 cross join public.fleet_settings f
@@ -53,7 +53,7 @@ revoke all on public.drifted_clocks from public;
 grant select on public.drifted_clocks to authenticated, service_role;
 
 -- To join each of 100,000 devices to its report and look at each of them was most of the overview's time. Only those out of
--- the ordinary (devices_out_of_the_ordinary, device_status_pinned_poll) are looked at and joined; the rest is counted.
+-- the ordinary (devices_out_of_the_ordinary, device_status_pinned_poll_interval) are looked at and joined; the rest is counted.
 
 create view public.fleet_overview with (security_invoker = true) as
 with out_of_the_ordinary as (
@@ -64,7 +64,7 @@ with out_of_the_ordinary as (
     count(*) filter (where d.state = 'active' and d.hold and (d.hold_until is null or d.hold_until > now())) as held,
     count(d.pinned_release) filter (where d.state = 'active') as pinned
   from public.devices d
-  where d.state <> 'active' or d.update_interval_s is not null or d.hold or d.pinned_release is not null
+  where d.state <> 'active' or d.poll_interval_s is not null or d.hold or d.pinned_release is not null
 ),
 registered as (
   select d.devices, o.* from out_of_the_ordinary o, (select count(*) as devices from public.devices) d
@@ -74,23 +74,23 @@ by_row as (
     count(*) filter (where odd.state is null or odd.state = 'active') as devices,
     count(*) filter (where (odd.state is null or odd.state = 'active') and s.reported_at < case
       -- As private.is_offline() has it. The settings as subqueries: joined, they would cost a look for each device.
-      when odd.update_interval_s is null
-      then (select now() - make_interval(secs => f.default_poll_s * f.offline_after_intervals) from public.fleet_settings f)
-      else now() - make_interval(secs => odd.update_interval_s * (select f.offline_after_intervals from public.fleet_settings f))
+      when odd.poll_interval_s is null
+      then (select now() - make_interval(secs => f.default_poll_interval_s * f.offline_after_intervals) from public.fleet_settings f)
+      else now() - make_interval(secs => odd.poll_interval_s * (select f.offline_after_intervals from public.fleet_settings f))
     end) as offline
   from public.device_status s
-  left join public.devices odd on odd.id = s.device_id and (odd.state <> 'active' or odd.update_interval_s is not null)
+  left join public.devices odd on odd.id = s.device_id and (odd.state <> 'active' or odd.poll_interval_s is not null)
   group by s.state
 ),
 by_own_file as (
   select s.state as report_state,
-    count(*) filter (where private.is_offline(s.reported_at, s.pinned_poll_s, f.default_poll_s, f.offline_after_intervals, now()))
-      - count(*) filter (where private.is_offline(s.reported_at, d.update_interval_s, f.default_poll_s, f.offline_after_intervals, now()))
+    count(*) filter (where private.is_offline(s.reported_at, s.pinned_poll_interval_s, f.default_poll_interval_s, f.offline_after_intervals, now()))
+      - count(*) filter (where private.is_offline(s.reported_at, d.poll_interval_s, f.default_poll_interval_s, f.offline_after_intervals, now()))
       as more_offline
   from public.device_status s
   join public.devices d on d.id = s.device_id and d.state = 'active'
   cross join public.fleet_settings f
-  where s.pinned_poll_s is not null
+  where s.pinned_poll_interval_s is not null
   group by s.state
 ),
 heard as (
@@ -121,7 +121,7 @@ from registered r, reported s;
 comment on view public.fleet_overview is
   'The whole fleet in one row, as of now. active = online + offline + not_heard_yet; online = the sum of the six report states.';
 comment on column public.fleet_overview.healthy is 'This and the five after it: what online devices say of themselves.';
-comment on column public.fleet_overview.devices_in_flight is 'Devices that hold a place in a rollout at this moment.';
+comment on column public.fleet_overview.devices_in_flight is 'Devices that hold a slot in a rollout at this moment.';
 revoke all on public.fleet_overview from public;
 grant select on public.fleet_overview to authenticated, service_role;
 

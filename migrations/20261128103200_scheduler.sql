@@ -48,7 +48,7 @@ begin
     delete from public.audit_log a where a.at < tick.at - make_interval(months => (select s.audit_retention_months from public.fleet_settings s));
   end if;
   if private.is_due('silence', interval '1 minute', at) then
-    done := done || private.watch_silence(at);
+    done := done || private.watch_offline(at);
   end if;
   if private.is_due('reports', interval '1 minute', at) then
     done := done || jsonb_build_object('attempts_rolled_up', private.roll_up_history(at));
@@ -57,7 +57,7 @@ begin
     done := done || jsonb_build_object('releases_in_use', private.count_adoption(at));
   end if;
   done := done || jsonb_build_object('patterns_looked_at', private.look_for_patterns(at));
-  -- From here on the policy lock may be held to the end, and devices that ask for a place wait: what reads the whole
+  -- From here on the policy lock may be held to the end, and devices that ask for a slot wait: what reads the whole
   -- fleet stands above.
   done := done || jsonb_build_object('leases_expired', private.expire_leases(at));
   for rollout in select r.id, r.state, r.max_per_minute from public.rollouts r where r.state in ('running', 'completed') order by r.id loop

@@ -16,7 +16,7 @@ const REFUSALS: Record<string, [status: number, message: string, hint: string]> 
   pending_full: [
     429,
     "Too many devices wait to be accepted already.",
-    "Ask an operator to accept or retire some, or enrol with a provisioning token.",
+    "Ask an operator to accept or retire some, or enroll with a provisioning token.",
   ],
   assertion_replayed: [401, "The assertion was used before.", "Sign a new one for every request."],
   token_invalid: [
@@ -39,7 +39,7 @@ const REFUSALS: Record<string, [status: number, message: string, hint: string]> 
   device_retired: [
     403,
     "The device is retired.",
-    "It stays so; enrol with a new key to use the machine again.",
+    "It stays so; enroll with a new key to use the machine again.",
   ],
 };
 

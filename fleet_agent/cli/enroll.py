@@ -26,7 +26,7 @@ def add(command: AddCommand) -> None:
 
 def _enroll(context: Context, options: argparse.Namespace) -> int:
     from fleet_agent import config, log
-    from fleet_agent.control_plane import edge_functions as enrolment
+    from fleet_agent.control_plane import edge_functions as enrollment
     from fleet_agent.control_plane import tokens
     from fleet_agent.control_plane.client import http_client, tls_context
     from fleet_agent.control_plane.identity import Identity
@@ -39,22 +39,22 @@ def _enroll(context: Context, options: argparse.Namespace) -> int:
     identity = Identity.load_or_create(context.paths)
     clock = Clock(context.paths.clock_floor)
     machine = Machine(context.paths.root)
-    facts = enrolment.Facts(
+    facts = enrollment.Facts(
         name=options.name or device.name or host_name(),
         hardware_model=machine.hardware_model(),
         os=machine.operating_system(),
         agent_version=__version__,
     )
 
-    async def ask() -> enrolment.Enrolment:
+    async def ask() -> enrollment.Enrollment:
         tls = tls_context() if device.api_url.startswith("https") else None
         async with http_client(tls) as client:
 
-            async def attempt() -> enrolment.Enrolment:
+            async def attempt() -> enrollment.Enrollment:
                 token = options.token or os.environ.get(TOKEN_VARIABLE)
-                return await enrolment.enrol(client, device, identity, facts, token, clock=clock.now)
+                return await enrollment.enroll(client, device, identity, facts, token, clock=clock.now)
 
-            return await retry.call(retry.ENROL, attempt)
+            return await retry.call(retry.ENROLL, attempt)
 
     answer = asyncio.run(ask())
     clock.observe(answer.server_time)

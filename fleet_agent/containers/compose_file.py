@@ -198,7 +198,7 @@ def fingerprint(path: Path) -> str:
         found = entry.lstat()
         name = entry.relative_to(path.parent).as_posix()
         if stat.S_ISLNK(found.st_mode):
-            head, body = f"link {os.readlink(entry)}", b""  # noqa: PTH115  a Path would normalise it
+            head, body = f"link {os.readlink(entry)}", b""  # noqa: PTH115  a Path would normalize it
         elif stat.S_ISDIR(found.st_mode):
             head, body = f"folder {stat.S_IMODE(found.st_mode):o}", b""
         else:

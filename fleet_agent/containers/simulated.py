@@ -35,7 +35,7 @@ class SimulatedContainer(BaseModel):
     service: str
     image: str
     config_hash: str
-    behaviour: str = ""
+    behavior: str = ""
     has_check: bool = False
     started_at: datetime
     id: int
@@ -141,7 +141,7 @@ class SimulatedRuntime:
             states = []
             for container in world.containers.get(project, {}).values():
                 # A settled simulation is not written again and again: an idle device writes nothing.
-                if container.looks < _count(container.behaviour):
+                if container.looks < _count(container.behavior):
                     container.looks += 1
                 states.append(_state(container))
         return tuple(sorted(states, key=lambda state: state.service))
@@ -149,9 +149,9 @@ class SimulatedRuntime:
     def logs(self, project: str, *, lines: int, since: datetime | None = None) -> list[LogLine]:
         del lines, since
         return [
-            LogLine(container.service, f"simulated {container.behaviour}")
+            LogLine(container.service, f"simulated {container.behavior}")
             for container in self._look().containers.get(project, {}).values()
-            if container.behaviour
+            if container.behavior
         ]
 
     def last_exits(self, project: str) -> dict[str, int]:
@@ -170,8 +170,8 @@ class SimulatedRuntime:
         return {port for c in self._look().containers.get(project, {}).values() for port in c.ports}
 
     def _start(self, project: str, name: str, service: dict[str, Any]) -> None:
-        behaviour = _behaviour(service)
-        if behaviour == "no-start":
+        behavior = _behavior(service)
+        if behavior == "no-start":
             raise ContainerError(
                 Kind.COMPOSE_FAILED,
                 f"Compose could not start the services: {name} is simulated not to start.",
@@ -190,7 +190,7 @@ class SimulatedRuntime:
                 service=name,
                 image=service["image"],
                 config_hash=fingerprint,
-                behaviour=behaviour,
+                behavior=behavior,
                 has_check="healthcheck" in service,
                 started_at=datetime.now(UTC),
                 id=world.next_id,
@@ -238,7 +238,7 @@ class _Changing:
 
 
 def _state(container: SimulatedContainer) -> Container:
-    kind, count = container.behaviour.partition("=")[0], _count(container.behaviour)
+    kind, count = container.behavior.partition("=")[0], _count(container.behavior)
     exited = kind == "crash" or (kind == "crash-later" and container.looks >= count)
     health = None
     if container.has_check or kind in ("unhealthy", "slow"):
@@ -259,15 +259,15 @@ def _state(container: SimulatedContainer) -> Container:
     )
 
 
-def _count(behaviour: str) -> int:
-    """After how many looks a behaviour shows; 0 for one that does not change."""
-    kind, _, number = behaviour.partition("=")
+def _count(behavior: str) -> int:
+    """After how many looks a behavior shows; 0 for one that does not change."""
+    kind, _, number = behavior.partition("=")
     if kind not in ("slow", "crash-later"):
         return 0
     return int(number) if number.isdigit() else 3
 
 
-def _behaviour(service: dict[str, Any]) -> str:
+def _behavior(service: dict[str, Any]) -> str:
     labels = service.get("labels") or {}
     if isinstance(labels, list):
         labels = dict(str(label).partition("=")[::2] for label in labels)

@@ -121,7 +121,7 @@ class ControlPlane:
             raise ControlPlaneError(
                 Kind.BAD_ANSWER,
                 "desired_state() answered for another device.",
-                hint="Enrol this device again.",
+                hint="Enroll this device again.",
             )
         self.clock.observe(directive.server_time)
         return directive
@@ -193,7 +193,7 @@ class ControlPlane:
             return await retry.call(policy, attempt)
         except ControlPlaneError as error:
             refused = self._bearer.token
-            if error.kind != Kind.UNAUTHORISED or refused is None or "function" in error.evidence:
+            if error.kind != Kind.UNAUTHORIZED or refused is None or "function" in error.evidence:
                 raise
             self.tokens.reject(refused)
             return await retry.call(policy, attempt)

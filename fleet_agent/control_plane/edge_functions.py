@@ -15,7 +15,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, Field, ValidationError
 
-from fleet_agent.control_plane.identity import ENROL_AUDIENCE, TOKEN_AUDIENCE, Identity
+from fleet_agent.control_plane.identity import ENROLL_AUDIENCE, TOKEN_AUDIENCE, Identity
 from fleet_agent.errors import ControlPlaneError, Kind
 from fleet_agent.model import EARLIEST, LATEST, Frozen
 
@@ -41,7 +41,7 @@ class Endpoint(Protocol):
 
 @dataclass(frozen=True)
 class Facts:
-    """What a device says of itself when it enrols; `name` is a wish, the answer says what it became."""
+    """What a device says of itself when it enrolls; `name` is a wish, the answer says what it became."""
 
     name: str
     hardware_model: str | None = None
@@ -49,10 +49,10 @@ class Facts:
     agent_version: str | None = None
 
 
-class Enrolment(Frozen):
+class Enrollment(Frozen):
     """The place that the control plane gave this device.
 
-    `kind` is `pending` until an operator accepts the device; enrol again later to learn that they did.
+    `kind` is `pending` until an operator accepts the device; enroll again later to learn that they did.
     """
 
     kind: Literal["enrolled", "pending"]
@@ -91,7 +91,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-async def enrol(
+async def enroll(
     client: httpx.AsyncClient,
     endpoint: Endpoint,
     identity: Identity,
@@ -99,10 +99,10 @@ async def enrol(
     provisioning_token: str | None = None,
     *,
     clock: Clock = utc_now,
-) -> Enrolment:
+) -> Enrollment:
     """Ask for a place in the fleet. Idempotent: the same key always gets the same device.
 
-    The caller keeps the id with `identity.remember(enrolment.device_id)`. Raises ControlPlaneError, of kind
+    The caller keeps the id with `identity.remember(enrollment.device_id)`. Raises ControlPlaneError, of kind
     `token_invalid` when the provisioning token is wrong, expired or used up, `clock_wrong` when even the
     server's own time did not help.
     """
@@ -118,10 +118,10 @@ async def enrol(
     async def sign(audience: str, now: datetime) -> str:
         return identity.assertion(audience, now)
 
-    call = _Call(client, endpoint, "enroll", "proof", ENROL_AUDIENCE)
+    call = _Call(client, endpoint, "enroll", "proof", ENROLL_AUDIENCE)
     answer, _ = await _perform(call, body, sign, clock)
     try:
-        return Enrolment.model_validate(answer)
+        return Enrollment.model_validate(answer)
     except ValidationError as error:
         raise _bad_answer("enroll", error) from error
 
@@ -138,7 +138,7 @@ async def fetch_token(
 
     With `in_child` the assertion is signed in a short-lived process, which keeps about 9 MiB of crypto
     libraries out of this one. Raises ControlPlaneError: `device_pending`, `device_suspended`,
-    `device_retired`, `unauthorised`, `clock_wrong`, `rate_limited` (with `retry_after_s`), `unreachable`,
+    `device_retired`, `unauthorized`, `clock_wrong`, `rate_limited` (with `retry_after_s`), `unreachable`,
     `timed_out`, `not_our_server`, `server_error`, `bad_answer`; and StateError from signing.
     """
 
@@ -246,8 +246,8 @@ _KINDS: dict[str, tuple[Kind, bool]] = {
     "token_expired": (Kind.TOKEN_INVALID, False),
     "token_used_up": (Kind.TOKEN_INVALID, False),
     "assertion_stale": (Kind.CLOCK_WRONG, True),
-    "assertion_replayed": (Kind.UNAUTHORISED, True),
-    "assertion_invalid": (Kind.UNAUTHORISED, False),
+    "assertion_replayed": (Kind.UNAUTHORIZED, True),
+    "assertion_invalid": (Kind.UNAUTHORIZED, False),
     "device_pending": (Kind.DEVICE_PENDING, True),
     "device_suspended": (Kind.DEVICE_SUSPENDED, True),
     "device_retired": (Kind.DEVICE_RETIRED, False),
@@ -267,7 +267,7 @@ def _refusal(
     elif status == HTTPStatus.TOO_MANY_REQUESTS:
         kind, retryable = Kind.RATE_LIMITED, True
     elif status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        kind, retryable = Kind.UNAUTHORISED, False
+        kind, retryable = Kind.UNAUTHORIZED, False
     else:
         kind, retryable = Kind.REFUSED, False
     return ControlPlaneError(

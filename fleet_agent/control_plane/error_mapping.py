@@ -118,7 +118,7 @@ def _refusal(status: int, headers: httpx.Headers, body: dict[str, Any]) -> Contr
     """A deliberate no: asking again without a change gets the same answer."""
     named = _NAMED.get(str(body.get("details") or "")) or _NAMED.get(str(body.get("kind") or ""))
     if status == 401:
-        kind = Kind.UNAUTHORISED
+        kind = Kind.UNAUTHORIZED
         sentence = (
             f"The control plane refused this device's credentials: {_said(body) or 'it gave no reason'}."
         )
@@ -147,7 +147,7 @@ def refuses_this_device(error: ControlPlaneError) -> bool:
 
 def is_an_answer(error: ControlPlaneError) -> bool:
     """Whether the control plane itself said no: then this device is not cut off from it."""
-    return error.kind in _REFUSED_DEVICE | {Kind.UNAUTHORISED, Kind.REFUSED}
+    return error.kind in _REFUSED_DEVICE | {Kind.UNAUTHORIZED, Kind.REFUSED}
 
 
 def retry_after(headers: httpx.Headers) -> float | None:

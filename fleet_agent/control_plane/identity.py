@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 #: The server refuses assertions that live longer than 120 s; a minute leaves room for a slow network.
 ASSERTION_LIFETIME_S = 60
-ENROL_AUDIENCE = "enroll"
+ENROLL_AUDIENCE = "enroll"
 TOKEN_AUDIENCE = "device-token"  # noqa: S105 - the name of a function, not a secret
 _CHILD_TIMEOUT_S = 60
 _KEY_BYTES = 32
@@ -69,13 +69,13 @@ class Identity:
         return cls._read(paths.identity) if _key_file(paths.identity).exists() else None
 
     def remember(self, device_id: UUID) -> Self:
-        """Keep the id that enrolment gave, durably; returns the identity that carries it."""
+        """Keep the id that enrollment gave, durably; returns the identity that carries it."""
         content = json.dumps({"device_id": str(device_id)}).encode()
         durable.write_atomic(_id_file(self.folder), content, mode=0o600)
         return type(self)(self.folder, self.public_key, device_id)
 
     def forget(self) -> Self:
-        """Drop the device id and keep the key: the next enrolment with it finds the same device again."""
+        """Drop the device id and keep the key: the next enrollment with it finds the same device again."""
         durable.remove(_id_file(self.folder))
         return type(self)(self.folder, self.public_key, None)
 
@@ -97,7 +97,7 @@ class Identity:
             "jti": uuid4().hex,
         }
         headers: dict[str, Any] = {}
-        if audience == ENROL_AUDIENCE:
+        if audience == ENROLL_AUDIENCE:
             headers["jwk"] = {"kty": "OKP", "crv": "Ed25519", "x": self.public_key}
         else:
             device_id = device_id or self.device_id
@@ -268,7 +268,7 @@ def _corrupt(file: Path, what: str) -> StateError:
     return StateError(
         Kind.STATE_CORRUPT,
         f"{file} {what}.",
-        hint="Restore it from a backup, or remove the folder and enrol again as a new device.",
+        hint="Restore it from a backup, or remove the folder and enroll again as a new device.",
     )
 
 

@@ -19,7 +19,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 from pydantic import ValidationError as PydanticValidationError
 
 from fleet_agent.config import DeviceConfig
-from fleet_agent.control_plane import edge_functions as enrolment
+from fleet_agent.control_plane import edge_functions as enrollment
 from fleet_agent.control_plane import error_mapping as failures
 from fleet_agent.control_plane.identity import Identity
 from fleet_agent.errors import ControlPlaneError, StateError
@@ -97,12 +97,12 @@ class Tokens:
             self._token = None
 
     async def _fetch(self) -> Token:
-        async def attempt() -> enrolment.DeviceToken:
+        async def attempt() -> enrollment.DeviceToken:
             # Twice a day: a client kept for it would only cost memory.
             async with self._http() as http:
                 try:
                     async with asyncio.timeout(WHOLE_FETCH_S):
-                        return await enrolment.fetch_token(
+                        return await enrollment.fetch_token(
                             http, self._config(), self._identity, clock=self._clock.now, in_child=True
                         )
                 except TimeoutError as error:
@@ -131,7 +131,7 @@ class Tokens:
             renew=now + (life * self._uniform(*RENEW_AT) - age).total_seconds(),
         )
 
-    def _keep(self, fresh: enrolment.DeviceToken) -> None:
+    def _keep(self, fresh: enrollment.DeviceToken) -> None:
         kept = _Kept(
             device_id=str(self._identity.device_id),
             api_url=self._config().api_url,

@@ -175,7 +175,7 @@ class CheckIn:
     def _note_what_waits(self, directive: Directive, step: decide.Step) -> None:
         """For the report: what keeps the device where it is, and what is brought here meanwhile."""
         self.reporter.waiting = step.why if directive.action in (Action.RUN, Action.HOLD) else ""
-        self.reporter.ahead = directive.prepare if directive.action == Action.RUN else None
+        self.reporter.ahead = directive.prefetch if directive.action == Action.RUN else None
 
     @contextlib.asynccontextmanager
     async def _passing_on_what_is_newer(self, directive: Directive) -> AsyncIterator[None]:
@@ -325,11 +325,11 @@ class CheckIn:
 
     def _not_ready(self) -> FleetError | None:
         """Why the release that is wanted ahead of its update could not be made ready."""
-        found = decide.prepared(self.directive, self.engine) if self.directive is not None else None
+        found = decide.prefetched(self.directive, self.engine) if self.directive is not None else None
         if found is None or found.error_kind is None:
             return None
         kind = Kind(found.error_kind) if found.error_kind in set(Kind) else Kind.INTERNAL
-        return StateError(kind, f"{found.release.version} could not be prepared: {found.error}")
+        return StateError(kind, f"{found.release.version} could not be prefetched: {found.error}")
 
     async def _heard(self) -> None:
         self.ask_again_at = float("-inf")
@@ -382,7 +382,7 @@ class CheckIn:
         self.ask_again_at = self._asked_to_wait_until(error)
         if not is_an_answer(error):
             self._went_unanswered(error)
-        return Outcome.REFUSED if error.kind == Kind.UNAUTHORISED else Outcome.UNREACHABLE
+        return Outcome.REFUSED if error.kind == Kind.UNAUTHORIZED else Outcome.UNREACHABLE
 
     def _not_done(self, error: FleetError) -> Outcome:
         logger.warning("{kind}: {error}", kind=error.kind.value, error=error)
@@ -396,12 +396,12 @@ def _without_orders(directive: Directive) -> Directive:
 
 def _nothing_more(directive: Directive) -> Directive:
     """What a device that is suspended or retired meanwhile is asked for: nothing it has not touched yet."""
-    return directive.model_copy(update={"action": Action.HOLD, "release": None, "prepare": None})
+    return directive.model_copy(update={"action": Action.HOLD, "release": None, "prefetch": None})
 
 
 def _wish(directive: Directive) -> tuple[object, ...]:
     """What of a directive the engine works by."""
-    return directive.action, directive.release, directive.prepare
+    return directive.action, directive.release, directive.prefetch
 
 
 def _in_short(engine: EngineStatus, why: str) -> str:

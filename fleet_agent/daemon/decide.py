@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fleet_agent.config import DeviceConfig
 from fleet_agent.engine.phases import RESTING
-from fleet_agent.model import Action, Directive, EngineStatus, Preparation, ReportState
+from fleet_agent.model import Action, Directive, EngineStatus, PrefetchStatus, ReportState
 
 #: Polls are spread by this share of the interval, both ways: a fleet that booted together drifts apart.
 POLL_JITTER = 0.2
@@ -78,25 +78,25 @@ def next_step(directive: Directive, engine: EngineStatus, *, asked: bool = False
 
 def _ahead(directive: Directive, engine: EngineStatus, *, asked: bool) -> Step:
     """Nothing to apply: at most to bring here what only the maintenance window keeps away."""
-    wanted = directive.prepare
+    wanted = directive.prefetch
     if wanted is None or directive.action == Action.HOLD:
         return Stay(_waiting(directive) or "the control plane asks for nothing")
     if engine.current == wanted and engine.role == directive.device.role:
         return Stay(f"already on {wanted.version}")
-    found = prepared(directive, engine)
+    found = prefetched(directive, engine)
     if found is not None and found.ready:
         return Stay(f"{wanted.version} is ready; applied when the window opens{_behind(directive)}")
     if found is not None and not found.again and not asked:
         return Stay(f"{wanted.version} is not ready; fetched when the window opens{_behind(directive)}")
-    return Converge(directive, f"preparing {wanted.version}", asked)
+    return Converge(directive, f"prefetching {wanted.version}", asked)
 
 
-def prepared(directive: Directive, engine: EngineStatus | None) -> Preparation | None:
-    """What came of preparing the release that `directive` wants ahead; None where nothing was tried."""
-    found = engine.preparation if engine is not None else None
+def prefetched(directive: Directive, engine: EngineStatus | None) -> PrefetchStatus | None:
+    """What came of prefetching the release that `directive` wants ahead; None where nothing was tried."""
+    found = engine.prefetch if engine is not None else None
     if found is None or directive.action != Action.RUN:
         return None
-    same = found.release == directive.prepare and found.role == directive.device.role
+    same = found.release == directive.prefetch and found.role == directive.device.role
     return found if same else None
 
 
@@ -129,7 +129,7 @@ class Settings:
 
 def settings(config: DeviceConfig, directive: Directive | None) -> Settings:
     """The control plane's settings with the device's own file over them, key by key."""
-    asked = directive.poll_after_s if directive is not None else None
+    asked = directive.next_poll_s if directive is not None else None
     sent = directive.config.labels if directive is not None else {}
     pinned = [f"labels.{name}" for name in sorted(config.labels)]
     if config.poll_interval_s is not None:

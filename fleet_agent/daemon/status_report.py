@@ -177,10 +177,10 @@ class Reporter:
         row["state"] = ReportState.UPDATING.value
         row["phase"] = progress.phase
         row["reason"] = _text(progress.detail)
-        if progress.preparing and engine is not None and target is not None:
+        if progress.prefetching and engine is not None and target is not None:
             # What runs is not touched: the device is as well as it was.
             row["state"] = engine.state.value
-            row["reason"] = _text(f"preparing {target.version} {progress.detail}".strip())
+            row["reason"] = _text(f"prefetching {target.version} {progress.detail}".strip())
         row["target_release"] = str(target.id) if target is not None else None
         return row
 

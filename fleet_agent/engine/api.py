@@ -28,7 +28,7 @@ from fleet_agent.model import (
     DevicePlace,
     Directive,
     EngineStatus,
-    Preparation,
+    PrefetchStatus,
     Progress,
     Release,
     ReportState,
@@ -205,14 +205,14 @@ def drift(config: EngineConfig) -> list[str]:
 
 
 def _follow(engine: Engine, directive: Directive, *, asked: bool) -> None:
-    from fleet_agent.engine import preparation as preparing
+    from fleet_agent.engine import prefetch
     from fleet_agent.engine import runner as drive
 
     asked = asked or any(command.kind is CommandKind.UPDATE_NOW for command in directive.commands)
     match directive.action:
         case Action.RUN | Action.HOLD:
-            if directive.action is Action.RUN and directive.prepare is not None:
-                _prepare(engine, directive.prepare, directive.device, asked=asked)
+            if directive.action is Action.RUN and directive.prefetch is not None:
+                _prefetch(engine, directive.prefetch, directive.device, asked=asked)
             return
         case Action.SAFE_MODE:
             if engine.journal.safe_mode is None or engine.journal.safe_mode.release_runs:
@@ -239,28 +239,28 @@ def _follow(engine: Engine, directive: Directive, *, asked: bool) -> None:
         first=Phase.FETCHING,
         place=directive.device,
         rollout_id=directive.rollout_id,
-        preparation=preparing.kept_for(engine.journal, target),
+        prefetch=prefetch.kept_for(engine.journal, target),
     )
     drive.work(engine)
 
 
-def _prepare(engine: Engine, release: Release, place: DevicePlace, *, asked: bool) -> None:
-    from fleet_agent.engine import preparation as preparing
+def _prefetch(engine: Engine, release: Release, place: DevicePlace, *, asked: bool) -> None:
+    from fleet_agent.engine import prefetch
     from fleet_agent.engine import runner as drive
 
     target = Deployed(release=release, role=place.role)
-    preparing.take_over(engine, target)
-    if preparing.is_here(engine.journal, target):
+    prefetch.take_over(engine, target)
+    if prefetch.is_here(engine.journal, target):
         return
     if asked:
-        engine.remember(engine.memory.without(target.key).without(target.preparing_key))
-    against = preparing.objection(
+        engine.remember(engine.memory.without(target.key).without(target.prefetch_key))
+    against = prefetch.objection(
         engine.memory, target, engine.env_fingerprint(), engine.seams.clock.corrected()
     )
     if against is not None:
-        logger.info("{version} is not prepared: {why}", version=release.version, why=against.message)
+        logger.info("{version} is not prefetched: {why}", version=release.version, why=against.message)
         return
-    preparing.begin(engine, target, place)
+    prefetch.begin(engine, target, place)
     drive.work(engine)
 
 
@@ -348,7 +348,7 @@ def _status(journal: Journal, engine: Engine | None, config: EngineConfig) -> En
             services = engine.runtime.services(engine.config.project)
         except ContainerError as error:
             logger.debug("no services in the status: {error}", error=error.message)
-    untouched = journal.phase in RESTING or _is_preparing(journal)
+    untouched = journal.phase in RESTING or _is_prefetching(journal)
     return EngineStatus(
         state=journal.state if untouched else ReportState.UPDATING,
         phase=journal.phase,
@@ -358,27 +358,27 @@ def _status(journal: Journal, engine: Engine | None, config: EngineConfig) -> En
         current=journal.current.release if journal.current else None,
         previous=journal.previous.release if journal.previous else None,
         target=journal.attempt.target.release if journal.attempt else None,
-        preparation=_preparation(journal, config),
+        prefetch=_prefetch_status(journal, config),
         services=tuple(services),
         error_kind=journal.error_kind,
         error=journal.error,
     )
 
 
-def _is_preparing(journal: Journal) -> bool:
-    return journal.attempt is not None and journal.attempt.kind is AttemptKind.PREPARE
+def _is_prefetching(journal: Journal) -> bool:
+    return journal.attempt is not None and journal.attempt.kind is AttemptKind.PREFETCH
 
 
-def _preparation(journal: Journal, config: EngineConfig) -> Preparation | None:
-    found = journal.preparation
+def _prefetch_status(journal: Journal, config: EngineConfig) -> PrefetchStatus | None:
+    found = journal.prefetch
     if found is None:
         return None
     again = False
     if not found.ready:
         memory, env = memories.load(config.paths.known_bad), memories.fingerprint(config.paths.env_file)
-        bad = (memory.known_bad(key, env) for key in (found.target.key, found.target.preparing_key))
+        bad = (memory.known_bad(key, env) for key in (found.target.key, found.target.prefetch_key))
         again = not any(bad)
-    return Preparation(
+    return PrefetchStatus(
         release=found.target.release,
         role=found.target.role,
         ready=found.ready,

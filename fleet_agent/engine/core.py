@@ -85,7 +85,7 @@ class Engine:
         self._report(
             Progress(
                 phase=self.journal.phase,
-                preparing=attempt is not None and attempt.kind is AttemptKind.PREPARE,
+                prefetching=attempt is not None and attempt.kind is AttemptKind.PREFETCH,
                 detail=detail,
                 percent=percent,
                 target=attempt.target.release if attempt else None,
@@ -122,13 +122,13 @@ class Engine:
             place=place or self.journal.place,
             rollout_id=rollout_id,
             started_at=self.seams.clock.corrected(),
-            prepared_bytes=self._prepared_bytes(target),
+            prefetched_bytes=self._prefetched_bytes(target),
             reason=reason,
         )
         self._started, self._began_here = self.seams.clock.monotonic(), True
         self.files.keep_reserve()
-        if kind is not AttemptKind.PREPARE:
-            # A preparation makes no row, so there is none to lose.
+        if kind is not AttemptKind.PREFETCH:
+            # A prefetch makes no row, so there is none to lose.
             self.files.write(self.attempt_file, attempt.model_dump_json().encode())
         self.move(
             first,
@@ -145,10 +145,10 @@ class Engine:
         clock = self.seams.clock
         return clock.now() - (clock.corrected() - self.attempt.started_at)
 
-    def _prepared_bytes(self, target: Deployed) -> int | None:
-        preparation = self.journal.preparation
-        ready = preparation is not None and preparation.ready and preparation.target.key == target.key
-        return preparation.bytes_fetched if preparation is not None and ready else None
+    def _prefetched_bytes(self, target: Deployed) -> int | None:
+        prefetch = self.journal.prefetch
+        ready = prefetch is not None and prefetch.ready and prefetch.target.key == target.key
+        return prefetch.bytes_fetched if prefetch is not None and ready else None
 
     def with_failure(self, error: FleetError) -> AttemptInHand:
         """The attempt with its first failure noted; what goes wrong on the way back does not hide it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from loguru import logger
 
 from fleet_agent.engine import links
-from fleet_agent.engine import preparation as preparing
+from fleet_agent.engine import prefetch
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import AttemptInHand, AttemptKind, SafeMode
 from fleet_agent.engine.phases import UNTOUCHED, Phase
@@ -52,8 +52,8 @@ def _give_up(engine: Engine, error: FleetError) -> None:
     attempt = engine.with_failure(error)
     engine.save(attempt=attempt)
     failure = attempt.failure
-    if attempt.kind is AttemptKind.PREPARE:
-        preparing.fail(engine)
+    if attempt.kind is AttemptKind.PREFETCH:
+        prefetch.fail(engine)
     elif failure is None or failure.kind in (Kind.SUPERSEDED, Kind.INTERRUPTED):
         record(engine, Outcome.SKIPPED, engine.journal.state)
     elif engine.journal.current is None and engine.journal.safe_mode is None and not failure.retryable:

@@ -33,9 +33,9 @@ class Deployed(Frozen):
         return f"{self.release.commit_sha}.{self.role}"
 
     @property
-    def preparing_key(self) -> str:
-        """What is remembered about preparing it: apart, so that the update is tried all the same."""
-        return f"{self.key}.prepare"
+    def prefetch_key(self) -> str:
+        """What is remembered about prefetching it: apart, so that the update is tried all the same."""
+        return f"{self.key}.prefetch"
 
 
 class AttemptKind(StrEnum):
@@ -43,7 +43,7 @@ class AttemptKind(StrEnum):
 
     UPDATE = "update"
     #: Bring a release here and stop before the swap: told to nobody but where it shows the release to be bad.
-    PREPARE = "prepare"
+    PREFETCH = "prefetch"
     #: An operator sends it back to the previous release, which is still here whole.
     GO_BACK = "go_back"
     #: Out of safe mode, to what was committed last.
@@ -82,8 +82,8 @@ class AttemptInHand(Frozen):
     interruptions: int = 0
     durations_ms: dict[str, int] = Field(default_factory=dict)
     bytes_fetched: int = 0
-    #: Bytes that came ahead of it, when the release was prepared; None where it was not.
-    prepared_bytes: int | None = None
+    #: Bytes that came ahead of it, when the release was prefetched; None where it was not.
+    prefetched_bytes: int | None = None
     #: What the probation rested on, for people; empty until it ended.
     proof: str = ""
     #: Why somebody asked for it; empty for an update.
@@ -92,7 +92,7 @@ class AttemptInHand(Frozen):
     @property
     def memory_key(self) -> str:
         """Under which what it teaches is remembered."""
-        return self.target.preparing_key if self.kind is AttemptKind.PREPARE else self.target.key
+        return self.target.prefetch_key if self.kind is AttemptKind.PREFETCH else self.target.key
 
 
 class SafeMode(Frozen):
@@ -104,7 +104,7 @@ class SafeMode(Frozen):
     since: datetime
 
 
-class Preparation(Frozen):
+class PrefetchRecord(Frozen):
     """The release that was asked for ahead of its update; with `ready` all of it is here, validated.
 
     `at` is when that was so, or when it was asked for. `error` says why it could not be made ready.
@@ -130,7 +130,7 @@ class Journal(Frozen):
     current: Deployed | None = None
     previous: Deployed | None = None
     attempt: AttemptInHand | None = None
-    preparation: Preparation | None = None
+    prefetch: PrefetchRecord | None = None
     #: The device's place as the control plane said last.
     place: DevicePlace | None = None
     safe_mode: SafeMode | None = None

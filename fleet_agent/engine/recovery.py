@@ -152,7 +152,7 @@ def _give_up(engine: Engine, attempt: AttemptInHand) -> None:
     if often >= INTERRUPTIONS_LIMIT:
         error = StateError(
             Kind.INTERNAL,
-            f"The agent died {often} times while it prepared this release.",
+            f"The agent died {often} times while it prefetched this release.",
             hint="Its log of the previous boots says more (journalctl -b -1).",
         )
         failures.follow(engine, error)

@@ -1,4 +1,4 @@
-"""What stays on the disk: the releases that run, ran before, are in hand or prepared. All else goes."""
+"""What stays on the disk: the releases that run, ran before, are in hand or prefetched. All else goes."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ def clean_up_again(engine: Engine) -> None:
 
 
 def _kept(engine: Engine) -> list[Deployed]:
-    """What runs, ran before, is prepared, and is in hand or was before it."""
+    """What runs, ran before, is prefetched, and is in hand or was before it."""
     journal, attempt = engine.journal, engine.journal.attempt
     kept = [journal.current, journal.previous]
-    if journal.preparation is not None and journal.preparation.ready:
-        kept.append(journal.preparation.target)
+    if journal.prefetch is not None and journal.prefetch.ready:
+        kept.append(journal.prefetch.target)
     if attempt is not None:
         kept += [attempt.target, attempt.origin]
     return [one for one in kept if one is not None]

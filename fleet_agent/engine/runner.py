@@ -9,7 +9,7 @@ from loguru import logger
 from fleet_agent.engine import failure_policy as failures
 from fleet_agent.engine import health_watch as watch
 from fleet_agent.engine import links, recovery, retention
-from fleet_agent.engine import preparation as preparing
+from fleet_agent.engine import prefetch
 from fleet_agent.engine import repair as mend
 from fleet_agent.engine import safe_mode as safe
 from fleet_agent.engine.core import Engine
@@ -54,7 +54,7 @@ def heal(engine: Engine) -> None:
     Only what has stopped is started; a release that runs and fails its checks is reported, not touched.
     """
     links.agree(engine)
-    preparing.look_after(engine)
+    prefetch.look_after(engine)
     retention.clean_up_again(engine)
     _mind_the_disk(engine)
     safe.mark(engine)
@@ -216,7 +216,7 @@ def _refuse_if_superseded(engine: Engine) -> None:
     newest, attempt = engine.seams.newest(), engine.attempt
     if newest is None or wants(newest, attempt.target.key):
         return
-    if attempt.kind is AttemptKind.PREPARE and wants_ahead(newest, attempt.target.key):
+    if attempt.kind is AttemptKind.PREFETCH and wants_ahead(newest, attempt.target.key):
         return
     what = (
         newest.release.version if newest.action is Action.UPDATE and newest.release else newest.action.value
@@ -237,9 +237,9 @@ def wants(directive: Directive, key: str) -> bool:
 
 
 def wants_ahead(directive: Directive, key: str) -> bool:
-    """Whether `directive` asks to have the deployment `key` prepared."""
+    """Whether `directive` asks to have the deployment `key` prefetched."""
     return (
         directive.action is Action.RUN
-        and directive.prepare is not None
-        and f"{directive.prepare.commit_sha}.{directive.device.role}" == key
+        and directive.prefetch is not None
+        and f"{directive.prefetch.commit_sha}.{directive.device.role}" == key
     )

@@ -58,7 +58,7 @@ FETCH = Policy("git fetch", attempts=4, base_s=2, cap_s=30, budget_s=120)
 #: One image; what arrived of it is kept, and the attempt as a whole is repeated later.
 PULL = Policy("image pull", attempts=3, base_s=1, cap_s=20, budget_s=60)
 #: A person or an installer waits in front of it.
-ENROL = Policy("enroll", attempts=5, base_s=1, cap_s=30, budget_s=120)
+ENROLL = Policy("enroll", attempts=5, base_s=1, cap_s=30, budget_s=120)
 
 #: The Realtime subscription is retried for ever; this is its backoff (facts: `U(0, min(300, 5·2^n))`).
 WAKE_BASE_S = 5.0
@@ -71,7 +71,7 @@ DOCKER_FLOOR_S, DOCKER_BASE_S, DOCKER_CAP_S = 0.2, 0.5, 10.0
 #: A release whose attempt met passing trouble: `U(0, min(cap, base·2^n))` until the next attempt.
 AGAIN_BASE_S, AGAIN_CAP_S = 30.0, 3600.0
 
-POLICIES = (CHECK_IN, REPORT, HISTORY, ANSWER, TOKEN, ENROL, FETCH, PULL)
+POLICIES = (CHECK_IN, REPORT, HISTORY, ANSWER, TOKEN, ENROLL, FETCH, PULL)
 
 
 class _FullJitter(wait_base):

@@ -17,7 +17,7 @@ MODELS = ["Raspberry Pi 3 B+", "Raspberry Pi 4 B", "Raspberry Pi 5", "Raspberry 
 
 # n is 1 to the number of devices; wave n % 20 picks the rollout.
 _DEVICES = """
-insert into public.devices (id, name, role, segment, branch, state, public_key, labels, hardware_model, os, update_interval_s,
+insert into public.devices (id, name, role, segment, branch, state, public_key, labels, hardware_model, os, poll_interval_s,
   enrolled_at, created_at)
 select md5('device' || n)::uuid, 'device-' || n, 'beacon',
   case when n % 50 = 0 then 'canary' when n % 10 = 0 then 'early' else 'stable' end, 'main', 'active',
@@ -61,7 +61,7 @@ from generate_series(1, {devices}) n
 cross join lateral (select now() - make_interval(days => {days}, secs => n % {span}) as at) t
 join public.releases r on r.id = md5('release' || {release})::uuid
 """
-# 20 rollouts, each for its wave: nine of ten devices are there, some hold a place, the others stand in line.
+# 20 rollouts, each for its wave: nine of ten devices are there, some hold a slot, the others stand in line.
 _ROLLOUTS = """
 insert into public.rollouts (id, name, release_id, branch, label_selector, state, max_in_flight, created_at, started_at)
 select md5('rollout' || w)::uuid, 'wave ' || w, md5('release' || 21 + w)::uuid, 'main', jsonb_build_object('wave', 'w' || w),

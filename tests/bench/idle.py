@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> list[Row]:
             allowed_signers=repo.allowed_signers,
             variables={},
         )
-        device.enrol(provisioning_token(stack))
+        device.enroll(provisioning_token(stack))
         client = service(stack)
         commit = repo.release("1.0.0")
         client.table("releases").insert(
@@ -114,7 +114,7 @@ def _wake(client: object) -> None:
     from supabase import Client
 
     assert isinstance(client, Client)
-    client.table("devices").update({"update_interval_s": POLL_S}).eq("name", "idle").execute()
+    client.table("devices").update({"poll_interval_s": POLL_S}).eq("name", "idle").execute()
 
 
 def _usage(pid: int) -> Usage:

@@ -101,7 +101,7 @@ def _converge(
             action=Action.UPDATE,
             device=place,
             release=release,
-            poll_after_s=900,
+            next_poll_s=900,
             server_time=datetime.now(UTC),
         ),
     )

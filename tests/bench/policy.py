@@ -140,7 +140,7 @@ def _questions(cluster: Cluster, database: str, admin: type_of_connection, size:
         Row(
             f"desired_state(), {name}",
             spread(took, "ms", 2),
-            f"{SAMPLE} devices at random, {ROLLOUTS} running rollouts, {claims[0] if claims else 0} places taken; "
+            f"{SAMPLE} devices at random, {ROLLOUTS} running rollouts, {claims[0] if claims else 0} slots taken; "
             f"big tables read from end to end: {', '.join(scans) or 'none'}",
             "≤ 1 ms at 100,000 and ≤ 1.5 × that of 1,000; no scans",
         ),

@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> list[Row]:
                     allowed_signers=Path(folder) / "allowed_signers",
                     variables={},
                 )
-                device.enrol(provisioning_token(stack))
+                device.enroll(provisioning_token(stack))
                 enrolled.append(time.monotonic() - began)
             began = time.monotonic()
             with LocalStack.start(data=data, port=0, web=False):

@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> list[Row]:
         LocalStack.start(data=Path(folder) / "data", port=0, web=False) as stack,
     ):
         for audience in AUDIENCES:
-            devices = _enrol(stack, audience)
+            devices = _enroll(stack, audience)
             asked, answered = asyncio.run(_measure(stack, devices, Path(folder)))
             how = f"{ROUNDS} releases, {audience} devices, spread 0"
             rows.append(
@@ -81,8 +81,8 @@ def run(options: argparse.Namespace) -> list[Row]:
     return rows
 
 
-def _enrol(stack: LocalStack, count: int) -> list[uuid.UUID]:
-    """Rows as enrolment makes them; the keys are random, nobody signs with them here."""
+def _enroll(stack: LocalStack, count: int) -> list[uuid.UUID]:
+    """Rows as enrollment makes them; the keys are random, nobody signs with them here."""
     with psycopg.connect(stack.db_url, autocommit=True) as connection:
         connection.execute("update public.fleet_settings set spread_ms_per_device = 0 where true")
         found = []

@@ -104,25 +104,25 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("effect", ["link app_next", "compose up", "remove app_next", "put attempt"])
-@pytest.mark.parametrize("behaviour", ["", "crash"])
+@pytest.mark.parametrize("behavior", ["", "crash"])
 def test_update_on_a_disk_that_fills_up_still_ends(
-    small_disk: Path, tmp_path: Path, effect: str, behaviour: str
+    small_disk: Path, tmp_path: Path, effect: str, behavior: str
 ) -> None:
     """After the swap there is no way but to an end: the reserve pays for it."""
-    if behaviour and effect == "remove app_next":
+    if behavior and effect == "remove app_next":
         effect = "compose up"
     fleet = Fleet(tmp_path / "repo")
     root = small_disk / "device"
     config = fleet.config(root, min_free_bytes=4096, critical_free_bytes=0)
     runtime = SimulatedRuntime(tmp_path / "world.json")
-    v1, v2 = fleet.release("v1"), fleet.release("v2", behaviour)
+    v1, v2 = fleet.release("v1"), fleet.release("v2", behavior)
     calm = Seams(clock=FakeClock(), runtime=runtime)
     api.converge(config, fleet.directive(v1), seams=calm)
     full = Seams(clock=FakeClock(), runtime=runtime, effects=FillsTheDisk(root, effect))
     status = api.converge(config, fleet.directive(v2), seams=full)
-    assert (status.phase, status.current) == ("steady", v1 if behaviour else v2)
+    assert (status.phase, status.current) == ("steady", v1 if behavior else v2)
     assert {service.state for service in status.services} == {"running"}
-    assert [row.outcome for row in rows(config)] == ["succeeded", "rolled_back" if behaviour else "succeeded"]
+    assert [row.outcome for row in rows(config)] == ["succeeded", "rolled_back" if behavior else "succeeded"]
 
 
 class DiesFetching(Direct):

@@ -48,10 +48,10 @@ def test_sigkill_at_any_instant(runtime: str, tmp_path: Path, counted: Callable[
         api.converge(config, fleet.directive(fleet.release("v0", edits={"role.yaml": ROLE})))
         for number in range(1, rounds + 1):
             bad = random.random() < 0.3
-            behaviour = "crash" if bad else ""
+            behavior = "crash" if bad else ""
             # A bad release fails for real, too: its program does not exist.
             release = fleet.release(
-                f"v{number}", behaviour, edits={"role.yaml": ROLE, **(_broken() if bad else {})}
+                f"v{number}", behavior, edits={"role.yaml": ROLE, **(_broken() if bad else {})}
             )
             killed += _run_and_kill(config, fleet.directive(release), random)
             _check(config, api.recover(config), bad=f"v{number}" if bad else None)

@@ -246,7 +246,7 @@ class Device(RuleBasedStateMachine):
         else:
             assert journal.current.release.version in GOOD
             assert set(running) == {"web", "clock"}
-            assert running["web"].behaviour == ""
+            assert running["web"].behavior == ""
         found = [row.id for row in rows(self.config)]
         assert len(found) == len(set(found))
         assert all(row.finished_at >= row.started_at for row in rows(self.config))

@@ -96,7 +96,7 @@ EDITS = {
         "insert into public.operators (user_id) values (gen_random_uuid()) returning 1",
         "admin",
     ),
-    "settings": ("update public.fleet_settings set default_poll_s = 60 where id returning 1", "admin"),
+    "settings": ("update public.fleet_settings set default_poll_interval_s = 60 where id returning 1", "admin"),
 }
 RANKS = ["viewer", "operator", "admin"]
 
@@ -224,7 +224,7 @@ def test_a_function_needs_its_rank(fleet: Fleet, call: str) -> None:
         fleet.sql(statement, who="service")
 
 
-def test_secrets_of_enrolment_are_out_of_reach(fleet: Fleet) -> None:
+def test_secrets_of_enrollment_are_out_of_reach(fleet: Fleet) -> None:
     for who in ("anon", "device", "viewer", "admin"):
         assert fleet.refused("select * from private.provisioning_tokens", who=who).code == "42501", who
 

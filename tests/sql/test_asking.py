@@ -62,7 +62,7 @@ def test_progress_counts_what_is_there(fleet: Fleet) -> None:
         2,
     )
     assert [s["devices"] for s in progress["stages"]] == [1, 5]
-    assert progress["stages"][1]["silent"] == 3
+    assert progress["stages"][1]["offline"] == 3
     assert progress["summary"] == "Running: 2 of 6 devices run v2; 1 in flight, 0 failed."
 
 

@@ -123,7 +123,7 @@ HELPERS: dict[str, set[str]] = {
     },
 }  # fmt: skip
 OURS = "n.nspname in ('public', 'private')"
-# The tables and functions of enrolment are the functions part's own, reachable by the service key only.
+# The tables and functions of enrollment are the functions part's own, reachable by the service key only.
 PARTITION = re.compile(r"^private\.update_history_(default|\d{4}_\d{2})$")
 
 

@@ -21,7 +21,7 @@ def test_the_agent_can_read_the_answer(fleet: Fleet) -> None:
     assert directive.device.id == DEVICE
     assert directive.device.segment == "canary"
     assert directive.commands[0].args == {"lines": 5}
-    assert directive.poll_after_s == 900
+    assert directive.next_poll_s == 900
 
 
 def test_a_new_device_gets_the_newest_available_release_of_its_branch(fleet: Fleet) -> None:
@@ -158,7 +158,7 @@ def test_a_hold_lasts_until_its_end(fleet: Fleet, until: str | None, at: str, ve
 
 def test_a_device_asks_again_when_its_hold_ends(fleet: Fleet) -> None:
     fleet.sql("update public.devices set hold = true, hold_until = '2026-06-01 12:01Z' where id = %s", DEVICE)
-    assert fleet.explain(at=NOW)["poll_after_s"] == 61
+    assert fleet.explain(at=NOW)["next_poll_s"] == 61
 
 
 def test_a_hold_says_why_in_the_devices_own_time(fleet: Fleet) -> None:
@@ -224,11 +224,11 @@ def test_a_later_success_clears_the_memory(fleet: Fleet) -> None:
 
 
 def test_poll_interval_is_the_devices_own_or_the_fleets(fleet: Fleet) -> None:
-    fleet.sql("update public.fleet_settings set default_poll_s = 120 where id", who="admin")
-    assert fleet.desired()["poll_after_s"] == 120
-    fleet.sql("update public.devices set update_interval_s = 30 where id = %s", DEVICE, who="operator")
+    fleet.sql("update public.fleet_settings set default_poll_interval_s = 120 where id", who="admin")
+    assert fleet.desired()["next_poll_s"] == 120
+    fleet.sql("update public.devices set poll_interval_s = 30 where id = %s", DEVICE, who="operator")
     answer = fleet.desired()
-    assert (answer["poll_after_s"], answer["config"]["update_interval_s"]) == (30, 30)
+    assert (answer["next_poll_s"], answer["config"]["poll_interval_s"]) == (30, 30)
 
 
 def test_only_queued_commands_of_this_device_that_have_not_expired_are_told(fleet: Fleet) -> None:
@@ -261,7 +261,7 @@ def test_the_explanation_is_the_answer(fleet: Fleet) -> None:
     fleet.sql("update public.devices set hold = true where id = %s", DEVICE)
     _attempt(fleet, "rolled_back")
     told, explained = fleet.desired(), fleet.explain()
-    for key in ("action", "release", "gates", "device", "commands", "config", "rollout_id", "poll_after_s"):
+    for key in ("action", "release", "gates", "device", "commands", "config", "rollout_id", "next_poll_s"):
         assert told[key] == explained[key]
     # Every gate is judged, also behind one that said no already.
     assert explained["blocked_by"] == ["halt", "hold", "known_bad"]

@@ -20,10 +20,10 @@ HEX = "'" + "9" * 40 + "'"
         ("update public.devices set pinned_release = gen_random_uuid() where name = 'device'", "PT409", "release_not_available", "device cannot be pinned to that release: it is withdrawn or does not exist."),
         ("update public.devices set state = 'pending' where name = 'device'", "PT409", "device_state_is_final", "device is active and cannot become pending."),
         ("update public.devices set state = 'active' where name = 'retired'", "PT409", "device_state_is_final", "retired is retired and cannot become active."),
-        ("update public.devices set public_key = repeat('x', 43) where name = 'device'", "PT403", "public_key_is_fixed", "The key of device is set by its enrolment only."),
+        ("update public.devices set public_key = repeat('x', 43) where name = 'device'", "PT403", "public_key_is_fixed", "The key of device is set by its enrollment only."),
         ("update public.devices set id = gen_random_uuid() where name = 'device'", "PT409", "device_id_is_fixed", "The id of a device cannot be changed."),
         ("delete from public.devices where name = 'device'", "PT409", "device_is_known", "device has been part of the fleet, so its row stays."),
-        ("update public.devices set update_interval_s = 29 where name = 'device'", "23514", "", "update_interval_s must be 30 to 604800 seconds, or empty"),
+        ("update public.devices set poll_interval_s = 29 where name = 'device'", "23514", "", "poll_interval_s must be 30 to 604800 seconds, or empty"),
         ("update public.devices set name = 'no spaces' where name = 'device'", "23514", "", "name must be 1 to 63 letters, digits, dots, _ or -"),
         ("update public.devices set labels = '{\"site\": 1}' where name = 'device'", "23514", "", "labels must be an object of texts"),
         ("update public.devices set labels = '[]' where name = 'device'", "23514", "", "labels must be an object of texts"),
@@ -58,7 +58,7 @@ def test_nonsense_is_refused_in_words(fleet: Fleet, edit: str, code: str, kind: 
     ("seconds", "allowed"), [(29, False), (30, True), (604800, True), (604801, False), (None, True)]
 )
 def test_poll_intervals_have_bounds(fleet: Fleet, seconds: int | None, allowed: bool) -> None:
-    edit = "update public.devices set update_interval_s = %s where id = %s"
+    edit = "update public.devices set poll_interval_s = %s where id = %s"
     if allowed:
         fleet.sql(edit, seconds, DEVICE, who="operator")
     else:
@@ -66,8 +66,8 @@ def test_poll_intervals_have_bounds(fleet: Fleet, seconds: int | None, allowed: 
 
 
 def test_settings_have_bounds_and_one_row(fleet: Fleet) -> None:
-    refusal = fleet.refused("update public.fleet_settings set default_poll_s = 29 where id", who="admin")
-    assert (refusal.code, "default_poll_s must be 30 to 604800 seconds" in refusal.message) == ("23514", True)
+    refusal = fleet.refused("update public.fleet_settings set default_poll_interval_s = 29 where id", who="admin")
+    assert (refusal.code, "default_poll_interval_s must be 30 to 604800 seconds" in refusal.message) == ("23514", True)
     assert fleet.refused("insert into public.fleet_settings default values").code == "23505"
     assert fleet.refused("insert into public.fleet_settings (id) values (false)").code == "23514"
 
@@ -228,7 +228,7 @@ def test_pinning_names_what_is_missing(fleet: Fleet) -> None:
 def test_every_change_is_in_the_audit_log_with_who_and_what(fleet: Fleet) -> None:
     fleet.sql("update public.devices set segment = 'early' where id = %s", DEVICE, who="operator")
     fleet.sql("select public.halt_fleet('x')", who="operator")
-    fleet.sql("update public.fleet_settings set default_poll_s = 60 where id", who="admin")
+    fleet.sql("update public.fleet_settings set default_poll_interval_s = 60 where id", who="admin")
     with fleet.connect("postgres") as editor:
         editor.execute("update public.releases set notes = 'by hand' where version = 'v1'")
     rows = fleet.sql(
@@ -245,16 +245,16 @@ def test_every_change_is_in_the_audit_log_with_who_and_what(fleet: Fleet) -> Non
         {"segment": "early"},
     )
     assert (rows[1][2], rows[1][3], rows[1][6]["reason"]) == ("insert", "halts", "x")
-    assert rows[2][5:] == ({"default_poll_s": 900}, {"default_poll_s": 60})
+    assert rows[2][5:] == ({"default_poll_interval_s": 900}, {"default_poll_interval_s": 60})
     assert rows[3] == ("postgres", None, "update", "releases", str(V1), {"notes": ""}, {"notes": "by hand"})
     assert len(rows) == 4
 
 
 def test_an_edit_of_many_rows_writes_for_each_what_changed_in_it(fleet: Fleet) -> None:
-    fleet.sql("update public.devices set update_interval_s = 60 where name = 'other'", who="operator")
+    fleet.sql("update public.devices set poll_interval_s = 60 where name = 'other'", who="operator")
     fleet.sql(
         "update public.devices set segment = 'stable', labels = case when name = 'device' then '{\"lab\": \"1\"}'::jsonb else labels end, "
-        "update_interval_s = case when name = 'other' then null::int end where name in ('device', 'other', 'suspended')",
+        "poll_interval_s = case when name = 'other' then null::int end where name in ('device', 'other', 'suspended')",
         who="operator",
     )
     written = fleet.sql(
@@ -268,7 +268,7 @@ def test_an_edit_of_many_rows_writes_for_each_what_changed_in_it(fleet: Fleet) -
             {"labels": {}, "segment": "canary"},
             {"labels": {"lab": "1"}, "segment": "stable"},
         ),
-        ("other", "update", {"update_interval_s": 60}, {"update_interval_s": None}),
+        ("other", "update", {"poll_interval_s": 60}, {"poll_interval_s": None}),
     ]
 
 

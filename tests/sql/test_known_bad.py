@@ -106,7 +106,7 @@ def test_a_pattern_holds_without_a_rollout_and_for_pins_made_before_it(fleet: Fl
     assert detail(ask(fleet), "known_bad") == "v2 is known bad for devices with segment canary: smoke"
 
 
-def test_who_has_a_place_but_has_not_changed_over_stops(fleet: Fleet) -> None:
+def test_who_has_a_slot_but_has_not_changed_over_stops(fleet: Fleet) -> None:
     give(fleet, DEVICE, "hardware_model", "Pi 3")
     give(fleet, OTHER, "hardware_model", "Pi 3")
     roll_out(fleet, {"segment": "canary"}, {})
@@ -153,7 +153,7 @@ def test_preview_and_progress_count_who_it_is_known_bad_for(fleet: Fleet) -> Non
     (stage,) = progress["stages"]
     assert (progress["known_bad"], progress["devices"]) == (3, 6)
     # good2 and other were never heard of.
-    assert [stage[key] for key in ("devices", "in_flight", "known_bad", "waiting", "silent")] == [
+    assert [stage[key] for key in ("devices", "in_flight", "known_bad", "waiting", "offline")] == [
         6,
         1,
         3,
@@ -182,7 +182,7 @@ def test_a_stage_does_not_wait_for_devices_that_may_not_try(fleet: Fleet) -> Non
     assert fleet.one("select size_at_opening from public.rollout_stages where rollout_id = %s and position = 1", second) == 1  # fmt: skip
 
 
-def test_places_are_offered_to_devices_that_may_have_them(fleet: Fleet) -> None:
+def test_slots_are_offered_to_devices_that_may_have_them(fleet: Fleet) -> None:
     make_devices(fleet, 4, hardware_model="Pi 3")
     rollout = roll_out(fleet, {"segment": "stable", "min_attempted": 100}, max_in_flight=1)
     holder, waiting = device_id(fleet, "bulk1"), device_id(fleet, "bulk2")
@@ -198,7 +198,7 @@ def test_places_are_offered_to_devices_that_may_have_them(fleet: Fleet) -> None:
     fleet.sql("select public.resume_rollout(%s)", rollout, who="operator")
     assert woken(fleet) == {str(OTHER)}
     lift(fleet, pattern)
-    assert len(woken(fleet)) == 1, "as many as there are places"
+    assert len(woken(fleet)) == 1, "as many as there are slots"
 
 
 def test_a_pattern_opens_an_alert_that_names_it_and_lifting_resolves_it(fleet: Fleet) -> None:

@@ -41,7 +41,7 @@ OPERATED = Decision("viewer", "operator", "operator", "operator")
 DECISIONS: dict[str, Decision] = {
     "private.adoption_days": READ,
     "private.allowances": NOBODY,
-    "private.enrolments": NOBODY,
+    "private.enrollments": NOBODY,
     "private.pattern_looks": READ,
     "private.provisioning_tokens": NOBODY,
     "private.release_patterns": READ,
@@ -123,7 +123,7 @@ def _fill_the_rest(fleet: Fleet) -> None:
         insert into private.allowances values ('k', 's', now());
         insert into private.used_assertions values ('k', 'j', now());
         insert into private.provisioning_tokens (token_hash, role) values (sha256('x'), 'beacon');
-        insert into private.enrolments values ('{DEVICE}', null, '192.0.2.1'), ('{OTHER}', null, '192.0.2.1');
+        insert into private.enrollments values ('{DEVICE}', null, '192.0.2.1'), ('{OTHER}', null, '192.0.2.1');
         insert into private.rollout_counters (rollout_id, position) select id, 7 from public.rollouts;
         insert into private.rollout_queue select r.id, d.id, now() from public.rollouts r, public.devices d
           where d.id in ('{DEVICE}', '{OTHER}');
@@ -245,7 +245,7 @@ def _matrix(fleet: Fleet, tables: list[Table], members: list[str]) -> list[str]:
                         seen = _try(fleet, table, verb, whose, change)
                         allowed = privileges[table.name, verb]
                         if who == "service" and table.name not in GRANTS:
-                            # Tables of enrolment: their own part decides, and tests, what the service key may.
+                            # Tables of enrollment: their own part decides, and tests, what the service key may.
                             right = {"yes" if allowed else "42501"}
                         elif _may(who, table, verb, whose):
                             right = {"yes"}

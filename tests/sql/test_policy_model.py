@@ -80,7 +80,7 @@ class World:
     hold_hours: int | None
     pinned: int | None
     pinned_hours_ago: int
-    labelled: bool
+    labeled: bool
     current: int | None
     releases: tuple[Release, ...]
     rollouts: tuple[Rollout, ...]  # oldest start first
@@ -92,7 +92,7 @@ class World:
     requires_rollout: bool
     fleet_limit: int | None
     window: str | None  # "open", "shut", "never" opens
-    download_ahead: bool
+    prefetch: bool
     ignored: bool  # its window, for another hour
 
 
@@ -101,7 +101,7 @@ class Answer:
     action: str
     release: UUID | None
     rollout: UUID | None
-    prepare: UUID | None
+    prefetch: UUID | None
     no: set[str] = field(default_factory=set)
 
 
@@ -114,7 +114,7 @@ def attributes(world: World) -> set[tuple[str, str]]:
     """What the device has, as patterns name it; what it never said matches nothing."""
     said = {
         "hardware_model": world.hardware_model, "agent_version": world.agent_version, "role": "beacon",
-        "segment": world.segment, "label site": "rome" if world.labelled else None,
+        "segment": world.segment, "label site": "rome" if world.labeled else None,
     }  # fmt: skip
     return {(name, value) for name, value in said.items() if value is not None}
 
@@ -153,18 +153,18 @@ def decide(world: World) -> Answer:  # noqa: PLR0912  # one gate after the other
         for rollout in reversed(world.rollouts):
             if rollout.state not in ("running", "paused", "completed"):
                 continue
-            if rollout.role not in (None, "beacon") or (rollout.selects_label and not world.labelled):
+            if rollout.role not in (None, "beacon") or (rollout.selects_label and not world.labeled):
                 continue
             release = world.releases[rollout.release]
             if not release.available or release.branch != "main":
                 continue
-            places = [
+            slots = [
                 n
                 for n, stage in enumerate(rollout.stages, 1)
                 if stage.open and holds(stage, world, release.id)
             ]
-            if places:
-                target, chosen, position = rollout.release, rollout, places[0]
+            if slots:
+                target, chosen, position = rollout.release, rollout, slots[0]
                 break
             no.add("stage?")  # said, but does not block what is older
         if chosen is not None:
@@ -213,11 +213,11 @@ def decide(world: World) -> Answer:  # noqa: PLR0912  # one gate after the other
                 or (stage.limit is not None and stage.in_flight >= stage.limit)
                 or (world.fleet_limit is not None and everywhere >= world.fleet_limit)
             ):
-                no.add("place")
+                no.add("slot")
 
     moves = not (no - {"stage?"}) and target is not None and target != world.current
     goes_to = target if moves else world.current
-    ahead = no - {"stage?"} == {"window"} and world.window == "shut" and world.download_ahead
+    ahead = no - {"stage?"} == {"window"} and world.window == "shut" and world.prefetch
     return Answer(
         "update" if moves else "run",
         None if goes_to is None else RELEASES[goes_to],
@@ -301,7 +301,7 @@ worlds = st.builds(
     hold_hours=st.none() | st.sampled_from([-1, 0, 1]),
     pinned=st.sampled_from([None] * 9 + [0, 1, 2]),
     pinned_hours_ago=st.sampled_from([4, 6]),
-    labelled=st.sampled_from([True, True, False]),
+    labeled=st.sampled_from([True, True, False]),
     current=st.sampled_from([None, 0, 1, 2, 0, 1, 2, 3]),
     releases=st.permutations([1, 2, 3, 4]).flatmap(
         lambda ages: st.tuples(
@@ -326,7 +326,7 @@ worlds = st.builds(
     requires_rollout=st.sampled_from([False, False, True]),
     fleet_limit=st.none() | st.integers(1, 8),
     window=st.sampled_from([None, None, None, "open", "shut", "shut", "never"]),
-    download_ahead=st.booleans(),
+    prefetch=st.booleans(),
     ignored=st.sampled_from([False, False, False, True]),
 )
 
@@ -360,8 +360,8 @@ def write(fleet: Fleet, world: World) -> None:
     device = DEVICES[0]
     if world.window is not None:
         run(
-            "insert into public.maintenance_windows (name, download_ahead) values ('w', %s)",
-            (world.download_ahead,),
+            "insert into public.maintenance_windows (name, prefetch) values ('w', %s)",
+            (world.prefetch,),
         )
     if world.window in ("open", "shut"):
         run(
@@ -376,7 +376,7 @@ def write(fleet: Fleet, world: World) -> None:
             None if world.hold_hours is None or not world.hold else NOW + timedelta(hours=world.hold_hours),
             None if world.pinned is None else RELEASES[world.pinned],
             None if world.pinned is None else NOW - timedelta(hours=world.pinned_hours_ago),
-            '{"site": "rome"}' if world.labelled else "{}",
+            '{"site": "rome"}' if world.labeled else "{}",
             None if world.window is None else "w",
             NOW + timedelta(hours=1 if world.ignored else -1),
             world.hardware_model,
@@ -463,19 +463,19 @@ def test_the_policy_in_sql_and_its_model_in_python_agree(bare: Fleet, world: Wor
     with bare.admin.transaction(force_rollback=True):
         write(bare, world)
         row = bare.admin.execute(
-            "select d.action, d.release_id, d.rollout_id, d.prepare_id, d.gates from public.devices x, private.decide(x, %s) d where x.id = %s",
+            "select d.action, d.release_id, d.rollout_id, d.prefetch_id, d.gates from public.devices x, private.decide(x, %s) d where x.id = %s",
             (NOW, DEVICES[0]),
         ).fetchone()
     assert row is not None
-    action, release, rollout, prepare, gates = row
+    action, release, rollout, prefetch, gates = row
     refused = {gate["gate"] for gate in gates if gate["verdict"] != "pass"}
     # A newer rollout whose stage is shut is told, and blocks nothing older.
     expected_no = {"stage" if gate == "stage?" else gate for gate in expected.no}
     assert all(gate.get("hint") for gate in gates if gate["verdict"] != "pass")
-    assert (action, release, rollout, prepare, refused) == (
+    assert (action, release, rollout, prefetch, refused) == (
         expected.action,
         expected.release,
         expected.rollout,
-        expected.prepare,
+        expected.prefetch,
         expected_no,
     )

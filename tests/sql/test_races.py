@@ -135,7 +135,7 @@ def _edit(connection: type_of_connection, statement: str) -> None:
 
 
 @pytest.mark.parametrize("where", ["rollout", "stage", "fleet"])
-def test_who_asks_while_the_last_place_is_given_waits_and_gets_none(fleet: Fleet, where: str) -> None:
+def test_who_asks_while_the_last_slot_is_given_waits_and_gets_none(fleet: Fleet, where: str) -> None:
     first, second = _devices(fleet)[:2]
     if where == "fleet":
         # A rollout each, so that only the fleet's own cap can hold them.
@@ -155,12 +155,12 @@ def test_who_asks_while_the_last_place_is_given_waits_and_gets_none(fleet: Fleet
     with a.transaction():
         assert _ask(a, first) == "update"
         answer = _until_it_waits(fleet, b, partial(_ask, b, second))
-        assert not answer.done(), "it got its answer before the place was given"
+        assert not answer.done(), "it got its answer before the slot was given"
     assert answer.result() == "run"
     check_counters(fleet)
 
 
-# Whatever takes a place away from who asks next. {r}: the rollout.
+# Whatever takes a slot away from who asks next. {r}: the rollout.
 RESTRICTIONS = {
     "halt of the fleet": "select public.halt_fleet('stop')",
     "halt by hand": "insert into public.halts (scope, target, reason) values ('segment', 'stable', 'stop')",
@@ -194,16 +194,16 @@ def test_who_asks_while_policy_gets_stricter_waits_and_obeys(fleet: Fleet, restr
         answer = _until_it_waits(fleet, device_connection, partial(_ask_or_hear, device_connection, device))
         assert not answer.done(), "it got its answer while the edit was under way"
     assert answer.result() in ("run", "PT403")
-    places = fleet.sql("select device_id from public.rollout_claims where rollout_id = %s", rollout)
-    assert places == [(holder,)]
+    slots = fleet.sql("select device_id from public.rollout_claims where rollout_id = %s", rollout)
+    assert slots == [(holder,)]
     check_counters(fleet)
 
 
 @pytest.mark.parametrize("restriction", RESTRICTIONS)
-def test_policy_that_gets_stricter_waits_for_who_is_being_given_a_place(
+def test_policy_that_gets_stricter_waits_for_who_is_being_given_a_slot(
     fleet: Fleet, restriction: str
 ) -> None:
-    """So that nobody reads "halted" while a place is still on its way."""
+    """So that nobody reads "halted" while a slot is still on its way."""
     holder, device = _devices(fleet)[:2]
     # So that it has nothing else to go to.
     fleet.sql("insert into public.device_status (device_id, current_release) values (%s, %s)", device, V1)
@@ -214,18 +214,18 @@ def test_policy_that_gets_stricter_waits_for_who_is_being_given_a_place(
         edited = _until_it_waits(
             fleet, operator, partial(_edit, operator, RESTRICTIONS[restriction].format(r=rollout))
         )
-        assert not edited.done(), "the edit went past a place that was being given"
+        assert not edited.done(), "the edit went past a slot that was being given"
     edited.result()
     assert _ask_or_hear(device_connection, device) in ("run", "PT403")
-    places = fleet.sql("select device_id from public.rollout_claims where rollout_id = %s", rollout)
-    assert places == [(holder,)]
+    slots = fleet.sql("select device_id from public.rollout_claims where rollout_id = %s", rollout)
+    assert slots == [(holder,)]
 
 
 # Crowds.
 
 
 @pytest.mark.parametrize("where", ["rollout", "stage", "fleet"])
-def test_a_crowd_never_gets_more_places_than_there_are(fleet: Fleet, where: str) -> None:
+def test_a_crowd_never_gets_more_slots_than_there_are(fleet: Fleet, where: str) -> None:
     devices = _devices(fleet)
     cap = 7
     if where == "fleet":
@@ -240,7 +240,7 @@ def test_a_crowd_never_gets_more_places_than_there_are(fleet: Fleet, where: str)
     check_counters(fleet)
 
 
-def test_one_device_asking_many_times_at_once_holds_one_place(fleet: Fleet) -> None:
+def test_one_device_asking_many_times_at_once_holds_one_slot(fleet: Fleet) -> None:
     device = _devices(fleet)[0]
     roll_out(fleet, max_in_flight=5)
     connections = [fleet.connect("authenticator") for _ in range(40)]
@@ -395,7 +395,7 @@ def test_killed_backends_leave_no_half_claim(fleet: Fleet) -> None:
 
     actions = _all_at_once([kill, *[partial(claim, c, d) for c, d in zip(connections, devices, strict=True)]])
     held = fleet.one("select count(*) from public.rollout_claims where state = 'claimed'")
-    # A killed device may hold a place whose answer it never read: it asks again and keeps it.
+    # A killed device may hold a slot whose answer it never read: it asks again and keeps it.
     assert actions.count("update") <= held <= cap
     check_counters(fleet)
 
@@ -455,7 +455,7 @@ _MEDDLING = {
 
 
 def _replay(notes: Sequence[tuple[str, int | None]]) -> tuple[int, int]:
-    """Go through the notes as they committed; returns how many places were given, and the most in flight at once."""
+    """Go through the notes as they committed; returns how many slots were given, and the most in flight at once."""
     now: dict[str, int] = {"halts": 0, "paused": 0, "cap": 9, "percent": 100, "stage cap": 7}
     in_flight = given = most = 0
     for what, number in notes:
@@ -463,9 +463,9 @@ def _replay(notes: Sequence[tuple[str, int | None]]) -> tuple[int, int]:
             in_flight, given = in_flight + 1, given + 1
             most = max(most, in_flight)
             assert in_flight <= min(now["cap"], now["stage cap"]), f"{in_flight} in flight under {now}"
-            assert not now["halts"], "a place was given under a halt"
-            assert not now["paused"], "a place was given by a paused rollout"
-            assert now["percent"] == 100, "a place was given by a stage that holds nobody"
+            assert not now["halts"], "a slot was given under a halt"
+            assert not now["paused"], "a slot was given by a paused rollout"
+            assert now["percent"] == 100, "a slot was given by a stage that holds nobody"
         elif what == "ended":
             in_flight -= 1
         else:
@@ -482,7 +482,7 @@ class _Race:
         self.left = devices
         self.over = False
         self._finished = threading.Condition()
-        # All rush in at first; each change lets a few more ask than could get a place.
+        # All rush in at first; each change lets a few more ask than could get a slot.
         self._may_ask = threading.Semaphore(devices)
         self._devices = devices
 
@@ -531,7 +531,7 @@ class _Survivor:
 
 
 def test_hundreds_race_halts_pauses_stage_changes_outcomes_and_killed_backends(fleet: Fleet) -> None:
-    """Then every place that was given is held against what had committed before it."""
+    """Then every slot that was given is held against what had committed before it."""
     make_devices(fleet, 100, prefix="bulkier")
     devices = _devices(fleet)
     # So that they have nothing else to go to.

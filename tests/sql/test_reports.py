@@ -98,14 +98,14 @@ def test_offline_devices_are_the_active_ones_that_went_silent(fleet: Fleet) -> N
     found = rows(fleet, "select * from public.offline_devices")
     assert [row["name"] for row in found] == ["device"]
     assert found[0]["expected_every_s"] == 900
-    fleet.sql("update public.devices set update_interval_s = 60 where id = %s", OTHER, who="operator")
+    fleet.sql("update public.devices set poll_interval_s = 60 where id = %s", OTHER, who="operator")
     assert {row["name"] for row in rows(fleet, "select * from public.offline_devices")} == {"device", "other"}
     fleet.report(V1, who="other device")
     assert {row["name"] for row in rows(fleet, "select * from public.offline_devices")} == {"device"}
 
 
 @pytest.mark.parametrize(
-    ("pinned_s", "row_s", "silent", "offline"),
+    ("pinned_s", "row_s", "offline", "offline"),
     [
         (3600, None, "46 minutes", False),
         (3600, 60, "10 minutes", False),
@@ -122,7 +122,7 @@ def test_each_report_expects_a_device_as_often_as_its_own_file_says_else_its_row
     fleet: Fleet, pinned_s: int | None, row_s: int | None, silent: str, offline: bool
 ) -> None:
     rollout = roll_out(fleet)
-    fleet.sql("update public.devices set update_interval_s = %s where id = %s", row_s, DEVICE, who="operator")
+    fleet.sql("update public.devices set poll_interval_s = %s where id = %s", row_s, DEVICE, who="operator")
     if pinned_s is not None:
         pinned = ["labels.site", "poll_interval_s"]
         goes_by_it(fleet, {"poll_interval_s": float(pinned_s), "pinned": pinned})
@@ -134,7 +134,7 @@ def test_each_report_expects_a_device_as_often_as_its_own_file_says_else_its_row
     assert sum(row["offline"] for row in rows(fleet, "select * from public.devices_by_state")) == offline
     progress = fleet.one("select public.rollout_progress(%s)", rollout, who="viewer")
     assert progress["stages"][0]["waiting"] == (not offline)
-    assert fleet.one("select private.watch_silence(now())")["offline_opened"] == offline
+    assert fleet.one("select private.watch_offline(now())")["offline_opened"] == offline
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_an_interval_that_is_not_pinned_or_makes_no_sense_is_not_gone_by(
     fleet: Fleet, settings: dict[str, object]
 ) -> None:
     goes_by_it(fleet, settings)
-    assert fleet.one("select pinned_poll_s from public.device_status where device_id = %s", DEVICE) is None
+    assert fleet.one("select pinned_poll_interval_s from public.device_status where device_id = %s", DEVICE) is None
 
 
 def test_the_overview_adds_up(fleet: Fleet) -> None:
@@ -195,7 +195,7 @@ def test_the_overview_is_what_counting_the_devices_one_by_one_gives(fleet: Fleet
             unnest(array[null, 120]) by_file
           where held or until is null),
         made as (
-          insert into public.devices (id, name, role, segment, branch, state, update_interval_s, hold, hold_until, pinned_release, public_key)
+          insert into public.devices (id, name, role, segment, branch, state, poll_interval_s, hold, hold_until, pinned_release, public_key)
           select md5(n::text)::uuid, 'mixed' || n, 'beacon', 'stable', 'main', state, every, held, now() + until, pinned, left(md5('k' || n) || md5('l' || n), 43)
           from mixed)
         insert into public.device_status (device_id, state, reported_at, settings)
@@ -209,7 +209,7 @@ def test_the_overview_is_what_counting_the_devices_one_by_one_gives(fleet: Fleet
         """
         with each as (
           select d.*, s.state as said, case when s.reported_at is null then 'not_heard_yet'
-            when private.is_offline(s.reported_at, coalesce(s.pinned_poll_s, d.update_interval_s), 900, 3, now()) then 'offline' else 'online' end as heard
+            when private.is_offline(s.reported_at, coalesce(s.pinned_poll_interval_s, d.poll_interval_s), 900, 3, now()) then 'offline' else 'online' end as heard
           from public.devices d left join public.device_status s on s.device_id = d.id)
         select column_name, count(*) from each, unnest(array[
           'devices', each.state::text, case when each.state = 'active' then heard end,

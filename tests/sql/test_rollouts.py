@@ -31,7 +31,7 @@ def test_a_newer_rollout_for_the_same_devices_takes_over(fleet: Fleet) -> None:
     ask(fleet)
     second = roll_out(fleet, release=V2)
     assert (state(fleet, first), state(fleet, second)) == ("superseded", "running")
-    # Who holds a place in the old one may finish it; the newer one is for everybody.
+    # Who holds a slot in the old one may finish it; the newer one is for everybody.
     assert ask(fleet, OTHER)["rollout_id"] == str(second)
     finish(fleet, first, release=V1)
     assert (
@@ -113,7 +113,7 @@ def test_a_withdrawn_release_is_rolled_out_to_nobody(fleet: Fleet) -> None:
 # Pause, resume, cancel, and their refusals
 
 
-def test_a_paused_rollout_gives_no_new_places_and_lets_holders_finish(fleet: Fleet) -> None:
+def test_a_paused_rollout_gives_no_new_slots_and_lets_holders_finish(fleet: Fleet) -> None:
     rollout = roll_out(fleet)
     ask(fleet)
     fleet.sql("select public.pause_rollout(%s)", rollout, who="operator")

@@ -171,7 +171,7 @@ def test_a_shut_stage_says_how_long_the_one_before_soaks(fleet: Fleet) -> None:
         "Nothing to do: it opens by itself. Set opened_at of the stage to skip the wait.",
     )
     answer = fleet.one("select public.explain_device(%s)", OTHER, who="viewer")
-    assert answer["poll_after_s"] <= 3600
+    assert answer["next_poll_s"] <= 3600
     assert why_shut(fleet, at="now() + interval '61 minutes'")[0] == "stage 2 is not open yet: it is due."
 
 
@@ -228,7 +228,7 @@ def test_named_devices_are_a_stage(fleet: Fleet) -> None:
     assert ask(fleet)["rollout_id"] is None
 
 
-def test_a_device_that_joins_or_changes_segment_gets_its_place_at_once(fleet: Fleet) -> None:
+def test_a_device_that_joins_or_changes_segment_gets_its_stage_at_once(fleet: Fleet) -> None:
     rollout = roll_out(fleet, {"segment": "canary"}, {})
     assert ask(fleet, OTHER)["rollout_id"] is None
     fleet.sql("update public.devices set segment = 'canary' where id = %s", OTHER, who="operator")
@@ -242,7 +242,7 @@ def test_a_device_that_joins_or_changes_segment_gets_its_place_at_once(fleet: Fl
 
 def _members(fleet: Fleet, release: UUID, percent: float) -> set[UUID]:
     rollout = roll_out(fleet, {"percent": percent}, release=release, start=False)
-    rows = fleet.sql("select device_id from private.rollout_places(%s) where stage = 1", rollout)
+    rows = fleet.sql("select device_id from private.rollout_devices(%s) where stage = 1", rollout)
     return {row[0] for row in rows}
 
 
@@ -282,7 +282,7 @@ def test_the_audience_and_the_single_device_are_judged_alike(fleet: Fleet) -> No
         fleet, {"segment": "early", "percent": 30}, {"percent": 50}, {"device_ids": [str(OTHER)]}, start=False
     )
     assert fleet.sql(
-        "select p.device_id from private.rollout_places(%s) p where p.stage is distinct from ("
+        "select p.device_id from private.rollout_devices(%s) p where p.stage is distinct from ("
         "select min(s.position) from public.rollout_stages s where s.rollout_id = %s and private.stage_holds(s, p.device_id, "
         "p.segment, private.bucket(%s, p.device_id))) and p.bucket >= 1000",
         rollout, rollout, V2,

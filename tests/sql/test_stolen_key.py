@@ -59,7 +59,7 @@ def test_embedding_reaches_no_further_than_the_tables_themselves(fleet: Fleet) -
 @pytest.mark.parametrize(
     "attempt",
     [
-        # Its own place in the fleet, and those of others.
+        # Its own slot in the fleet, and those of others.
         f"update public.devices set segment = 'stable' where id = '{DEVICE}'",
         f"update public.devices set pinned_release = '{V1}' where true",
         f"update public.devices set public_key = repeat('x', 43) where id = '{OTHER}'",

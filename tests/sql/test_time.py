@@ -14,7 +14,7 @@ from tests.support.identities import V2, Fleet, become
 from tests.support.rollout_builders import make_devices
 
 DEVICES = 6
-#: Percentages of the stages, in per cent of everybody; soak of each, minutes; places.
+#: Percentages of the stages, in per cent of everybody; soak of each, minutes; slots.
 PLANS = st.tuples(
     st.lists(st.tuples(st.sampled_from([50, 100]), st.sampled_from([0, 10, 60])), min_size=1, max_size=3),
     st.sampled_from([1, 2, None]),
@@ -39,9 +39,9 @@ class Story:
 
     def __init__(self, db: type_of_connection, plan: tuple[list[tuple[int, int]], int | None]) -> None:
         self.db = db
-        stages, places = plan
+        stages, slots = plan
         listed = [{"percent": percent, "soak_s": soak * 60} for percent, soak in stages]
-        options = {"max_in_flight": places, "halt_max_failures": 2}
+        options = {"max_in_flight": slots, "halt_max_failures": 2}
         self.rollout = self._as(
             "operator",
             "select (public.create_rollout(%s, stages => %s, options => %s)).id",
@@ -101,7 +101,7 @@ class Story:
         return found
 
 
-def check(before: dict[str, Any], after: dict[str, Any], places: int | None) -> None:
+def check(before: dict[str, Any], after: dict[str, Any], slots: int | None) -> None:
     assert _ORDER[after["state"]] >= _ORDER[before["state"]]
     for kept in ("opened", "halts"):
         # An instant that was noted stays as it is, whatever clock comes by later.
@@ -112,7 +112,7 @@ def check(before: dict[str, Any], after: dict[str, Any], places: int | None) -> 
         assert after["claims"][device][1] >= attempts
         assert after["claims"][device][2] >= claimed_at
     in_flight = [device for device, claim in after["claims"].items() if claim[0] == "claimed"]
-    assert places is None or len(in_flight) <= places
+    assert slots is None or len(in_flight) <= slots
 
 
 @settings(

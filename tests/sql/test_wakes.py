@@ -22,7 +22,7 @@ ME, OTHER_TOPIC = f"device:{DEVICE}", f"device:{OTHER}"
             {ME: "device_changed"},
         ),
         (f"update public.devices set pinned_release = '{V1}' where name = 'device'", {ME: "device_changed"}),
-        ("update public.devices set update_interval_s = 60 where name = 'device'", {ME: "device_changed"}),
+        ("update public.devices set poll_interval_s = 60 where name = 'device'", {ME: "device_changed"}),
         ("update public.devices set state = 'suspended' where name = 'device'", {ME: "device_changed"}),
         (
             "update public.devices set state = 'active' where name = 'suspended'",
@@ -86,7 +86,7 @@ def test_lifting_a_halt_and_changing_the_interval_wake_their_segments(fleet: Fle
     fleet.messages()
     fleet.sql("update public.halts set lift_reason = 'fine' where true", who="operator")
     assert fleet.woken() == {"segment:canary": "halt_lifted", "segment:stable": "halt_lifted"}
-    fleet.sql("update public.fleet_settings set default_poll_s = 60 where id", who="admin")
+    fleet.sql("update public.fleet_settings set default_poll_interval_s = 60 where id", who="admin")
     assert fleet.woken() == {"segment:canary": "settings_changed", "segment:stable": "settings_changed"}
     fleet.sql("update public.fleet_settings set offline_after_intervals = 5 where id", who="admin")
     assert fleet.woken() == {}

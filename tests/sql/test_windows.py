@@ -36,8 +36,8 @@ def test_the_window_gate_says_when_it_opens_in_the_devices_own_time(fleet: Fleet
 
 def test_a_poll_falls_inside_the_window_by_construction(fleet: Fleet) -> None:
     window(fleet, "daily", "02:00", 5)
-    fleet.sql("update public.devices set update_interval_s = 86400 where id = %s", DEVICE)
-    poll = fleet.explain(at="2026-06-10 20:00Z")["poll_after_s"]
+    fleet.sql("update public.devices set poll_interval_s = 86400 where id = %s", DEVICE)
+    poll = fleet.explain(at="2026-06-10 20:00Z")["next_poll_s"]
     assert 4 * 3600 < poll <= 4 * 3600 + 5 * 60
 
 
@@ -48,13 +48,13 @@ def test_a_device_that_polls_once_a_week_still_polls_in_every_opening(fleet: Fle
     window(fleet, "daily", "14:00", 60, "UTC")
     at = "2026-06-10 12:00Z" if set_aside else "2026-06-10 02:30Z"
     fleet.sql(
-        "update public.devices set update_interval_s = 604800, ignore_window_until = %s where id = %s",
+        "update public.devices set poll_interval_s = 604800, ignore_window_until = %s where id = %s",
         "2026-06-10 13:00Z" if set_aside else None, DEVICE,
     )  # fmt: skip
     answer = fleet.explain(at=at)
     assert gates(answer)["window"] == "pass"
     until_it_opens = 2 * 3600 if set_aside else 11 * 3600 + 1800
-    assert until_it_opens < answer["poll_after_s"] <= until_it_opens + 121
+    assert until_it_opens < answer["next_poll_s"] <= until_it_opens + 121
 
 
 @pytest.mark.parametrize(
@@ -146,54 +146,54 @@ def test_a_window_can_be_set_aside_for_a_time(fleet: Fleet, at: str, action: str
 def shut(fleet: Fleet) -> str:
     """A window that lets devices download ahead, and an instant at which it is shut."""
     window(fleet, "daily", "02:00", 60, "UTC")
-    fleet.sql("update public.maintenance_windows set download_ahead = true where name = 'w'", who="operator")
+    fleet.sql("update public.maintenance_windows set prefetch = true where name = 'w'", who="operator")
     return "2026-06-13 12:00Z"
 
 
-def test_outside_of_the_window_a_release_is_only_prepared(fleet: Fleet, shut: str) -> None:
+def test_outside_of_the_window_a_release_is_only_prefetched(fleet: Fleet, shut: str) -> None:
     fleet.report(V1)
     roll_out(fleet, max_in_flight=1)
     answer = fleet.explain(at=shut)
     assert (answer["action"], answer["release"]["id"], answer["blocked_by"]) == ("run", str(V1), ["window"])
-    assert set(answer["prepare"]) == set(answer["release"])
-    assert answer["prepare"]["id"] == str(V2)
+    assert set(answer["prefetch"]) == set(answer["release"])
+    assert answer["prefetch"]["id"] == str(V2)
 
 
-def test_devices_of_the_window_are_woken_when_they_may_download_ahead(fleet: Fleet, shut: str) -> None:
+def test_devices_of_the_window_are_woken_when_they_may_prefetch(fleet: Fleet, shut: str) -> None:
     fleet.sql("update public.devices set maintenance_window = null where id = %s", DEVICE)
     fleet.sql("update public.segments set maintenance_window = 'w' where name = 'canary'")
     fleet.messages()
-    fleet.sql("update public.maintenance_windows set download_ahead = false where name = 'w'", who="operator")
+    fleet.sql("update public.maintenance_windows set prefetch = false where name = 'w'", who="operator")
     assert fleet.woken() == {f"device:{DEVICE}": "window_changed"}
     fleet.sql("update public.maintenance_windows set description = 'x' where name = 'w'", who="operator")
     assert fleet.woken() == {}
 
 
-def test_preparing_takes_no_place(fleet: Fleet, shut: str) -> None:
+def test_prefetching_takes_no_slot(fleet: Fleet, shut: str) -> None:
     roll_out(fleet, max_in_flight=1)
     fleet.sql(
         "update public.maintenance_openings set starts_at = (now() at time zone 'UTC' + interval '5 hours')::time"
     )
-    assert ask(fleet)["prepare"]["id"] == str(V2)
+    assert ask(fleet)["prefetch"]["id"] == str(V2)
     assert fleet.sql("select * from public.rollout_claims") == []
     assert fleet.sql("select * from private.rollout_queue") == []
 
 
-def test_inside_of_the_window_nothing_is_left_to_prepare(fleet: Fleet, shut: str) -> None:
+def test_inside_of_the_window_nothing_is_left_to_prefetch(fleet: Fleet, shut: str) -> None:
     answer = fleet.explain(at="2026-06-13 02:10Z")
-    assert (answer["action"], answer["prepare"]) == ("update", None)
+    assert (answer["action"], answer["prefetch"]) == ("update", None)
 
 
-def test_the_segments_window_prepares_too(fleet: Fleet, shut: str) -> None:
+def test_the_segments_window_prefetches_too(fleet: Fleet, shut: str) -> None:
     fleet.sql("update public.devices set maintenance_window = null where id = %s", DEVICE)
     fleet.sql("update public.segments set maintenance_window = 'w' where name = 'canary'")
-    assert fleet.explain(at=shut)["prepare"]["id"] == str(V2)
+    assert fleet.explain(at=shut)["prefetch"]["id"] == str(V2)
 
 
 @pytest.mark.parametrize(
     "edit",
     [
-        "update public.maintenance_windows set download_ahead = false",
+        "update public.maintenance_windows set prefetch = false",
         "delete from public.maintenance_openings",
         "insert into public.halts (reason) values ('smoke')",
         "insert into public.halts (scope, target, reason) select 'release', id::text, 'smoke' from public.releases where version = 'v2'",
@@ -201,14 +201,14 @@ def test_the_segments_window_prepares_too(fleet: Fleet, shut: str) -> None:
         "insert into public.known_bad_releases (device_id, release_id) select d.id, r.id from public.devices d, public.releases r where r.version = 'v2'",
     ],
 )
-def test_nothing_is_prepared_that_anything_but_the_window_holds_up(
+def test_nothing_is_prefetched_that_anything_but_the_window_holds_up(
     fleet: Fleet, shut: str, edit: str
 ) -> None:
     fleet.sql(edit)
     answer = fleet.explain(at=shut)
-    assert (answer["action"], answer["prepare"]) == ("run", None)
+    assert (answer["action"], answer["prefetch"]) == ("run", None)
 
 
-def test_a_device_that_runs_it_prepares_nothing(fleet: Fleet, shut: str) -> None:
+def test_a_device_that_runs_it_prefetches_nothing(fleet: Fleet, shut: str) -> None:
     fleet.report(V2)
-    assert fleet.explain(at=shut)["prepare"] is None
+    assert fleet.explain(at=shut)["prefetch"] is None

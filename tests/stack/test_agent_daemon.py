@@ -85,7 +85,7 @@ class Agent:
             env={**os.environ, **(env or {})},
         )  # fmt: skip
 
-    def enrol(self, token: str | None) -> subprocess.CompletedProcess[str]:
+    def enroll(self, token: str | None) -> subprocess.CompletedProcess[str]:
         """The token travels in the environment: other users can read a command line."""
         return self.cli("enroll", env={"FLEET_PROVISIONING_TOKEN": token} if token else None)
 
@@ -195,7 +195,7 @@ def make_agent(stack: LocalStack, db: Db, repo: FleetRepo, tmp_path: Path) -> It
         )  # fmt: skip
         agent.configure(**settings)
         if enrolled:
-            done = agent.enrol(provisioning_token(db, name))
+            done = agent.enroll(provisioning_token(db, name))
             assert done.returncode == 0, done.stderr
         made.append(agent)
         return agent
@@ -431,7 +431,7 @@ def test_a_suspended_device_is_refused_by_name_until_it_is_active_again(make_age
 def test_a_device_without_a_token_waits_to_be_accepted(make_agent: MakeAgent) -> None:
     agent = make_agent(enrolled=False)
     assert agent.cli("once").returncode == 2, "not enrolled"
-    asked = agent.enrol(None)
+    asked = agent.enroll(None)
     assert asked.returncode == 0
     assert "waits to be accepted" in asked.stdout
     waiting = agent.cli("once")
@@ -445,7 +445,7 @@ def test_a_device_without_a_token_waits_to_be_accepted(make_agent: MakeAgent) ->
 
 def test_a_wrong_provisioning_token_is_refused_by_name(make_agent: MakeAgent) -> None:
     agent = make_agent(enrolled=False)
-    refused = agent.enrol("fpt_" + "0" * 64)
+    refused = agent.enroll("fpt_" + "0" * 64)
     assert refused.returncode == 4
     assert "token_invalid" in refused.stderr
     assert "0" * 64 not in refused.stderr

@@ -145,7 +145,7 @@ def test_offline_begins_after_the_missed_polls_of_the_settings(
     fleetctl: Fleetctl, devices: MakeDevices, db: Db, site: str
 ) -> None:
     """reported_at is stamped by a trigger, so it is the interval that is moved: 3 polls of 30 s are 90 s."""
-    (name,) = devices(1, update_interval_s=30)
+    (name,) = devices(1, poll_interval_s=30)
     device_id = of(db, name)["id"]
     db.execute("insert into device_status (device_id) values (%s)", [device_id])
     db.execute("alter table device_status disable trigger stamp_reported_at")
@@ -224,15 +224,15 @@ def test_set_changes_columns_and_merges_labels(
     fleetctl("device", "set", first, "--to", "label.floor=3")
     fleetctl(
         "device", "set", "--label", f"site={site}", "--yes",
-        "--to", "segment=canary", "--to", "label.room=7", "--to", "update_interval_s=120",
+        "--to", "segment=canary", "--to", "label.room=7", "--to", "poll_interval_s=120",
     )  # fmt: skip
     rows = [of(db, name) for name in (first, second)]
-    assert [(row["segment"], row["update_interval_s"]) for row in rows] == [("canary", 120)] * 2
+    assert [(row["segment"], row["poll_interval_s"]) for row in rows] == [("canary", 120)] * 2
     assert rows[0]["labels"] == {"site": site, "floor": "3", "room": "7"}
     assert rows[1]["labels"] == {"site": site, "room": "7"}
-    fleetctl("device", "set", first, "--to", "label.floor=", "--to", "update_interval_s=")
+    fleetctl("device", "set", first, "--to", "label.floor=", "--to", "poll_interval_s=")
     assert of(db, first)["labels"] == {"site": site, "room": "7"}
-    assert of(db, first)["update_interval_s"] is None
+    assert of(db, first)["poll_interval_s"] is None
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_set_changes_columns_and_merges_labels(
     [
         ("segment=moon", ("unknown_segment", 2)),
         ("timezone=Mars/Base", ("unknown_timezone", 2)),
-        ("update_interval_s=3", ("value_refused", 2)),
+        ("poll_interval_s=3", ("value_refused", 2)),
         ("state=active", ("setting_unknown", 2)),
         ("segment", ("pair_malformed", 2)),
     ],
@@ -514,7 +514,7 @@ def test_a_pattern_of_no_attribute_that_devices_have_is_refused(
     fleetctl: Fleetctl, release: Callable[..., dict[str, Any]]
 ) -> None:
     wanted = release()["version"]
-    for pair in ("colour=red", "label.=x", "labels=x"):
+    for pair in ("color=red", "label.=x", "labels=x"):
         assert fleetctl("known-bad", "add", wanted, "x", "--match", pair).refusal == ("match_unknown", 2)
     assert fleetctl("known-bad", "add", wanted, "x", "--match", "os").refusal == ("pair_malformed", 2)
 
@@ -584,17 +584,17 @@ def test_settings_are_changed_by_name_and_keep_their_range(fleetctl: Fleetctl) -
     before = fleetctl("settings", "show", "--json").json
     try:
         changed = fleetctl(
-            "settings", "set", "default_poll_s=600", "offline_after_intervals=5", "--json"
+            "settings", "set", "default_poll_interval_s=600", "offline_after_intervals=5", "--json"
         ).json
-        assert (changed["default_poll_s"], changed["offline_after_intervals"]) == (600, 5)
-        refused = fleetctl("settings", "set", "default_poll_s=3")
+        assert (changed["default_poll_interval_s"], changed["offline_after_intervals"]) == (600, 5)
+        refused = fleetctl("settings", "set", "default_poll_interval_s=3")
         assert refused.refusal == ("value_refused", 2)
         assert refused.error is not None
-        assert refused.error.message == "default_poll_s must be 30 to 604800 seconds."
-        assert fleetctl("settings", "set", "colour=red").refusal == ("setting_unknown", 2)
+        assert refused.error.message == "default_poll_interval_s must be 30 to 604800 seconds."
+        assert fleetctl("settings", "set", "color=red").refusal == ("setting_unknown", 2)
     finally:
         fleetctl(
-            "settings", "set", f"default_poll_s={before['default_poll_s']}",
+            "settings", "set", f"default_poll_interval_s={before['default_poll_interval_s']}",
             f"offline_after_intervals={before['offline_after_intervals']}",
         )  # fmt: skip
 

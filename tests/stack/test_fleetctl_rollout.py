@@ -157,7 +157,7 @@ def test_stages_are_written_as_they_are_said(fleetctl: Fleetctl, version: str, s
         (("--stage", "canary,when=later"), ("stage_malformed", 2)),
         (("--stage", ""), ("stage_malformed", 2)),
         (("--stage", "device=nobody"), ("device_unknown", 5)),
-        (("--set", "colour=red"), ("unknown_option", 2)),
+        (("--set", "color=red"), ("unknown_option", 2)),
         (("--template", "nope"), ("unknown_template", 2)),
     ],
 )
@@ -230,7 +230,7 @@ def test_another_rule_is_tried_on_what_happened(fleetctl: Fleetctl, version: str
     ]
     tried = fleetctl.json("rollout", "replay", version, *off)
     assert (tried["would_halt"], tried["failed"]) == (False, 1)
-    assert refused(fleetctl, "rollout", "replay", version, "--set", "colour=red") == ("unknown_option", 2)
+    assert refused(fleetctl, "rollout", "replay", version, "--set", "color=red") == ("unknown_option", 2)
 
 
 def test_alerts_are_listed_and_acknowledged(fleetctl: Fleetctl, version: str, site: str, db: Db) -> None:

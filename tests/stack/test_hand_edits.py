@@ -77,7 +77,7 @@ async def test_a_row_added_by_hand_wakes_a_subscribed_device(
     [
         ({"timezone": "Mars/Olympus"}, (400, 'There is no time zone "Mars/Olympus".')),
         ({"segment": "nowhere"}, (400, 'There is no segment "nowhere".')),
-        ({"update_interval_s": 1}, (400, "update_interval_s must be 30 to 604800 seconds, or empty")),
+        ({"poll_interval_s": 1}, (400, "poll_interval_s must be 30 to 604800 seconds, or empty")),
         ({"labels": {"site": 1}}, (400, "labels must be an object of texts")),
         ({"state": "pending"}, (409, " is active and cannot become pending.")),
     ],

@@ -50,7 +50,7 @@ OUTSIDE = frozenset({"simulated.json", "simulated.new", "converge.lock", "childr
 class Scenario:
     """`before` is converged to in peace, one after the other; then `action` is what gets killed.
 
-    `ahead:v3` prepares v3 and leaves the device on what it runs. `ends` are the versions that may run at the
+    `ahead:v3` prefetches v3 and leaves the device on what it runs. `ends` are the versions that may run at the
     end (None: no release, so safe mode).
     """
 
@@ -70,17 +70,17 @@ SCENARIOS = {
         Scenario("first-release", (), "v1", (None, "v1")),
         Scenario("bad-first-release", (), "crashes", (None,)),
         Scenario("out-of-safe-mode", ("crashes",), "v1", (None, "v1")),
-        Scenario("prepare", ("v1", "v2"), "ahead:v3", ("v2",), fetches=True),
-        Scenario("prepare-refused", ("v1",), "ahead:refuses", ("v1",)),
-        Scenario("update-prepared", ("v1", "v2", "ahead:v3"), "v3", ("v2", "v3")),
-        Scenario("prepare-another", ("v1", "ahead:v2"), "ahead:v3", ("v1",)),
+        Scenario("prefetch", ("v1", "v2"), "ahead:v3", ("v2",), fetches=True),
+        Scenario("prefetch-refused", ("v1",), "ahead:refuses", ("v1",)),
+        Scenario("update-prefetched", ("v1", "v2", "ahead:v3"), "v3", ("v2", "v3")),
+        Scenario("prefetch-another", ("v1", "ahead:v2"), "ahead:v3", ("v1",)),
         Scenario("go-back", ("v1", "v2"), "rollback", ("v1", "v2")),
         Scenario("enter-safe-mode", ("v1",), "enter_safe_mode", ("v1", None)),
         Scenario("leave-safe-mode", ("v1", "enter_safe_mode"), "leave_safe_mode", (None, "v1")),
     )
 }
 
-BEHAVIOUR = {"crashes": "crash-later=2"}
+BEHAVIOR = {"crashes": "crash-later=2"}
 EDITS = {"refuses": {"validate": "#!/bin/sh\nexit 1\n"}}
 
 
@@ -312,10 +312,10 @@ class Lab:
         version = what.removeprefix("ahead:")
         if version == what:
             return self.fleet.directive(self._release(version))
-        return self.fleet.directive(None, Action.RUN, prepare=self._release(version))
+        return self.fleet.directive(None, Action.RUN, prefetch=self._release(version))
 
     def _release(self, version: str) -> Release:
-        return self.fleet.release(version, BEHAVIOUR.get(version, ""), edits=EDITS.get(version))
+        return self.fleet.release(version, BEHAVIOR.get(version, ""), edits=EDITS.get(version))
 
     def _recover(self, root: Path, seams: Seams) -> None:
         api.recover(self._config(root), seams=seams)
@@ -358,7 +358,7 @@ class Lab:
         if leftovers:
             yield f"left over: {leftovers}"
         yield from self._wrong_rows(config, journal, at_kill)
-        yield from self._wrong_preparation(config, journal)
+        yield from self._wrong_prefetch(config, journal)
 
     def _wrong_containers(
         self, root: Path, config: EngineConfig, journal: Journal, ended: str | None
@@ -397,14 +397,14 @@ class Lab:
             yield "a row twice"
         attempts = len(found) - self._base_rows
         in_hand = at_kill.attempt if at_kill is not None else None
-        prepares = in_hand is not None and in_hand.kind is AttemptKind.PREPARE
-        if in_hand is not None and not prepares and in_hand.id not in ids:
+        prefetches = in_hand is not None and in_hand.kind is AttemptKind.PREFETCH
+        if in_hand is not None and not prefetches and in_hand.id not in ids:
             yield f"the attempt {in_hand.id} has no row"
         if self.scenario.action.startswith("ahead:") and any(
-            row.outcome is not Outcome.SKIPPED or not row.evidence.get("preparing")
+            row.outcome is not Outcome.SKIPPED or not row.evidence.get("prefetching")
             for row in found[self._base_rows :]
         ):
-            yield "a row that is none of preparing"
+            yield "a row that is none of prefetching"
         if attempts > 1:
             yield f"{attempts} rows of one attempt"
         changed = journal.state is ReportState.ROLLED_BACK or (
@@ -413,9 +413,9 @@ class Lab:
         if attempts == 0 and changed:
             yield "the device changed and there is no row"
 
-    def _wrong_preparation(self, config: EngineConfig, journal: Journal) -> Iterator[str]:
+    def _wrong_prefetch(self, config: EngineConfig, journal: Journal) -> Iterator[str]:
         """What is said to be ready is here whole, and nothing else lies about."""
-        found = journal.preparation
+        found = journal.prefetch
         ready = found.target if found is not None and found.ready else None
         kept = {one for one in (journal.current, journal.previous, ready) if one is not None}
         if ready is not None:

@@ -95,8 +95,8 @@ class Device:
             "rollout_id": None,
             "gates": [],
             "commands": [],
-            "config": {"update_interval_s": None, "labels": {}},
-            "poll_after_s": 900,
+            "config": {"poll_interval_s": None, "labels": {}},
+            "next_poll_s": 900,
             "server_time": datetime.now(UTC).isoformat(),
             **changes,
         }  # fmt: skip

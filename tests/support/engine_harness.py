@@ -37,7 +37,7 @@ services:
     stop_grace_period: 1s
     environment: {{VERSION: "${{FLEET_RELEASE_VERSION}}", GREETING: "${{GREETING}}"}}
     volumes: ["./page:/page:ro"]
-    labels: {{fleet.simulate: "{behaviour}"}}
+    labels: {{fleet.simulate: "{behavior}"}}
   clock:
     image: busybox:stable
     command: [sleep, "1000000"]
@@ -85,13 +85,13 @@ class Fleet:
     def release(
         self,
         version: str,
-        behaviour: str = "",
+        behavior: str = "",
         *,
         edits: dict[str, str] | None = None,
         sign: bool = True,
         branch: str = "main",
     ) -> Release:
-        """The release `version`; `behaviour` is what its service `web` does (see the simulated runtime).
+        """The release `version`; `behavior` is what its service `web` does (see the simulated runtime).
 
         `edits` are files of the role, or of the repository where their name starts with `/`.
         """
@@ -99,7 +99,7 @@ class Fleet:
             base = f"roles/{self.role}"
             files = {
                 f"{base}/role.yaml": ROLE_YAML,
-                f"{base}/compose.yaml": COMPOSE_YAML.format(behaviour=behaviour),
+                f"{base}/compose.yaml": COMPOSE_YAML.format(behavior=behavior),
                 f"{base}/page/index.html": f"<p>{version}</p>\n",
                 f"{base}/validate": None,
             }
@@ -139,7 +139,7 @@ class Fleet:
             "device": DevicePlace(
                 id=UUID(int=7), name="bench-1", role=self.role, segment="canary", branch="main"
             ),
-            "poll_after_s": 900,
+            "next_poll_s": 900,
             "server_time": START,
             **changes,
         }

@@ -58,7 +58,7 @@ def main() -> int:
         if code is not None:
             return code
     elif verb == "converge":
-        prepare(request["directive"], plan, world, state)
+        prefetch(request["directive"], plan, world, state)
     elif verb == "recover":
         world["phase"] = "steady"
     elif verb == "rollback":
@@ -99,12 +99,12 @@ def converge(
     return None
 
 
-def prepare(directive: dict[str, Any], plan: dict[str, Any], world: dict[str, Any], state: Path) -> None:
-    target, failed = directive["prepare"], plan.get("fail")
-    say({"phase": "pulling", "preparing": True, "detail": "an image", "target": target})
+def prefetch(directive: dict[str, Any], plan: dict[str, Any], world: dict[str, Any], state: Path) -> None:
+    target, failed = directive["prefetch"], plan.get("fail")
+    say({"phase": "pulling", "prefetching": True, "detail": "an image", "target": target})
     if plan.get("hold"):
         hold(Path(plan["hold"]), target)
-    world["preparation"] = {
+    world["prefetch"] = {
         "release": target, "role": directive["device"]["role"], "ready": not failed,
         "error_kind": failed, "error": "It was refused." if failed else None,
     }  # fmt: skip

@@ -1,6 +1,6 @@
 """A websocket server that speaks Realtime's protocol 1.0.0 and misbehaves on request (facts 1.3 and 1.4).
 
-Every behaviour is one that the hosted service shows: refusing the handshake, refusing a join, closing with
+Every behavior is one that the hosted service shows: refusing the handshake, refusing a join, closing with
 1001 or by dropping the line, `system` error then `phx_close`, delivering twice, saying nothing at all.
 """
 

@@ -27,7 +27,7 @@ def write(path: Path, **changes: Any) -> Path:
     return path
 
 
-def test_a_good_file_is_parsed_and_the_address_normalised(tmp_path: Path) -> None:
+def test_a_good_file_is_parsed_and_the_address_normalized(tmp_path: Path) -> None:
     device = config.load(write(tmp_path / "device.json"))
     assert device.api_url == "https://fleet.example"
     assert device.verify_signatures is True

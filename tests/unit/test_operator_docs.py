@@ -13,7 +13,7 @@ from fleetctl.commands import register
 
 ROOT = Path(__file__).resolve().parents[2]
 FLEETCTL = (ROOT / "docs" / "usage" / "fleetctl.md").read_text()
-ENROLMENT = (ROOT / "docs" / "usage" / "enrollment.md").read_text()
+ENROLLMENT = (ROOT / "docs" / "usage" / "enrollment.md").read_text()
 
 
 def command_names() -> list[str]:
@@ -68,9 +68,9 @@ def test_each_error_of_fleetctl_is_described(kind: str) -> None:
 @pytest.mark.parametrize("kind", OF_FUNCTIONS)
 def test_each_refusal_of_the_functions_is_described(kind: str) -> None:
     # pending_full is how the database says it; callers are told rate_limited.
-    assert f"`{'rate_limited' if kind == 'pending_full' else kind}`" in ENROLMENT
+    assert f"`{'rate_limited' if kind == 'pending_full' else kind}`" in ENROLLMENT
 
 
 @pytest.mark.parametrize("setting", RATIONS)
 def test_each_setting_of_the_rations_is_described(setting: str) -> None:
-    assert f"`{setting}`" in ENROLMENT
+    assert f"`{setting}`" in ENROLLMENT

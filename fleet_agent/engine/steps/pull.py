@@ -6,7 +6,7 @@ from functools import partial
 
 from loguru import logger
 
-from fleet_agent.engine import preparation as preparing
+from fleet_agent.engine import prefetch
 from fleet_agent.engine import retention
 from fleet_agent.engine import safe_mode as safe
 from fleet_agent.engine.core import Engine
@@ -28,8 +28,8 @@ def run(engine: Engine) -> None:
         _pull(engine, record.images)
     # The first release has no older safe mode to fall back on.
     safe.prepare(engine, engine.attempt.target, unless_there=True)
-    if engine.attempt.kind is AttemptKind.PREPARE:
-        preparing.succeed(engine)
+    if engine.attempt.kind is AttemptKind.PREFETCH:
+        prefetch.succeed(engine)
     else:
         engine.move(Phase.SWAPPING)
 

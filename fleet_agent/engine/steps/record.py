@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fleet_agent import __version__
-from fleet_agent.engine import preparation as preparing
+from fleet_agent.engine import prefetch
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.failure_memory import Memory
 from fleet_agent.engine.journal import AttemptInHand, AttemptKind
@@ -16,7 +16,7 @@ LEFT = "An operator went back from it."
 
 def run(engine: Engine) -> None:
     attempt = engine.attempt
-    if preparing.is_told(attempt):
+    if prefetch.is_told(attempt):
         row = as_row(attempt)
         engine.seams.effects.perform(
             "put attempt", lambda: engine.files.on_reserve(lambda: engine.outbox.put(row))
@@ -25,7 +25,7 @@ def run(engine: Engine) -> None:
     engine.move(
         Phase.SAFE_MODE if engine.journal.safe_mode else Phase.STEADY,
         attempt=None,
-        preparation=preparing.left(engine.journal, attempt),
+        prefetch=prefetch.left(engine.journal, attempt),
     )
     engine.files.remove(engine.attempt_file)
 
@@ -38,10 +38,10 @@ def as_row(attempt: AttemptInHand) -> Attempt:
     evidence = dict(failure.evidence) if failure else {}
     if attempt.proof:
         evidence["proof"] = attempt.proof
-    if attempt.kind is AttemptKind.PREPARE:
-        evidence["preparing"] = True
-    if attempt.prepared_bytes is not None:
-        evidence["prepared_bytes"] = attempt.prepared_bytes
+    if attempt.kind is AttemptKind.PREFETCH:
+        evidence["prefetching"] = True
+    if attempt.prefetched_bytes is not None:
+        evidence["prefetched_bytes"] = attempt.prefetched_bytes
     if attempt.interruptions:
         evidence["interruptions"] = attempt.interruptions
     tried, before, outcome = attempt.target, attempt.origin, attempt.outcome
@@ -74,11 +74,11 @@ def learned(engine: Engine, attempt: AttemptInHand) -> Memory:
     """What this device knows about the release now."""
     memory, key, now = engine.memory, attempt.target.key, engine.seams.clock.corrected()
     failure = attempt.failure
-    if attempt.kind is AttemptKind.PREPARE:
-        return preparing.learned(engine, attempt)
+    if attempt.kind is AttemptKind.PREFETCH:
+        return prefetch.learned(engine, attempt)
     match attempt.outcome:
         case Outcome.SUCCEEDED:
-            memory = memory.without(key).without(attempt.target.preparing_key)
+            memory = memory.without(key).without(attempt.target.prefetch_key)
             if attempt.kind is AttemptKind.GO_BACK and attempt.origin is not None:
                 left = engine.bad_release(Kind.LEFT, attempt.reason or LEFT)
                 memory = memory.with_bad(attempt.origin.key, left)

@@ -23,9 +23,9 @@ def demo(  # noqa: PLR0917  options, all named
     ] = False,
     web: Annotated[bool, typer.Option("--web/--no-web", help="Build and serve the dashboard.")] = True,
 ) -> None:
-    """Tell the whole story on this machine: enrol, release, a bad release rolled back, a good one.
+    """Tell the whole story on this machine: enroll, release, a bad release rolled back, a good one.
 
-    Starts the embedded stack, makes a fleet repository with signed commits, enrols six devices (one with real
+    Starts the embedded stack, makes a fleet repository with signed commits, enrolls six devices (one with real
     containers where Docker is there) and watches three releases reach them.
 
     Example: fleetctl demo --once

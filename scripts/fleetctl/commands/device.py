@@ -123,7 +123,7 @@ def set_values(
         typer.Option(
             "--to",
             metavar="KEY=VALUE",
-            help="name, role, segment, branch, timezone, update_interval_s, maintenance_window or "
+            help="name, role, segment, branch, timezone, poll_interval_s, maintenance_window or "
             "label.<key>; an empty value clears it.",
         ),
     ],
@@ -169,7 +169,7 @@ def ignore_window(
 
 
 _TEXTS = ("name", "role", "segment", "branch", "timezone")
-_OPTIONAL = ("update_interval_s", "maintenance_window")
+_OPTIONAL = ("poll_interval_s", "maintenance_window")
 
 
 def _parse_change(wanted: dict[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -227,7 +227,7 @@ def with_status(fleet: Fleet, devices: list[dict[str, Any]], now: datetime) -> l
 
     def joined(device: dict[str, Any]) -> dict[str, Any]:
         status = by_device.get(device["id"], {})
-        interval_s = status.get("pinned_poll_s") or device["update_interval_s"] or settings["default_poll_s"]
+        interval_s = status.get("pinned_poll_interval_s") or device["poll_interval_s"] or settings["default_poll_interval_s"]
         silence = timedelta(seconds=interval_s * settings["offline_after_intervals"])
         seen = status.get("reported_at")
         offline = device["state"] == "active" and (

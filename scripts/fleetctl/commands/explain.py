@@ -38,8 +38,8 @@ def print_gates(why: dict[str, Any]) -> None:
     target = f" {release['version']} ({release['commit_sha'][:12]})" if release else ""
     out.print(f"[bold]{why['device']['name']}[/]: {why['action']}{target}")
     out.print(why["summary"], markup=False)
-    if why.get("prepare"):
-        out.print(f"Meanwhile it may fetch {why['prepare']['version']} and prepare it.", markup=False)
+    if why.get("prefetch"):
+        out.print(f"Meanwhile it may fetch {why['prefetch']['version']} and prefetch it.", markup=False)
     print_table(
         "",
         ["gate", "verdict", ""],

@@ -145,7 +145,7 @@ def start(fleet: Fleet, rollout: _Name, yes: _Yes = False, dry_run: _DryRun = Fa
 
 @command(app)
 def pause(fleet: Fleet, rollout: _Name) -> None:
-    """Give no new places; devices that are at it finish."""
+    """Give no new slots; devices that are at it finish."""
     _move(fleet, rollout, "pause_rollout")
 
 
@@ -327,7 +327,7 @@ _STAGE_COLUMNS: dict[str, Callable[[dict[str, Any]], object]] = {
     "in flight": lambda stage: stage["in_flight"],
     "failed": lambda stage: stage["failed"],
     "waiting": lambda stage: stage["waiting"],
-    "silent": lambda stage: stage["silent"],
+    "offline": lambda stage: stage["offline"],
 }
 
 

@@ -29,7 +29,7 @@ def show(fleet: Fleet) -> None:
 def set_values(
     fleet: Fleet, values: Annotated[list[str], typer.Argument(metavar="KEY=VALUE...", help="New values.")]
 ) -> None:
-    """Change settings: fleetctl settings set default_poll_s=300."""
+    """Change settings: fleetctl settings set default_poll_interval_s=300."""
     wanted = pairs_of(values)
     known = [name for name in _current(fleet) if name not in _FIXED]
     for name in wanted:

@@ -1,4 +1,4 @@
-"""`fleetctl token`: provisioning tokens, with which machines enrol by themselves."""
+"""`fleetctl token`: provisioning tokens, with which machines enroll by themselves."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 from fleetctl.commands.common.options import SHORT_ID, Fleet, command, duration, find_by_id
 from fleetctl.console import err, out, print_json
 
-app = typer.Typer(help="Provisioning tokens, with which machines enrol.", no_args_is_help=True)
+app = typer.Typer(help="Provisioning tokens, with which machines enroll.", no_args_is_help=True)
 
 
 @command(app)

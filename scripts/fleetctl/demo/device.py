@@ -60,15 +60,15 @@ class DemoDevice:
         env.touch(mode=0o600)
         env.write_text("".join(f"{key}={value}\n" for key, value in variables.items()))
 
-    def enrol(self, token: str) -> None:
+    def enroll(self, token: str) -> None:
         """Exchange the provisioning token for a place in the fleet. Raises FleetctlError."""
         done = subprocess.run(
             self._command("enroll", "--token", token), capture_output=True, text=True, timeout=60, check=False
         )
         if done.returncode != 0:
             raise FleetctlError(
-                "enrolment_failed",
-                f"{self.name} could not enrol: {done.stderr.strip().splitlines()[-1:] or 'no message'}",
+                "enrollment_failed",
+                f"{self.name} could not enroll: {done.stderr.strip().splitlines()[-1:] or 'no message'}",
                 hint=f"Read {self.log_file}.",
             )
 

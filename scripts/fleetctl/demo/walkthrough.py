@@ -110,8 +110,8 @@ class Story:
         with self._step("A fleet repository with signed commits is made"):
             repo = FleetRepo.create(self.data / "demo" / "repo")
             v1 = repo.release("1.0.0")
-        with self._step(f"{SIMULATED_DEVICES + 1} devices enrol") as step:
-            self._enrol(stack, repo)
+        with self._step(f"{SIMULATED_DEVICES + 1} devices enroll") as step:
+            self._enroll(stack, repo)
             step.detail = (
                 "1 with real containers"
                 if not self.docker_missing
@@ -149,7 +149,7 @@ class Story:
             self._until(lambda: self._attempts(release["id"]))
             self._until(lambda: self._all_run("4.0.1", "healthy"))
 
-    def _enrol(self, stack: LocalStack, repo: FleetRepo) -> None:
+    def _enroll(self, stack: LocalStack, repo: FleetRepo) -> None:
         token = self.client.rpc(
             "create_provisioning_token",
             {"role": "beacon", "segment": "stable", "branch": "main", "max_uses": SIMULATED_DEVICES + 1},
@@ -168,7 +168,7 @@ class Story:
                 allowed_signers=repo.allowed_signers,
                 variables={"BEACON_PORT": str(ports[0]), "BEACON_CLOCK_PORT": str(ports[1])},
             )
-            device.enrol(_token_text(token.data))
+            device.enroll(_token_text(token.data))
             self.devices.append(device)
 
     def _release(

@@ -1,4 +1,4 @@
-"""Processes that the stack owns: started, logged, stopped, and recognised again after a crash."""
+"""Processes that the stack owns: started, logged, stopped, and recognized again after a crash."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def canned(status: int, body: bytes = b"{}", **headers: str) -> dict[str, Any]:
         pytest.param(canned(200, SIGN_IN, Content_Type="text/html"), Kind.NOT_OUR_SERVER, id="portal"),
         pytest.param(canned(302, b"", Location="http://portal.test/"), Kind.NOT_OUR_SERVER, id="redirect"),
         pytest.param(canned(200, b'{"action": 7}', **JSON), Kind.BAD_ANSWER, id="another answer"),
-        pytest.param(canned(401, b'{"message": "no"}', **JSON), Kind.UNAUTHORISED, id="401"),
+        pytest.param(canned(401, b'{"message": "no"}', **JSON), Kind.UNAUTHORIZED, id="401"),
         pytest.param(canned(403, b'{"message": "no"}', **JSON), Kind.REFUSED, id="403"),
         pytest.param(
             canned(429, b'{"message": "slow"}', Retry_After="0.01", **JSON), Kind.RATE_LIMITED, id="429"

@@ -89,7 +89,7 @@ async def test_a_broken_connection_has_its_kind_and_the_next_good_one_is_used(
     [
         (http_answer(200, SIGN_IN, Content_Type="text/html"), Kind.NOT_OUR_SERVER),
         (http_answer(302, b"", Location="http://portal.test/"), Kind.NOT_OUR_SERVER),
-        (http_answer(401, b'{"message":"no"}', **JSON), Kind.UNAUTHORISED),
+        (http_answer(401, b'{"message":"no"}', **JSON), Kind.UNAUTHORIZED),
         (http_answer(403, b'{"message":"no"}', **JSON), Kind.REFUSED),
         (http_answer(429, b'{"message":"slow"}', Retry_After="7", **JSON), Kind.RATE_LIMITED),
         (http_answer(500, b"oops", Content_Type="text/plain"), Kind.SERVER_ERROR),
@@ -101,7 +101,7 @@ async def test_a_bad_answer_has_its_kind(device: Device, proxy: Proxy, answer: b
     proxy.fault, proxy.canned = Fault.CANNED, [answer]
     assert await ask(device, proxy) == kind
     # Only a refused token is asked for again.
-    assert proxy.served == ({QUESTION: 1, TOKEN: 1} if kind == Kind.UNAUTHORISED else {QUESTION: 1})
+    assert proxy.served == ({QUESTION: 1, TOKEN: 1} if kind == Kind.UNAUTHORIZED else {QUESTION: 1})
 
 
 async def test_retry_after_is_waited_out_before_the_next_question(

@@ -48,7 +48,7 @@ def cast(project: Project) -> Iterator[Cast]:
         )
         cast = Cast(
             device=make_device(connection, "active", "canary"),
-            neighbour=make_device(connection, "active", "stable"),
+            neighbor=make_device(connection, "active", "stable"),
             suspended=make_device(connection, "suspended", "canary"),
             operator=operator,
         )

@@ -64,14 +64,14 @@ class Cast:
     """Who acts in the access tests."""
 
     device: uuid.UUID
-    neighbour: uuid.UUID
+    neighbor: uuid.UUID
     suspended: uuid.UUID
     operator: uuid.UUID
 
     @property
     def devices(self) -> list[uuid.UUID]:
         """All rows of `devices` that the cast owns."""
-        return [self.device, self.neighbour, self.suspended]
+        return [self.device, self.neighbor, self.suspended]
 
 
 def make_device(connection: psycopg.Connection, state: str, segment: str) -> uuid.UUID:

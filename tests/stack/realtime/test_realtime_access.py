@@ -37,7 +37,7 @@ async def test_a_device_listens_to_its_own_topic_and_its_segment(
 async def test_a_device_cannot_join_another_devices_topic(
     project: Project, cast: Cast, subscribers: Subscribers, url: str
 ) -> None:
-    topic = f"device:{cast.neighbour}"
+    topic = f"device:{cast.neighbor}"
     refusal = await subscribers(topic, token=device_token(project, cast.device), url=url).refusal()
     assert refusal == unauthorized(topic)
 
@@ -61,14 +61,14 @@ async def test_a_suspended_device_cannot_join_even_its_own_topic(
 async def test_suspending_a_device_ends_its_channel_at_its_next_token(
     project: Project, cast: Cast, subscribers: Subscribers, db: psycopg.Connection, url: str
 ) -> None:
-    topic = f"device:{cast.neighbour}"
-    subscriber = await subscribers(topic, token=device_token(project, cast.neighbour), url=url).join()
-    db.execute("update public.devices set state = 'suspended' where id = %s", [cast.neighbour])
+    topic = f"device:{cast.neighbor}"
+    subscriber = await subscribers(topic, token=device_token(project, cast.neighbor), url=url).join()
+    db.execute("update public.devices set state = 'suspended' where id = %s", [cast.neighbor])
     try:
-        await subscriber.client.set_auth(project.token("fleet_device", cast.neighbour, ttl_s=1800))
+        await subscriber.client.set_auth(project.token("fleet_device", cast.neighbor, ttl_s=1800))
         closing = await subscriber.closing()
     finally:
-        db.execute("update public.devices set state = 'active' where id = %s", [cast.neighbour])
+        db.execute("update public.devices set state = 'active' where id = %s", [cast.neighbor])
     assert closing == f"You do not have permissions to read from this Channel topic: {topic}"
 
 

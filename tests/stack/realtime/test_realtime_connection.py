@@ -188,7 +188,7 @@ async def test_a_stopping_endpoint_says_that_it_goes_away(
 async def test_the_official_client_reconnects_after_the_endpoint_went_away(
     project: Project, endpoint: EndpointFactory, subscribers: Subscribers, topic: str
 ) -> None:
-    """The client must recognise our close as one to come back from: it reports it and tries again."""
+    """The client must recognize our close as one to come back from: it reports it and tries again."""
     stopping = endpoint()
     subscriber = await subscribers(topic, private=False, url=stopping.url, auto_reconnect=False).join()
     stopping.stop()

@@ -94,7 +94,7 @@ async def test_a_token_that_may_no_longer_read_ends_the_channel(
 ) -> None:
     topic = f"device:{cast.device}"
     subscriber = await subscribers(topic, token=project.token("fleet_device", cast.device)).join()
-    await subscriber.client.set_auth(project.token("fleet_device", cast.neighbour))
+    await subscriber.client.set_auth(project.token("fleet_device", cast.neighbor))
     assert (
         await subscriber.closing() == f"You do not have permissions to read from this Channel topic: {topic}"
     )

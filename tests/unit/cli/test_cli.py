@@ -49,7 +49,7 @@ def test_signers_that_are_not_there_are_found_by_validate_config(
 
 
 @pytest.mark.parametrize("verb", ["once", "run"])
-def test_a_device_that_is_not_enrolled_is_told_to_enrol(
+def test_a_device_that_is_not_enrolled_is_told_to_enroll(
     device: Device, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
     monkeypatch.setattr(cli, "_start_lean", lambda: None)

@@ -72,10 +72,10 @@ async def test_an_answer_for_another_device_is_refused(device: Device, rest: res
 
 
 async def test_an_answer_of_another_shape_names_the_fields(device: Device, rest: respx.MockRouter) -> None:
-    rest.post(ASK).mock(return_value=json_answer(device.directive(action="dance", poll_after_s=0)))
+    rest.post(ASK).mock(return_value=json_answer(device.directive(action="dance", next_poll_s=0)))
     error = await ask(device)
     assert error.kind == Kind.BAD_ANSWER
-    assert "action, poll_after_s" in error.message
+    assert "action, next_poll_s" in error.message
 
 
 PORTAL = httpx.Response(200, html="<html>Please accept our terms</html>")
@@ -265,7 +265,7 @@ async def test_a_new_token_that_is_refused_too_is_an_error(device: Device, rest:
     rest.post(ASK).mock(return_value=json_answer({"code": "PGRST301", "message": "bad signature"}, 401))
     fetch = token_function(device, rest)
     error = await ask(device)
-    assert error.kind == Kind.UNAUTHORISED
+    assert error.kind == Kind.UNAUTHORIZED
     assert "bad signature" in error.message
     assert fetch.call_count == 1
 

@@ -1,6 +1,6 @@
 """What a device makes of the answers that it may get from a bad network or a wrong server.
 
-The good answers, and the refusals of the real functions, are in tests/stack/test_functions_enrolment.py.
+The good answers, and the refusals of the real functions, are in tests/stack/test_functions_enrollment.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 import respx
 
 from fleet_agent.control_plane import error_mapping as failures
-from fleet_agent.control_plane.edge_functions import Facts, enrol, fetch_token
+from fleet_agent.control_plane.edge_functions import Facts, enroll, fetch_token
 from fleet_agent.control_plane.identity import Identity
 from fleet_agent.errors import ControlPlaneError, Kind
 from fleet_agent.paths import Paths
@@ -81,7 +81,7 @@ async def test_a_token_tells_how_wrong_the_clock_is(
         (httpx.Response(502, html="bad gateway"), Kind.SERVER_ERROR, True),
         (httpx.Response(503, json={"kind": "unavailable", "message": "m"}), Kind.SERVER_ERROR, True),
         (httpx.Response(404, json={"kind": "function_not_found", "message": "m"}), Kind.REFUSED, False),
-        (httpx.Response(401, json={"msg": "No API key found in request"}), Kind.UNAUTHORISED, False),
+        (httpx.Response(401, json={"msg": "No API key found in request"}), Kind.UNAUTHORIZED, False),
         (httpx.Response(200, json={"access_token": 7}), Kind.BAD_ANSWER, True),
         (httpx.Response(200, json={**TOKEN, "expires_in": "soon"}), Kind.BAD_ANSWER, True),
         (httpx.Response(200, json=[]), Kind.NOT_OUR_SERVER, True),
@@ -147,5 +147,5 @@ async def test_a_place_that_is_no_place_is_a_bad_answer(
             json={"kind": "enrolled", "device_id": "x"}
         )
         with pytest.raises(ControlPlaneError, match="device_id") as caught:
-            await enrol(client, Endpoint(), identity, Facts("kitchen"), "fpt_1", clock=clock)
+            await enroll(client, Endpoint(), identity, Facts("kitchen"), "fpt_1", clock=clock)
     assert caught.value.kind is Kind.BAD_ANSWER

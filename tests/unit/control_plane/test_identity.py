@@ -149,7 +149,7 @@ def test_an_assertion_says_who_for_whom_and_for_a_minute(paths: Paths) -> None:
     assert set(jwt.get_unverified_header(texts[0])) == {"alg", "typ"}
 
 
-def test_a_proof_of_enrolment_shows_the_public_key_and_only_that(paths: Paths) -> None:
+def test_a_proof_of_enrollment_shows_the_public_key_and_only_that(paths: Paths) -> None:
     identity = Identity.load_or_create(paths).remember(uuid4())
     text = identity.assertion("enroll", AT)
     assert jwt.get_unverified_header(text)["jwk"] == {

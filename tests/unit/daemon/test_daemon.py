@@ -193,7 +193,7 @@ async def test_nothing_to_do_starts_no_update_and_reports_once(
     assert control.status[0]["reason"] == "halt: The fleet is halted."
 
 
-async def test_a_release_is_prepared_and_the_report_says_when_it_is_applied(
+async def test_a_release_is_prefetched_and_the_report_says_when_it_is_applied(
     daemon: Daemon, control: Control, device: Device
 ) -> None:
     wanted = update_to(control, "1.0.0")
@@ -202,12 +202,12 @@ async def test_a_release_is_prepared_and_the_report_says_when_it_is_applied(
     plan(device, hold=str(gate))
     coming = {**wanted, "id": str(uuid4()), "commit_sha": "9" * 40, "version": "2.0.0"}
     shut = {"gate": "window", "verdict": "wait", "detail": "Window nights opens 02:00 UTC."}
-    control.asks.update(action="run", prepare=coming, gates=[shut])
+    control.asks.update(action="run", prefetch=coming, gates=[shut])
     work = asyncio.create_task(daemon.check_in("test"))
     await control.reports_phase("pulling")
     gate.touch()
     assert await work == Outcome.CONVERGED
-    (during,) = (row for row in control.status if row.get("reason") == "preparing 2.0.0 an image")
+    (during,) = (row for row in control.status if row.get("reason") == "prefetching 2.0.0 an image")
     assert (during["state"], during["target_release"]) == ("healthy", coming["id"])
     last = control.status[-1]
     assert last["reason"] == (
@@ -221,20 +221,20 @@ async def test_a_release_is_prepared_and_the_report_says_when_it_is_applied(
     assert [row["outcome"] for row in control.history] == ["succeeded"]
 
 
-async def test_what_could_not_be_prepared_is_told_by_kind_and_sentence_while_it_is_wanted(
+async def test_what_could_not_be_prefetched_is_told_by_kind_and_sentence_while_it_is_wanted(
     daemon: Daemon, control: Control, device: Device
 ) -> None:
     wanted = update_to(control, "1.0.0")
     await daemon.check_in("test")
     plan(device, fail="signature_missing")
-    control.asks.update(action="run", prepare={**wanted, "commit_sha": "9" * 40, "version": "2.0.0"})
+    control.asks.update(action="run", prefetch={**wanted, "commit_sha": "9" * 40, "version": "2.0.0"})
     for _ in range(2):
         await daemon.check_in("test")
     last = control.status[-1]
     assert (last["state"], last["error_kind"]) == ("healthy", "signature_missing")
-    assert last["error"] == "2.0.0 could not be prepared: It was refused."
+    assert last["error"] == "2.0.0 could not be prefetched: It was refused."
     assert last["reason"] == "2.0.0 is not ready; fetched when the window opens"
-    control.asks.update(prepare=None)
+    control.asks.update(prefetch=None)
     await daemon.check_in("test")
     assert control.status[-1]["error_kind"] is None
 
@@ -445,7 +445,7 @@ async def test_a_device_that_is_locked_out_during_an_update_holds(
     control.broken["desired_state"] = [json_answer(refusal, 403)]
     daemon.network.woken(Wake(reason="device_changed", spread_s=0))
     held = await told.next()
-    assert (held.action, held.release, held.prepare) == (Action.HOLD, None, None)
+    assert (held.action, held.release, held.prefetch) == (Action.HOLD, None, None)
     gate.touch()
     await work
 

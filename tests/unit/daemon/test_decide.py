@@ -50,35 +50,35 @@ def ahead(*, ready: bool, again: bool = False, **changes: Any) -> dict[str, Any]
 
 
 @pytest.mark.parametrize("found", [None, ahead(ready=False, again=True), ahead(ready=True, release=V1)])
-def test_what_only_the_window_keeps_away_is_prepared(asks: Any, found: Any) -> None:
-    directive = asks(prepare=V2, gates=SHUT)
-    assert decide.next_step(directive, engine(preparation=found)) == Converge(directive, "preparing 2")
+def test_what_only_the_window_keeps_away_is_prefetched(asks: Any, found: Any) -> None:
+    directive = asks(prefetch=V2, gates=SHUT)
+    assert decide.next_step(directive, engine(prefetch=found)) == Converge(directive, "prefetching 2")
 
 
 def test_what_is_ready_waits_for_the_window(asks: Any) -> None:
-    step = decide.next_step(asks(prepare=V2, gates=SHUT), engine(preparation=ahead(ready=True)))
+    step = decide.next_step(asks(prefetch=V2, gates=SHUT), engine(prefetch=ahead(ready=True)))
     assert step == Stay(
         "2 is ready; applied when the window opens (window: Window nights opens 2026-11-27 02:00 UTC)"
     )
 
 
 def test_what_cannot_be_made_ready_is_not_tried_at_each_poll(asks: Any) -> None:
-    directive, failed = asks(prepare=V2), engine(preparation=ahead(ready=False))
+    directive, failed = asks(prefetch=V2), engine(prefetch=ahead(ready=False))
     assert decide.next_step(directive, failed) == Stay("2 is not ready; fetched when the window opens")
     assert isinstance(decide.next_step(directive, failed, asked=True), Converge)
 
 
-def test_another_role_is_prepared_anew(asks: Any) -> None:
+def test_another_role_is_prefetched_anew(asks: Any) -> None:
     found = ahead(ready=True, role="gateway")
-    assert isinstance(decide.next_step(asks(prepare=V2), engine(preparation=found)), Converge)
+    assert isinstance(decide.next_step(asks(prefetch=V2), engine(prefetch=found)), Converge)
 
 
-def test_on_hold_nothing_is_prepared(asks: Any) -> None:
-    assert isinstance(decide.next_step(asks(action="hold", prepare=V2), engine()), Stay)
+def test_on_hold_nothing_is_prefetched(asks: Any) -> None:
+    assert isinstance(decide.next_step(asks(action="hold", prefetch=V2), engine()), Stay)
 
 
-def test_what_runs_is_not_prepared(asks: Any) -> None:
-    assert decide.next_step(asks(prepare=V1), engine()) == Stay("already on 1")
+def test_what_runs_is_not_prefetched(asks: Any) -> None:
+    assert decide.next_step(asks(prefetch=V1), engine()) == Stay("already on 1")
 
 
 def test_another_release_is_converged_to(asks: Any) -> None:
@@ -142,7 +142,7 @@ def test_what_an_operator_asked_is_passed_on(asks: Any) -> None:
 def test_the_devices_own_pin_wins_over_the_servers_interval(
     asks: Any, pinned: int | None, asked: int | None, interval: float
 ) -> None:
-    directive = asks(action="run", poll_after_s=asked) if asked is not None else None
+    directive = asks(action="run", next_poll_s=asked) if asked is not None else None
     found = decide.settings(_config(poll_interval_s=pinned), directive)
     assert found.poll_interval_s == interval
     assert ("poll_interval_s" in found.pinned) is (pinned is not None)

@@ -92,8 +92,8 @@ GOOD_DIRECTIVE: dict[str, Any] = {
     "rollout_id": str(uuid4()),
     "gates": [{"gate": "window", "verdict": "pass", "detail": "open"}],
     "commands": [GOOD_ORDER, {**GOOD_ORDER, "id": str(uuid4()), "kind": "self_destruct"}],
-    "config": {"update_interval_s": 60, "labels": {"site": "rome"}},
-    "poll_after_s": 900,
+    "config": {"poll_interval_s": 60, "labels": {"site": "rome"}},
+    "next_poll_s": 900,
     "server_time": "2026-11-26T03:00:00+00:00",
 }
 

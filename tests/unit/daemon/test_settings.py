@@ -15,7 +15,7 @@ __all__ = ["control", "daemon", "no_patience"]  # fixtures
 
 
 def send(control: Control, **config: Any) -> None:
-    control.asks["config"] = {"update_interval_s": None, "labels": {}, **config}
+    control.asks["config"] = {"poll_interval_s": None, "labels": {}, **config}
 
 
 async def test_what_is_in_force_is_reported_with_the_names_of_the_pins(
@@ -35,7 +35,7 @@ async def test_a_changed_label_is_reported_and_an_interval_shortened_for_once_is
     daemon: Daemon, control: Control
 ) -> None:
     await daemon.check_in("test")
-    control.asks["poll_after_s"] = 31
+    control.asks["next_poll_s"] = 31
     await daemon.check_in("test")
     assert len(control.status) == 1
     assert daemon.turn.interval_s() == 31

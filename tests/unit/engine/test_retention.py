@@ -10,9 +10,9 @@ from fleet_agent.engine.dependencies import Seams
 from tests.support.engine_harness import COMPOSE_YAML, Fleet
 
 
-def _with_image(tag: str, behaviour: str = "") -> dict[str, str]:
+def _with_image(tag: str, behavior: str = "") -> dict[str, str]:
     return {
-        "compose.yaml": COMPOSE_YAML.format(behaviour=behaviour).replace("busybox:stable", f"app:{tag}", 1)
+        "compose.yaml": COMPOSE_YAML.format(behavior=behavior).replace("busybox:stable", f"app:{tag}", 1)
     }
 
 

@@ -34,7 +34,7 @@ class Spoilt(SimulatedRuntime):
         if self.ups >= 3:
             world = json.loads(self._file.read_text())
             for container in world["containers"][stack.project].values():
-                container["behaviour"] = self.then
+                container["behavior"] = self.then
             self._file.write_text(json.dumps(world))
 
 
@@ -76,8 +76,8 @@ def test_a_rollback_names_the_last_lines_and_exit_codes_of_who_failed(fleet: Fle
     config = fleet.config(root)
     more = "".join(f"  s{n}: {{image: 'busybox:stable', init: true}}\n" for n in range(8))
     seams = Seams(clock=FakeClock(), runtime=Chatty(root / "state" / "simulated.json"))
-    v1 = fleet.release("v1-many", edits={"compose.yaml": COMPOSE_YAML.format(behaviour="") + more})
-    bad = fleet.release("bad-many", edits={"compose.yaml": COMPOSE_YAML.format(behaviour="crash") + more})
+    v1 = fleet.release("v1-many", edits={"compose.yaml": COMPOSE_YAML.format(behavior="") + more})
+    bad = fleet.release("bad-many", edits={"compose.yaml": COMPOSE_YAML.format(behavior="crash") + more})
     api.converge(config, fleet.directive(v1), seams=seams)
     status = api.converge(config, fleet.directive(bad), seams=seams)
     assert status.reason == "Went back to v1-many. bad-many failed in probation: Web exited with code 1."
@@ -191,14 +191,14 @@ class Later(Direct):
         return self._directive if self._there else None
 
 
-@pytest.mark.parametrize("behaviour", ["", "crash"])
+@pytest.mark.parametrize("behavior", ["", "crash"])
 @pytest.mark.parametrize("wish", ["halt", "suspension", "pin to what ran", "newer release"])
 def test_a_wish_that_arrives_after_the_swap_waits_for_the_end_of_the_attempt(
-    fleet: Fleet, root: Path, wish: str, behaviour: str
+    fleet: Fleet, root: Path, wish: str, behavior: str
 ) -> None:
     """Half way is the worst place. Afterwards it is followed, in the same run."""
     config, v1, v3 = fleet.config(root), fleet.release("v1"), fleet.release("v3")
-    v2 = fleet.release(f"v2{behaviour}", behaviour)
+    v2 = fleet.release(f"v2{behavior}", behavior)
     clock = FakeClock()
     api.converge(config, fleet.directive(v1), seams=Seams(clock=clock))
     newer = {
@@ -209,11 +209,11 @@ def test_a_wish_that_arrives_after_the_swap_waits_for_the_end_of_the_attempt(
     }[wish]
     later = Later(newer)
     status = api.converge(config, fleet.directive(v2), seams=Seams(clock=clock, effects=later, newest=later))
-    ended = v1 if behaviour else v2
+    ended = v1 if behavior else v2
     expected = {"pin to what ran": v1, "newer release": v3}.get(wish, ended)
     assert (status.phase, status.current) == ("steady", expected)
     outcomes = [row.outcome for row in rows(config)]
-    assert outcomes[1] is (Outcome.ROLLED_BACK if behaviour else Outcome.SUCCEEDED)
+    assert outcomes[1] is (Outcome.ROLLED_BACK if behavior else Outcome.SUCCEEDED)
     assert len(outcomes) == (3 if expected not in (ended,) else 2)
 
 

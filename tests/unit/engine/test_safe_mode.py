@@ -82,7 +82,7 @@ def test_the_critical_errors_are_safe_mode_at_once_and_no_others(
     running = world.read_text()
     worlds = {
         "runs": running,
-        "ended": running.replace('"behaviour":""', '"behaviour":"crash"'),
+        "ended": running.replace('"behavior":""', '"behavior":"crash"'),
         "gone": json.dumps({**json.loads(running), "containers": {}}),
     }
     states: dict[tuple[str, str], ReportState] = {}
@@ -116,7 +116,7 @@ def test_release_that_does_not_stay_up_is_safe_mode_after_three_tries(
     for _ in range(3):
         broken = json.loads(world.read_text())
         for container in broken["containers"]["fleet"].values():
-            container["behaviour"] = "crash"
+            container["behavior"] = "crash"
         broken["images"] = []
         broken["absent_images"] = ["busybox:stable"]
         world.write_text(json.dumps(broken))

@@ -50,23 +50,23 @@ def test_update_restarts_only_what_changed(fleet: Fleet, root: Path, seams: Seam
     assert points_at(config.paths.previous) == config.paths.release(fleet.release("v1").commit_sha)
 
 
-@pytest.mark.parametrize("behaviour", ["unhealthy", "crash", "crash-later=2", "no-start"])
-def test_bad_release_goes_back_and_says_why(fleet: Fleet, root: Path, seams: Seams, behaviour: str) -> None:
+@pytest.mark.parametrize("behavior", ["unhealthy", "crash", "crash-later=2", "no-start"])
+def test_bad_release_goes_back_and_says_why(fleet: Fleet, root: Path, seams: Seams, behavior: str) -> None:
     config, v1 = fleet.config(root), fleet.release("v1")
-    bad = fleet.release(f"bad-{behaviour}", behaviour)
+    bad = fleet.release(f"bad-{behavior}", behavior)
     api.converge(config, fleet.directive(v1), seams=seams)
     status = api.converge(config, fleet.directive(bad), seams=seams)
     assert (status.state, status.current, status.phase) == (ReportState.ROLLED_BACK, v1, "steady")
-    assert status.reason.startswith(f"Went back to v1. bad-{behaviour} failed ")
+    assert status.reason.startswith(f"Went back to v1. bad-{behavior} failed ")
     assert points_at(config.paths.current) == config.paths.release(v1.commit_sha)
     assert not config.paths.next.is_symlink()
     row = rows(config)[-1]
     assert (row.outcome, row.failed_phase) == (
         Outcome.ROLLED_BACK,
-        "starting" if behaviour == "no-start" else "probation",
+        "starting" if behavior == "no-start" else "probation",
     )
     assert row.error_kind == {"unhealthy": "unhealthy", "no-start": "compose_failed"}.get(
-        behaviour, "container_exited"
+        behavior, "container_exited"
     )
     assert row.evidence["containers"]
     web = next(service for service in status.services if service.service == "web")
@@ -179,8 +179,8 @@ def test_three_failures_in_a_row_are_safe_mode_beside_the_release(
 ) -> None:
     config, v1 = fleet.config(root), fleet.release("v1")
     api.converge(config, fleet.directive(v1), seams=seams)
-    for behaviour in ("unhealthy", "crash", "no-start"):
-        bad = fleet.release(f"bad-{behaviour}", behaviour)
+    for behavior in ("unhealthy", "crash", "no-start"):
+        bad = fleet.release(f"bad-{behavior}", behavior)
         status = api.converge(config, fleet.directive(bad), seams=seams)
     assert (status.state, status.current) == (ReportState.SAFE_MODE, v1)
     assert {service.state for service in status.services} == {"running"}

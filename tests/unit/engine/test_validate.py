@@ -106,7 +106,7 @@ def test_paths_of_the_device_are_left_alone(tmp_path: Path) -> None:
     ("edits", "kind", "sentence"),
     [
         (
-            {"compose.yaml": COMPOSE_YAML.format(behaviour="").replace("busybox:stable", "busybox", 1)},
+            {"compose.yaml": COMPOSE_YAML.format(behavior="").replace("busybox:stable", "busybox", 1)},
             "image_unpinned",
             "Service web uses busybox, which may be another image tomorrow.",
         ),
@@ -116,7 +116,7 @@ def test_paths_of_the_device_are_left_alone(tmp_path: Path) -> None:
             "GREETING is not set (What the page says).",
         ),
         (
-            {"compose.yaml": COMPOSE_YAML.format(behaviour="") + "    mem_reservation: 4000g\n"},
+            {"compose.yaml": COMPOSE_YAML.format(behavior="") + "    mem_reservation: 4000g\n"},
             "memory_short",
             None,
         ),
@@ -159,7 +159,7 @@ def test_a_release_cannot_take_the_port_of_emergency_access(
     fleet: Fleet, root: Path, seams: Seams, port: int, outcome: str
 ) -> None:
     config = fleet.config(root, emergency_access=EmergencyAccess(authorized_keys=Path("/etc/keys")))
-    compose = COMPOSE_YAML.format(behaviour="").replace(
+    compose = COMPOSE_YAML.format(behavior="").replace(
         "    init: true", f"    ports: ['{port}:80']\n    init: true", 1
     )
     api.converge(

@@ -50,7 +50,7 @@ export default function AlertsPage() {
       {one.error && <ProblemAlert error={one.error} title="It is not acknowledged" />}
       <Text size="sm" className="soft" role="status">
         {shown.length === 0
-          ? "Nothing to look at. Policy opens an alert here when it stops something or a device goes silent."
+          ? "Nothing to look at. Policy opens an alert here when it stops something or a device goes offline."
           : `${tally(shown)}. Each resolves by itself when its cause is over.`}
       </Text>
       <ul className={classes.alerts}>

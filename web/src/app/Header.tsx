@@ -89,7 +89,7 @@ function Person() {
           leftSection={<Icon name={other === "dark" ? "moon" : "sun"} />}
           onClick={() => setColorScheme(other)}
         >
-          {other === "dark" ? "Dark" : "Light"} colours
+          {other === "dark" ? "Dark" : "Light"} colors
         </Button>
         <Button variant="default" onClick={() => void client.auth.signOut()}>Sign out</Button>
       </Stack>

@@ -45,7 +45,7 @@ Deno.test("config.json is looked for beside the page, whatever the route says", 
     asked.push(address.href);
     return Promise.resolve(Response.json({ publishableKey }));
   }) as unknown as typeof fetch;
-  await loadConfig({ href: `${origin}/fleet/?state=silent#/devices/1`, origin } as Location, get);
+  await loadConfig({ href: `${origin}/fleet/?state=offline#/devices/1`, origin } as Location, get);
   equal(asked, [`${origin}/fleet/config.json`]);
 });
 

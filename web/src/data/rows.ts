@@ -7,7 +7,7 @@ export type Rank = Enums<"operator_rank">;
 
 /** What the list needs of every device: small, because a fleet has thousands. */
 export const DEVICE_COLUMNS =
-  "id,name,role,segment,branch,state,pinned_release,hold,hold_reason,hold_until,update_interval_s,updated_at";
+  "id,name,role,segment,branch,state,pinned_release,hold,hold_reason,hold_until,poll_interval_s,updated_at";
 export type DeviceRow = Pick<
   Tables<"devices">,
   | "id"
@@ -20,12 +20,12 @@ export type DeviceRow = Pick<
   | "hold"
   | "hold_reason"
   | "hold_until"
-  | "update_interval_s"
+  | "poll_interval_s"
   | "updated_at"
 >;
 
 export const STATUS_COLUMNS =
-  "device_id,state,phase,reason,current_release,target_release,agent_version,reported_at,pinned_poll_s,error_kind,error";
+  "device_id,state,phase,reason,current_release,target_release,agent_version,reported_at,pinned_poll_interval_s,error_kind,error";
 export type StatusRow = Pick<
   Tables<"device_status">,
   | "device_id"
@@ -36,7 +36,7 @@ export type StatusRow = Pick<
   | "target_release"
   | "agent_version"
   | "reported_at"
-  | "pinned_poll_s"
+  | "pinned_poll_interval_s"
   | "error_kind"
   | "error"
 >;
@@ -74,8 +74,8 @@ export type AlertRow =
     rollouts: { name: string } | null;
   };
 
-export const SETTINGS_COLUMNS = "default_poll_s,offline_after_intervals";
-export type SettingsRow = Pick<Tables<"fleet_settings">, "default_poll_s" | "offline_after_intervals">;
+export const SETTINGS_COLUMNS = "default_poll_interval_s,offline_after_intervals";
+export type SettingsRow = Pick<Tables<"fleet_settings">, "default_poll_interval_s" | "offline_after_intervals">;
 
 export const HISTORY_COLUMNS =
   "id,release_id,from_commit,to_commit,outcome,failed_phase,error_kind,error,started_at,finished_at,phase_durations_ms,bytes_fetched";

@@ -8,7 +8,7 @@ export function Gates({ explained }: { explained: Explanation }) {
   return (
     <Stack gap="xs">
       <Text>{actionSentence(explained)}</Text>
-      {explained.prepare && <Text>Meanwhile it may fetch {explained.prepare} and prepare it.</Text>}
+      {explained.prefetch && <Text>Meanwhile it may fetch {explained.prefetch} and prefetch it.</Text>}
       <ol className={classes.gates}>
         {explained.gates.map((gate, place) => {
           const look = VERDICTS[gate.verdict];

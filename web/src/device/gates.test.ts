@@ -37,11 +37,11 @@ Deno.test("an answer without gates breaks nothing", () => {
 });
 
 Deno.test("what would have to change, and what may be fetched ahead, are read", () => {
-  const { gates, prepare } = parseExplanation({
+  const { gates, prefetch } = parseExplanation({
     gates: [{ gate: "hold", verdict: "wait", detail: "Held.", hint: "Switch its hold off." }],
-    prepare: { version: "v3" },
+    prefetch: { version: "v3" },
   });
-  equal([gates[0]?.hint, prepare], ["Switch its hold off.", "v3"]);
+  equal([gates[0]?.hint, prefetch], ["Switch its hold off.", "v3"]);
   equal(parseExplanation(answer).gates[0]?.hint, null);
 });
 

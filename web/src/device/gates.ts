@@ -19,7 +19,7 @@ export interface Explanation {
   summary: string | null;
   release: string | null;
   /** The release that may be fetched before the maintenance window opens. */
-  prepare: string | null;
+  prefetch: string | null;
   gates: Gate[];
 }
 
@@ -52,7 +52,7 @@ export function parseExplanation(answer: unknown): Explanation {
     action: text(whole.action),
     summary: text(whole.summary) ?? text(whole.detail) ?? text(whole.sentence),
     release: named(whole.release),
-    prepare: named(whole.prepare),
+    prefetch: named(whole.prefetch),
     gates,
   };
 }

@@ -37,7 +37,7 @@ Deno.test("states add up, the other filters narrow down", () => {
 Deno.test("an address gives back the filters that wrote it", () => {
   const filters: Filters = {
     text: "a b&c",
-    states: ["silent", "safe_mode"],
+    states: ["offline", "safe_mode"],
     segment: "early",
     role: "beacon",
     branch: "main",
@@ -51,7 +51,7 @@ Deno.test("a state from an address that does not exist is dropped", () => {
 });
 
 Deno.test("a state is switched on and off again", () => {
-  const on = toggleState(NO_FILTERS, "silent");
-  equal(on.states, ["silent"]);
-  equal(toggleState(on, "silent").states, []);
+  const on = toggleState(NO_FILTERS, "offline");
+  equal(on.states, ["offline"]);
+  equal(toggleState(on, "offline").states, []);
 });

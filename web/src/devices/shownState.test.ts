@@ -4,24 +4,24 @@ import { LOOKS, shownState, STATES } from "./shownState.ts";
 
 const reported = (ms: number) => status({ reported_at: new Date(NOW - ms).toISOString() });
 
-Deno.test("a device is silent only after it missed the set number of its own check-ins", () => {
+Deno.test("a device is offline only after it missed the set number of its own check-ins", () => {
   const limit = 3 * 900_000;
   equal(shownState(device(), reported(limit - 1), SETTINGS, NOW), "healthy");
   equal(shownState(device(), reported(limit), SETTINGS, NOW), "healthy");
-  equal(shownState(device(), reported(limit + 1), SETTINGS, NOW), "silent");
+  equal(shownState(device(), reported(limit + 1), SETTINGS, NOW), "offline");
 });
 
 Deno.test("a device with its own interval is judged by that one", () => {
-  const quick = device({ update_interval_s: 30 });
+  const quick = device({ poll_interval_s: 30 });
   equal(shownState(quick, reported(90_000), SETTINGS, NOW), "healthy");
-  equal(shownState(quick, reported(90_001), SETTINGS, NOW), "silent");
+  equal(shownState(quick, reported(90_001), SETTINGS, NOW), "offline");
 });
 
 Deno.test("an interval that its own file pins is the one it goes by", () => {
-  const calm = (ms: number) => ({ ...reported(ms), pinned_poll_s: 3600 });
-  const quick = device({ update_interval_s: 30 });
+  const calm = (ms: number) => ({ ...reported(ms), pinned_poll_interval_s: 3600 });
+  const quick = device({ poll_interval_s: 30 });
   equal(shownState(quick, calm(3 * 3_600_000), SETTINGS, NOW), "healthy");
-  equal(shownState(quick, calm(3 * 3_600_000 + 1), SETTINGS, NOW), "silent");
+  equal(shownState(quick, calm(3 * 3_600_000 + 1), SETTINGS, NOW), "offline");
 });
 
 Deno.test("where an operator put it counts more than what it says", () => {
@@ -34,7 +34,7 @@ Deno.test("an active device without a report is unheard, not healthy", () => {
   equal(shownState(device(), undefined, SETTINGS, NOW), "unheard");
 });
 
-Deno.test("every state has its own word and its own icon, so colour is never alone", () => {
+Deno.test("every state has its own word and its own icon, so color is never alone", () => {
   equal(new Set(STATES.map((state) => LOOKS[state].word)).size, STATES.length);
   equal(new Set(STATES.map((state) => LOOKS[state].icon)).size, STATES.length);
 });

@@ -1,10 +1,10 @@
 /** The one state a device is shown in: from where an operator put it, what it last said, and how long ago. */
 import type { DeviceRow, DeviceState, ReportState, SettingsRow, StatusRow } from "../data/rows.ts";
 
-/** Report states, operator states, and the two that are derived: `silent` and `unheard`. */
-export type ShownState = ReportState | Exclude<DeviceState, "active"> | "silent" | "unheard";
+/** Report states, operator states, and the two that are derived: `offline` and `unheard`. */
+export type ShownState = ReportState | Exclude<DeviceState, "active"> | "offline" | "unheard";
 
-/** How a state looks: never by colour alone, so each has its own word and its own icon shape. */
+/** How a state looks: never by color alone, so each has its own word and its own icon shape. */
 export interface StateLook {
   word: string;
   tone: "good" | "busy" | "warn" | "bad" | "quiet";
@@ -48,8 +48,8 @@ export const LOOKS: Record<ShownState, StateLook> = {
     meaning: "Runs its release, but a health check is red",
     urgency: 80,
   },
-  silent: {
-    word: "Silent",
+  offline: {
+    word: "Offline",
     tone: "warn",
     icon: "moon",
     meaning: "Has missed several of its own check-ins",
@@ -111,8 +111,8 @@ export const STATES = (Object.keys(LOOKS) as ShownState[]).sort((a, b) =>
   LOOKS[b].urgency - LOOKS[a].urgency
 );
 
-type Fate = Pick<DeviceRow, "state" | "update_interval_s">;
-type Said = Pick<StatusRow, "state" | "reported_at" | "pinned_poll_s">;
+type Fate = Pick<DeviceRow, "state" | "poll_interval_s">;
+type Said = Pick<StatusRow, "state" | "reported_at" | "pinned_poll_interval_s">;
 
 /** What a device is shown as at `now`. */
 export function shownState(
@@ -123,18 +123,18 @@ export function shownState(
 ): ShownState {
   if (device.state !== "active") return device.state;
   if (!status) return "unheard";
-  return isSilent(device, status, settings, now) ? "silent" : status.state;
+  return isOffline(device, status, settings, now) ? "offline" : status.state;
 }
 
 /** Whether the device has missed so many check-ins that it counts as offline. */
-export function isSilent(device: Fate, status: Said, settings: SettingsRow, now: number): boolean {
-  return now - Date.parse(status.reported_at) > silentAfter(device, status, settings);
+export function isOffline(device: Fate, status: Said, settings: SettingsRow, now: number): boolean {
+  return now - Date.parse(status.reported_at) > offlineAfter(device, status, settings);
 }
 
 /** How long a device may say nothing, milliseconds. */
-export function silentAfter(
-  device: Pick<DeviceRow, "update_interval_s">,
-  status: Pick<StatusRow, "pinned_poll_s"> | undefined,
+export function offlineAfter(
+  device: Pick<DeviceRow, "poll_interval_s">,
+  status: Pick<StatusRow, "pinned_poll_interval_s"> | undefined,
   settings: SettingsRow,
 ): number {
   return checkInEvery(device, status, settings) * settings.offline_after_intervals * 1000;
@@ -142,11 +142,11 @@ export function silentAfter(
 
 /** The check-in interval that the device's own file pins, or its row's, or the fleet's, seconds. */
 export function checkInEvery(
-  device: Pick<DeviceRow, "update_interval_s">,
-  status: Pick<StatusRow, "pinned_poll_s"> | undefined,
+  device: Pick<DeviceRow, "poll_interval_s">,
+  status: Pick<StatusRow, "pinned_poll_interval_s"> | undefined,
   settings: SettingsRow,
 ): number {
-  return status?.pinned_poll_s ?? device.update_interval_s ?? settings.default_poll_s;
+  return status?.pinned_poll_interval_s ?? device.poll_interval_s ?? settings.default_poll_interval_s;
 }
 
 /** Whether a hold is in force: one with an end has ended by itself when that time came. */

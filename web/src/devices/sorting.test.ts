@@ -20,7 +20,7 @@ Deno.test("numbers in names count as numbers", () => {
 });
 
 Deno.test("by state the urgent come first", () => {
-  equal(sorted("shown", [row("a"), row("b", { shown: "degraded" }), row("c", { shown: "silent" })]), [
+  equal(sorted("shown", [row("a"), row("b", { shown: "degraded" }), row("c", { shown: "offline" })]), [
     "b",
     "c",
     "a",

@@ -33,7 +33,7 @@ Deno.test("what the device gives as its reason is shown", () => {
   equal(sentence({}, { state: "updating", phase: "probation" }), "In phase probation");
 });
 
-Deno.test("a silent device says how often it should report and its last word", () => {
+Deno.test("an offline device says how often it should report and its last word", () => {
   equal(
     sentence({}, { reported_at: "2026-11-23T10:00:00+00:00", error: "disk full." }),
     "Reports every 15 min, but has stopped. It said last: disk full.",

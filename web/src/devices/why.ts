@@ -16,7 +16,7 @@ export function why(
   if (shown === "suspended") return "Suspended by an operator: it gets nothing until it is active again";
   if (shown === "retired") return "Retired";
   if (!status) return "Enrolled, but has not reported yet";
-  if (shown === "silent") {
+  if (shown === "offline") {
     const every = span(checkInEvery(device, status, known.settings) * 1000);
     return `Reports every ${every}, but has stopped. It said last: ${
       status.error ?? stateReason(status, known)

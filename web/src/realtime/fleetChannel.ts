@@ -22,7 +22,7 @@ export function followFleet(client: Client, listener: ChannelListener): () => vo
 
   async function join(): Promise<void> {
     timer = undefined;
-    // The channel is authorised with the token of this moment; without this it may be an expired one.
+    // The channel is authorized with the token of this moment; without this it may be an expired one.
     await client.realtime.setAuth().catch(() => undefined);
     if (ended || channel) return;
     const joined = client.channel("fleet", { config: { private: true } });

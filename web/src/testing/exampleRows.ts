@@ -3,7 +3,7 @@ import type { DeviceRow, HaltRow, ReleaseRow, SettingsRow, StatusRow } from "../
 
 export const NOW = Date.parse("2026-11-23T12:00:00Z");
 
-export const SETTINGS: SettingsRow = { default_poll_s: 900, offline_after_intervals: 3 };
+export const SETTINGS: SettingsRow = { default_poll_interval_s: 900, offline_after_intervals: 3 };
 
 export function device(fields: Partial<DeviceRow> = {}): DeviceRow {
   return {
@@ -17,7 +17,7 @@ export function device(fields: Partial<DeviceRow> = {}): DeviceRow {
     hold: false,
     hold_reason: null,
     hold_until: null,
-    update_interval_s: null,
+    poll_interval_s: null,
     updated_at: "2026-11-23T11:00:00+00:00",
     ...fields,
   };
@@ -33,7 +33,7 @@ export function status(fields: Partial<StatusRow> = {}): StatusRow {
     target_release: null,
     agent_version: "0.1.0",
     reported_at: "2026-11-23T11:59:30+00:00",
-    pinned_poll_s: null,
+    pinned_poll_interval_s: null,
     error_kind: null,
     error: null,
     ...fields,

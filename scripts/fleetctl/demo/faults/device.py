@@ -110,7 +110,7 @@ class FaultDevice:
             action=Action.UPDATE,
             device=place,
             release=release,
-            poll_after_s=900,
+            next_poll_s=900,
             server_time=datetime.now(UTC),
         )
 

@@ -242,7 +242,7 @@ export type Database = {
           error_kind: string | null
           log_tail: NonNullable<Json>
           phase: string | null
-          pinned_poll_s: number | null
+          pinned_poll_interval_s: number | null
           reason: string | null
           reported_at: string
           resources: NonNullable<Json>
@@ -261,7 +261,7 @@ export type Database = {
           error_kind?: string | null
           log_tail?: NonNullable<Json>
           phase?: string | null
-          pinned_poll_s?: never
+          pinned_poll_interval_s?: never
           reason?: string | null
           reported_at?: string
           resources?: NonNullable<Json>
@@ -280,7 +280,7 @@ export type Database = {
           error_kind?: string | null
           log_tail?: NonNullable<Json>
           phase?: string | null
-          pinned_poll_s?: never
+          pinned_poll_interval_s?: never
           reason?: string | null
           reported_at?: string
           resources?: NonNullable<Json>
@@ -362,7 +362,7 @@ export type Database = {
           segment: string
           state: Database["public"]["Enums"]["device_state"]
           timezone: string
-          update_interval_s: number | null
+          poll_interval_s: number | null
           updated_at: string
         }
         Insert: {
@@ -386,7 +386,7 @@ export type Database = {
           segment?: string
           state?: Database["public"]["Enums"]["device_state"]
           timezone?: string
-          update_interval_s?: number | null
+          poll_interval_s?: number | null
           updated_at?: string
         }
         Update: {
@@ -410,7 +410,7 @@ export type Database = {
           segment?: string
           state?: Database["public"]["Enums"]["device_state"]
           timezone?: string
-          update_interval_s?: number | null
+          poll_interval_s?: number | null
           updated_at?: string
         }
         Relationships: [
@@ -462,7 +462,7 @@ export type Database = {
         Row: {
           audit_retention_months: number
           clock_drift_s: number
-          default_poll_s: number
+          default_poll_interval_s: number
           device_token_ttl_s: number
           enroll_per_minute_per_address: number
           history_retention_months: number
@@ -480,7 +480,7 @@ export type Database = {
         Insert: {
           audit_retention_months?: number
           clock_drift_s?: number
-          default_poll_s?: number
+          default_poll_interval_s?: number
           device_token_ttl_s?: number
           enroll_per_minute_per_address?: number
           history_retention_months?: number
@@ -498,7 +498,7 @@ export type Database = {
         Update: {
           audit_retention_months?: number
           clock_drift_s?: number
-          default_poll_s?: number
+          default_poll_interval_s?: number
           device_token_ttl_s?: number
           enroll_per_minute_per_address?: number
           history_retention_months?: number
@@ -723,17 +723,17 @@ export type Database = {
       maintenance_windows: {
         Row: {
           description: string
-          download_ahead: boolean
+          prefetch: boolean
           name: string
         }
         Insert: {
           description?: string
-          download_ahead?: boolean
+          prefetch?: boolean
           name: string
         }
         Update: {
           description?: string
-          download_ahead?: boolean
+          prefetch?: boolean
           name?: string
         }
         Relationships: []
@@ -1467,7 +1467,7 @@ export type Database = {
           name: string | null
           role: string | null
           segment: string | null
-          silent_for: string | null
+          offline_for: string | null
         }
         Relationships: [
           {
@@ -1585,7 +1585,7 @@ export type Database = {
           segment: string
           state: Database["public"]["Enums"]["device_state"]
           timezone: string
-          update_interval_s: number | null
+          poll_interval_s: number | null
           updated_at: string
         }
         SetofOptions: {
@@ -1851,7 +1851,7 @@ export type Database = {
           segment: string
           state: Database["public"]["Enums"]["device_state"]
           timezone: string
-          update_interval_s: number | null
+          poll_interval_s: number | null
           updated_at: string
         }[]
         SetofOptions: {
@@ -1920,7 +1920,7 @@ export type Database = {
           segment: string
           state: Database["public"]["Enums"]["device_state"]
           timezone: string
-          update_interval_s: number | null
+          poll_interval_s: number | null
           updated_at: string
         }
         SetofOptions: {
@@ -2064,7 +2064,7 @@ export type Database = {
           segment: string
           state: Database["public"]["Enums"]["device_state"]
           timezone: string
-          update_interval_s: number | null
+          poll_interval_s: number | null
           updated_at: string
         }
         SetofOptions: {

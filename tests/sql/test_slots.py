@@ -1,4 +1,4 @@
-"""Places: caps, rates, leases and the three kinds of silence. Time is passed in."""
+"""Slots: caps, rates, leases and the three kinds of silence. Time is passed in."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.rollout_builders import (
     tick,
 )
 
-# Places
+# Slots
 
 
 @pytest.mark.parametrize(("limit", "where"), [(2, "rollout"), (2, "stage"), (2, "fleet")])
@@ -31,8 +31,8 @@ def test_no_more_devices_are_in_flight_than_allowed(fleet: Fleet, limit: int, wh
     devices = [device_id(fleet, f"bulk{n}") for n in range(1, 5)]
     answers = [ask(fleet, device) for device in devices]
     assert [a["action"] for a in answers] == ["update", "update", "run", "run"]
-    assert gates(answers[2])["place"] == "wait"
-    # Asking again keeps the place.
+    assert gates(answers[2])["slot"] == "wait"
+    # Asking again keeps the slot.
     assert ask(fleet, devices[0])["action"] == "update"
     assert fleet.one("select count(*) from public.rollout_claims") == limit
     finish(fleet, rollout, devices[0])
@@ -41,7 +41,7 @@ def test_no_more_devices_are_in_flight_than_allowed(fleet: Fleet, limit: int, wh
     check_counters(fleet)
 
 
-def test_the_first_in_line_is_woken_when_a_place_is_free(fleet: Fleet) -> None:
+def test_the_first_in_line_is_woken_when_a_slot_is_free(fleet: Fleet) -> None:
     make_devices(fleet, 3)
     rollout = roll_out(fleet, max_in_flight=1)
     devices = [device_id(fleet, f"bulk{n}") for n in range(1, 4)]
@@ -49,17 +49,17 @@ def test_the_first_in_line_is_woken_when_a_place_is_free(fleet: Fleet) -> None:
         ask(fleet, device)
     fleet.messages()
     finish(fleet, rollout, devices[0])
-    assert fleet.woken() == {f"device:{devices[1]}": "place_free"}
+    assert fleet.woken() == {f"device:{devices[1]}": "slot_free"}
 
 
-def test_starting_wakes_only_as_many_as_could_get_a_place(fleet: Fleet) -> None:
+def test_starting_wakes_only_as_many_as_could_get_a_slot(fleet: Fleet) -> None:
     make_devices(fleet, 30)
     fleet.messages()
     rollout = roll_out(fleet, max_in_flight=3)
     woken = fleet.woken()
     assert len(woken) == 3
     assert set(woken.values()) == {"stage_opened"}
-    rows = fleet.sql("select device_id from private.rollout_places(%s) order by bucket limit 3", rollout)
+    rows = fleet.sql("select device_id from private.rollout_devices(%s) order by bucket limit 3", rollout)
     assert set(woken) == {f"device:{row[0]}" for row in rows}
 
 
@@ -75,7 +75,7 @@ def test_a_rate_lets_so_many_start_within_a_minute(fleet: Fleet) -> None:
     rollout = roll_out(fleet, max_per_minute=2)
     answers = [ask(fleet, device_id(fleet, f"bulk{n}")) for n in range(1, 5)]
     assert [a["action"] for a in answers] == ["update", "update", "run", "run"]
-    assert 1 <= answers[2]["poll_after_s"] <= 61
+    assert 1 <= answers[2]["next_poll_s"] <= 61
     fleet.sql(
         "update private.rollout_counters set minute_start = minute_start - interval '1 minute' where rollout_id = %s",
         rollout,
@@ -89,11 +89,11 @@ def test_a_device_asks_no_more_often_than_its_attempts(fleet: Fleet) -> None:
         assert ask(fleet)["action"] == "update"
         finish(fleet, rollout, outcome="failed")
     answer = ask(fleet)
-    assert (answer["action"], gates(answer)["place"]) == ("run", "refuse")
+    assert (answer["action"], gates(answer)["slot"]) == ("run", "refuse")
     check_counters(fleet)
 
 
-def test_a_pinned_device_takes_no_place(fleet: Fleet) -> None:
+def test_a_pinned_device_takes_no_slot(fleet: Fleet) -> None:
     roll_out(fleet, max_in_flight=1)
     fleet.sql("select public.pin_device(%s, %s)", DEVICE, V2, who="operator")
     assert ask(fleet)["action"] == "update"
@@ -117,7 +117,7 @@ def test_three_kinds_of_silence_differ(fleet: Fleet) -> None:
     check_counters(fleet)
 
 
-def test_a_device_that_still_reports_keeps_its_place(fleet: Fleet) -> None:
+def test_a_device_that_still_reports_keeps_its_slot(fleet: Fleet) -> None:
     roll_out(fleet, lease_s=600)
     ask(fleet)
     fleet.report(V1, state="updating")
@@ -128,7 +128,7 @@ def test_a_device_that_still_reports_keeps_its_place(fleet: Fleet) -> None:
     assert tick(fleet, "now() + interval '1101 seconds'")["leases_expired"] == 1
 
 
-def test_a_suspended_device_gives_its_place_back_without_blame(fleet: Fleet) -> None:
+def test_a_suspended_device_gives_its_slot_back_without_blame(fleet: Fleet) -> None:
     roll_out(fleet, lease_s=600)
     ask(fleet)
     fleet.sql("update public.devices set state = 'suspended' where id = %s", DEVICE, who="operator")

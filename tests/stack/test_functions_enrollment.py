@@ -26,7 +26,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from psycopg.rows import dict_row
 
-from fleet_agent.control_plane.edge_functions import Enrolment, Facts, enrol, fetch_token
+from fleet_agent.control_plane.edge_functions import Enrollment, Facts, enroll, fetch_token
 from fleet_agent.control_plane.identity import Identity
 from fleet_agent.errors import ControlPlaneError, Kind
 from fleet_agent.paths import Paths
@@ -173,9 +173,9 @@ class Caller(httpx.AsyncClient):
         return await super().post(self.site.urls[str(url).rsplit("/", 1)[1]], **options)
 
 
-async def join(site: Site, identity: Identity, token: str | None, name: str | None = None) -> Enrolment:
+async def join(site: Site, identity: Identity, token: str | None, name: str | None = None) -> Enrollment:
     async with Caller(site) as caller:
-        return await enrol(caller, site, identity, facts(name), token)
+        return await enroll(caller, site, identity, facts(name), token)
 
 
 async def post(site: Site, function: str, body: Any, **headers: str) -> httpx.Response:
@@ -192,7 +192,7 @@ def refusal(response: httpx.Response) -> tuple[int, str]:
     return response.status_code, body["kind"]
 
 
-# -- enrolment ------------------------------------------------------------------------------------------
+# -- enrollment ------------------------------------------------------------------------------------------
 
 
 async def test_a_provisioning_token_lets_a_device_in_at_its_place(
@@ -284,7 +284,7 @@ async def test_devices_that_race_for_the_last_uses_get_exactly_those(
     keys = [Identity.load_or_create(Paths(tmp_path / str(n))) for n in range(8)]
     results = await asyncio.gather(*(join(embedded, key, token) for key in keys), return_exceptions=True)
     refused = [r.evidence["answer_kind"] for r in results if isinstance(r, ControlPlaneError)]
-    assert sum(isinstance(r, Enrolment) for r in results) == 3
+    assert sum(isinstance(r, Enrollment) for r in results) == 3
     assert refused == ["token_used_up"] * 5
 
 
@@ -351,7 +351,7 @@ async def test_the_waiting_room_has_a_size(
 
 
 @pytest.mark.parametrize("state", ["suspended", "retired"])
-async def test_a_locked_out_device_cannot_enrol_itself_back_in(
+async def test_a_locked_out_device_cannot_enroll_itself_back_in(
     embedded: Site, identity: Identity, provisioning_token: Callable[..., str], db: Any, state: str
 ) -> None:
     got = await join(embedded, identity, provisioning_token())
@@ -411,7 +411,7 @@ async def test_an_assertion_works_once(site: Site, member: Identity) -> None:
     assert refusal(again) == (401, "assertion_replayed")
 
 
-async def test_a_proof_of_enrolment_works_once(site: Site, identity: Identity) -> None:
+async def test_a_proof_of_enrollment_works_once(site: Site, identity: Identity) -> None:
     body = {"proof": identity.assertion("enroll", datetime.now(UTC)), "name": "once"}
     assert (await post(site, "enroll", body)).status_code == 201
     assert refusal(await post(site, "enroll", body)) == (401, "assertion_replayed")
@@ -427,10 +427,10 @@ async def test_a_device_with_a_wrong_clock_is_corrected_once(
     assert abs(token.clock_offset_s + off_by.total_seconds()) < 30
 
 
-async def test_enrolment_corrects_a_wrong_clock_too(site: Site, identity: Identity) -> None:
+async def test_enrollment_corrects_a_wrong_clock_too(site: Site, identity: Identity) -> None:
     async with Caller(site) as caller:
         year_1970 = datetime(1970, 1, 1, 0, 5, tzinfo=UTC)
-        got = await enrol(caller, site, identity, facts(), clock=lambda: year_1970)
+        got = await enroll(caller, site, identity, facts(), clock=lambda: year_1970)
     assert got.kind == "pending"
 
 
@@ -507,7 +507,7 @@ async def test_only_the_devices_own_key_and_eddsa_are_believed(
         spoilt(member, key=member.public_key, algorithm="HS256"),
         spoilt(member, key=ec.generate_private_key(ec.SECP256R1()), algorithm="ES256"),
         jwt.encode({"sub": str(member.device_id), "iss": str(member.device_id)}, "", algorithm="none"),
-        # A key in the header is for enrolment; here the stored one alone counts.
+        # A key in the header is for enrollment; here the stored one alone counts.
         spoilt(
             member, key=other._private_key(),
             headers={"jwk": {"kty": "OKP", "crv": "Ed25519", "x": other.public_key}},
@@ -528,7 +528,7 @@ async def test_an_unknown_device_is_told_what_a_wrong_key_is_told(site: Site, me
     assert unknown.json()["message"] == wrong.json()["message"]
 
 
-async def test_enrolment_needs_proof_of_the_key_it_shows(
+async def test_enrollment_needs_proof_of_the_key_it_shows(
     site: Site, identity: Identity, tmp_path: Path
 ) -> None:
     other = Identity.load_or_create(Paths(tmp_path / "other"))
@@ -597,7 +597,7 @@ async def test_an_address_is_rationed_and_told_when_to_come_back(
     assert 1 <= int(answers[3].headers["retry-after"]) <= 20
 
 
-async def test_enrolment_is_rationed_by_address(plain_deno: Site, tmp_path: Path, db: Any) -> None:
+async def test_enrollment_is_rationed_by_address(plain_deno: Site, tmp_path: Path, db: Any) -> None:
     """Fresh keys cost nothing, so only the address stands in the way. One IPv6 /64 is one address."""
     db.execute("update fleet_settings set enroll_per_minute_per_address = 2 where id")
     answers = []

@@ -15,7 +15,7 @@ from fleet_agent.engine import failure_memory as memory
 from fleet_agent.engine import journal as journals
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.dependencies import Direct, Seams
-from fleet_agent.engine.preparation import KEPT_FOR
+from fleet_agent.engine.prefetch import KEPT_FOR
 from fleet_agent.engine.state_files import points_at
 from fleet_agent.model import Action, Directive, EngineStatus, Outcome, Progress, Release, ReportState
 from tests.support.engine_harness import COMPOSE_YAML, FakeClock, Fleet, rows
@@ -35,7 +35,7 @@ def config(fleet: Fleet, root: Path, seams: Seams) -> EngineConfig:
 
 def ahead(fleet: Fleet, release: Release | None, running: str = "v1") -> Directive:
     """What a device is told for which only the window is shut."""
-    return fleet.directive(fleet.release(running), Action.RUN, prepare=release)
+    return fleet.directive(fleet.release(running), Action.RUN, prefetch=release)
 
 
 class Recorder(Direct):
@@ -49,8 +49,8 @@ class Recorder(Direct):
         return action()
 
 
-def prepared(status: EngineStatus) -> tuple[str, bool] | None:
-    found = status.preparation
+def prefetched(status: EngineStatus) -> tuple[str, bool] | None:
+    found = status.prefetch
     return (found.release.version, found.ready) if found is not None else None
 
 
@@ -59,7 +59,7 @@ def images(root: Path) -> set[str]:
 
 
 def with_image(tag: str) -> dict[str, str]:
-    return {"compose.yaml": COMPOSE_YAML.format(behaviour="").replace("busybox:stable", f"app:{tag}", 1)}
+    return {"compose.yaml": COMPOSE_YAML.format(behavior="").replace("busybox:stable", f"app:{tag}", 1)}
 
 
 def test_a_release_is_brought_here_and_what_runs_is_not_touched(
@@ -70,14 +70,14 @@ def test_a_release_is_brought_here_and_what_runs_is_not_touched(
     told: list[Progress] = []
     status = api.converge(config, ahead(fleet, coming), told.append, seams=seams)
     assert (status.state, status.phase, status.current) == (ReportState.HEALTHY, "steady", v1)
-    assert prepared(status) == ("coming", True)
+    assert prefetched(status) == ("coming", True)
     assert (_ids(root), points_at(config.paths.current)) == (before, links)
     assert not config.paths.next.is_symlink()
     assert "app:coming" in images(root)
     assert config.paths.release(coming.commit_sha).is_dir()
     # It is no attempt: the device did not try to move.
     assert [row.to_commit for row in rows(config)] == [v1.commit_sha]
-    assert list(dict.fromkeys(line.phase for line in told if line.preparing)) == [
+    assert list(dict.fromkeys(line.phase for line in told if line.prefetching)) == [
         "fetching", "verifying", "validating", "pulling", "recording",
     ]  # fmt: skip
     assert not (config.paths.state / "attempt.json").exists()
@@ -98,11 +98,11 @@ def test_the_update_then_fetches_and_pulls_nothing(
     api.converge(config, ahead(fleet, coming), seams=seams)
     recorder = Recorder()
     status = api.converge(config, fleet.directive(coming), seams=Seams(clock=seams.clock, effects=recorder))
-    assert (status.current, status.preparation) == (coming, None)
+    assert (status.current, status.prefetch) == (coming, None)
     assert "docker pull" not in recorder.seen
     row = rows(config)[-1]
     assert (row.outcome, row.bytes_fetched) == (Outcome.SUCCEEDED, 0)
-    assert row.evidence["prepared_bytes"] > 0
+    assert row.evidence["prefetched_bytes"] > 0
 
 
 def test_the_same_commit_under_another_row_stays_ready(
@@ -112,12 +112,12 @@ def test_the_same_commit_under_another_row_stays_ready(
     api.converge(config, ahead(fleet, v2), seams=seams)
     renamed, recorder = v2.model_copy(update={"version": "2.0.0-final"}), Recorder()
     status = api.converge(config, ahead(fleet, renamed), seams=Seams(clock=seams.clock, effects=recorder))
-    assert prepared(status) == ("2.0.0-final", True)
+    assert prefetched(status) == ("2.0.0-final", True)
     assert "git fetch" not in recorder.seen
 
 
-def test_what_runs_already_is_not_prepared(fleet: Fleet, config: EngineConfig, seams: Seams) -> None:
-    assert prepared(api.converge(config, ahead(fleet, fleet.release("v1")), seams=seams)) is None
+def test_what_runs_already_is_not_prefetched(fleet: Fleet, config: EngineConfig, seams: Seams) -> None:
+    assert prefetched(api.converge(config, ahead(fleet, fleet.release("v1")), seams=seams)) is None
 
 
 # Failures
@@ -130,16 +130,16 @@ def test_a_release_that_fails_is_told_once_and_is_no_failed_update(
     for _ in range(4):
         status = api.converge(config, ahead(fleet, refusing), seams=seams)
     assert (status.state, status.phase, status.error_kind) == (ReportState.HEALTHY, "steady", None)
-    assert status.preparation is not None
-    assert (status.preparation.ready, status.preparation.again) == (False, False)
-    assert status.preparation.error_kind == "validate_failed"
-    assert status.preparation.error == "The role's validate refused (exit code 3): the moon is full."
+    assert status.prefetch is not None
+    assert (status.prefetch.ready, status.prefetch.again) == (False, False)
+    assert status.prefetch.error_kind == "validate_failed"
+    assert status.prefetch.error == "The role's validate refused (exit code 3): the moon is full."
     [_, row] = rows(config)
     # Skipped: policy counts neither a failure nor an attempt, and does not take the release for known bad.
     assert (row.outcome, row.error_kind, row.failed_phase) == (
         Outcome.SKIPPED, "validate_failed", "validating",
     )  # fmt: skip
-    assert row.evidence["preparing"] is True
+    assert row.evidence["prefetching"] is True
     journal = journals.load(config.paths.journal)
     assert journal is not None and journal.failures_in_a_row == 0
     assert _ids(root) == before
@@ -153,27 +153,27 @@ def test_the_update_is_tried_all_the_same_and_its_failure_counts(
     api.converge(config, ahead(fleet, refusing), seams=seams)
     status = api.converge(config, fleet.directive(refusing), seams=seams)
     assert [row.outcome for row in rows(config)[1:]] == [Outcome.SKIPPED, Outcome.FAILED]
-    assert (status.error_kind, status.preparation) == ("validate_failed", None)
+    assert (status.error_kind, status.prefetch) == ("validate_failed", None)
 
 
-def test_what_failed_as_an_update_is_not_prepared(fleet: Fleet, config: EngineConfig, seams: Seams) -> None:
+def test_what_failed_as_an_update_is_not_prefetched(fleet: Fleet, config: EngineConfig, seams: Seams) -> None:
     bad = fleet.release("bad-unhealthy", "unhealthy")
     api.converge(config, fleet.directive(bad), seams=seams)
     status = api.converge(config, ahead(fleet, bad), seams=seams)
-    assert prepared(status) is None
+    assert prefetched(status) is None
     assert len(rows(config)) == 2
 
 
-def test_an_edited_env_lets_it_be_prepared_again(
+def test_an_edited_env_lets_it_be_prefetched_again(
     fleet: Fleet, config: EngineConfig, root: Path, seams: Seams
 ) -> None:
     wants = fleet.release("wants-env", edits={"validate": '#!/bin/sh\n[ "$GREETING" = ciao ]\n'})
     status = api.converge(config, ahead(fleet, wants), seams=seams)
-    assert status.preparation is not None and not status.preparation.again
+    assert status.prefetch is not None and not status.prefetch.again
     (root / ".env").write_text("GREETING=ciao\n")
-    seen = api.status(config).preparation
+    seen = api.status(config).prefetch
     assert seen is not None and seen.again
-    assert prepared(api.converge(config, ahead(fleet, wants), seams=seams)) == ("wants-env", True)
+    assert prefetched(api.converge(config, ahead(fleet, wants), seams=seams)) == ("wants-env", True)
 
 
 def test_an_order_to_update_now_tries_once_more(fleet: Fleet, config: EngineConfig, seams: Seams) -> None:
@@ -193,18 +193,18 @@ def test_passing_trouble_makes_no_row_and_waits_before_the_next_try(
     for _ in range(3):
         recorder = Recorder()
         status = api.converge(away, ahead(fleet, v2), seams=Seams(clock=clock, effects=recorder))
-    assert status.preparation is not None
-    assert (status.preparation.again, status.preparation.error_kind) == (True, "git_unreachable")
+    assert status.prefetch is not None
+    assert (status.prefetch.again, status.prefetch.error_kind) == (True, "git_unreachable")
     assert "git fetch" not in recorder.seen
     assert len(rows(config)) == 1
     clock.passed += 7200
-    assert prepared(api.converge(config, ahead(fleet, v2), seams=Seams(clock=clock))) == ("v2-away", True)
+    assert prefetched(api.converge(config, ahead(fleet, v2), seams=Seams(clock=clock))) == ("v2-away", True)
 
 
-def test_failing_to_prepare_never_brings_safe_mode(fleet: Fleet, root: Path, seams: Seams) -> None:
+def test_failing_to_prefetch_never_brings_safe_mode(fleet: Fleet, root: Path, seams: Seams) -> None:
     """Not even where nothing runs yet, and there is nothing to keep."""
     config = fleet.config(root)
-    nothing = fleet.directive(None, Action.RUN, prepare=fleet.release("refuses-ahead", edits=REFUSES))
+    nothing = fleet.directive(None, Action.RUN, prefetch=fleet.release("refuses-ahead", edits=REFUSES))
     status = api.converge(config, nothing, seams=seams)
     assert (status.state, status.phase) == (ReportState.HEALTHY, "steady")
 
@@ -220,8 +220,8 @@ def test_another_wish_ends_it_without_a_row(
     status = api.converge(
         config, ahead(fleet, fleet.release("v2")), seams=Seams(clock=clock, newest=lambda: newest)
     )
-    assert prepared(status) == ("v2", False)
-    assert status.preparation is not None and status.preparation.error is None
+    assert prefetched(status) == ("v2", False)
+    assert status.prefetch is not None and status.prefetch.error is None
     assert len(rows(config)) == 1
     assert status.state is (ReportState.SAFE_MODE if action is Action.SAFE_MODE else ReportState.HEALTHY)
 
@@ -242,7 +242,7 @@ def test_the_window_that_opens_meanwhile_is_used_in_the_same_run(
 # What stays
 
 
-def test_what_is_prepared_stays_while_others_come_and_go(
+def test_what_is_prefetched_stays_while_others_come_and_go(
     fleet: Fleet, config: EngineConfig, root: Path, seams: Seams
 ) -> None:
     """It is not asked for while a halt is open: that is no reason to download it twice."""
@@ -251,41 +251,41 @@ def test_what_is_prepared_stays_while_others_come_and_go(
     api.converge(config, fleet.directive(None, Action.HOLD), seams=seams)
     api.restart(config, seams=seams)
     status = api.recover(config, seams=seams)
-    assert prepared(status) == ("coming", True)
+    assert prefetched(status) == ("coming", True)
     assert "app:coming" in images(root)
 
 
-@pytest.mark.parametrize("how", ["prepared", "updated to"])
+@pytest.mark.parametrize("how", ["prefetched", "updated to"])
 def test_another_target_takes_its_place(
     fleet: Fleet, config: EngineConfig, root: Path, seams: Seams, how: str
 ) -> None:
     first, second = (fleet.release(f"img-{tag}", edits=with_image(tag)) for tag in ("a", "b"))
     api.converge(config, ahead(fleet, first), seams=seams)
-    asks = ahead(fleet, second) if how == "prepared" else fleet.directive(second)
+    asks = ahead(fleet, second) if how == "prefetched" else fleet.directive(second)
     status = api.converge(config, asks, seams=seams)
-    assert prepared(status) == (("img-b", True) if how == "prepared" else None)
+    assert prefetched(status) == (("img-b", True) if how == "prefetched" else None)
     assert images(root) == {"app:b", "busybox:stable"}
     assert not config.paths.release(first.commit_sha).exists()
 
 
-def test_a_rolled_back_update_leaves_nothing_prepared(
+def test_a_rolled_back_update_leaves_nothing_prefetched(
     fleet: Fleet, config: EngineConfig, seams: Seams
 ) -> None:
     bad = fleet.release("bad-crash", "crash")
-    assert prepared(api.converge(config, ahead(fleet, bad), seams=seams)) == ("bad-crash", True)
+    assert prefetched(api.converge(config, ahead(fleet, bad), seams=seams)) == ("bad-crash", True)
     status = api.converge(config, fleet.directive(bad), seams=seams)
-    assert (status.state, status.preparation) == (ReportState.ROLLED_BACK, None)
+    assert (status.state, status.prefetch) == (ReportState.ROLLED_BACK, None)
     assert not config.paths.release(bad.commit_sha).exists()
 
 
-def test_a_superseded_update_keeps_what_was_prepared(
+def test_a_superseded_update_keeps_what_was_prefetched(
     fleet: Fleet, config: EngineConfig, clock: FakeClock
 ) -> None:
     v2 = fleet.release("v2")
     api.converge(config, ahead(fleet, v2), seams=Seams(clock=clock))
     halted = fleet.directive(None, Action.RUN)
     status = api.converge(config, fleet.directive(v2), seams=Seams(clock=clock, newest=lambda: halted))
-    assert prepared(status) == ("v2", True)
+    assert prefetched(status) == ("v2", True)
     assert config.paths.release(v2.commit_sha).is_dir()
 
 
@@ -296,13 +296,13 @@ def test_the_floor_of_free_space_wins_and_it_is_not_fetched_again(
     api.converge(config, ahead(fleet, coming), seams=seams)
     monkeypatch.setattr(retention, "free_bytes", lambda _engine: config.min_free_bytes - 1)
     status = api.recover(config, seams=seams)
-    assert status.preparation is not None
-    assert (status.preparation.ready, status.preparation.again) == (False, False)
-    assert status.preparation.error_kind == "disk_full"
+    assert status.prefetch is not None
+    assert (status.prefetch.ready, status.prefetch.again) == (False, False)
+    assert status.prefetch.error_kind == "disk_full"
     assert not config.paths.release(coming.commit_sha).exists()
     assert "app:coming" not in images(root)
     monkeypatch.undo()
-    assert prepared(api.converge(config, ahead(fleet, coming), seams=seams)) == ("coming", False)
+    assert prefetched(api.converge(config, ahead(fleet, coming), seams=seams)) == ("coming", False)
     assert api.converge(config, fleet.directive(coming), seams=seams).current == coming
 
 
@@ -320,10 +320,10 @@ def test_a_release_that_leaves_too_little_space_is_not_kept(
 
     monkeypatch.setattr(retention, "free_bytes", falls)
     status = api.converge(config, ahead(fleet, coming), seams=seams)
-    assert prepared(status) == ("coming", False)
+    assert prefetched(status) == ("coming", False)
     assert not config.paths.release(coming.commit_sha).exists()
     # Told by the status: it is the device that is small, not the release that is bad.
-    assert status.preparation is not None and status.preparation.error_kind == "disk_full"
+    assert status.prefetch is not None and status.prefetch.error_kind == "disk_full"
     assert len(rows(config)) == 1
 
 
@@ -336,12 +336,12 @@ def test_what_nobody_applies_is_not_kept_for_ever(
     v2 = fleet.release("v2")
     api.converge(config, ahead(fleet, v2), seams=Seams(clock=clock))
     clock.at += later
-    assert prepared(api.recover(config, seams=Seams(clock=clock))) == (("v2", True) if kept else None)
+    assert prefetched(api.recover(config, seams=Seams(clock=clock))) == (("v2", True) if kept else None)
     assert config.paths.release(v2.commit_sha).is_dir() is kept
 
 
 @pytest.mark.parametrize("damage", ["folder", "stack", "image", "content"])
-def test_what_is_no_longer_whole_is_prepared_again(
+def test_what_is_no_longer_whole_is_prefetched_again(
     fleet: Fleet, config: EngineConfig, root: Path, seams: Seams, damage: str
 ) -> None:
     coming = fleet.release("coming", edits={**with_image("coming"), "page/index.html": "<p>coming</p>\n"})
@@ -361,8 +361,8 @@ def test_what_is_no_longer_whole_is_prepared_again(
         case "content":
             for folder in (root / "content").iterdir():
                 folder.rename(root / f"taken-{folder.name}")
-    assert prepared(api.recover(config, seams=seams)) is None
-    assert prepared(api.converge(config, ahead(fleet, coming), seams=seams)) == ("coming", True)
+    assert prefetched(api.recover(config, seams=seams)) is None
+    assert prefetched(api.converge(config, ahead(fleet, coming), seams=seams)) == ("coming", True)
     assert _whole(config, root, coming, fleet.role) == before
 
 
@@ -376,7 +376,7 @@ def _whole(config: EngineConfig, root: Path, release: Release, role: str) -> obj
     )
 
 
-def test_death_while_preparing_is_no_attempt_and_three_deaths_are_enough(
+def test_death_while_prefetching_is_no_attempt_and_three_deaths_are_enough(
     fleet: Fleet, config: EngineConfig, clock: FakeClock
 ) -> None:
     class Killed(BaseException):
@@ -395,14 +395,14 @@ def test_death_while_preparing_is_no_attempt_and_three_deaths_are_enough(
         # Between the death and the next start it is an update to nobody.
         assert api.status(config).state is ReportState.HEALTHY
     status = api.converge(config, ahead(fleet, coming), seams=Seams(clock=clock))
-    assert status.preparation is not None
-    assert (status.preparation.ready, status.preparation.again) == (False, False)
+    assert status.prefetch is not None
+    assert (status.prefetch.ready, status.prefetch.again) == (False, False)
     assert [(row.outcome, row.error_kind) for row in rows(config)[1:]] == [(Outcome.SKIPPED, "internal")]
     assert api.converge(config, fleet.directive(coming), seams=Seams(clock=clock)).current == coming
 
 
-def test_progress_says_that_it_only_prepares(fleet: Fleet, config: EngineConfig, seams: Seams) -> None:
+def test_progress_says_that_it_only_prefetches(fleet: Fleet, config: EngineConfig, seams: Seams) -> None:
     told: list[Progress] = []
     api.converge(config, ahead(fleet, fleet.release("v2")), told.append, seams=seams)
-    assert {line.preparing for line in told[:-1]} == {True}
-    assert not told[-1].preparing
+    assert {line.prefetching for line in told[:-1]} == {True}
+    assert not told[-1].prefetching

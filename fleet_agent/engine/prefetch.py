@@ -1,8 +1,8 @@
 """A release that is brought here ahead of its update, and applied only when the action says `update`.
 
-Preparing is fetching, verifying, validating and pulling, in the phases of an update. It touches nothing that
+Prefetching is fetching, verifying, validating and pulling, in the phases of an update. It touches nothing that
 runs, makes no row where it works, and never brings safe mode. What it finds wrong with the release is told
-once, as a `skipped` row, and binds only preparing: the update itself is tried all the same, so that its
+once, as a `skipped` row, and binds only prefetching: the update itself is tried all the same, so that its
 failure counts where failures of updates count.
 """
 
@@ -15,7 +15,7 @@ from loguru import logger
 from fleet_agent.engine import retention
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.failure_memory import BadRelease, Memory, Trouble
-from fleet_agent.engine.journal import AttemptInHand, AttemptKind, Deployed, Journal, Preparation
+from fleet_agent.engine.journal import AttemptInHand, AttemptKind, Deployed, Journal, PrefetchRecord
 from fleet_agent.engine.phases import Phase
 from fleet_agent.errors import ContainerError, FleetError, Kind
 from fleet_agent.model import DevicePlace, Outcome
@@ -28,7 +28,7 @@ _SILENT = (Kind.SUPERSEDED, Kind.INTERRUPTED)
 
 def is_here(journal: Journal, target: Deployed) -> bool:
     """Whether there is nothing left to do about it before the window opens."""
-    found = journal.preparation
+    found = journal.prefetch
     return (journal.current is not None and journal.current.key == target.key) or (
         found is not None and found.ready and found.target.key == target.key
     )
@@ -36,28 +36,28 @@ def is_here(journal: Journal, target: Deployed) -> bool:
 
 def take_over(engine: Engine, target: Deployed) -> None:
     """The same commit under another row or version: the words change, nothing else."""
-    found = engine.journal.preparation
+    found = engine.journal.prefetch
     if found is not None and found.target.key == target.key and found.target != target:
-        engine.save(preparation=found.model_copy(update={"target": target}))
+        engine.save(prefetch=found.model_copy(update={"target": target}))
 
 
 def objection(memory: Memory, target: Deployed, env: str, now: datetime) -> BadRelease | Trouble | None:
-    """Why it is not prepared now: it failed here, as an update or ahead of one, or trouble has to pass."""
+    """Why it is not prefetched now: it failed here, as an update or ahead of one, or trouble has to pass."""
     return (
         memory.known_bad(target.key, env)
-        or memory.known_bad(target.preparing_key, env)
-        or memory.wait_for(target.preparing_key, now)
+        or memory.known_bad(target.prefetch_key, env)
+        or memory.wait_for(target.prefetch_key, now)
     )
 
 
 def begin(engine: Engine, target: Deployed, place: DevicePlace) -> None:
-    """Take it in hand. What was prepared before is superseded by being asked for this."""
+    """Take it in hand. What was prefetched before is superseded by being asked for this."""
     engine.begin(
-        AttemptKind.PREPARE,
+        AttemptKind.PREFETCH,
         target,
         first=Phase.FETCHING,
         place=place,
-        preparation=Preparation(target=target, at=engine.seams.clock.corrected()),
+        prefetch=PrefetchRecord(target=target, at=engine.seams.clock.corrected()),
     )
 
 
@@ -68,7 +68,7 @@ def succeed(engine: Engine) -> None:
     engine.move(
         Phase.RECORDING,
         attempt=attempt.model_copy(update={"outcome": Outcome.SUCCEEDED}),
-        preparation=Preparation(
+        prefetch=PrefetchRecord(
             target=attempt.target,
             at=engine.seams.clock.corrected(),
             ready=True,
@@ -84,7 +84,7 @@ def fail(engine: Engine) -> None:
     engine.move(
         Phase.RECORDING,
         attempt=attempt.model_copy(update={"outcome": Outcome.SKIPPED}),
-        preparation=Preparation(
+        prefetch=PrefetchRecord(
             target=attempt.target,
             at=engine.seams.clock.corrected(),
             error_kind=failure.kind if failure is not None and told else None,
@@ -93,31 +93,31 @@ def fail(engine: Engine) -> None:
     )
 
 
-def kept_for(journal: Journal, target: Deployed) -> Preparation | None:
-    """What stays prepared when an update to `target` begins: only that. Another target supersedes it."""
-    found = journal.preparation
+def kept_for(journal: Journal, target: Deployed) -> PrefetchRecord | None:
+    """What stays prefetched when an update to `target` begins: only that. Another target supersedes it."""
+    found = journal.prefetch
     return found if found is not None and found.target.key == target.key else None
 
 
-def left(journal: Journal, attempt: AttemptInHand) -> Preparation | None:
-    """What stays prepared when `attempt` is recorded: its update ends it, unless that is tried again."""
-    found = journal.preparation
-    if found is None or attempt.kind is AttemptKind.PREPARE or found.target.key != attempt.target.key:
+def left(journal: Journal, attempt: AttemptInHand) -> PrefetchRecord | None:
+    """What stays prefetched when `attempt` is recorded: its update ends it, unless that is tried again."""
+    found = journal.prefetch
+    if found is None or attempt.kind is AttemptKind.PREFETCH or found.target.key != attempt.target.key:
         return found
     again = attempt.outcome is Outcome.SKIPPED or (attempt.failure is not None and attempt.failure.passes)
     return found if again else None
 
 
 def is_told(attempt: AttemptInHand) -> bool:
-    """Whether the attempt makes a row: a preparation only where it found the release bad for this device."""
-    if attempt.kind is not AttemptKind.PREPARE:
+    """Whether the attempt makes a row: a prefetch only where it found the release bad for this device."""
+    if attempt.kind is not AttemptKind.PREFETCH:
         return True
     failure = attempt.failure
     return failure is not None and failure.kind not in _SILENT and not failure.retryable
 
 
 def learned(engine: Engine, attempt: AttemptInHand) -> Memory:
-    """What this device knows about preparing the release now."""
+    """What this device knows about prefetching the release now."""
     memory, key, failure = engine.memory, attempt.memory_key, attempt.failure
     now = engine.seams.clock.corrected()
     if attempt.outcome is Outcome.SUCCEEDED:
@@ -132,37 +132,37 @@ def learned(engine: Engine, attempt: AttemptInHand) -> Memory:
 
 def look_after(engine: Engine) -> None:
     """At rest: what is said to be ready is ready; it goes when its time is over, or when space is short."""
-    found = engine.journal.preparation
+    found = engine.journal.prefetch
     if found is None or not found.ready:
         return
     version = found.target.release.version
     now = engine.seams.clock.corrected()
     if not found.at <= now <= found.at + KEPT_FOR:
         # A clock that jumped costs one more download, and only where it is still asked for.
-        logger.info("{version} was prepared at {at} and never applied: it goes", version=version, at=found.at)
+        logger.info("{version} was prefetched at {at} and never applied: it goes", version=version, at=found.at)
         _drop(engine, None)
     elif retention.free_bytes(engine) < engine.config.min_free_bytes:
         give_way(engine)
     elif not _is_here(engine, found.target):
-        logger.warning("what was prepared of {version} is no longer whole", version=version)
+        logger.warning("what was prefetched of {version} is no longer whole", version=version)
         _drop(engine, None)
 
 
 def give_way(engine: Engine) -> None:
-    """The floor of free space wins. It is not prepared again: that would fetch it again and again."""
-    found = engine.journal.preparation
+    """The floor of free space wins. It is not prefetched again: that would fetch it again and again."""
+    found = engine.journal.prefetch
     if found is None or not found.ready:
         return
     message = f"Too little space to keep {found.target.release.version} ahead of its update."
     logger.warning("{message} It is removed, and fetched again by the update.", message=message)
     bad = engine.bad_release(Kind.DISK_FULL, message)
-    engine.remember(engine.memory.with_bad(found.target.preparing_key, bad))
+    engine.remember(engine.memory.with_bad(found.target.prefetch_key, bad))
     said = {"ready": False, "error_kind": Kind.DISK_FULL, "error": message}
     _drop(engine, found.model_copy(update=said))
 
 
-def _drop(engine: Engine, left: Preparation | None) -> None:
-    engine.save(preparation=left)
+def _drop(engine: Engine, left: PrefetchRecord | None) -> None:
+    engine.save(prefetch=left)
     retention.clean(engine)
 
 
