@@ -1,6 +1,7 @@
 """What a machine lacks is skipped with its reason; what FLEET_REQUIRE names must be there.
 
-FLEET_REQUIRE=docker,browser,postgres15 turns a skip for a missing part into a failure (`.ci/run` sets it).
+FLEET_REQUIRE=docker,browser,postgres15 turns a skip for a missing part into a failure; `full` among them asks
+for the tests and rounds that are too dear for each run. `.ci/run` sets all of them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.support.profiles import FULL
 
 # Where Python has GNU readline, the controller's import of it gives each worker a terminal of 80 columns, and
 # fleetctl's tables would be cut to that.
@@ -58,10 +61,15 @@ def _postgres15() -> str | None:
     return None if (POSTGRES_15 / "postgres").exists() else f"no PostgreSQL 15 in {POSTGRES_15}"
 
 
+def _full() -> str | None:
+    return None if FULL else "only with FLEET_REQUIRE=full, as .ci/run has it"
+
+
 PARTS: dict[str, Callable[[], str | None]] = {
     "docker": _docker,
     "browser": _browser,
     "postgres15": _postgres15,
+    "full": _full,
 }
 
 

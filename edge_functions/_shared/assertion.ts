@@ -5,7 +5,7 @@ import * as jose from "npm:jose@6.2.18";
 import { z } from "npm:zod@4.6.7";
 import { Refusal } from "./http.ts";
 
-/** Longest life of an assertion, and how far two honest clocks may differ, in seconds. */
+/** Longest life of an assertion, and how far two correct clocks may differ, in seconds. */
 const MAX_LIFETIME_S = 120;
 const LEEWAY_S = 30;
 
@@ -33,10 +33,10 @@ export function keyInHeader(proof: string): string {
   const header = attempt(() => jose.decodeProtectedHeader(proof), "is not a compact JWS");
   const jwk = PublicJwk.safeParse(header.jwk);
   if (!jwk.success || "d" in (header.jwk as object)) {
-    throw invalid("carries no public Ed25519 key in its header (jwk)");
+    throw invalid("has no public Ed25519 key in its header (jwk)");
   }
-  const raw = attempt(() => jose.base64url.decode(jwk.data.x), "carries a key that is not base64url");
-  if (raw.byteLength !== KEY_BYTES) throw invalid("carries a key that is not 32 bytes long");
+  const raw = attempt(() => jose.base64url.decode(jwk.data.x), "has a key that is not base64url");
+  if (raw.byteLength !== KEY_BYTES) throw invalid("has a key that is not 32 bytes long");
   // Encoded again, because one key must have one spelling: it identifies the device.
   return jose.base64url.encode(raw);
 }
@@ -45,13 +45,13 @@ export function keyInHeader(proof: string): string {
 export function claimedDevice(assertion: string): string {
   const claims = attempt(() => jose.decodeJwt(assertion), "is not a compact JWS with claims");
   const id = z.guid().safeParse(claims.sub);
-  if (!id.success || claims.iss !== claims.sub) throw invalid("names no device in iss and sub");
+  if (!id.success || claims.iss !== claims.sub) throw invalid("does not name a device in iss and sub");
   return id.data.toLowerCase();
 }
 
 /**
- * Verify signature, audience and freshness. Throws Refusal: `assertion_invalid`, or `assertion_stale` only when
- * the signature is good, so that the server's time in the answer is of use to the honest alone.
+ * Verify signature, audience and freshness. Throws Refusal: `assertion_invalid`, or `assertion_stale` only if
+ * the signature is good, because only then does a new one with the server's time help.
  */
 export async function verify(
   assertion: string,
@@ -61,13 +61,13 @@ export async function verify(
 ): Promise<Assertion> {
   const payload = await verifiedPayload(assertion, publicKey);
   const claims = Claims.safeParse(
-    attempt(() => JSON.parse(new TextDecoder().decode(payload)), "holds no JSON"),
+    attempt(() => JSON.parse(new TextDecoder().decode(payload)), "does not contain JSON"),
   );
-  if (!claims.success) throw invalid("lacks a claim: aud, iat, exp and jti (16 to 64 characters) are needed");
+  if (!claims.success) throw invalid("lacks a claim; it needs aud, iat, exp, and jti (16 to 64 characters)");
   const { aud, iat, exp, jti } = claims.data;
-  if (aud !== audience) throw invalid(`is meant for "${aud.slice(0, 40)}" and not for "${audience}"`);
+  if (aud !== audience) throw invalid(`is for "${aud.slice(0, 40)}", not for "${audience}"`);
   if (exp <= iat || exp - iat > MAX_LIFETIME_S) {
-    throw invalid(`must expire within ${MAX_LIFETIME_S} seconds after it was issued`);
+    throw invalid(`must expire at most ${MAX_LIFETIME_S} seconds after it was issued`);
   }
   const seconds = now.getTime() / 1000;
   if (seconds > exp + LEEWAY_S || iat > seconds + LEEWAY_S) {
@@ -78,7 +78,7 @@ export async function verify(
       `The assertion was issued ${Math.abs(distance)} s ${
         distance < 0 ? "ahead of" : "behind"
       } the server's time.`,
-      "Sign a new one with the time in server_time.",
+      "Sign a new one, using the time in server_time.",
     );
   }
   return { jti, rememberUntil: new Date((exp + 2 * LEEWAY_S) * 1000) };

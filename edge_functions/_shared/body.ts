@@ -3,13 +3,13 @@
 import { z } from "npm:zod@4.6.7";
 import { badRequest } from "./http.ts";
 
-/** Parse a body; throws Refusal `bad_request` that names each field and what is wrong with it, never its value. */
-export function parsed<T>(schema: z.ZodType<T>, body: unknown): T {
+/** Parse a body; throws a `bad_request` Refusal that names each invalid field and the reason, never its value. */
+export function parseBody<T>(schema: z.ZodType<T>, body: unknown): T {
   const result = schema.safeParse(body);
   if (result.success) return result.data;
   const problems = result.error.issues.map(({ path, message }) => `${path.join(".") || "body"}: ${message}`);
   throw badRequest(
-    `The body is not as agreed: ${problems.join("; ")}.`,
+    `The request body is not valid: ${problems.join("; ")}.`,
     "See docs/usage/enrollment.md for the fields.",
   );
 }

@@ -25,11 +25,11 @@ export function restDatabase(url: string, secretKey: string): Database {
         });
         const text = await response.text();
         if (response.ok) return JSON.parse(text);
-        console.error(`${name}: REST answered ${response.status}: ${text.slice(0, 500)}`);
+        console.error(`${name}: REST responded with ${response.status}: ${text.slice(0, 500)}`);
       } catch (error) {
         console.error(`${name}: ${error instanceof Error ? error.message : "unknown error"}`);
       }
-      throw new Refusal(503, "unavailable", "The database did not answer.", "Try again in a minute.", 30);
+      throw new Refusal(503, "unavailable", "The database did not respond.", "Try again in a minute.", 30);
     },
   };
 }

@@ -1,11 +1,11 @@
 // What a function reads from its environment, at its first request and not at import, so that a server which
-// loads several functions may set it up first. A missing value is refused loudly.
+// loads several functions may set it up first. A missing value is an error.
 
 import { type Database, restDatabase } from "./database.ts";
 
 export function requiredVariable(name: string): string {
   const value = Deno.env.get(name);
-  if (!value) throw new Error(`${name} is not set: set it for the edge functions (docs/usage/enrollment.md)`);
+  if (!value) throw new Error(`${name} is not set; set it for the edge functions (docs/usage/enrollment.md)`);
   return value;
 }
 

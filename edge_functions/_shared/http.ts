@@ -1,4 +1,4 @@
-// What every edge function has in common at its edge: one method, one path, a small JSON body, CORS, and
+// What all edge functions share: one method, one path, a small JSON body, CORS, and
 // answers that are JSON with a `kind` (refusals) and always the server's time.
 
 /** A refusal with a stable kind: what happened in one sentence, and what to try. */
@@ -17,7 +17,7 @@ export class Refusal extends Error {
 export type Handler = (request: Request) => Promise<Response>;
 export type Clock = () => Date;
 
-/** Bodies are a few hundred bytes; more than this is not ours, and is refused before it is read whole. */
+/** Bodies are a few hundred bytes; larger ones are not ours and are refused before they are read whole. */
 const MAX_BODY_BYTES = 16 * 1024;
 
 const CORS = {
@@ -40,10 +40,10 @@ export function postEndpoint(
   return async (request) => {
     try {
       const path = new URL(request.url).pathname.replace(/(.)\/+$/, "$1");
-      if (!paths.has(path)) throw new Refusal(404, "not_found", `There is nothing at ${path}.`);
+      if (!paths.has(path)) throw new Refusal(404, "not_found", `Nothing is served at ${path}.`);
       if (request.method === "OPTIONS") return new Response(null, { status: 204, headers: CORS });
       if (request.method !== "POST") {
-        throw new Refusal(405, "method_not_allowed", `${name} answers POST only.`);
+        throw new Refusal(405, "method_not_allowed", `${name} accepts POST requests only.`);
       }
       return await handle(await readJson(request), request);
     } catch (error) {
@@ -59,7 +59,7 @@ export function postEndpoint(
 }
 
 /** A handler that is made at its first request; a failure to make it is answered, and tried again. */
-export function madeLate(name: string, make: () => Handler): Handler {
+export function lazyHandler(name: string, make: () => Handler): Handler {
   let made: Handler | undefined;
   return async (request) => {
     try {
@@ -69,7 +69,7 @@ export function madeLate(name: string, make: () => Handler): Handler {
       const refusal = new Refusal(
         500,
         "misconfigured",
-        `${name} is not set up.`,
+        `${name} is not configured.`,
         "The function's log says what is missing.",
       );
       return refuse(refusal, () => new Date());
@@ -83,7 +83,7 @@ export function answer(status: number, body: Record<string, unknown>, now: Clock
   return json(status, { ...body, server_time: now().toISOString() });
 }
 
-/** The caller's address as the gateway in front tells it; "unknown" shares one allowance. */
+/** The caller's address as the gateway reports it; all unknown callers share one allowance. */
 export function clientAddress(request: Request): string {
   // The leftmost entry: the ones to its right are the platform's own proxies, the same for every device. A
   // caller can forge it, so it only ever slows a caller down and never lets one in.
@@ -115,7 +115,7 @@ async function readJson(request: Request): Promise<unknown> {
   let length = 0;
   for await (const chunk of request.body ?? []) {
     if (length + chunk.byteLength > MAX_BODY_BYTES) {
-      throw badRequest(`The body is larger than ${MAX_BODY_BYTES} bytes.`);
+      throw badRequest(`The request body is larger than ${MAX_BODY_BYTES} bytes.`);
     }
     bytes.set(chunk, length);
     length += chunk.byteLength;
@@ -123,6 +123,6 @@ async function readJson(request: Request): Promise<unknown> {
   try {
     return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes.subarray(0, length)));
   } catch {
-    throw badRequest("The body is not JSON.", "Send one JSON object, UTF-8.");
+    throw badRequest("The request body is not valid JSON.", "Send one JSON object in UTF-8.");
   }
 }

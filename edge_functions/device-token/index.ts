@@ -1,15 +1,22 @@
 // POST device-token: a device proves who it is with a fresh assertion and gets the JWT that it uses for REST and
 // Realtime. The database is asked twice: for the key before verifying, and to use up the assertion after, so
-// that nobody without the key can use up a device's assertions or its allowance.
+// that only the key's holder can use up a device's assertions or its allowance.
 
 import { z } from "npm:zod@4.6.7";
 import { claimedDevice, invalid, verify } from "../_shared/assertion.ts";
-import { parsed } from "../_shared/body.ts";
+import { parseBody } from "../_shared/body.ts";
 import type { Database } from "../_shared/database.ts";
 import { databaseFromEnvironment, requiredVariable } from "../_shared/environment.ts";
-import { answer, clientAddress, type Clock, type Handler, madeLate, postEndpoint } from "../_shared/http.ts";
+import {
+  answer,
+  clientAddress,
+  type Clock,
+  type Handler,
+  lazyHandler,
+  postEndpoint,
+} from "../_shared/http.ts";
 import { type Signer, signerFrom } from "../_shared/signing.ts";
-import { accepted } from "../_shared/verdict.ts";
+import { unwrapResult } from "../_shared/sql_refusals.ts";
 
 export interface Deps {
   database: Database;
@@ -23,26 +30,26 @@ const Granted = z.object({ kind: z.literal("granted"), ttl_s: z.number().int().p
 
 export function makeHandler({ database, now, signer }: Deps): Handler {
   return postEndpoint("device-token", now, async (raw, request) => {
-    const { assertion } = parsed(Body, raw);
+    const { assertion } = parseBody(Body, raw);
     const deviceId = claimedDevice(assertion);
 
-    const found = accepted(
+    const found = unwrapResult(
       await database.rpc("begin_device_token", {
         device_id: deviceId,
         client_address: clientAddress(request),
       }),
       Found,
     );
-    // An unknown device is told the same as a wrong key: who is enrolled is nobody's business.
+    // An unknown device gets the same answer as a wrong key: callers must not learn which devices are enrolled.
     if (found.public_key === null) throw invalid("is not signed by this device's key");
     const { jti, rememberUntil } = await verify(assertion, found.public_key, "device-token", now());
 
-    const verdict = await database.rpc("finish_device_token", {
+    const result = await database.rpc("finish_device_token", {
       device_id: deviceId,
       jti,
       assertion_expires_at: rememberUntil.toISOString(),
     });
-    const { ttl_s } = accepted(verdict, Granted);
+    const { ttl_s } = unwrapResult(result, Granted);
     const issued = now();
     return answer(200, {
       access_token: await (await signer()).sign({ role: "fleet_device", sub: deviceId }, issued, ttl_s),
@@ -53,7 +60,7 @@ export function makeHandler({ database, now, signer }: Deps): Handler {
   });
 }
 
-export const handler: Handler = madeLate("device-token", () => {
+export const handler: Handler = lazyHandler("device-token", () => {
   const jwk = requiredVariable("FLEET_SIGNING_JWK");
   let signer: Promise<Signer> | undefined;
   return makeHandler({

@@ -1,13 +1,20 @@
-// POST enroll: a device shows its public key, proves that it holds the private one, and gets a place in the
-// fleet: at once with a provisioning token, or as `pending` until an operator accepts it.
+// POST enroll: a device sends its public key, proves that it holds the private one, and joins the fleet: right
+// away with a provisioning token, otherwise as `pending` until an operator accepts it.
 
 import { z } from "npm:zod@4.6.7";
 import { keyInHeader, verify } from "../_shared/assertion.ts";
-import { parsed } from "../_shared/body.ts";
+import { parseBody } from "../_shared/body.ts";
 import type { Database } from "../_shared/database.ts";
 import { databaseFromEnvironment } from "../_shared/environment.ts";
-import { answer, clientAddress, type Clock, type Handler, madeLate, postEndpoint } from "../_shared/http.ts";
-import { accepted } from "../_shared/verdict.ts";
+import {
+  answer,
+  clientAddress,
+  type Clock,
+  type Handler,
+  lazyHandler,
+  postEndpoint,
+} from "../_shared/http.ts";
+import { unwrapResult } from "../_shared/sql_refusals.ts";
 
 export interface Deps {
   database: Database;
@@ -17,7 +24,7 @@ export interface Deps {
 // Postgres stores neither NUL nor half a surrogate pair, and a line break in a log line is a forged log line.
 const printable = (value: string) => value.isWellFormed() && !/\p{Cc}/u.test(value);
 const text = (max: number) =>
-  z.string().trim().min(1).max(max).refine(printable, "must not hold control characters");
+  z.string().trim().min(1).max(max).refine(printable, "must not contain control characters");
 
 const Body = z.object({
   proof: z.string().max(4096),
@@ -41,10 +48,10 @@ const Enrolled = z.object({
 
 export function makeHandler({ database, now }: Deps): Handler {
   return postEndpoint("enroll", now, async (raw, request) => {
-    const { proof, provisioning_token, ...facts } = parsed(Body, raw);
+    const { proof, provisioning_token, ...facts } = parseBody(Body, raw);
     const publicKey = keyInHeader(proof);
     const { jti, rememberUntil } = await verify(proof, publicKey, "enroll", now());
-    const verdict = await database.rpc("enroll_device", {
+    const result = await database.rpc("enroll_device", {
       public_key: publicKey,
       name: facts.name,
       jti,
@@ -55,7 +62,7 @@ export function makeHandler({ database, now }: Deps): Handler {
       hardware_model: facts.hardware_model ?? null,
       os: facts.os ?? null,
     });
-    const { created, ...device } = accepted(verdict, Enrolled);
+    const { created, ...device } = unwrapResult(result, Enrolled);
     console.log(
       `enroll: ${device.kind} ${device.device_id} ${created ? "new" : "again"} agent ${
         facts.agent_version ?? "?"
@@ -70,7 +77,7 @@ async function sha256Hex(token: string): Promise<string> {
   return Array.from(new Uint8Array(hash), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-export const handler: Handler = madeLate(
+export const handler: Handler = lazyHandler(
   "enroll",
   () => makeHandler({ database: databaseFromEnvironment(), now: () => new Date() }),
 );

@@ -26,7 +26,7 @@ from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.dependencies import CorrectedClock, Seams
 from fleet_agent.errors import EXIT_LOCKED, FleetError, Kind
 from fleet_agent.model import Directive, EngineStatus, Frozen, Progress
-from fleet_agent.support import processes
+from fleet_agent.support import death_signal
 from fleet_agent.support.clock import Clock, Heard
 
 
@@ -128,7 +128,7 @@ def main() -> int:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     # A daemon that was killed cannot watch over us any more, and its successor cannot see that we hang.
     parent = os.getppid()
-    processes.die_with_parent(parent, signal.SIGTERM)
+    death_signal.die_with_parent(parent, signal.SIGTERM)
     log.set_up("INFO")
     try:
         request, rest = _read_request()

@@ -143,20 +143,18 @@ class GitCommand:
         return transfer
 
     def _start(self, arguments: Sequence[str], *, network: bool) -> git.Git.AutoInterrupt:
-        from git.exc import GitCommandNotFound
-
-        environment = self._environment(network=network)
         try:
-            handle: git.Git.AutoInterrupt = self._git.execute(
-                ["git", f"--git-dir={self.repository}", *arguments],
-                istream=subprocess.PIPE,
-                as_process=True,
-                with_stdout=not network,
-                env=environment,
-                **processes.bound_to_us(),
-            )
-        except GitCommandNotFound as error:
+            command = processes.ending_with_us(["git", f"--git-dir={self.repository}", *arguments])
+        except FileNotFoundError as error:
             raise git_missing() from error
+        handle: git.Git.AutoInterrupt = self._git.execute(
+            command,
+            istream=subprocess.PIPE,
+            as_process=True,
+            with_stdout=not network,
+            env=self._environment(network=network),
+            **processes.bound_to_us(),
+        )
         return handle
 
     def _environment(self, *, network: bool) -> dict[str, str]:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
+
+_NEEDED = ("psycopg", "rich", "typer")
 
 
 def main() -> None:
     """Run fleetctl, or say how to install it where only the agent is."""
-    try:
-        import psycopg  # noqa: F401
-        import rich  # noqa: F401
-        import typer  # noqa: F401
-    except ModuleNotFoundError as error:
-        sys.exit(
-            f"fleetctl needs {error.name}, which devices do not carry. "
-            "Try: pip install 'metrica-fleet[operator]'"
-        )
+    # Looked for, not imported: a command that needs no database should not wait for its driver.
+    for module in _NEEDED:
+        if find_spec(module) is None:
+            sys.exit(
+                f"fleetctl needs {module}, which devices do not have. "
+                "Install it with: pip install 'metrica-fleet[operator]'"
+            )
     from fleetctl.cli import run
 
     run()

@@ -11,7 +11,7 @@ from fleetctl.errors import FleetctlError
 
 app = typer.Typer(
     name="fleetctl",
-    help="Run a fleet: the embedded control plane, releases, devices, halts.",
+    help="Operate a fleet of devices: releases, rollouts, devices, halts, and an embedded control plane.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -29,14 +29,12 @@ def run() -> None:
 
 
 def mount() -> None:
-    """Attach every command. Imported late, so that `--help` stays quick."""
-    from fleetctl import fleet_repo
-    from fleetctl.commands import demo, register, stack
-    from fleetctl.role_check import check as role_check
+    """Attach every command."""
+    from fleetctl.commands import demo, register, repo, role, stack
 
     for command in (stack.up, stack.down, stack.status, stack.reset, stack.migrate):
         app.command()(command)
     app.add_typer(demo.app, name="demo")
-    app.add_typer(role_check.app, name="role")
-    app.add_typer(fleet_repo.app, name="repo")
+    app.add_typer(role.app, name="role")
+    app.add_typer(repo.app, name="repo")
     register(app)

@@ -1,11 +1,11 @@
-"""How fleetctl talks: tables and sentences for people on stdout, JSON for scripts, errors on stderr."""
+"""What fleetctl prints: tables and sentences for people on stdout, JSON for scripts, errors on stderr."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import Any
 
 from rich.console import Console
@@ -18,6 +18,12 @@ out = Console(highlight=False, width=_PIPE_WIDTH)
 err = Console(stderr=True, highlight=False)
 
 
+def counted(things: Sized | int, noun: str = "device") -> str:
+    """`1 device`, `3 devices`."""
+    number = things if isinstance(things, int) else len(things)
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def print_json(value: Any) -> None:
     """One JSON document on stdout, nothing else."""
     print(json.dumps(value, indent=2, default=str, ensure_ascii=False))
@@ -25,12 +31,17 @@ def print_json(value: Any) -> None:
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table for people; empty cells for None."""
-    table = Table(title=title or None, title_justify="left", header_style="bold")
+    out.print(table(title, columns, rows))
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """The same, not printed yet."""
+    made = Table(title=title or None, title_justify="left", header_style="bold")
     for column in columns:
-        table.add_column(column)
+        made.add_column(column)
     for row in rows:
-        table.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
-    out.print(table)
+        made.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
+    return made
 
 
 def print_error(kind: str, message: str, hint: str = "", *, as_json: bool = False) -> None:
@@ -39,7 +50,7 @@ def print_error(kind: str, message: str, hint: str = "", *, as_json: bool = Fals
         print_json({"error": {"kind": kind, "message": message, "hint": hint}})
     err.print(f"[bold red]error[/] ({kind}): {escape(message)}")
     if hint:
-        err.print(f"  [dim]try:[/] {escape(hint)}")
+        err.print(f"  [dim]hint:[/] {escape(hint)}")
 
 
 def pairs(value: Mapping[str, object]) -> None:

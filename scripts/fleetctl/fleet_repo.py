@@ -2,9 +2,7 @@
 
 Example:
     repo = FleetRepo.create(folder)  # roles/ of this checkout; key and allowed_signers lie beside it
-    v1 = repo.release("v1")  # a signed commit's id
-    v2 = repo.release("v2", breakage=Breakage.UNHEALTHY)  # broken for real, on Docker and simulated
-    v3 = repo.release("v3")
+    v1 = repo.commit("v1")  # a signed commit's id
     repo.url, repo.allowed_signers  # for device.json
 """
 
@@ -15,32 +13,26 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Self
 
-import typer
-
-from fleetctl.console import out, pairs, print_json
 from fleetctl.errors import FleetctlError
 
 PRINCIPAL = "release@fleet.example"
 ROLES = Path(__file__).resolve().parents[2] / "roles"
-BEACON = "roles/beacon"
 
 
-class Breakage(StrEnum):
-    """Ways to break the beacon for real. The labels make simulated devices break the same way."""
-
-    UNHEALTHY = "unhealthy"  # runs, and nothing listens
-    CRASH = "crash"  # exits at once
-    CRASH_LATE = "crash_late"  # serves well, exits after 20 seconds
-    HTTP_ERROR = "http_error"  # listens, answers 404
-    IGNORES_TERM = "ignores_term"  # broken, and has to be killed
-    CONFIG_ERROR = "config_error"  # compose.yaml is not valid
-    IMAGE_MISSING = "image_missing"  # an image that nobody has
-    VARIABLE_MISSING = "variable_missing"  # requires a variable that devices do not have
-    VALIDATE_FAILS = "validate_fails"  # the role's own check refuses
+#: Devices fetch exactly one commit and only the files of their role; a Git host allows both.
+_SETTINGS = """\
+[user]
+\tname = fleetctl
+\temail = {email}
+[commit]
+\tgpgsign = false
+[uploadpack]
+\tallowFilter = true
+\tallowReachableSHA1InWant = true
+"""
 
 
 @dataclass(frozen=True)
@@ -85,7 +77,7 @@ class FleetRepo:
     @classmethod
     def create(
         cls, path: Path, key: SigningKey | None = None, *, branch: str = "main", roles: Path | None = ROLES
-    ) -> FleetRepo:
+    ) -> Self:
         """Make the repository with a copy of `roles` (not committed yet; None for an empty one).
 
         Without a `key` one is made in the folder `<path>.keys`, beside the repository and never in it; the
@@ -94,7 +86,7 @@ class FleetRepo:
         path = path.resolve()
         if path.exists() and any(path.iterdir()):
             raise FleetctlError(
-                "folder_not_empty", f"{path} is not empty.", hint="Name a new folder.", exit_code=2
+                "folder_not_empty", f"{path} is not empty.", hint="Give a new or empty folder.", exit_code=2
             )
         if roles is not None and not roles.is_dir():
             raise FleetctlError(
@@ -105,28 +97,21 @@ class FleetRepo:
         path.mkdir(parents=True, exist_ok=True)
         repo = cls(path, key or SigningKey.create(keys_folder(path)))
         repo.git("init", "--quiet", f"--initial-branch={branch}")
-        for name, value in {
-            "user.name": "fleetctl",
-            "user.email": repo.key.principal,
-            "commit.gpgsign": "false",
-            # Devices fetch exactly one commit and only the files of their role; a Git host allows both.
-            "uploadpack.allowFilter": "true",
-            "uploadpack.allowReachableSHA1InWant": "true",
-        }.items():
-            repo.git("config", name, value)
+        with (path / ".git" / "config").open("a", encoding="utf-8") as config:
+            config.write(_SETTINGS.format(email=_quoted(repo.key.principal)))
         repo.allow([repo.key])
         if roles is not None:
             shutil.copytree(roles, path / "roles", dirs_exist_ok=True)
         return repo
 
     @classmethod
-    def open(cls, path: Path, key: SigningKey | None = None) -> FleetRepo:
+    def open(cls, path: Path, key: SigningKey | None = None) -> Self:
         """An existing repository, with the key that `create` made unless another is given."""
         if not (path / ".git").exists():
             raise FleetctlError(
                 "no_repository",
-                f"{path} is no Git repository.",
-                hint="Make one with `fleetctl repo init`.",
+                f"{path} is not a Git repository.",
+                hint=f"Create one: fleetctl repo init {path}",
                 exit_code=5,
             )
         return cls(path, key or SigningKey.create(keys_folder(path.resolve())))
@@ -182,18 +167,6 @@ class FleetRepo:
         )  # fmt: skip
         return self.head
 
-    def release(
-        self,
-        version: str,
-        *,
-        breakage: Breakage | None = None,
-        sign: bool = True,
-        key: SigningKey | None = None,
-        branch: str | None = None,
-    ) -> str:
-        """Commit a beacon whose page names `version`, whole or broken as `breakage` says; return the id."""
-        return self.commit(version, beacon(version, breakage), sign=sign, key=key, branch=branch)
-
     def git(self, *arguments: str, env: Mapping[str, str] | None = None) -> str:
         """Run git in the repository and return its output. Raises FleetctlError (`git_failed`)."""
         return _run(["git", *arguments], self.path, env)
@@ -211,77 +184,14 @@ class FleetRepo:
             file.chmod(0o755)
 
 
+def _quoted(value: str) -> str:
+    """As a value in a file of Git's settings."""
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
 def keys_folder(repository: Path) -> Path:
     """Where the keys of a repository live: beside it, so that they are never committed."""
     return repository.with_name(f"{repository.name}.keys")
-
-
-def beacon(version: str, breakage: Breakage | None = None) -> dict[str, str]:
-    """The beacon's files for one version, as edits for `FleetRepo.commit`."""
-    files = {
-        name: (ROLES / "beacon" / name).read_text()
-        for name in ("compose.yaml", "role.yaml", "validate", "web/index.html", "web/serve")
-    }
-    files["web/index.html"] = files["web/index.html"].replace(
-        "</html>", f"<p>Page of {version}.</p>\n</html>"
-    )
-    if breakage is not None:
-        files = _break(files, breakage)
-    return {f"{BEACON}/{name}": text for name, text in files.items()}
-
-
-def _break(files: dict[str, str], breakage: Breakage) -> dict[str, str]:
-    """Each is one small slip that a person could make."""
-    name, old, new = {
-        Breakage.UNHEALTHY: ("web/serve", "httpd -f -p 8080", "httpd -f -p 8088"),
-        Breakage.CRASH: ("web/serve", "cp /web/index.html", "cp /web/indx.html"),
-        Breakage.CRASH_LATE: (
-            "web/serve",
-            'wait "$server"',
-            "sleep 20 &\nwait $!\necho 'out of luck' >&2\nexit 3",
-        ),
-        Breakage.HTTP_ERROR: ("web/serve", "/srv/version", "/srv/versoin"),
-        Breakage.IGNORES_TERM: (
-            "web/serve",
-            "trap 'kill \"$server\"; exit 0' TERM INT\nhttpd -f -p 8080",
-            "trap '' TERM INT\nhttpd -f -p 8088",
-        ),
-        Breakage.CONFIG_ERROR: ("compose.yaml", "  web:\n    <<: *service\n", "  web:\n    <<: *srevice\n"),
-        Breakage.IMAGE_MISSING: (
-            "compose.yaml",
-            "    command: [sh, /web/serve]\n",
-            "    image: fleet.invalid/beacon:missing\n    command: [sh, /web/serve]\n",
-        ),
-        Breakage.VARIABLE_MISSING: (
-            "role.yaml",
-            "variables:\n",
-            "variables:\n  BEACON_TOKEN: {required: true, secret: true, description: What nobody set.}\n",
-        ),
-        Breakage.VALIDATE_FAILS: (
-            "validate",
-            "set -eu\n",
-            "set -eu\necho 'this release refuses itself'\nexit 1\n",
-        ),
-    }[breakage]
-    if old not in files[name]:
-        raise FleetctlError("beacon_changed", f"The beacon's {name} has no {old!r} to break any more.")
-    broken = {**files, name: files[name].replace(old, new)}
-    if label := _LABELS.get(breakage):
-        broken["compose.yaml"] = broken["compose.yaml"].replace(
-            "    command: [sh, /web/serve]\n",
-            f"    labels:\n      fleet.simulate: {label}\n    command: [sh, /web/serve]\n",
-        )
-    return broken
-
-
-#: `fleet.simulate` for what a device without containers could not notice.
-_LABELS = {
-    Breakage.UNHEALTHY: "unhealthy",
-    Breakage.CRASH: "crash",
-    Breakage.CRASH_LATE: "crash-later=2",
-    Breakage.HTTP_ERROR: "unhealthy",
-    Breakage.IGNORES_TERM: "unhealthy",
-}
 
 
 def _run(command: list[str], folder: Path, env: Mapping[str, str] | None = None) -> str:
@@ -303,51 +213,3 @@ def _run(command: list[str], folder: Path, env: Mapping[str, str] | None = None)
         said = (done.stderr or done.stdout).strip()
         raise FleetctlError("git_failed", f"`{' '.join(command[:3])} …` failed: {said}")
     return done.stdout.strip()
-
-
-app = typer.Typer(
-    name="repo", help="Fleet repositories: roles and signed releases in Git.", no_args_is_help=True
-)
-
-RepoPath = Annotated[Path, typer.Argument(help="Folder of the repository.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-
-
-@app.command()
-def init(
-    path: RepoPath,
-    branch: Annotated[str, typer.Option(help="Name of the first branch.")] = "main",
-    as_json: AsJson = False,
-) -> None:
-    """Make a fleet repository with the roles of this checkout, a signing key and its `allowed_signers`.
-
-    Example: fleetctl repo init ../my-fleet
-    """
-    repo = FleetRepo.create(path, branch=branch)
-    facts = {"path": str(repo.path), "url": repo.url, "signing_key": str(repo.key.private)}
-    facts["allowed_signers"] = str(repo.allowed_signers)
-    if as_json:
-        print_json(facts)
-    else:
-        pairs(facts)
-        out.print(f"Next: fleetctl repo commit {path} v1")
-
-
-@app.command()
-def commit(
-    path: RepoPath,
-    version: Annotated[str, typer.Argument(help="What people call this release.")],
-    branch: Annotated[str | None, typer.Option(help="Branch to commit to; made where missing.")] = None,
-    sign: Annotated[bool, typer.Option(help="Sign it; devices refuse unsigned releases.")] = True,
-    as_json: AsJson = False,
-) -> None:
-    """Commit everything in the folder as one signed release and print its commit id.
-
-    Example: fleetctl repo commit ../my-fleet v1
-    """
-    repo = FleetRepo.open(path)
-    sha = repo.commit(version, sign=sign, branch=branch)
-    if as_json:
-        print_json({"commit_sha": sha, "version": version, "branch": repo.git("branch", "--show-current")})
-    else:
-        out.print(sha)

@@ -62,14 +62,14 @@ def find(folder: Path) -> list[Migration]:
             raise FleetctlError(
                 "migration_name",
                 f"{path.name} is not named <timestamp>_<name>.sql, so the Supabase CLI would skip it.",
-                hint="Rename it, for example to 20260301120000_add_rollout_stages.sql",
+                hint="Rename it, e.g. to 20260301120000_add_rollout_stages.sql",
             )
         migration = Migration(match["version"], match["name"], path)
         if migration.version in found:
             raise FleetctlError(
                 "migration_version",
                 f"{path.name} and {found[migration.version].label} have the same version.",
-                hint="Give one of them another timestamp.",
+                hint="Give one of them a different timestamp.",
             )
         found[migration.version] = migration
     return list(found.values())
@@ -151,7 +151,7 @@ def _apply_missing(
         raise FleetctlError(
             "migration_unknown",
             f"The database has migrations that are not in this checkout: {', '.join(unknown)}.",
-            hint="Update the checkout; an older one must not run on a newer database.",
+            hint="Update the checkout: an older one must not work on a newer database.",
         )
     outcome = Outcome(already=len(history))
     for migration in migrations:
@@ -194,5 +194,5 @@ def _failed(kind: str, path: Path, text: str, error: psycopg.Error) -> FleetctlE
         kind,
         f"{where}: {sentence} ({diag.sqlstate or 'connection lost'}). The file was rolled back as a whole."
         + details,
-        hint=diag.message_hint or "Correct the file and start again; files before it are applied.",
+        hint=diag.message_hint or "Correct the file and start again; the files before it were applied.",
     )

@@ -1,4 +1,4 @@
-/** What fleetctl tells this process, read once and checked: a missing value stops the start, not a request. */
+/** The settings that fleetctl passes to this process, checked once: a missing value fails the start, not a request. */
 
 export interface Config {
   host: string;
@@ -23,12 +23,14 @@ export interface Config {
 export function readConfig(env: (name: string) => string | undefined): Config {
   const text = (name: string): string => {
     const value = env(name);
-    if (!value) throw new Error(`${name} is not set: this server is started by \`fleetctl up\``);
+    if (!value) throw new Error(`${name} is not set; start this server with \`fleetctl up\``);
     return value;
   };
   const port = (name: string): number => {
     const value = Number(text(name));
-    if (!Number.isInteger(value) || value < 0 || value > 65535) throw new Error(`${name} is no port: ${env(name)}`);
+    if (!Number.isInteger(value) || value < 0 || value > 65535) {
+      throw new Error(`${name} is not a port number: ${env(name)}`);
+    }
     return value;
   };
   return {

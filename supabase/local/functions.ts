@@ -20,11 +20,11 @@ export async function loadFunctions(folder: string, log: (line: string) => void)
     try {
       const module = await import(new URL(`file://${folder}/${name}/index.ts`).href);
       const handler = module.handler ?? module.default?.fetch;
-      if (typeof handler !== "function") throw new Error("it exports no `handler`");
+      if (typeof handler !== "function") throw new Error("it does not export a `handler`");
       handlers.set(name, handler);
     } catch (error) {
       failed[name] = error instanceof Error ? error.message : String(error);
-      log(`function ${name} cannot be loaded: ${failed[name]}`);
+      log(`function ${name} could not be loaded: ${failed[name]}`);
     }
   }
   return {
@@ -32,13 +32,23 @@ export async function loadFunctions(folder: string, log: (line: string) => void)
     failed,
     handle(request, path) {
       const name = path.slice("/functions/v1/".length).split("/", 1)[0];
-      if (request.method === "OPTIONS") return Promise.resolve(new Response(null, { status: 204, headers: CORS }));
+      if (request.method === "OPTIONS") {
+        return Promise.resolve(new Response(null, { status: 204, headers: CORS }));
+      }
       const handler = handlers.get(name);
       if (handler) return run(name, handler, request, log);
       if (Object.hasOwn(failed, name)) {
-        return Promise.resolve(answer(503, "function_unavailable", `The function ${name} could not be loaded.`));
+        return Promise.resolve(
+          answer(
+            503,
+            "function_unavailable",
+            `Function ${name} could not be loaded; the server log has the reason.`,
+          ),
+        );
       }
-      return Promise.resolve(answer(404, "function_not_found", `There is no function ${JSON.stringify(name)}.`));
+      return Promise.resolve(
+        answer(404, "function_not_found", `Function ${JSON.stringify(name)} does not exist.`),
+      );
     },
   };
 }
@@ -48,7 +58,10 @@ async function functionNames(folder: string): Promise<string[]> {
   try {
     for await (const entry of Deno.readDir(folder)) {
       // Folders that begin with `_` are shared code, as for the Supabase CLI.
-      if (entry.isDirectory && /^[A-Za-z][A-Za-z0-9_-]*$/.test(entry.name) && await isFile(`${folder}/${entry.name}/index.ts`)) {
+      if (
+        entry.isDirectory && /^[A-Za-z][A-Za-z0-9_-]*$/.test(entry.name) &&
+        await isFile(`${folder}/${entry.name}/index.ts`)
+      ) {
         names.push(entry.name);
       }
     }
@@ -66,12 +79,17 @@ async function isFile(path: string): Promise<boolean> {
   }
 }
 
-async function run(name: string, handler: Handler, request: Request, log: (line: string) => void): Promise<Response> {
+async function run(
+  name: string,
+  handler: Handler,
+  request: Request,
+  log: (line: string) => void,
+): Promise<Response> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<Response>((resolve) => {
     timer = setTimeout(() => {
-      log(`function ${name} did not answer within ${WALL_CLOCK_MS / 1000} s`);
-      resolve(answer(504, "function_timeout", `The function ${name} did not answer in time.`));
+      log(`function ${name} did not respond within ${WALL_CLOCK_MS / 1000} s`);
+      resolve(answer(504, "function_timeout", `Function ${name} timed out.`));
     }, WALL_CLOCK_MS);
   });
   try {
@@ -80,7 +98,7 @@ async function run(name: string, handler: Handler, request: Request, log: (line:
     return withCors(response);
   } catch (error) {
     log(`function ${name} threw: ${error instanceof Error ? error.stack : error}`);
-    return answer(500, "function_crashed", `The function ${name} failed; its log says why.`);
+    return answer(500, "function_crashed", `Function ${name} failed; the server log has the reason.`);
   } finally {
     clearTimeout(timer);
   }

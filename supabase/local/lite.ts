@@ -76,13 +76,16 @@ export interface Lite {
   auth: App;
   /** The table editor's pages and its keyless requests as `service_role`; never reachable on the API port. */
   editor: App;
-  /** Raises when the database does not answer. */
+  /** Throws if the database does not respond. */
   ping(): Promise<void>;
   close(): Promise<void>;
 }
 
 export async function createLite(config: Config): Promise<Lite> {
-  const catalog = createPostgresConnection({ url: config.postgresDbUrl, postgresOptions: postgresOptions(2) });
+  const catalog = createPostgresConnection({
+    url: config.postgresDbUrl,
+    postgresOptions: postgresOptions(2),
+  });
   const restConnection = new AuthenticatorConnection(config.restDbUrl, catalog);
   const authConnection = createPostgresConnection({
     url: config.authDbUrl,
@@ -122,7 +125,7 @@ export async function createLite(config: Config): Promise<Lite> {
   await auth.ensureSystemSchema();
   // Lite swallows the errors of that step; schema `auth` itself belongs to bootstrap.sql, so some are expected.
   const [{ users }] = await authConnection.driver`select to_regclass('auth.users') is not null as users`;
-  if (!users) throw new Error("the tables of schema auth could not be made");
+  if (!users) throw new Error("the tables of schema auth could not be created");
   return {
     rest,
     auth,

@@ -6,26 +6,27 @@ const RETRY_MS = 1_000;
 
 export interface Scheduler {
   /** The last failure, or null. */
-  problem(): string | null;
+  lastError(): string | null;
   close(): Promise<void>;
 }
 
 export function startScheduler(url: string, log: (line: string) => void): Scheduler {
   const sql = postgres(url, { max: 1, onnotice() {}, connection: { application_name: "fleet-scheduler" } });
-  let problem: string | null = null;
+  let lastError: string | null = null;
   let running: Promise<void> | null = null;
 
   async function tick() {
     try {
-      const [{ present }] = await sql`select to_regprocedure('private.tick(timestamptz)') is not null as present`;
+      const [{ present }] =
+        await sql`select to_regprocedure('private.tick(timestamptz)') is not null as present`;
       if (present) await sql`select private.tick(now())`;
-      if (problem !== null) log("scheduler: works again");
-      problem = null;
+      if (lastError !== null) log("scheduler: working again");
+      lastError = null;
     } catch (error) {
       const text = error instanceof Error ? error.message : String(error);
       // Once a failure, not every ten seconds.
-      if (text !== problem) log(`scheduler: private.tick failed: ${text}`);
-      problem = text;
+      if (text !== lastError) log(`scheduler: private.tick failed: ${text}`);
+      lastError = text;
     }
   }
 
@@ -34,12 +35,12 @@ export function startScheduler(url: string, log: (line: string) => void): Schedu
   let closed = false;
   const next = () => {
     running = tick().finally(() => {
-      if (!closed) timer = setTimeout(next, problem === null ? EVERY_MS : RETRY_MS);
+      if (!closed) timer = setTimeout(next, lastError === null ? EVERY_MS : RETRY_MS);
     });
   };
   next();
   return {
-    problem: () => problem,
+    lastError: () => lastError,
     async close() {
       closed = true;
       clearTimeout(timer);

@@ -49,11 +49,17 @@ async function loadRealtime(): Promise<Realtime | string> {
 async function handle(request: Request, info: Deno.ServeHandlerInfo<Deno.NetAddr>): Promise<Response> {
   const path = new URL(request.url).pathname;
   const peerAddress = info.remoteAddr.hostname;
-  if (path.startsWith("/rest/v1") || path.startsWith("/storage/v1")) return await lite.rest.fetch(request, { peerAddress });
+  if (path.startsWith("/rest/v1") || path.startsWith("/storage/v1")) {
+    return await lite.rest.fetch(request, { peerAddress });
+  }
   if (path.startsWith("/auth/v1")) return await lite.auth.fetch(request, { peerAddress });
   if (path.startsWith("/realtime/v1/")) {
     if (typeof realtime !== "string") return await realtime.handle(request, info);
-    return answer(503, "realtime_unavailable", "Realtime did not start; the server's log says why. Devices poll.");
+    return answer(
+      503,
+      "realtime_unavailable",
+      "Realtime did not start; the server log has the reason. Devices keep polling.",
+    );
   }
   if (path.startsWith("/functions/v1/")) {
     return await functions.handle(withClientAddress(request, peerAddress), path);
@@ -63,8 +69,8 @@ async function handle(request: Request, info: Deno.ServeHandlerInfo<Deno.NetAddr
 }
 
 /**
- * As the gateway does on hosted. Functions ration strangers by this header, so a stranger must not choose it; a
- * proxy on this machine may, since it alone knows who called.
+ * As the gateway does on hosted. Functions rate-limit unknown callers by this header, so a caller must not choose it; a
+ * proxy on this machine may, because only it knows the caller.
  */
 function withClientAddress(request: Request, peer: string): Request {
   const loopback = /^(127\.|::1$|::ffff:127\.)/.test(peer);
@@ -84,14 +90,21 @@ async function health(): Promise<Response> {
   }
   const parts = {
     database,
-    realtime: typeof realtime === "string" ? { state: "failed", detail: realtime } : { state: "ready", detail: "" },
+    realtime: typeof realtime === "string"
+      ? { state: "failed", detail: realtime }
+      : { state: "ready", detail: "" },
     functions: Object.keys(functions.failed).length
-      ? { state: "failed", detail: `cannot be loaded: ${Object.keys(functions.failed).join(", ")}` }
+      ? { state: "failed", detail: `could not be loaded: ${Object.keys(functions.failed).join(", ")}` }
       : { state: "ready", detail: functions.names.join(", ") },
-    scheduler: scheduler.problem() ? { state: "failed", detail: scheduler.problem() } : { state: "ready", detail: "" },
+    scheduler: scheduler.lastError()
+      ? { state: "failed", detail: scheduler.lastError() }
+      : { state: "ready", detail: "" },
   };
   const ready = Object.values(parts).every((part) => part.state === "ready");
-  return Response.json({ ready, parts }, { status: ready ? 200 : 503, headers: { "cache-control": "no-store" } });
+  return Response.json({ ready, parts }, {
+    status: ready ? 200 : 503,
+    headers: { "cache-control": "no-store" },
+  });
 }
 
 const servers: Deno.HttpServer<Deno.NetAddr>[] = [
@@ -101,7 +114,7 @@ const servers: Deno.HttpServer<Deno.NetAddr>[] = [
     onListen() {},
     onError(error) {
       log(`request failed: ${error instanceof Error ? error.stack : error}`);
-      return answer(500, "internal_error", "The request failed; the server's log says why.");
+      return answer(500, "internal_error", "The request failed; the server log has the reason.");
     },
   }, handle),
 ];
@@ -112,7 +125,7 @@ async function stop() {
   if (stopping) return;
   stopping = true;
   log("fleet: stopping");
-  // Finish what is under way, but no socket may hold the stop up.
+  // Finish requests in progress, but do not let a socket delay the stop.
   const patience = setTimeout(() => Deno.exit(0), 5_000);
   if (typeof realtime !== "string") await realtime.close();
   await Promise.allSettled([...servers.map((server) => server.shutdown()), scheduler.close()]);
@@ -123,8 +136,8 @@ async function stop() {
 Deno.addSignalListener("SIGTERM", stop);
 Deno.addSignalListener("SIGINT", stop);
 
-// From here on. While it starts, an error ends the process and fleetctl tells it.
-// A function that forgets to await may reject later; that must not take the fleet's control plane down.
+// Only from here on: during the start, an error ends the process and fleetctl reports it.
+// A function that forgets to await may reject later; that must not stop the control plane.
 globalThis.addEventListener("unhandledrejection", (event) => {
   event.preventDefault();
   const reason = event.reason;

@@ -1,4 +1,4 @@
-/** Which HTTP status an error of the database gets: PostgREST's table, where Lite has only part of it. */
+/** Which HTTP status an error of the database gets: PostgREST's table, of which Lite has only a part. */
 
 interface DatabaseError {
   code?: unknown;

@@ -27,7 +27,9 @@ export async function serveFile(folder: string, path: string, request: Request):
   }
   const segments = name.split("/").filter((segment) => segment !== "");
   // Also no dot files: a build may leave stamps there.
-  if (segments.length === 0 || segments.some((segment) => segment.startsWith(".") || /[\\\0]/.test(segment))) {
+  if (
+    segments.length === 0 || segments.some((segment) => segment.startsWith(".") || /[\\\0]/.test(segment))
+  ) {
     return null;
   }
   const file = `${folder}/${segments.join("/")}`;
@@ -64,7 +66,9 @@ export async function serveDashboard(
   settings: { publishableKey: string },
 ): Promise<Response> {
   if (request.method !== "GET" && request.method !== "HEAD") {
-    return Response.json({ kind: "not_found", message: `Nothing takes ${request.method} ${path}.` }, { status: 404 });
+    return Response.json({ kind: "not_found", message: `${request.method} ${path} is not supported.` }, {
+      status: 404,
+    });
   }
   if (path === "/config.json") {
     // The address that the browser used: right behind any host name, port forward or tunnel.
@@ -75,20 +79,23 @@ export async function serveDashboard(
   }
   const file = await serveFile(folder, path, request);
   if (file) return file;
-  // A missing script must fail as such; HTML in its place would be a puzzling syntax error.
+  // A missing script must be a 404; HTML instead would be a puzzling syntax error.
   if (path.startsWith("/assets/")) {
-    return Response.json({ kind: "not_found", message: `There is no ${path}.` }, { status: 404 });
+    return Response.json({ kind: "not_found", message: `${path} does not exist.` }, { status: 404 });
   }
   const index = await serveFile(folder, "/index.html", request);
   if (index) return index;
-  return new Response(NOT_BUILT, { status: 404, headers: { "content-type": TYPES.html, "cache-control": "no-store" } });
+  return new Response(NOT_BUILT, {
+    status: 404,
+    headers: { "content-type": TYPES.html, "cache-control": "no-store" },
+  });
 }
 
 const NOT_BUILT = `<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Metrica Fleet</title>
 <style>body{font:16px/1.5 system-ui;max-width:38rem;margin:15vh auto;padding:0 1rem}code{background:#8882;padding:.1em .3em}</style>
-<h1>The dashboard is not built</h1>
-<p>The control plane runs: its API is at this address. The dashboard's files are missing because it was started
-with <code>--no-web</code>, or from a checkout without <code>web/</code>.</p>
+<h1>The dashboard has not been built</h1>
+<p>The control plane is running; its API is at this address. The dashboard's files are missing because it was started
+with <code>--no-web</code> or from a checkout without <code>web/</code>.</p>
 <p>To build it: <code>fleetctl down</code>, then <code>fleetctl up</code>.</p></html>
 `;

@@ -53,7 +53,7 @@ def main() -> int:
             rows.append(Row(name, "not run", str(reason)))
     out.width = max(out.width, 150)
     print_table(
-        machine(), ["what", "result", "aim", "how"], [(r.measure, r.value, r.aim, r.how) for r in rows]
+        machine(), ["what", "result", "target", "how"], [(r.measure, r.value, r.aim, r.how) for r in rows]
     )
     if options.write:
         options.write.write_text(f"{machine()}\n\n{markdown(rows)}\n")

@@ -26,7 +26,7 @@ class Traffic:
         )
 
     def on_the_wire(self) -> int:
-        """Payload plus TCP/IP headers, an acknowledgement a segment, and a TLS 1.3 record around it."""
+        """Payload plus TCP/IP headers, an acknowledgment a segment, and a TLS 1.3 record around it."""
         ip_tcp, ack, tls_record, tls_handshake = 52, 52, 22, 4500
         return self.payload + self.segments * (ip_tcp + ack + tls_record) + self.connections * tls_handshake
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from fleetctl.demo.beacon import BeaconRepo
 from fleetctl.demo.device import DemoDevice
-from fleetctl.fleet_repo import FleetRepo
 from fleetctl.stack.local_stack import LocalStack
 from tests.bench._fleet import provisioning_token, service
 from tests.bench._proxy import CountingProxy, Traffic
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> list[Row]:
         LocalStack.start(data=Path(folder) / "data", port=0, web=False) as stack,
         CountingProxy(_address(stack.api_url)) as proxy,
     ):
-        repo = FleetRepo.create(Path(folder) / "repo")
+        repo = BeaconRepo.create(Path(folder) / "repo")
         device = DemoDevice("idle", Path(folder) / "device", "simulated")
         device.configure(
             api_url=f"http://127.0.0.1:{proxy.port}",
@@ -103,7 +103,7 @@ def _watch(device: DemoDevice, proxy: CountingProxy, minutes: float, client: obj
         Row(
             "idle agent: wire, extrapolated to a month",
             f"{wire / 1e6:.1f} MB",
-            "payload, TCP/IP headers, acknowledgements, and TLS with a full handshake a check-in (estimated)",
+            "payload, TCP/IP headers, acknowledgments, and TLS with a full handshake a check-in (estimated)",
             "15 MB or less",
         ),
     ]

@@ -20,11 +20,11 @@ from pathlib import Path
 from fleet_agent.attempts.outbox import Outbox
 from fleet_agent.engine.api import EngineConfig, converge
 from fleet_agent.model import Action, DevicePlace, Directive, Outcome, Release, ReportState
+from fleetctl.demo.beacon import BeaconRepo
 from fleetctl.demo.busybox_image import ensure_busybox
-from fleetctl.demo.device import remove_project
+from fleetctl.demo.docker import remove_project
 from fleetctl.demo.probe import Probe
-from fleetctl.fleet_repo import FleetRepo
-from fleetctl.role_check.check import compose_command
+from fleetctl.role_check.compose import compose_command
 from tests.bench.table import CannotRunError, Row, spread
 
 WEB, CLOCK = 18190, 18191
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> list[Row]:
         raise CannotRunError(reason)
     outages: dict[str, list[dict[str, float]]] = {"engine": [], "up": [], "down_up": []}
     with tempfile.TemporaryDirectory(prefix="fleet-bench-") as folder:
-        repo = FleetRepo.create(Path(folder) / "repo")
+        repo = BeaconRepo.create(Path(folder) / "repo")
         for _ in range(options.repeats):
             outages["engine"].append(_by_engine(repo, Path(folder) / uuid.uuid4().hex))
             outages["up"].append(_by_hand(repo, Path(folder) / uuid.uuid4().hex, down_first=False))
@@ -63,8 +63,8 @@ def run(options: argparse.Namespace) -> list[Row]:
     return rows
 
 
-def _by_engine(repo: FleetRepo, root: Path) -> dict[str, float]:
-    from fleetctl.fleet_repo import Breakage
+def _by_engine(repo: BeaconRepo, root: Path) -> dict[str, float]:
+    from fleetctl.demo.beacon import Breakage
 
     root.mkdir()
     (root / ".env").write_text("".join(f"{key}={value}\n" for key, value in ENV.items()))
@@ -88,9 +88,9 @@ def _by_engine(repo: FleetRepo, root: Path) -> dict[str, float]:
 
 
 def _converge(
-    config: EngineConfig, repo: FleetRepo, version: str, expect: ReportState, breakage: object = None
+    config: EngineConfig, repo: BeaconRepo, version: str, expect: ReportState, breakage: object = None
 ) -> None:
-    from fleetctl.fleet_repo import Breakage
+    from fleetctl.demo.beacon import Breakage
 
     commit = repo.release(version, breakage=breakage if isinstance(breakage, Breakage) else None)
     release = Release(id=uuid.uuid4(), commit_sha=commit, version=version, branch="main")
@@ -111,7 +111,7 @@ def _converge(
         raise CannotRunError(f"release {version} ended as {status.state.value}: {attempt.error}")
 
 
-def _by_hand(repo: FleetRepo, folder: Path, *, down_first: bool) -> dict[str, float]:
+def _by_hand(repo: BeaconRepo, folder: Path, *, down_first: bool) -> dict[str, float]:
     """What a person does on the device: new files, then compose."""
     project = f"bench-{folder.name[:8]}"
     command = compose_command()

@@ -17,10 +17,10 @@ from pathlib import Path
 from statistics import median
 
 from fleet_agent.engine.phases import Phase
+from fleetctl.demo.beacon import BeaconRepo, Breakage
 from fleetctl.demo.docker import docker_missing
 from fleetctl.demo.faults.device import FaultDevice
 from fleetctl.demo.faults.engine_run import EngineRun
-from fleetctl.fleet_repo import Breakage, FleetRepo
 from tests.bench.table import CannotRunError, Row
 
 ROUNDS = 2
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> list[Row]:
         raise CannotRunError(reason)
     rows = []
     with tempfile.TemporaryDirectory(prefix="fleet-bench-") as folder:
-        repo = FleetRepo.create(Path(folder) / "repo")
+        repo = BeaconRepo.create(Path(folder) / "repo")
         device = FaultDevice(Path(folder) / "d", repo, "docker", f"demo-faults-{uuid.uuid4().hex[:6]}")
         try:
             good = device.release()
@@ -77,7 +77,7 @@ def _times(run: EngineRun) -> Rollback:
     if failed is None or counted is None or began is None or proven is None:
         raise CannotRunError("the engine did not say when it failed and went back")
     # The first word of the watch comes when the old containers are up; the first good round is told as such.
-    words = [line for line in run.told if line.phase == Phase.ROLLING_BACK and line.at > began]
+    words = [line for line in run.progress if line.phase == Phase.ROLLING_BACK and line.at > began]
     good = [line.at for line in words if line.detail.startswith("1 of ")]
     if not words or not good:
         raise CannotRunError("the engine did not tell its rounds")

@@ -14,10 +14,10 @@ from pathlib import Path
 from statistics import median
 
 from fleet_agent.engine.phases import Phase
+from fleetctl.demo.beacon import BeaconRepo
 from fleetctl.demo.docker import docker_missing
 from fleetctl.demo.faults.device import FaultDevice
 from fleetctl.demo.faults.engine_run import EngineRun, run_engine
-from fleetctl.fleet_repo import FleetRepo
 from tests.bench.table import CannotRunError, Row
 
 KILLED_IN = (Phase.FETCHING, Phase.VALIDATING, Phase.STARTING, Phase.PROBATION, Phase.COMMITTING)
@@ -70,7 +70,7 @@ class Cost:
 def run(options: argparse.Namespace) -> list[Row]:
     runtime = "simulated" if docker_missing() else "docker"
     with tempfile.TemporaryDirectory(prefix="fleet-bench-") as folder:
-        repo = FleetRepo.create(Path(folder) / "repo")
+        repo = BeaconRepo.create(Path(folder) / "repo")
         device = FaultDevice(Path(folder) / "d", repo, runtime, f"demo-faults-{uuid.uuid4().hex[:6]}")
         try:
             _healthy(device, device.offer(device.release()))
@@ -135,7 +135,7 @@ def _recovery(device: FaultDevice, phase: Phase, runtime: str) -> Row:
 
 def _healthy(device: FaultDevice, done: EngineRun) -> None:
     current = done.status.current if done.status else None
-    troubles = device.troubles(current) if current else [done.problem or "no release runs"]
+    troubles = device.troubles(current) if current else [done.error or "no release runs"]
     if troubles:
         raise CannotRunError(f"the device was not well afterwards: {troubles}")
 

@@ -18,10 +18,11 @@ import pytest
 from psycopg.rows import dict_row
 
 from fleet_agent.host.systemd import SERVICE
-from fleetctl.fleet_repo import FleetRepo
+from fleetctl.demo.beacon import BeaconRepo
 from fleetctl.stack.local_stack import LocalStack
 from fleetctl.stack.ports import free_ports
 from tests.conftest import ROOT, required
+from tests.support.stack import running_stack
 from tests.support.systemd_machine import Machine, ensure_image, install_packages
 
 PYTHON = "/opt/fleet-agent/bin/python"
@@ -36,7 +37,7 @@ class Device:
     """The machine, and the control plane's side of its agent."""
 
     machine: Machine
-    repo: FleetRepo
+    repo: BeaconRepo
     db: psycopg.Connection[dict[str, Any]]
     settings: dict[str, Any]
 
@@ -96,10 +97,8 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def stack(folder: Path) -> Iterator[LocalStack]:
-    with LocalStack.start(
-        data=folder / "data", port=0, web=False, table_editor=False, durable=False
-    ) as running:
+def stack() -> Iterator[LocalStack]:
+    with running_stack(table_editor=False) as running:
         yield running
 
 
@@ -116,7 +115,7 @@ def packages(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def device(image: None, folder: Path, stack: LocalStack, packages: Path) -> Iterator[Device]:
     """An enrolled device on release 1.0.0, its agent installed by its own command and running."""
-    repo = FleetRepo.create(folder / "fleet" / "repo")
+    repo = BeaconRepo.create(folder / "fleet" / "repo")
     compose = importlib.util.find_spec("compose")
     assert compose is not None
     assert compose.submodule_search_locations

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from fleetctl.demo.device import remove_project
+from fleetctl.demo.docker import remove_project
 
 pytestmark = pytest.mark.docker
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,6 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sy
 from fleetctl.stack.local_stack import LocalStack
 from tests.conftest import chromium
 from tests.stack.conftest import admin, device_jwt, make_operator  # noqa: F401
+from tests.support.stack import running_stack
 from tests.support.stack_identities import DeviceJwt, MakeOperator
 
 PASSWORD = "correct horse battery"
@@ -39,13 +37,8 @@ expect.set_options(timeout=15_000)
 @pytest.fixture(scope="session")
 def stack() -> Iterator[LocalStack]:
     """A running stack that serves the dashboard, built from the sources of this checkout."""
-    # Not tmp_path: as root, Postgres runs as another user, and pytest closes its folders to others.
-    folder = Path(tempfile.mkdtemp(prefix="fleet-e2e-"))
-    try:
-        with LocalStack.start(data=folder / "data", port=0, web=True, durable=False) as running:
-            yield running
-    finally:
-        shutil.rmtree(folder)
+    with running_stack(web=True) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +139,7 @@ class Visit:
 
     def is_live(self) -> None:
         """Wait until the channel is joined and the lists were read again after that."""
-        expect(self.page.locator('[data-link="Live"][data-reading="false"]')).to_be_visible()
+        expect(self.page.locator('[data-connection="Live"][data-loading="false"]')).to_be_visible()
 
 
 VisitDashboard = Callable[..., Visit]
@@ -194,7 +187,7 @@ def visit(
         if rank is not None and known is None:
             email = f"{rank}@fleet.example"
             make_operator(email, None if rank == "stranger" else rank)
-            page.get_by_label("E-mail address").fill(email)
+            page.get_by_label("Email address").fill(email)
             page.get_by_role("textbox", name="Password").fill(PASSWORD)
             page.get_by_role("button", name="Sign in").click()
             expect(page.get_by_role("button", name="Sign in")).to_have_count(0)

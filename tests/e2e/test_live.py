@@ -47,7 +47,7 @@ def test_a_device_that_joins_shows_up_without_reload(visit: VisitDashboard, make
     seen = visit("viewer")
     seen.is_live()
     joined = make_device("joined")
-    expect(seen.row(joined)).to_contain_text("Not heard yet")
+    expect(seen.row(joined)).to_contain_text("Never seen")
 
 
 def test_without_the_live_channel_polling_catches_up_and_the_page_says_so(
@@ -60,7 +60,7 @@ def test_without_the_live_channel_polling_catches_up_and_the_page_says_so(
     device.reports(state="healthy")
     seen = visit("viewer", poll_s=5, prepare=cut_websockets)
     expect(seen.row(device)).to_contain_text("Healthy")
-    expect(seen.page.locator("[data-link]")).to_have_attribute("data-link", "Polling")
+    expect(seen.page.locator("[data-connection]")).to_have_attribute("data-connection", "Polling")
     device.reports(state="isolated", reason="The Git host does not answer.")
     expect(seen.row(device)).to_contain_text("Isolated")
 
@@ -75,9 +75,9 @@ def test_data_that_cannot_be_read_again_is_called_stale(
     seen = visit("viewer", prepare=cut_websockets)
     expect(seen.row(device)).to_be_visible()
     seen.page.route("**/rest/v1/**", lambda route: route.abort())
-    seen.page.get_by_role("button", name=re.compile("how fresh")).click()
-    seen.page.get_by_role("button", name="Read everything now").click()
-    expect(seen.page.locator("[data-link]")).to_have_attribute("data-link", "Stale")
+    seen.page.get_by_role("button", name=re.compile("connection status")).click()
+    seen.page.get_by_role("button", name="Refresh now").click()
+    expect(seen.page.locator("[data-connection]")).to_have_attribute("data-connection", "Stale")
     expect(seen.row(device)).to_be_visible()
 
 
@@ -93,7 +93,7 @@ def test_the_device_page_shows_gates_and_history_and_follows_both(
     expect(page.get_by_role("heading", name=device.name)).to_be_visible()
     expect(page.locator('[data-gate="device_state"]')).to_have_attribute("data-verdict", "pass")
     expect(page.locator('[data-gate="release"]')).to_contain_text("v2-page is the newest of branch main.")
-    expect(page.get_by_text("It has not tried to update yet.")).to_be_visible()
+    expect(page.get_by_text("No update attempts yet.")).to_be_visible()
     seen.is_live()
 
     device.tried(
@@ -105,7 +105,7 @@ def test_the_device_page_shows_gates_and_history_and_follows_both(
     attempt = page.locator('[data-outcome="rolled_back"]')
     expect(attempt).to_contain_text("v2-page")
     expect(attempt).to_contain_text("took 8.5 s")
-    expect(attempt).to_contain_text("In probation: web did not answer.")
+    expect(attempt).to_contain_text("In phase probation: web did not answer.")
     expect(attempt.get_by_role("listitem")).to_have_text(["fetching 2.5 s", "probation (failed) 6.0 s"])
     expect(page.locator('[data-gate="known_bad"]')).to_have_attribute("data-verdict", "refuse")
     assert seen.broken == []

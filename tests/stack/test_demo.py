@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fleetctl.demo import MARKER
+from fleetctl.stack.layout import DEMO_MARKER
 from tests.conftest import missing, required
 
 DEVICES = 6
@@ -93,7 +93,7 @@ def test_devices_were_woken_rather_than_polling(facts: dict[str, Any]) -> None:
 
 def test_the_demo_leaves_a_folder_alone_that_somebody_started_a_stack_in(tmp_path: Path) -> None:
     """`make demo`, then `make up`: what is built there from then on is a real fleet."""
-    (tmp_path / MARKER).write_text("Made by the demo.")
+    (tmp_path / DEMO_MARKER).write_text("Made by the demo.")
     assert _fleetctl("up", "--data", str(tmp_path), "--port", "0", "--no-web", "--detach").returncode == 0
     assert _fleetctl("down", "--data", str(tmp_path)).returncode == 0
     keys = (tmp_path / "keys.json").read_text()

@@ -267,7 +267,7 @@ def test_many_devices_need_a_yes_and_a_dry_run_only_looks(
     looked = fleetctl("device", "suspend", *selected, "--dry-run", "--json").json
     assert (looked["dry_run"], looked["devices"]) == (True, names)
     assert {of(db, name)["state"] for name in names} == {"active"}
-    assert fleetctl("device", "suspend", *selected, "--yes").output == "3 devices now suspended.\n"
+    assert fleetctl("device", "suspend", *selected, "--yes").output == "Suspended 3 devices.\n"
     assert {of(db, name)["state"] for name in names} == {"suspended"}
 
 

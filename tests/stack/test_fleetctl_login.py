@@ -105,7 +105,7 @@ def test_a_rank_bounds_what_fleetctl_may(
     run("device", "list")
     assert refused(lambda: run("halt", "fleet", "smoke"))[1] == 4
     sign_in(run, stack, person(None))
-    assert "no operator" in run("whoami")
+    assert "not an operator" in run("whoami")
     assert refused(lambda: run("device", "list")) == ("no_operator", 4)
 
 
@@ -121,7 +121,7 @@ def test_the_session_is_for_this_user_alone_and_logout_removes_it(
     assert found.access_token not in repr(found) + str(found)
     assert run("logout") == "Signed out.\n"
     assert not kept.exists()
-    assert run("logout") == "Nobody was signed in.\n"
+    assert run("logout") == "You were not signed in.\n"
 
 
 def test_a_session_that_is_about_to_end_is_renewed(

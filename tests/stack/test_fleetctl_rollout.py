@@ -156,6 +156,7 @@ def test_stages_are_written_as_they_are_said(fleetctl: Fleetctl, version: str, s
         (("--stage", "soon"), ("reference_unknown", 2)),
         (("--stage", "canary,when=later"), ("stage_malformed", 2)),
         (("--stage", ""), ("stage_malformed", 2)),
+        (("--stage", "soak="), ("stage_malformed", 2)),
         (("--stage", "device=nobody"), ("device_unknown", 5)),
         (("--set", "color=red"), ("unknown_option", 2)),
         (("--template", "nope"), ("unknown_template", 2)),

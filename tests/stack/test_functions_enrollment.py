@@ -342,7 +342,7 @@ async def test_the_waiting_room_has_a_size(
     keys = [Identity.load_or_create(Paths(tmp_path / part)) for part in "abc"]
     try:
         assert (await join(embedded, keys[0], None)).kind == "pending"
-        with pytest.raises(ControlPlaneError, match="Too many devices wait") as caught:
+        with pytest.raises(ControlPlaneError, match="Too many devices are already waiting") as caught:
             await join(embedded, keys[1], None)
         assert (caught.value.kind, caught.value.retry_after_s) == (Kind.RATE_LIMITED, 3600)
         assert (await join(embedded, keys[2], provisioning_token())).kind == "enrolled"

@@ -1,4 +1,4 @@
-"""The edge functions' source, held to Deno's own checks; `make lint` speaks Python only."""
+"""The edge functions' source, held to Deno's own checks and to what the deployment needs."""
 
 from __future__ import annotations
 

@@ -32,13 +32,14 @@ from fleetctl.stack.local_stack import LocalStack
 from fleetctl.stack.ports import free_ports, is_free
 from fleetctl.stack.postgres import SUPERUSER, Postgres
 from fleetctl.stack.process import Identity
+from tests.support.stack import copy_data
 
 
 @pytest.fixture(scope="module")
 def data() -> Iterator[Path]:
     """A folder in which a stack was started once and stopped again."""
     root = Path(tempfile.mkdtemp(prefix="fleet-lifecycle-"))
-    start(root / "data").stop()
+    copy_data(root / "data")
     yield root / "data"
     shutil.rmtree(root)
 

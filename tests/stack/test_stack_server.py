@@ -150,7 +150,7 @@ def test_status_names_the_part_that_does_not_work(running: LocalStack, api: http
     answer = api.get("/_fleet/health")
     assert (answer.status_code, answer.json()["parts"]["functions"]) == (
         503,
-        {"state": "failed", "detail": "cannot be loaded: broken"},
+        {"state": "failed", "detail": "could not be loaded: broken"},
     )
     status = LocalStack.status_of(running.data)
     assert (status.state, status.detail) == ("broken", "not working: functions")
@@ -194,7 +194,7 @@ def test_dashboard_is_told_the_address_that_the_browser_used(running: LocalStack
     assert answer.headers["cache-control"] == "no-store"
 
 
-def test_missing_dashboard_is_said_plainly(project: Path, api: httpx.Client) -> None:
+def test_a_missing_dashboard_is_reported_plainly(project: Path, api: httpx.Client) -> None:
     dist = project / "web" / "dist"
     dist.rename(project / "web" / "away")
     try:
@@ -202,7 +202,7 @@ def test_missing_dashboard_is_said_plainly(project: Path, api: httpx.Client) -> 
     finally:
         (project / "web" / "away").rename(dist)
     assert answer.status_code == 404
-    assert "The dashboard is not built" in answer.text
+    assert "The dashboard has not been built" in answer.text
 
 
 # --- the table editor ---------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fleetctl.demo.faults.scenarios.base import SCENARIOS
+from fleetctl.demo.faults.scenarios import SCENARIOS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOC = (ROOT / "docs" / "usage" / "reliability.md").read_text()

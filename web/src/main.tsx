@@ -1,5 +1,6 @@
 import "./styles/mantine.css";
 import "./styles/global.css";
+import "./styles/classNames.css";
 import { createRoot } from "react-dom/client";
 import { App } from "./app/App.tsx";
 

@@ -58,8 +58,8 @@ def load() -> Session | None:
     except (OSError, ValidationError) as error:
         raise FleetctlError(
             "session_unreadable",
-            f"{file()} cannot be read as a session.",
-            hint="fleetctl logout removes it; then fleetctl login.",
+            f"{file()} is not a valid session file.",
+            hint="Sign in again: fleetctl logout, then fleetctl login",
             exit_code=4,
         ) from error
 
@@ -98,8 +98,8 @@ def current() -> Session | None:
     if status >= HTTPStatus.BAD_REQUEST:
         raise FleetctlError(
             "session_ended",
-            f"The session of {session.email} at {session.api_url} has ended.",
-            hint="fleetctl login",
+            f"The session of {session.email} at {session.api_url} has expired.",
+            hint="Sign in again: fleetctl login",
             exit_code=4,
         )
     renewed = _read(session.api_url, session.publishable_key, answer)
@@ -145,14 +145,14 @@ def _read(api_url: str, key: str, answer: dict[str, Any]) -> Session:
             expires_at=datetime.now(UTC) + timedelta(seconds=int(answer["expires_in"])),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise FleetctlError("bad_answer", f"Auth at {api_url} answered with no session.") from error
+        raise FleetctlError("bad_answer", f"Auth at {api_url} returned no session.") from error
 
 
 def _refused(email: str, answer: dict[str, Any], status: int) -> FleetctlError:
     said = str(answer.get("msg") or answer.get("message") or answer.get("error_description") or status)
     return FleetctlError(
         "sign_in_refused",
-        f"{email} was not let in: {said.rstrip('.')}.",
-        hint="Check the address, the password and the key; an admin makes people with fleetctl operator add.",
+        f"{email} could not sign in: {said.rstrip('.')}.",
+        hint="Check address, password and key. An admin adds people with fleetctl operator add.",
         exit_code=4,
     )

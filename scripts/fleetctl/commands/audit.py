@@ -6,7 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.common.options import Fleet, command
+from fleetctl.client.query import where
+from fleetctl.commands.common.context import Context
+from fleetctl.commands.common.format import second
+from fleetctl.commands.common.options import Limit, command
 
 
 def add_to(app: typer.Typer) -> None:
@@ -14,26 +17,23 @@ def add_to(app: typer.Typer) -> None:
 
 
 def audit(
-    fleet: Fleet,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="So many changes, newest first.")] = 20,
-    table: Annotated[str | None, typer.Option(help="Only of this table.")] = None,
+    context: Context,
+    limit: Limit = 20,
+    table: Annotated[str | None, typer.Option(help="Only changes to this table.")] = None,
 ) -> None:
-    """Changes to the policy tables, newest first: by whom, before and after."""
-
-    def narrow(query: Any) -> Any:
-        return query.eq("table_name", table) if table else query
-
-    rows = fleet.api.rows("audit_log", narrow, order="id", newest_first=True, limit=limit)
-    fleet.show(
+    """Show who changed devices, releases, rollouts and settings, newest first."""
+    rows = context.api.rows("audit_log", where(table_name=table), order="id", newest_first=True, limit=limit)
+    context.show(
         "Changes",
         {
-            "at": lambda row: row["at"][:19].replace("T", " "),
+            "at": lambda row: second(row["at"]),
             "who": lambda row: row["actor"],
             "what": lambda row: f"{row['action']} {row['table_name']} {row['row_id']}",
             "before": lambda row: _brief(row["before"] if row["action"] != "insert" else None),
             "after": lambda row: _brief(row["after"]),
         },
         rows,
+        if_none="No changes.",
     )
 
 

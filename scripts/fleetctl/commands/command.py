@@ -1,4 +1,4 @@
-"""`fleetctl command`: tell devices to do something once, and read what they answered."""
+"""`fleetctl command`: have devices do something once, and read their answers."""
 
 from __future__ import annotations
 
@@ -9,84 +9,80 @@ from typing import Annotated, Any
 import typer
 
 from fleet_agent.model import CommandKind
-from fleetctl.commands.common.options import (
-    Fleet,
-    Selection,
-    command,
-    counted,
-    duration,
-    find_device,
-    pairs_of,
-)
-from fleetctl.console import err
+from fleetctl.client.query import Row, where
+from fleetctl.commands.common.context import Context
+from fleetctl.commands.common.format import second
+from fleetctl.commands.common.lookup import find_device, names_by_id
+from fleetctl.commands.common.options import Limit, command
+from fleetctl.commands.common.parse import duration, pairs_of
+from fleetctl.commands.common.selection import Selection
+from fleetctl.console import counted, err
 from fleetctl.errors import FleetctlError
 
-app = typer.Typer(help="One-time orders to devices.", no_args_is_help=True)
+app = typer.Typer(help="Send one-time commands to devices.", no_args_is_help=True)
 
-_ASK_EVERY_S = 1.0
+_POLL_S = 1.0
 
 
 @command(app)
 def send(
-    fleet: Fleet,
+    context: Context,
     *,
     selection: Selection,
-    kind: Annotated[CommandKind, typer.Option("--do", help="What to do.")],
+    kind: Annotated[CommandKind, typer.Option("--do", help="The command.")],
     args: Annotated[
-        list[str] | None, typer.Option("--arg", metavar="KEY=VALUE", help="Details, like lines=100.")
+        list[str] | None, typer.Option("--arg", metavar="KEY=VALUE", help="Its arguments, e.g. lines=100.")
     ] = None,
     expires_in: Annotated[
-        str, typer.Option(metavar="DURATION", help="A device that wakes up later does not do it.")
+        str,
+        typer.Option(
+            metavar="DURATION", help="Discard the command if the device has not picked it up by then."
+        ),
     ] = "1d",
     wait: Annotated[
-        int, typer.Option(metavar="SECONDS", min=0, max=3600, help="Wait so long for the answers.")
+        int, typer.Option(metavar="SECONDS", min=0, max=3600, help="Wait up to this long for answers.")
     ] = 0,
 ) -> None:
-    """Give devices a command: fleetctl command send kitchen --do tail_logs --arg lines=100 --wait 60."""
+    """Send a command, e.g. fleetctl command send kitchen --do tail_logs --arg lines=100 --wait 60."""
     devices = [
-        device for device in selection.devices(fleet) if selection.names or device["state"] == "active"
+        device for device in selection.devices(context) if selection.names or device["state"] == "active"
     ]
-    if not selection.agree(f"send {kind.value}", devices, fleet=fleet):
+    if not selection.agree(f"send {kind.value} to {{devices}}", devices, context=context):
         return
-    order = {
+    row = {
         "kind": kind.value,
         "args": {
             name: int(text) if text.isdecimal() else text for name, text in pairs_of(args or ()).items()
         },
         "expires_at": (datetime.now(UTC) + duration(expires_in)).isoformat(),
     }
-    sent = [fleet.api.insert("device_commands", {**order, "device_id": device["id"]}) for device in devices]
+    sent = [context.api.insert("device_commands", {**row, "device_id": device["id"]}) for device in devices]
     if not wait:
-        fleet.say(f"Sent {kind.value} to {counted(sent)}.", sent)
+        context.say(f"Sent {kind.value} to {counted(sent)}.", sent)
         return
-    answers = _await_answers(fleet, [row["id"] for row in sent], wait)
+    answers = _await_answers(context, [row["id"] for row in sent], wait)
     names = {device["id"]: device["name"] for device in devices}
-    fleet.show("Answers", _columns(names), answers)
-    silent = sum(row["state"] == "queued" for row in answers)
-    if silent:
+    context.show("Answers", _columns(names), answers, if_none="No answers.")
+    unanswered = sum(row["state"] == "queued" for row in answers)
+    if unanswered:
         raise FleetctlError(
             "no_answer",
-            f"{silent} of {counted(sent)} did not answer within {wait} s.",
-            hint="The commands stay queued; see fleetctl command list.",
+            f"{unanswered} of {counted(sent)} did not answer within {wait} s.",
+            hint="The commands stay queued. See: fleetctl command list",
         )
 
 
 @command(app, "list")
 def list_commands(
-    fleet: Fleet,
-    device: Annotated[str | None, typer.Argument(help="Only of this device.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="So many, newest first.")] = 20,
+    context: Context,
+    device: Annotated[str | None, typer.Argument(help="Only commands to this device.")] = None,
+    limit: Limit = 20,
 ) -> None:
     """List commands and their answers, newest first."""
-    device_id = find_device(fleet, device)["id"] if device else None
-
-    def narrow(query: Any) -> Any:
-        return query.eq("device_id", device_id) if device_id else query
-
-    rows = fleet.api.rows("device_commands", narrow, order="requested_at", newest_first=True, limit=limit)
-    ids = sorted({row["device_id"] for row in rows})
-    names = {row["id"]: row["name"] for row in fleet.api.rows_of("devices", "id", ids, order="id")}
-    fleet.show("Commands", _columns(names), rows)
+    narrow = where(device_id=find_device(context, device)["id"] if device else None)
+    rows = context.api.rows("device_commands", narrow, order="requested_at", newest_first=True, limit=limit)
+    names = names_by_id(context, "devices", [row["device_id"] for row in rows])
+    context.show("Commands", _columns(names), rows, if_none="No commands.")
 
 
 def _columns(names: dict[str, str]) -> dict[str, Any]:
@@ -94,18 +90,18 @@ def _columns(names: dict[str, str]) -> dict[str, Any]:
         "device": lambda row: names.get(row["device_id"], row["device_id"]),
         "command": lambda row: row["kind"],
         "state": lambda row: row["state"],
-        "asked": lambda row: row["requested_at"][:19].replace("T", " "),
+        "sent": lambda row: second(row["requested_at"]),
         "answer": lambda row: row["result"],
     }
 
 
-def _await_answers(fleet: Fleet, ids: list[str], wait_s: int) -> list[dict[str, Any]]:
+def _await_answers(context: Context, ids: list[str], wait_s: int) -> list[Row]:
     """The commands' rows, once all are answered or the time is over."""
     end = time.monotonic() + wait_s
     while True:
-        rows = fleet.api.rows_of("device_commands", "id", ids, order="requested_at")
+        rows = context.api.rows_of("device_commands", "id", ids, order="requested_at")
         open_ = sum(row["state"] == "queued" for row in rows)
         if not open_ or time.monotonic() >= end:
             return rows
-        err.print(f"[dim]waiting for {open_} of {len(rows)}[/]")
-        time.sleep(min(_ASK_EVERY_S, max(0.0, end - time.monotonic())))
+        err.print(f"[dim]Waiting for {open_} of {counted(rows)}[/]")
+        time.sleep(min(_POLL_S, max(0.0, end - time.monotonic())))

@@ -14,14 +14,15 @@ app = typer.Typer(invoke_without_command=True)
 def demo(  # noqa: PLR0917  options, all named
     context: typer.Context,
     once: Annotated[
-        bool, typer.Option("--once", help="Stop everything afterwards; exit 0 only if every step was seen.")
+        bool,
+        typer.Option("--once", help="Stop everything at the end; exit with 0 only if every step succeeded."),
     ] = False,
     data: Annotated[Path, typer.Option(help="Folder for the demo's stack and devices.")] = Path(".fleet"),
-    port: Annotated[int, typer.Option(help="Port of the stack; 0 picks a free one.")] = 54321,
+    port: Annotated[int, typer.Option(help="Port of the API; 0 picks a free one.")] = 54321,
     simulated: Annotated[
-        bool, typer.Option("--simulated", help="No real containers, even with Docker.")
+        bool, typer.Option("--simulated", help="Use simulated containers even if Docker is available.")
     ] = False,
-    web: Annotated[bool, typer.Option("--web/--no-web", help="Build and serve the dashboard.")] = True,
+    web: Annotated[bool, typer.Option("--web/--no-web", help="Build the dashboard if needed.")] = True,
 ) -> None:
     """Tell the whole story on this machine: enroll, release, a bad release rolled back, a good one.
 
@@ -32,27 +33,27 @@ def demo(  # noqa: PLR0917  options, all named
     """
     if context.invoked_subcommand is not None:
         return
-    from fleetctl.demo.walkthrough import Story
+    from fleetctl.demo.walkthrough import Walkthrough
 
-    raise typer.Exit(Story(data=data, port=port, simulated=simulated, web=web).tell(once=once))
+    raise typer.Exit(Walkthrough(data=data, port=port, simulated=simulated, web=web).run(once=once))
 
 
 @app.command()
 def faults(
     only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="NAME", help="This scenario; may be repeated.")
+        list[str] | None, typer.Option("--only", metavar="NAME", help="Only this scenario; may be repeated.")
     ] = None,
     simulated: Annotated[
-        bool, typer.Option("--simulated", help="No real containers, even with Docker.")
+        bool, typer.Option("--simulated", help="Use simulated containers even if Docker is available.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Break one device in every way we know and watch it get out: crashes, hangs, missing things, kill -9.
+    """Break updates on one device in every way we know, and watch it recover: crashes, hangs, kill -9, …
 
-    Needs no control plane. Exit code 0 only if every scenario ended as it should.
+    Needs no control plane. Exits with 0 only if every scenario ended as expected.
 
     Example: fleetctl demo faults --only crash --only kill
     """
-    from fleetctl.demo.faults.play import run
+    from fleetctl.demo.faults.runner import run
 
     raise typer.Exit(run(only or [], simulated=simulated, as_json=as_json))

@@ -1,122 +1,103 @@
-"""`fleetctl device`: see the fleet, let devices in, lock them out, say what they are for."""
+"""`fleetctl device`: see the fleet, accept devices, suspend them, change their settings."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.common.options import (
-    Fleet,
-    Selection,
-    ago,
-    change_devices,
-    command,
-    counted,
-    duration,
-    find_device,
-    pairs_of,
-)
+from fleetctl.client.query import Row, where
+from fleetctl.commands.common.context import Context
+from fleetctl.commands.common.format import ago, second
+from fleetctl.commands.common.lookup import find_device
+from fleetctl.commands.common.options import command
+from fleetctl.commands.common.parse import duration, pairs_of
+from fleetctl.commands.common.selection import Selection, change_devices
+from fleetctl.commands.device_status import local_settings, with_status
 from fleetctl.commands.explain import print_gates
 from fleetctl.commands.history import ATTEMPT_COLUMNS
-from fleetctl.console import out, pairs, print_json, print_table
+from fleetctl.console import counted, out, pairs, print_json, print_table
 from fleetctl.errors import FleetctlError
 
 app = typer.Typer(help="The devices of the fleet.", no_args_is_help=True)
 
 
 @command(app, "list")
-def list_devices(fleet: Fleet, selection: Selection) -> None:
-    """List devices with what they last said: all of them, or those selected."""
-    devices = selection.devices(fleet, all_by_default=True)
+def list_devices(context: Context, selection: Selection) -> None:
+    """List devices with their last reports: all of them, or a selection."""
+    devices = selection.devices(context, all_by_default=True)
     now = datetime.now(UTC)
-    rows = with_status(fleet, devices, now)
-    fleet.show(
-        f"{counted(rows)}",
+    rows = with_status(context, devices, now)
+    context.show(
+        counted(rows),
         {
             "name": lambda row: row["name"],
             "role": lambda row: row["role"],
             "segment": lambda row: row["segment"],
             "branch": lambda row: row["branch"],
             "state": lambda row: row["state"],
-            "reports": lambda row: "offline" if row["offline"] else row["status"].get("state"),
+            "health": lambda row: "offline" if row["offline"] else row["status"].get("state"),
             "release": lambda row: row["current_version"],
             "last contact": lambda row: ago(row["status"].get("reported_at"), now),
             "": _flags,
         },
         rows,
+        if_none="No devices.",
     )
 
 
 @command(app)
-def show(fleet: Fleet, device: Annotated[str, typer.Argument(help="Name or id.")]) -> None:
-    """Everything about one device: its row, its last report, its gates, its last attempts and commands."""
+def show(context: Context, device: Annotated[str, typer.Argument(help="Name or id.")]) -> None:
+    """Show one device: its settings, last report, policy gates, last attempts and commands."""
     now = datetime.now(UTC)
-    row = with_status(fleet, [find_device(fleet, device)], now)[0]
-    why = fleet.api.rpc("explain_device", device_id=row["id"])
-    attempts = fleet.api.rows(
-        "update_history", lambda query: query.eq("device_id", row["id"]),
-        order="started_at", newest_first=True, limit=5,
-    )  # fmt: skip
-    orders = fleet.api.rows(
-        "device_commands", lambda query: query.eq("device_id", row["id"]),
-        order="requested_at", newest_first=True, limit=5,
-    )  # fmt: skip
-    if fleet.as_json:
-        print_json({"device": row, "explanation": why, "history": attempts, "commands": orders})
+    row = with_status(context, [find_device(context, device)], now)[0]
+    its_own = where(device_id=row["id"])
+    explanation = context.api.rpc("explain_device", device_id=row["id"])
+    attempts = context.api.rows("update_history", its_own, order="started_at", newest_first=True, limit=5)
+    commands = context.api.rows("device_commands", its_own, order="requested_at", newest_first=True, limit=5)
+    if context.as_json:
+        print_json({"device": row, "explanation": explanation, "history": attempts, "commands": commands})
         return
-    status = row["status"]
-    pairs(
-        {
-            "name": row["name"], "id": row["id"], "state": row["state"],
-            "role": row["role"], "segment": row["segment"], "branch": row["branch"],
-            "labels": ", ".join(f"{name}={value}" for name, value in sorted(row["labels"].items())),
-            "set by its own file": ", ".join(_own_settings(status.get("settings") or {})),
-            "hardware": row["hardware_model"] or "", "os": row["os"] or "",
-            "enrolled": row["enrolled_at"] or "never",
-            "reports": f"{status.get('state', 'nothing yet')} {status.get('reason') or ''}".strip(),
-            "release": row["current_version"] or "none",
-            "agent": status.get("agent_version") or "",
-            "last contact": (ago(status.get("reported_at"), now) or "never")
-            + (", offline" if row["offline"] else ""),
-            "last error": f"{status['error_kind']}: {status['error']}" if status.get("error_kind") else "",
-        }
-    )  # fmt: skip
+    pairs(_facts(row, now))
     out.print()
-    print_gates(why)
-    for title, columns, rows in (("Last attempts", ATTEMPT_COLUMNS, attempts), ("Commands", _ORDERS, orders)):
+    print_gates(explanation)
+    for title, columns, rows in (
+        ("Last attempts", ATTEMPT_COLUMNS, attempts),
+        ("Last commands", _COMMAND_COLUMNS, commands),
+    ):
         if rows:
             print_table(title, list(columns), ([cell(item) for cell in columns.values()] for item in rows))
 
 
 @command(app)
-def accept(fleet: Fleet, selection: Selection) -> None:
-    """Let devices in that wait as pending."""
-    _to_state(fleet, selection, "accept", "active", only_from=("pending",))
+def accept(context: Context, selection: Selection) -> None:
+    """Accept devices that are pending."""
+    _to_state(context, selection, "accept", "active", only_from=("pending",), done="Accepted")
 
 
 @command(app)
-def suspend(fleet: Fleet, selection: Selection) -> None:
-    """Lock devices out until further notice; it takes effect on their next request."""
-    _to_state(fleet, selection, "suspend", "suspended", only_from=("active", "pending"))
+def suspend(context: Context, selection: Selection) -> None:
+    """Suspend devices: they are refused from their next request on."""
+    _to_state(context, selection, "suspend", "suspended", only_from=("active", "pending"), done="Suspended")
 
 
 @command(app)
-def activate(fleet: Fleet, selection: Selection) -> None:
-    """End the suspension of devices."""
-    _to_state(fleet, selection, "activate", "active", only_from=("suspended",))
+def activate(context: Context, selection: Selection) -> None:
+    """Reactivate devices that are suspended."""
+    _to_state(context, selection, "reactivate", "active", only_from=("suspended",), done="Reactivated")
 
 
 @command(app)
-def retire(fleet: Fleet, selection: Selection) -> None:
-    """Take devices out of the fleet for good; their history stays."""
-    _to_state(fleet, selection, "retire for good", "retired", only_from=("active", "pending", "suspended"))
+def retire(context: Context, selection: Selection) -> None:
+    """Remove devices from the fleet for good. Their history stays."""
+    states = ("active", "pending", "suspended")
+    _to_state(context, selection, "permanently retire", "retired", only_from=states, done="Retired")
 
 
 @command(app, "set")
 def set_values(
-    fleet: Fleet,
+    context: Context,
     selection: Selection,
     values: Annotated[
         list[str],
@@ -128,44 +109,47 @@ def set_values(
         ),
     ],
 ) -> None:
-    """Change what devices are for: fleetctl device set kitchen --to segment=early --to label.site=rome."""
-    wanted = pairs_of(values)
-    change, labels = _parse_change(wanted)
-    devices = selection.devices(fleet)
+    """Change settings of devices, e.g. fleetctl device set kitchen --to segment=early."""
+    change, labels = _parse_change(pairs_of(values))
+    devices = selection.devices(context)
     if "name" in change and len(devices) > 1:
         raise FleetctlError("name_is_unique", "Only one device can be given a name.", exit_code=2)
-    if not selection.agree(f"set {', '.join(values)}", devices, fleet=fleet):
+    if not selection.agree(f"set {', '.join(values)} on {{devices}}", devices, context=context):
         return
 
-    def changed(device: dict[str, Any]) -> dict[str, Any]:
+    def changed(device: Row) -> Row:
         merged = {**device["labels"], **labels}
         kept = {name: value for name, value in merged.items() if value != ""}
         return {**change, **({"labels": kept} if labels else {})}
 
-    rows = change_devices(fleet, devices, changed)
-    fleet.say(f"Changed {counted(rows)}.", rows)
+    rows = change_devices(context, devices, changed)
+    context.say(f"Changed {counted(rows)}.", rows)
 
 
 @command(app, "ignore-window")
 def ignore_window(
-    fleet: Fleet,
+    context: Context,
     selection: Selection,
     for_: Annotated[
-        str | None, typer.Option("--for", metavar="DURATION", help="For so long, like 2h.")
+        str | None, typer.Option("--for", metavar="DURATION", help="Ignore it for this long, e.g. 2h.")
     ] = None,
-    end: Annotated[bool, typer.Option("--end", help="Let the window count again.")] = False,
+    end: Annotated[bool, typer.Option("--end", help="Stop ignoring the window.")] = False,
 ) -> None:
-    """Let devices update outside of their maintenance window for a time."""
+    """Let devices update outside their maintenance window for a while."""
     if (for_ is None) != end:
-        raise FleetctlError("window_time_missing", "Give either --for and a time, or --end.", exit_code=2)
+        raise FleetctlError("window_time_missing", "Give either --for and a duration, or --end.", exit_code=2)
     until = datetime.now(UTC) + duration(for_) if for_ else None
-    devices = selection.devices(fleet)
-    what = "let the window count again" if until is None else f"ignore the window for {for_}"
-    if selection.agree(what, devices, fleet=fleet):
+    devices = selection.devices(context)
+    what = (
+        f"ignore the maintenance window of {{devices}} for {for_}"
+        if until
+        else "stop ignoring the maintenance window of {devices}"
+    )
+    if selection.agree(what, devices, context=context):
         change = {"ignore_window_until": until.isoformat() if until else None}
-        rows = change_devices(fleet, devices, lambda device: change)
-        said = f"does not count until {until:%Y-%m-%d %H:%M %Z}" if until else "counts again"
-        fleet.say(f"The window of {counted(rows)} {said}.", rows)
+        rows = change_devices(context, devices, lambda device: change)
+        said = f"is ignored until {until:%Y-%m-%d %H:%M %Z}" if until else "applies again"
+        context.say(f"The maintenance window of {counted(rows)} {said}.", rows)
 
 
 _TEXTS = ("name", "role", "segment", "branch", "timezone")
@@ -186,28 +170,28 @@ def _parse_change(wanted: dict[str, str]) -> tuple[dict[str, Any], dict[str, str
         else:
             raise FleetctlError(
                 "setting_unknown",
-                f"A device has no {name} that could be set here.",
-                hint=f"One of {', '.join((*_TEXTS, *_OPTIONAL))}, label.<key>.",
+                f"There is no device setting {name}.",
+                hint=f"The settings are {', '.join((*_TEXTS, *_OPTIONAL))} and label.<key>.",
                 exit_code=2,
             )
     return change, labels
 
 
 def _to_state(
-    fleet: Fleet, selection: Selection, what: str, state: str, *, only_from: tuple[str, ...]
+    context: Context, selection: Selection, verb: str, state: str, *, only_from: tuple[str, ...], done: str
 ) -> None:
-    selected = selection.devices(fleet)
+    selected = selection.devices(context)
     devices = [row for row in selected if row["state"] in only_from]
     wrong = [row for row in selected if row["state"] not in (*only_from, state)]
     if selection.names and wrong:
         raise FleetctlError(
             "device_state_is_final" if wrong[0]["state"] == "retired" else "device_state_differs",
-            f"{wrong[0]['name']} is {wrong[0]['state']}, so there is nothing to {what}.",
-            hint="See fleetctl device list.",
+            f"Cannot {verb} {wrong[0]['name']}: it is {wrong[0]['state']}.",
+            hint="See: fleetctl device list",
         )
-    if selection.agree(what, devices, fleet=fleet, always_ask=state == "retired"):
-        rows = change_devices(fleet, devices, lambda device: {"state": state})
-        fleet.say(f"{counted(rows)} now {state}.", rows)
+    if selection.agree(f"{verb} {{devices}}", devices, context=context, always_ask=state == "retired"):
+        rows = change_devices(context, devices, lambda device: {"state": state})
+        context.say(f"{done} {counted(rows)}.", rows)
 
 
 def with_status(fleet: Fleet, devices: list[dict[str, Any]], now: datetime) -> list[dict[str, Any]]:
@@ -239,22 +223,14 @@ def with_status(fleet: Fleet, devices: list[dict[str, Any]], now: datetime) -> l
     return [joined(device) for device in devices]
 
 
-def _own_settings(settings: dict[str, Any]) -> list[str]:
-    """What a device's own file decides, of the `settings` that it reported: `poll_interval_s=3600`."""
-    in_force = {f"labels.{name}": value for name, value in (settings.get("labels") or {}).items()}
-    if isinstance(every := settings.get("poll_interval_s"), float | int):
-        in_force["poll_interval_s"] = round(every)
-    return [f"{name}={in_force[name]}" for name in settings.get("pinned") or [] if name in in_force]
-
-
-def _flags(row: dict[str, Any]) -> str:
+def _flags(row: Row) -> str:
     flags = {"pinned": row["pinned_release"], "held": row["hold"]}
     return ", ".join(name for name, there in flags.items() if there)
 
 
-_ORDERS = {
-    "asked": lambda row: row["requested_at"],
+_COMMAND_COLUMNS = {
+    "sent": lambda row: second(row["requested_at"]),
     "command": lambda row: row["kind"],
     "state": lambda row: row["state"],
-    "answered": lambda row: row["answered_at"],
+    "answered": lambda row: second(row["answered_at"]),
 }

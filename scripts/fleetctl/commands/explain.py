@@ -1,12 +1,16 @@
-"""`fleetctl explain`: why a device is where it is."""
+"""`fleetctl explain`: why a device runs what it runs."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from fleetctl.commands.common.options import Fleet, command, find_device, moment
+from fleetctl.client.query import Row
+from fleetctl.commands.common.context import Context
+from fleetctl.commands.common.lookup import find_device
+from fleetctl.commands.common.options import command
+from fleetctl.commands.common.parse import moment
 from fleetctl.console import out, print_json, print_table
 
 
@@ -15,26 +19,26 @@ def add_to(app: typer.Typer) -> None:
 
 
 def explain(
-    fleet: Fleet,
+    context: Context,
     device: Annotated[str, typer.Argument(help="Name or id.")],
-    at: Annotated[str | None, typer.Option(help="As it will be at this time (ISO); now by default.")] = None,
+    at: Annotated[str | None, typer.Option(help="At this time (ISO 8601) instead of now.")] = None,
 ) -> None:
-    """Every gate between a device and its release, with its verdict, as the device itself would be told."""
-    row = find_device(fleet, device)
+    """Show what a device should do and why: every policy gate, as the device itself is told."""
+    row = find_device(context, device)
     arguments = {"device_id": row["id"], **({"at": moment(at).isoformat()} if at else {})}
-    why = fleet.api.rpc("explain_device", **arguments)
-    if fleet.as_json:
-        print_json(why)
+    explanation = context.api.rpc("explain_device", **arguments)
+    if context.as_json:
+        print_json(explanation)
     else:
-        print_gates(why)
+        print_gates(explanation)
 
 
 _MARKS = {"pass": "✓ pass", "wait": "… wait", "refuse": "✗ refuse"}
 
 
-def print_gates(why: dict[str, Any]) -> None:
-    """The summary, what the device should be on, each gate with its sentence and its hint."""
-    release = why["release"]
+def print_gates(explanation: Row) -> None:
+    """The summary, which release the device should run, each gate with its sentence and its hint."""
+    release = explanation["release"]
     target = f" {release['version']} ({release['commit_sha'][:12]})" if release else ""
     out.print(f"[bold]{why['device']['name']}[/]: {why['action']}{target}")
     out.print(why["summary"], markup=False)
@@ -42,13 +46,13 @@ def print_gates(why: dict[str, Any]) -> None:
         out.print(f"Meanwhile it may fetch {why['prefetch']['version']} and prefetch it.", markup=False)
     print_table(
         "",
-        ["gate", "verdict", ""],
+        ["gate", "verdict", "why"],
         [
             (
                 gate["gate"],
                 _MARKS.get(gate["verdict"], gate["verdict"]),
                 "\n".join(filter(None, (gate["detail"], gate.get("hint") and f"→ {gate['hint']}"))),
             )
-            for gate in why["gates"]
+            for gate in explanation["gates"]
         ],
     )

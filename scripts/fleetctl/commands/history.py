@@ -1,13 +1,18 @@
-"""`fleetctl history`: what the devices tried, and how it ended."""
+"""`fleetctl history`: what the devices attempted, and how it ended."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from fleetctl.commands.common.options import Fleet, Selection, command
+from fleetctl.client.query import BATCH, Row, is_one_of, where
+from fleetctl.commands.common.context import Context
+from fleetctl.commands.common.format import second
+from fleetctl.commands.common.lookup import names_by_id
+from fleetctl.commands.common.options import Limit, command
+from fleetctl.commands.common.selection import Selection
 
 
 def add_to(app: typer.Typer) -> None:
@@ -15,43 +20,39 @@ def add_to(app: typer.Typer) -> None:
 
 
 def history(
-    fleet: Fleet,
+    context: Context,
     selection: Selection,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="So many attempts, newest first.")] = 20,
+    limit: Limit = 20,
     outcome: Annotated[
-        str | None, typer.Option(help="Only succeeded, failed, rolled_back or skipped.")
+        str | None, typer.Option(help="Only with this outcome: succeeded, failed, rolled_back or skipped.")
     ] = None,
 ) -> None:
-    """Attempts to update, newest first: of the whole fleet, or of the devices selected (100 at most)."""
-    chosen = selection.names or selection.conditions or selection.labels
-    ids = [row["id"] for row in selection.devices(fleet)] if chosen else None
-
-    def narrow(query: Any) -> Any:
-        query = query.eq("outcome", outcome) if outcome else query
-        return query if ids is None else query.in_("device_id", ids[:100])
-
-    rows = fleet.api.rows("update_history", narrow, order="started_at", newest_first=True, limit=limit)
-    if not fleet.as_json:
-        devices = fleet.api.rows_of(
-            "devices", "id", sorted({row["device_id"] for row in rows}), select="id,name", order="id"
-        )
-        names = {device["id"]: device["name"] for device in devices}
+    """Show update attempts, newest first: of the whole fleet, or of up to 100 selected devices."""
+    narrow = where(outcome=outcome)
+    if selection.narrows:
+        ids = [row["id"] for row in selection.devices(context)]
+        narrow = is_one_of("device_id", ids[:BATCH], outcome=outcome)
+    rows = context.api.rows("update_history", narrow, order="started_at", newest_first=True, limit=limit)
+    if not context.as_json:
+        names = names_by_id(context, "devices", [row["device_id"] for row in rows])
         rows = [{**row, "device": names.get(row["device_id"], row["device_id"])} for row in rows]
-    fleet.show("Attempts", {"device": lambda row: row["device"], **ATTEMPT_COLUMNS}, rows)
+    context.show(
+        "Attempts", {"device": lambda row: row["device"], **ATTEMPT_COLUMNS}, rows, if_none="No attempts."
+    )
 
 
-def _took(row: dict[str, Any]) -> str:
+def _took(row: Row) -> str:
     seconds = datetime.fromisoformat(row["finished_at"]) - datetime.fromisoformat(row["started_at"])
     return f"{seconds.total_seconds():.1f} s"
 
 
-def _why(row: dict[str, Any]) -> str:
-    where = f" while {row['failed_phase']}" if row["failed_phase"] else ""
-    return f"{row['error_kind']}{where}: {row['error']}" if row["error_kind"] else ""
+def _why(row: Row) -> str:
+    phase = f" while {row['failed_phase']}" if row["failed_phase"] else ""
+    return f"{row['error_kind']}{phase}: {row['error']}" if row["error_kind"] else ""
 
 
 ATTEMPT_COLUMNS = {
-    "started": lambda row: row["started_at"][:19].replace("T", " "),
+    "started": lambda row: second(row["started_at"]),
     "took": _took,
     "from": lambda row: (row["from_commit"] or "nothing")[:12],
     "to": lambda row: row["to_commit"][:12],

@@ -7,15 +7,11 @@ from typing import Annotated
 
 import typer
 
-from fleetctl.commands.common.options import (
-    Fleet,
-    Selection,
-    change_devices,
-    command,
-    counted,
-    duration,
-    moment,
-)
+from fleetctl.commands.common.context import Context
+from fleetctl.commands.common.options import command
+from fleetctl.commands.common.parse import duration, moment
+from fleetctl.commands.common.selection import Selection, change_devices
+from fleetctl.console import counted
 from fleetctl.errors import FleetctlError
 
 app = typer.Typer(help="Hold devices: no updates until the hold ends.", no_args_is_help=True)
@@ -23,29 +19,30 @@ app = typer.Typer(help="Hold devices: no updates until the hold ends.", no_args_
 
 @command(app, "set")
 def set_hold(
-    fleet: Fleet,
+    context: Context,
     selection: Selection,
-    reason: Annotated[str, typer.Option(help="Why, for people.")],
+    reason: Annotated[str, typer.Option(help="Why, for other operators.")],
     for_: Annotated[
-        str | None, typer.Option("--for", metavar="DURATION", help="Ends after, like 12h.")
+        str | None,
+        typer.Option("--for", metavar="DURATION", help="End the hold after this long, e.g. 12h."),
     ] = None,
-    until: Annotated[str | None, typer.Option(help="Ends at this time (ISO).")] = None,
+    until: Annotated[str | None, typer.Option(help="End the hold at this time (ISO 8601).")] = None,
 ) -> None:
-    """Hold devices: until told otherwise, or for a time."""
+    """Hold devices, until the hold is cleared or for a limited time."""
     if for_ and until:
         raise FleetctlError("hold_ends_twice", "Give --for or --until, not both.", exit_code=2)
     ends = datetime.now(UTC) + duration(for_) if for_ else moment(until) if until else None
-    devices = selection.devices(fleet)
-    if selection.agree("hold", devices, fleet=fleet):
+    devices = selection.devices(context)
+    if selection.agree("hold {devices}", devices, context=context):
         change = {"hold": True, "hold_reason": reason, "hold_until": ends.isoformat() if ends else None}
-        held = change_devices(fleet, devices, lambda device: change)
-        fleet.say(f"Held {counted(held)}{f' until {ends:%Y-%m-%d %H:%M %Z}' if ends else ''}.", held)
+        held = change_devices(context, devices, lambda device: change)
+        context.say(f"Holding {counted(held)}{f' until {ends:%Y-%m-%d %H:%M %Z}' if ends else ''}.", held)
 
 
 @command(app)
-def clear(fleet: Fleet, selection: Selection) -> None:
-    """End the hold of devices."""
-    devices = [device for device in selection.devices(fleet) if device["hold"]]
-    if selection.agree("end the hold", devices, fleet=fleet):
-        freed = change_devices(fleet, devices, lambda device: {"hold": False})
-        fleet.say(f"Ended the hold of {counted(freed)}.", freed)
+def clear(context: Context, selection: Selection) -> None:
+    """End the hold on devices."""
+    devices = [device for device in selection.devices(context) if device["hold"]]
+    if selection.agree("end the hold on {devices}", devices, context=context):
+        freed = change_devices(context, devices, lambda device: {"hold": False})
+        context.say(f"Ended the hold on {counted(freed)}.", freed)

@@ -1,4 +1,4 @@
-"""`fleetctl known-bad`: a release that is not for devices with certain attributes."""
+"""`fleetctl known-bad`: releases that devices with certain attributes must not get."""
 
 from __future__ import annotations
 
@@ -6,42 +6,33 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.common.options import (
-    SHORT_ID,
-    Fleet,
-    command,
-    counted,
-    find_by_id,
-    find_release,
-    pairs_of,
-)
+from fleetctl.client.query import every_row, is_empty
+from fleetctl.commands.common.context import Context
+from fleetctl.commands.common.format import SHORT_ID, second
+from fleetctl.commands.common.lookup import find_by_id, find_release, names_by_id
+from fleetctl.commands.common.options import OnBranch, command
+from fleetctl.commands.common.parse import pairs_of
+from fleetctl.console import counted
 from fleetctl.errors import FleetctlError
 
-app = typer.Typer(
-    help="Releases known bad for devices with certain attributes: hold those back.", no_args_is_help=True
-)
+app = typer.Typer(help="Block a release for devices with given attributes.", no_args_is_help=True)
 
 _ATTRIBUTES = ("hardware_model", "os", "agent_version", "role", "segment")
 _LABEL = "label."
-_DryRun = Annotated[bool, typer.Option("--dry-run", help="Say which devices it is about, change nothing.")]
+_OPEN = is_empty("lifted_at")
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Count the devices, change nothing.")]
 
 
 @command(app, "list")
 def list_patterns(
-    fleet: Fleet,
-    lifted: Annotated[bool, typer.Option("--lifted", help="Those that were lifted too.")] = False,
+    context: Context,
+    lifted: Annotated[bool, typer.Option("--lifted", help="Include lifted entries.")] = False,
 ) -> None:
-    """List what is kept from whom, by a person or by the halt rule, and why."""
-    rows = fleet.api.rows(
-        "known_bad_patterns",
-        (lambda query: query) if lifted else _is_open,
-        order="opened_at",
-        newest_first=True,
-        limit=100,
-    )
-    ids = sorted({row["release_id"] for row in rows})
-    versions = {row["id"]: row["version"] for row in fleet.api.rows_of("releases", "id", ids, order="id")}
-    fleet.show(
+    """List blocked releases: for which devices, since when, and why."""
+    narrow = every_row if lifted else _OPEN
+    rows = context.api.rows("known_bad_patterns", narrow, order="opened_at", newest_first=True, limit=100)
+    versions = names_by_id(context, "releases", [row["release_id"] for row in rows], "version")
+    context.show(
         "Known bad",
         {
             "id": lambda row: row["id"][:SHORT_ID],
@@ -49,43 +40,44 @@ def list_patterns(
             "for devices with": lambda row: _words(row["match"]),
             "reason": lambda row: row["reason"],
             "by": lambda row: row["cause"],
-            "since": lambda row: row["opened_at"][:19].replace("T", " "),
+            "since": lambda row: second(row["opened_at"]),
             "lifted": lambda row: row["lift_reason"],
         },
         rows,
+        if_none="No known-bad entries." if lifted else "No open known-bad entries.",
     )
 
 
 @command(app)
 def add(
-    fleet: Fleet,
+    context: Context,
     *,
     release: Annotated[str, typer.Argument(help="Version, commit or id.")],
-    reason: Annotated[str, typer.Argument(help="In words, for whoever decides to lift it.")],
+    reason: Annotated[str, typer.Argument(help="Why, for other operators.")],
     match: Annotated[
         list[str],
         typer.Option(
             metavar="KEY=VALUE",
-            help="What the devices share: hardware_model, os, agent_version, role, segment or label.NAME, "
-            "like label.site=rome. Several: those that have all of them.",
+            help="What the devices have in common: hardware_model, os, agent_version, role, segment or "
+            "label.NAME, e.g. label.site=rome. May be repeated; a device must match all of them.",
         ),
     ],
-    on_branch: Annotated[str | None, typer.Option(help="Where two branches share a name.")] = None,
+    on_branch: OnBranch = None,
     dry_run: _DryRun = False,
 ) -> None:
-    """Keep a release from every device that matches and does not run it yet."""
-    wanted = find_release(fleet, release, on_branch)
+    """Keep a release from every matching device that does not run it yet."""
+    wanted = find_release(context, release, on_branch)
     attributes = _match_of(pairs_of(match))
-    devices = fleet.api.rpc("matching_devices", match=attributes)
+    devices = context.api.rpc("matching_devices", match=attributes)
     if dry_run:
-        fleet.say(
+        context.say(
             f"Would keep {wanted['version']} from {counted(devices)} with {_words(attributes)}.",
             {"dry_run": True, "match": attributes, "devices": [row["name"] for row in devices]},
         )
         return
-    made = fleet.api.rpc("mark_known_bad", release_id=wanted["id"], match=attributes, reason=reason)
-    fleet.say(
-        f"{wanted['version']} is known bad for {counted(devices)} with {_words(attributes)} "
+    made = context.api.rpc("mark_known_bad", release_id=wanted["id"], match=attributes, reason=reason)
+    context.say(
+        f"{wanted['version']} is now known bad for {counted(devices)} with {_words(attributes)} "
         f"({made['id'][:SHORT_ID]}).",
         made,
     )
@@ -93,23 +85,23 @@ def add(
 
 @command(app)
 def lift(
-    fleet: Fleet,
-    pattern: Annotated[str, typer.Argument(help="The id from fleetctl known-bad list.")],
-    reason: Annotated[str, typer.Argument(help="Why they may have it.")],
+    context: Context,
+    pattern: Annotated[str, typer.Argument(help="Id from fleetctl known-bad list.")],
+    reason: Annotated[str, typer.Argument(help="Why, for other operators.")],
     dry_run: _DryRun = False,
 ) -> None:
-    """Let the devices have the release again; the row and both reasons stay."""
-    opened = fleet.api.rows("known_bad_patterns", _is_open, order="opened_at")
-    found = find_by_id(opened, pattern, "known-bad")
+    """Allow the release for these devices again. The entry stays in the history, with both reasons."""
+    opened = context.api.rows("known_bad_patterns", _OPEN, order="opened_at")
+    found = find_by_id(opened, pattern, "known_bad_unknown")
     if dry_run:
-        devices = fleet.api.rpc("matching_devices", match=found["match"])
-        fleet.say(
-            f"Would let {counted(devices)} with {_words(found['match'])} have it.",
+        devices = context.api.rpc("matching_devices", match=found["match"])
+        context.say(
+            f"Would allow it again for {counted(devices)} with {_words(found['match'])}.",
             {"dry_run": True, "match": found["match"], "devices": [row["name"] for row in devices]},
         )
         return
-    lifted = fleet.api.rpc("lift_known_bad", pattern_id=found["id"], reason=reason)
-    fleet.say(f"Lifted {found['id'][:SHORT_ID]}.", lifted)
+    lifted = context.api.rpc("lift_known_bad", pattern_id=found["id"], reason=reason)
+    context.say(f"Lifted {found['id'][:SHORT_ID]}.", lifted)
 
 
 def _match_of(pairs: dict[str, str]) -> dict[str, Any]:
@@ -131,11 +123,7 @@ def _match_of(pairs: dict[str, str]) -> dict[str, Any]:
 
 
 def _words(match: dict[str, Any]) -> str:
-    """`hardware_model Pi 3 and label site rome`, as the gate says it."""
+    """`hardware_model Pi 3 and label site rome`, in the gate's words."""
     named = {name: value for name, value in match.items() if name != "labels"}
     named |= {f"label {name}": value for name, value in match.get("labels", {}).items()}
     return " and ".join(f"{name} {value}" for name, value in sorted(named.items()))
-
-
-def _is_open(query: Any) -> Any:
-    return query.is_("lifted_at", "null")

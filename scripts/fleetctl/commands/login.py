@@ -8,9 +8,12 @@ from typing import Annotated
 
 import typer
 
-from fleetctl.commands.common.options import DEFAULT_DATA, Fleet, command
+from fleetctl.client.query import where
+from fleetctl.commands.common.context import Context
+from fleetctl.commands.common.options import command
 from fleetctl.console import out, print_json
 from fleetctl.errors import FleetctlError
+from fleetctl.stack.layout import DEFAULT_DATA
 
 
 def add_to(app: typer.Typer) -> None:
@@ -21,27 +24,30 @@ def add_to(app: typer.Typer) -> None:
 
 def login(
     *,
-    email: Annotated[str, typer.Argument(help="The address you sign in with.")],
+    email: Annotated[str, typer.Argument(help="The email address you sign in with.")],
     api_url: Annotated[
-        str | None, typer.Option(envvar="FLEET_API_URL", help="The project; else the stack that runs here.")
+        str | None,
+        typer.Option(
+            envvar="FLEET_API_URL", help="URL of the project; without it, the stack on this machine."
+        ),
     ] = None,
     publishable_key: Annotated[
-        str | None, typer.Option(envvar="FLEET_PUBLISHABLE_KEY", help="The project's public key.")
+        str | None, typer.Option(envvar="FLEET_PUBLISHABLE_KEY", help="The project's publishable key.")
     ] = None,
     password: Annotated[
-        str | None, typer.Option(envvar="FLEET_PASSWORD", help="Asked for where it is not given.")
+        str | None, typer.Option(envvar="FLEET_PASSWORD", help="Your password; without it, you are asked.")
     ] = None,
-    data: Annotated[Path, typer.Option(help="Folder of the embedded stack.")] = DEFAULT_DATA,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    data: Annotated[Path, typer.Option(help="Data folder of the embedded stack.")] = DEFAULT_DATA,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Sign in: from now on fleetctl acts in your name, as far as your rank goes."""
+    """Sign in. From then on, fleetctl acts under your name and with your rank."""
     from fleetctl.client import session
 
     if (api_url is None) != (publishable_key is None):
         raise FleetctlError(
             "target_incomplete",
-            "An address needs its publishable key, and a key its address.",
-            hint="Give --api-url and --publishable-key, or neither for the stack that runs here.",
+            "A URL needs its publishable key, and a key needs its URL.",
+            hint="Give both --api-url and --publishable-key, or neither to use the stack on this machine.",
             exit_code=2,
         )
     if api_url is None or publishable_key is None:
@@ -63,8 +69,8 @@ def login(
         out.print(f"Signed in as {signed_in.email} at {signed_in.api_url}.", markup=False)
 
 
-def logout(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Forget who is signed in, here and at Auth."""
+def logout(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False) -> None:
+    """Sign out, on this machine and at the control plane."""
     from fleetctl.client import session
 
     try:
@@ -78,19 +84,19 @@ def logout(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     if as_json:
         print_json({"signed_out": there})
     else:
-        out.print("Signed out." if there else "Nobody was signed in.")
+        out.print("Signed out." if there else "You were not signed in.")
 
 
-def whoami(fleet: Fleet) -> None:
-    """Who fleetctl acts as, where, and what that may do."""
-    target = fleet.api.target
-    rank = "service key: everything" if target.email is None else _rank(fleet, target.user_id)
-    fleet.say(
+def whoami(context: Context) -> None:
+    """Show whom fleetctl acts as, where, and with which rank."""
+    target = context.api.target
+    rank = "service key: everything" if target.email is None else _rank(context, target.user_id)
+    context.say(
         f"{target.email or 'service_role'} at {target.api_url} ({rank}).",
         {"email": target.email, "api_url": target.api_url, "rank": rank},
     )
 
 
-def _rank(fleet: Fleet, user_id: str | None) -> str:
-    rows = fleet.api.rows("operators", lambda query: query.eq("user_id", user_id), order="email")
-    return str(rows[0]["rank"]) if rows else "no operator: an admin must let you in"
+def _rank(context: Context, user_id: str | None) -> str:
+    rows = context.api.rows("operators", where(user_id=user_id), order="email") if user_id else []
+    return str(rows[0]["rank"]) if rows else "not an operator: ask an admin to run fleetctl operator add"

@@ -2,84 +2,78 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
 
-from fleetctl.commands.common.options import (
-    SHORT_ID,
-    Fleet,
-    command,
-    duration,
-    find_device,
-    find_release,
-    pairs_of,
-)
-from fleetctl.console import out, print_json, print_table
+from fleetctl.commands.common.context import Context
+from fleetctl.commands.common.format import SHORT_ID, minute
+from fleetctl.commands.common.lookup import find_release, find_rollout, names_by_id
+from fleetctl.commands.common.options import Limit, OnBranch, Yes, command
+from fleetctl.commands.common.parse import duration, pairs_of
+from fleetctl.commands.rollout_stages import parse_stage, parse_value
+from fleetctl.commands.rollout_view import picture, print_preview, print_progress
+from fleetctl.console import counted, out, print_json
 from fleetctl.errors import FleetctlError
 
-app = typer.Typer(help="Rollouts: a release, stage by stage.", no_args_is_help=True)
+app = typer.Typer(help="Rollouts: deliver a release stage by stage.", no_args_is_help=True)
 
-_ASK_EVERY_S = 2.0
+_POLL_S = 2.0
 _OVER = ("completed", "superseded", "cancelled")
 _Name = Annotated[str, typer.Argument(metavar="ROLLOUT", help="Id, name, or version of its release.")]
-_Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-_DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would do, change nothing.")]
 
 
 @command(app)
 def create(
-    fleet: Fleet,
+    context: Context,
     *,
     release: Annotated[str, typer.Argument(help="Version, commit or id.")],
-    on_branch: Annotated[str | None, typer.Option(help="Where two branches share a name.")] = None,
-    role: Annotated[str | None, typer.Option(help="Only devices of this role.")] = None,
+    on_branch: OnBranch = None,
+    role: Annotated[str | None, typer.Option(help="Only devices with this role.")] = None,
     label: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only devices with this label.")
     ] = None,
-    template: Annotated[str | None, typer.Option(help="Stages and limits of this template.")] = None,
+    template: Annotated[str | None, typer.Option(help="Take stages and limits from this template.")] = None,
     stage: Annotated[
         list[str] | None,
         typer.Option(
             metavar="STAGE",
-            help="In order, instead of the template's: segment, share, devices, rules; commas between, "
-            "like canary,soak=1h or 25%,max=50,success=0.95,approve or device=kitchen.",
+            help="A stage instead of the template's; repeat it in order. A segment, share or device, then "
+            "its rules, separated by commas: canary,soak=1h or 25%,max=50,success=0.95,approve or "
+            "device=kitchen.",
         ),
     ] = None,
     option: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="Any other column, like max_in_flight=20, on_bad=roll_back."
+            "--set", metavar="KEY=VALUE", help="Any other column, e.g. max_in_flight=20 or on_bad=roll_back."
         ),
     ] = None,
 ) -> None:
-    """Make a draft. Look at it with `rollout preview`, then `rollout start`."""
-    wanted = find_release(fleet, release, on_branch)
-    options: dict[str, Any] = {key: _value(text) for key, text in pairs_of(option or ()).items()}
+    """Create a draft. Check it with `rollout preview`, then run `rollout start`."""
+    wanted = find_release(context, release, on_branch)
+    options: dict[str, Any] = {key: parse_value(text) for key, text in pairs_of(option or ()).items()}
     if label:
         options["label_selector"] = pairs_of(label)
-    made = fleet.api.rpc(
+    made = context.api.rpc(
         "create_rollout",
         release_id=wanted["id"], role=role, template=template,
-        stages=[_stage(fleet, text) for text in stage] if stage else None, options=options,
+        stages=[parse_stage(context, text) for text in stage] if stage else None, options=options,
     )  # fmt: skip
-    fleet.say(f"Draft {made['id'][:SHORT_ID]} for {wanted['version']}; start it with rollout start.", made)
+    short = made["id"][:SHORT_ID]
+    context.say(
+        f"Created draft {short} for {wanted['version']}. Start it with: fleetctl rollout start {short}", made
+    )
 
 
 @command(app, "list")
-def list_rollouts(
-    fleet: Fleet,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="So many, newest first.")] = 20,
-) -> None:
+def list_rollouts(context: Context, limit: Limit = 20) -> None:
     """List rollouts, newest first."""
-    rows = fleet.api.rows("rollouts", order="created_at", newest_first=True, limit=limit)
-    ids = sorted({row["release_id"] for row in rows})
-    versions = {row["id"]: row["version"] for row in fleet.api.rows_of("releases", "id", ids, order="id")}
-    fleet.show(
+    rows = context.api.rows("rollouts", order="created_at", newest_first=True, limit=limit)
+    versions = names_by_id(context, "releases", [row["release_id"] for row in rows], "version")
+    context.show(
         "Rollouts",
         {
             "id": lambda row: row["id"][:SHORT_ID],
@@ -89,58 +83,49 @@ def list_rollouts(
             "role": lambda row: row["role"] or "all",
             "labels": lambda row: ", ".join(f"{key}={text}" for key, text in row["label_selector"].items()),
             "state": lambda row: row["state"],
-            "started": lambda row: (row["started_at"] or "")[:16].replace("T", " "),
+            "started": lambda row: minute(row["started_at"]),
         },
         rows,
+        if_none="No rollouts.",
     )
 
 
 @command(app)
-def preview(fleet: Fleet, rollout: _Name) -> None:
-    """Who would get it, stage by stage, and when at the earliest. Starts nothing."""
-    rows = fleet.api.rpc("preview_rollout", rollout_id=find_rollout(fleet, rollout)["id"])
-    if fleet.as_json:
-        print_json(rows)
-        return
-    stages = sorted({row["stage"] for row in rows})
-    table = []
-    for number in stages:
-        here = [row for row in rows if row["stage"] == number]
-        times = sorted(row["earliest"] for row in here if row["earliest"])
-        table.append(
-            (
-                number, len(here),
-                *(sum(row[column] for row in here) for column in ("already_there", "known_bad", "held")),
-                times[0][:16].replace("T", " ") if times else "",
-                _names(here),
-            )
-        )  # fmt: skip
-    print_table(
-        f"{len(rows)} devices", ["stage", "devices", "there", "known bad", "held", "earliest", ""], table
-    )
+def preview(context: Context, rollout: _Name) -> None:
+    """Show which devices would get it, stage by stage, and the earliest time. Starts nothing."""
+    devices = context.api.rpc("preview_rollout", rollout_id=find_rollout(context, rollout)["id"])
+    if context.as_json:
+        print_json(devices)
+    else:
+        print_preview(devices)
 
 
 @command(app)
-def start(fleet: Fleet, rollout: _Name, yes: _Yes = False, dry_run: _DryRun = False) -> None:
-    """Start a draft, once you have seen how many devices it is for."""
-    found = find_rollout(fleet, rollout)
-    progress = fleet.api.rpc("rollout_progress", rollout_id=found["id"])
-    stages, devices = len(progress["stages"]), progress["devices"]
-    said = f"start {progress['version']} for {devices} device{'' if devices == 1 else 's'} in {stages} stages"
+def start(
+    context: Context,
+    rollout: _Name,
+    yes: Yes = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the devices, start nothing.")] = False,
+) -> None:
+    """Start a draft, after showing how many devices it is for."""
+    found = find_rollout(context, rollout)
+    progress = context.api.rpc("rollout_progress", rollout_id=found["id"])
+    devices, stages = counted(progress["devices"]), counted(len(progress["stages"]), "stage")
+    what = f"start {progress['version']} for {devices} in {stages}"
     if dry_run:
-        fleet.say(f"Would {said}.", {"dry_run": True, **progress})
+        context.say(f"Would {what}.", {"dry_run": True, **progress})
         return
     if not yes:
         if not sys.stdin.isatty():
             raise FleetctlError(
                 "confirmation_needed",
-                f"This would {said}.",
-                hint="See rollout preview, then add --yes.",
+                f"This would {what}.",
+                hint="Check with fleetctl rollout preview, then add --yes.",
                 exit_code=2,
             )
-        typer.confirm(f"{said[0].upper()}{said[1:]}?", abort=True)
-    started = fleet.api.rpc("start_rollout", rollout_id=found["id"])
-    fleet.say(f"Started {progress['version']} for {devices} devices.", started)
+        typer.confirm(f"{what[0].upper()}{what[1:]}?", abort=True)
+    started = context.api.rpc("start_rollout", rollout_id=found["id"])
+    context.say(f"Started {progress['version']} for {devices}.", started)
 
 
 @command(app)
@@ -150,44 +135,41 @@ def pause(fleet: Fleet, rollout: _Name) -> None:
 
 
 @command(app)
-def resume(fleet: Fleet, rollout: _Name) -> None:
-    """Go on with a paused rollout."""
-    _move(fleet, rollout, "resume_rollout")
+def resume(context: Context, rollout: _Name) -> None:
+    """Resume a paused rollout."""
+    _change_state(context, rollout, "resume_rollout")
 
 
 @command(app)
-def cancel(fleet: Fleet, rollout: _Name) -> None:
-    """Give a rollout up; devices keep what they run."""
-    _move(fleet, rollout, "cancel_rollout")
+def cancel(context: Context, rollout: _Name) -> None:
+    """Cancel the rollout; devices keep their current release."""
+    _change_state(context, rollout, "cancel_rollout")
 
 
 @command(app)
 def approve(
-    fleet: Fleet,
+    context: Context,
     rollout: _Name,
-    stage: Annotated[int, typer.Argument(help="The stage's position.")],
+    stage: Annotated[int, typer.Argument(help="Number of the stage.")],
 ) -> None:
-    """Let a stage that waits for approval open when it is due."""
-    approved = fleet.api.rpc("approve_stage", rollout_id=find_rollout(fleet, rollout)["id"], stage=stage)
-    fleet.say(f"Stage {stage} is approved.", approved)
+    """Approve a stage, so that it opens when it is due."""
+    approved = context.api.rpc("approve_stage", rollout_id=find_rollout(context, rollout)["id"], stage=stage)
+    context.say(f"Approved stage {stage}.", approved)
 
 
 @command(app)
-def progress(fleet: Fleet, rollout: _Name) -> None:
-    """Where a rollout stands, and what holds it."""
-    now = fleet.api.rpc("rollout_progress", rollout_id=find_rollout(fleet, rollout)["id"])
-    if fleet.as_json:
+def progress(context: Context, rollout: _Name) -> None:
+    """Show progress stage by stage, and what is blocking it."""
+    now = context.api.rpc("rollout_progress", rollout_id=find_rollout(context, rollout)["id"])
+    if context.as_json:
         print_json(now)
-        return
-    out.print(now["summary"], markup=False)
-    for halt in now["halts"]:
-        out.print(f"Halt {halt['id'][:SHORT_ID]} ({halt['cause']}): {halt['reason']}", markup=False)
-    print_table("", list(_STAGE_COLUMNS), _stage_rows(now))
+    else:
+        print_progress(now)
 
 
 @command(app)
 def replay(
-    fleet: Fleet,
+    context: Context,
     rollout: _Name,
     rule: Annotated[
         list[str] | None,
@@ -195,49 +177,51 @@ def replay(
             "--set",
             metavar="KEY=VALUE",
             help="halt_failure_ratio, halt_min_attempted, halt_max_failures or halt_consecutive_failures; "
-            "empty switches it off.",
+            "an empty value turns it off.",
         ),
     ] = None,
 ) -> None:
-    """Where its halt rule, or another one, would have stopped a rollout. Changes nothing."""
-    values = {key: _value(text) for key, text in pairs_of(rule or ()).items()}
-    tried = fleet.api.rpc("replay_halt_rule", rollout_id=find_rollout(fleet, rollout)["id"], rule=values)
-    fleet.say(tried["summary"], tried)
+    """Show where this halt rule, or another one, would have stopped a rollout. Changes nothing."""
+    values = {key: parse_value(text) for key, text in pairs_of(rule or ()).items()}
+    tried = context.api.rpc("replay_halt_rule", rollout_id=find_rollout(context, rollout)["id"], rule=values)
+    context.say(tried["summary"], tried)
 
 
 @command(app)
 def watch(
-    fleet: Fleet,
+    context: Context,
     rollout: _Name,
     through_halts: Annotated[
-        bool, typer.Option("--through-halts", help="Keep watching while halted.")
+        bool, typer.Option("--through-halts", help="Keep watching while it is halted.")
     ] = False,
     give_up_after: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="Stop watching after, like 2h.")
+        str | None, typer.Option(metavar="DURATION", help="Stop watching after this long, e.g. 2h.")
     ] = None,
 ) -> None:
-    """Follow a rollout until it is over; exits 1 when it is halted, cancelled or superseded."""
+    """Follow a rollout until it ends. Exits with 1 if it is halted, cancelled or superseded."""
     from rich.live import Live
 
-    rollout_id = find_rollout(fleet, rollout)["id"]
+    rollout_id = find_rollout(context, rollout)["id"]
     end = time.monotonic() + duration(give_up_after).total_seconds() if give_up_after else None
-    with Live(console=out, auto_refresh=False, transient=fleet.as_json) as live:
+    with Live(console=out, auto_refresh=False, transient=context.as_json) as live:
         while True:
-            now = fleet.api.rpc("rollout_progress", rollout_id=rollout_id)
-            live.update(_picture(now), refresh=True)
+            now = context.api.rpc("rollout_progress", rollout_id=rollout_id)
+            live.update(picture(now), refresh=True)
             if now["state"] in _OVER or (now["halts"] and not through_halts):
                 break
             if end is not None and time.monotonic() >= end:
-                raise FleetctlError("watch_ended", f"Not over after {give_up_after}: {now['summary']}")
-            time.sleep(_ASK_EVERY_S)
-    if fleet.as_json:
+                raise FleetctlError(
+                    "watch_ended", f"Still not finished after {give_up_after}: {now['summary']}"
+                )
+            time.sleep(_POLL_S)
+    if context.as_json:
         print_json(now)
     if now["halts"]:
         halt = now["halts"][0]
         raise FleetctlError(
             "rollout_halted",
             f"Halted: {halt['reason']}",
-            hint=f"fleetctl halt lift {halt['id'][:SHORT_ID]} '…'",
+            hint=f"To lift the halt: fleetctl halt lift {halt['id'][:SHORT_ID]} 'why'",
         )
     if now["state"] != "completed":
         raise FleetctlError("rollout_given_up", f"The rollout was {now['state']}.")

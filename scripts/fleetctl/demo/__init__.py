@@ -1,5 +1,7 @@
-"""The whole story on one machine: `fleetctl demo`."""
+"""A whole fleet on one machine.
 
-#: A file in a data folder that the demo made and may begin afresh. `fleetctl up` takes it away: from then on
-#: the folder is somebody's own fleet.
-MARKER = "demo-data"
+walkthrough     `fleetctl demo`: from an empty folder to a fleet that has seen good and bad releases
+faults/         `fleetctl demo faults`: each way an update can fail, on one device
+beacon          releases of the role they use, whole and broken
+device, docker, busybox_image, probe   what runs, where it runs, and a client that measures outages
+"""

@@ -23,7 +23,9 @@ def ensure_busybox() -> str | None:
         return None
     busybox = shutil.which("busybox")
     if busybox is None or not _is_static(Path(busybox)):
-        return f"{IMAGE} cannot be pulled and there is no static busybox to make it from (busybox-static)"
+        return (
+            f"{IMAGE} cannot be pulled, and no static busybox is installed to build it from (busybox-static)"
+        )
     imported = subprocess.run(
         ["docker", "import", "-", IMAGE],
         input=_root_file_system(Path(busybox)),

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO
 
+from fleetctl.demo.docker import remove_project
 from fleetctl.errors import FleetctlError
 
 
@@ -66,6 +67,7 @@ class DemoDevice:
             self._command("enroll", "--token", token), capture_output=True, text=True, timeout=60, check=False
         )
         if done.returncode != 0:
+            said = done.stderr.strip().splitlines()
             raise FleetctlError(
                 "enrollment_failed",
                 f"{self.name} could not enroll: {done.stderr.strip().splitlines()[-1:] or 'no message'}",
@@ -82,6 +84,11 @@ class DemoDevice:
 
     def alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
+
+    def last_log_line(self) -> str:
+        """How the agent's log ends; empty where nothing was logged."""
+        lines = self.log_file.read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else ""
 
     def woken_after(self, moment: datetime) -> datetime | None:
         """When the agent's log first says that it was woken after `moment`."""
@@ -114,15 +121,3 @@ class DemoDevice:
             sys.executable, "-m", "fleet_agent", verb,
             "--root", str(self.root), "--config", str(self.root / "device.json"), *more,
         ]  # fmt: skip
-
-
-def remove_project(project: str) -> None:
-    """Remove every container and network of one Compose project of the demo, and of its safe mode."""
-    for name in (project, f"{project}-safe"):
-        label = f"label=com.docker.compose.project={name}"
-        for kind, remove in (("ps -aq", "rm -f"), ("network ls -q", "network rm")):
-            found = subprocess.run(
-                ["docker", *kind.split(), "--filter", label], capture_output=True, text=True, check=False
-            ).stdout.split()
-            if found:
-                subprocess.run(["docker", *remove.split(), *found], capture_output=True, check=False)

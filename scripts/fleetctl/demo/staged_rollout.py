@@ -1,4 +1,4 @@
-"""The demo's second act: a staged rollout of a bad release halts itself before it reaches the fleet."""
+"""The demo's second half: a staged rollout of a bad release halts itself before it reaches the fleet."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from supabase import Client
-
+from fleetctl.client.api import Api
+from fleetctl.client.query import Row, all_of, is_empty, where
 from fleetctl.errors import FleetctlError
 
 CANARY = "beacon-1"
@@ -15,7 +15,7 @@ CANARY = "beacon-1"
 
 @dataclass(frozen=True)
 class Halted:
-    """How a rollout ended itself: its halt's reason, who was hurt, and what an untouched device is told."""
+    """How a rollout halted: the reason, who had tried the release, and what another device is told."""
 
     version: str
     reason: str
@@ -24,94 +24,55 @@ class Halted:
     explained: str
 
 
-def prepare(client: Client) -> None:
-    """One canary, and a branch that offers nothing outside of a rollout: two row edits."""
-    client.table("devices").update({"segment": "canary"}).eq("name", CANARY).execute()
-    client.table("branches").update({"requires_rollout": True}).eq("name", "main").execute()
+def require_rollouts(api: Api) -> None:
+    """Make one device the canary, and have the branch deliver releases through rollouts only."""
+    api.update("devices", {"segment": "canary"}, where(name=CANARY))
+    api.update("branches", {"requires_rollout": True}, where(name="main"))
 
 
-def start(client: Client, commit: str, version: str) -> dict[str, Any]:
-    """Offer a release to the canary first and to everybody once it did well there; one failure is too many.
-
-    Returns the release's row.
-    """
-    release = _row(
-        client.table("releases")
-        .insert({"commit_sha": commit, "branch": "main", "version": version})
-        .execute()
-        .data
+def start_rollout(api: Api, commit: str, version: str) -> Row:
+    """Roll a release out to the canary, then to everyone; a single failure halts it. Returns both rows."""
+    release = api.insert("releases", {"commit_sha": commit, "branch": "main", "version": version})
+    rollout = api.rpc(
+        "create_rollout",
+        release_id=release["id"],
+        stages=[{"segment": "canary"}, {}],
+        options={"halt_max_failures": 1},
     )
-    rollout = _row(
-        client.rpc(
-            "create_rollout",
-            {
-                "release_id": release["id"],
-                "stages": [{"segment": "canary"}, {}],
-                "options": {"halt_max_failures": 1},
-            },
-        )
-        .execute()
-        .data
-    )
-    client.rpc("start_rollout", {"rollout_id": rollout["id"]}).execute()
+    api.rpc("start_rollout", rollout_id=rollout["id"])
     return {**release, "rollout_id": rollout["id"]}
 
 
-def watch_halt(client: Client, release: dict[str, Any], until: Callable[[Callable[[], Any]], Any]) -> Halted:
-    """Wait until policy itself has halted the rollout; say who was hurt and what the others are told.
+def watch_halt(api: Api, release: Row, until: Callable[[Callable[[], Any]], Any]) -> Halted:
+    """Wait until policy itself has halted the rollout.
 
-    Raises FleetctlError (`policy_broken`) when more devices tried the release than the canary.
+    Raises FleetctlError (`policy_broken`) if any device but the canary tried the release.
     """
-    halt = until(lambda: _open_halt(client, release["rollout_id"]))
-    names = {
-        row["id"]: row["name"] for row in _rows(client.table("devices").select("id,name").execute().data)
-    }
-    tried = _rows(
-        client.table("update_history").select("device_id").eq("release_id", release["id"]).execute().data
-    )
+    halt = until(lambda: _open_halt(api, release["rollout_id"]))
+    names = {row["id"]: row["name"] for row in api.rows("devices", select="id,name", order="name")}
+    tried = api.rows("update_history", where(release_id=release["id"]), select="device_id", order="id")
     hurt = sorted({names[row["device_id"]] for row in tried})
     if hurt != [CANARY]:
         raise FleetctlError(
-            "policy_broken", f"{release['version']} should have hurt {CANARY} alone, but tried it: {hurt}."
+            "policy_broken",
+            f"Only {CANARY} should have tried {release['version']}, but these did: {', '.join(hurt)}.",
         )
-    spared = next(
-        device for device, name in sorted(names.items(), key=lambda item: item[1]) if name not in hurt
-    )
-    answer = client.rpc("explain_device", {"device_id": spared}).execute().data
-    gates = answer.get("gates", []) if isinstance(answer, dict) else []
-    blocking = [gate for gate in gates if isinstance(gate, dict) and gate.get("verdict") != "pass"]
+    spared = next(device for device, name in names.items() if name not in hurt)
+    gates = api.rpc("explain_device", device_id=spared)["gates"]
+    blocking = [gate for gate in gates if gate["verdict"] != "pass"]
     if not blocking:
         raise FleetctlError(
-            "policy_broken", f"No gate of {names[spared]} stands in the way of a halted rollout."
+            "policy_broken", f"Nothing stops {names[spared]} from installing {release['version']}."
         )
     return Halted(
         version=release["version"],
         reason=str(halt["reason"]),
         hurt=hurt,
         spared=len(names) - len(hurt),
-        explained=f"{names[spared]}: " + " ".join(str(gate.get("detail")) for gate in blocking),
+        explained=f"{names[spared]}: " + " ".join(str(gate["detail"]) for gate in blocking),
     )
 
 
-def _open_halt(client: Client, rollout_id: str) -> dict[str, Any] | None:
-    found = _rows(
-        client.table("halts")
-        .select("reason,cause,evidence")
-        .eq("scope", "rollout")
-        .eq("target", rollout_id)
-        .is_("lifted_at", "null")
-        .execute()
-        .data
-    )
-    return found[0] if found else None
-
-
-def _rows(data: object) -> list[dict[str, Any]]:
-    return [row for row in data if isinstance(row, dict)] if isinstance(data, list) else []
-
-
-def _row(data: object) -> dict[str, Any]:
-    found = _rows(data) or ([data] if isinstance(data, dict) else [])
-    if not found:
-        raise FleetctlError("bad_answer", f"Expected one row, got {data!r}.")
-    return found[0]
+def _open_halt(api: Api, rollout_id: str) -> Row | None:
+    narrow = all_of(where(scope="rollout", target=rollout_id), is_empty("lifted_at"))
+    return next(iter(api.rows("halts", narrow, select="reason", order="opened_at")), None)

@@ -1,4 +1,4 @@
-"""The demo's plot: every line it prints was seen to happen, in the tables that an operator has."""
+"""`fleetctl demo`: a fleet from nothing. What it ticks off was seen in the tables that an operator has."""
 
 from __future__ import annotations
 
@@ -7,61 +7,34 @@ import secrets
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from datetime import datetime
+from operator import itemgetter
 from pathlib import Path
 from statistics import median
-from typing import Any, TypeVar
 
-import httpx
-from supabase import Client, create_client
-
-from fleet_agent.engine.phases import Phase
-from fleetctl.console import out, pairs, print_error, print_table
-from fleetctl.demo import MARKER, staged_rollout
-from fleetctl.demo.device import DemoDevice, remove_project
-from fleetctl.demo.docker import docker_missing
+from fleetctl.client.api import Api, Target
+from fleetctl.client.query import Row
+from fleetctl.console import out, pairs, print_error
+from fleetctl.demo import staged_rollout
+from fleetctl.demo.beacon import BeaconRepo, Breakage
+from fleetctl.demo.device import DemoDevice
+from fleetctl.demo.docker import docker_missing, remove_project
+from fleetctl.demo.facts import Facts, ReleaseFacts, Step, print_report
+from fleetctl.demo.observer import Observer
 from fleetctl.demo.probe import Probe
 from fleetctl.errors import FleetctlError
-from fleetctl.fleet_repo import Breakage, FleetRepo
+from fleetctl.stack.layout import DEMO_MARKER
 from fleetctl.stack.local_stack import LocalStack
 from fleetctl.stack.ports import free_ports
 
-T = TypeVar("T")
-
 SIMULATED_DEVICES = 5
-#: A step that is not seen within this many seconds has failed. Generous: a Raspberry Pi runs the demo too.
-STEP_TIMEOUT_S = 180.0
+EMAIL = "demo@fleet.example"
 
 
-@dataclass
-class Step:
-    """One thing that had to be seen."""
-
-    title: str
-    seen: bool = False
-    seconds: float = 0.0
-    detail: str = ""
-
-
-@dataclass
-class Facts:
-    """What `demo.json` holds. Times: seconds and milliseconds as named."""
-
-    ok: bool = False
-    steps: list[Step] = field(default_factory=list)
-    containers: str = "simulated"
-    wake_latency_ms: dict[str, float] = field(default_factory=dict)
-    releases: list[dict[str, Any]] = field(default_factory=list)
-    outage_ms: dict[str, dict[str, float]] = field(default_factory=dict)
-    rolled_back: list[dict[str, str]] = field(default_factory=list)
-    halted: dict[str, Any] = field(default_factory=dict)
-    urls: dict[str, str] = field(default_factory=dict)
-
-
-class Story:
+class Walkthrough:
     """One run of the demo in one data folder."""
 
     def __init__(self, *, data: Path, port: int, simulated: bool, web: bool) -> None:
@@ -72,68 +45,78 @@ class Story:
         self.docker_missing = "switched off by --simulated" if simulated else docker_missing()
         self.devices: list[DemoDevice] = []
         self.real_ports: list[int] = []
+        self.password = secrets.token_urlsafe(12)
 
-    def tell(self, *, once: bool) -> int:
-        """Run the story; return the exit code: 0 when every step was seen."""
+    def run(self, *, once: bool) -> int:
+        """Take every step; return the exit code: 0 if every step was seen."""
         # SIGINT too: a shell that starts us in the background has it ignored.
         for stop in (signal.SIGINT, signal.SIGTERM):
             signal.signal(stop, _interrupt)
         try:
-            self._prepare_folder()
-            with self._step("The control plane starts"):
-                stack = LocalStack.start(data=self.data, port=self.port, web=self.web)
-            with stack:
-                try:
-                    self._run(stack)
-                    self._report()
-                    self.facts.ok = all(step.seen for step in self.facts.steps)
-                    if not once:
-                        self._stay(stack)
-                finally:
-                    self._stop_devices()
+            with ExitStack() as ending:
+                ending.callback(self._write_facts)
+                self._prepare_folder()
+                out.print(
+                    f"A control plane and {SIMULATED_DEVICES + 1} devices in {self.data}:\n", soft_wrap=True
+                )
+                with self._step("Start the control plane"):
+                    stack = ending.enter_context(
+                        LocalStack.start(data=self.data, port=self.port, web=self.web)
+                    )
+                ending.callback(self._stop_devices)
+                self._take_steps(stack)
+                print_report(self.facts)
+                self.facts.ok = all(step.seen for step in self.facts.steps)
+                if not once:
+                    self._stay(stack)
+            out.print(
+                f"\nAll {len(self.facts.steps)} steps succeeded, and everything is stopped. "
+                f"The figures are in {self.data / 'demo.json'}.",
+                soft_wrap=True,
+            )
         except FleetctlError as error:
             print_error(error.kind, error.message, error.hint)
         except KeyboardInterrupt:
             out.print("\nStopped.")
             return 0 if self.facts.ok else 130
-        finally:
-            self._write_facts()
         return 0 if self.facts.ok else 1
 
-    # --- the plot -------------------------------------------------------------------------------------------
+    # --- the steps ------------------------------------------------------------------------------------------
 
-    def _run(self, stack: LocalStack) -> None:
-        self.client = create_client(stack.api_url, stack.secret_key)
+    def _take_steps(self, stack: LocalStack) -> None:
+        self.api = Api(Target(stack.api_url, stack.secret_key))
+        self.observer = Observer(
+            self.api, self.devices, logs=f"{self.data / 'demo' / 'devices'} and {self.data / 'logs'}"
+        )
         self.facts.urls = {"dashboard": stack.dashboard_url, "table_editor": stack.table_editor_url or ""}
-        with self._step("An operator's login is made"):
-            self.login = make_operator(stack, "demo@fleet.example", "admin")
-        with self._step("A fleet repository with signed commits is made"):
-            repo = FleetRepo.create(self.data / "demo" / "repo")
+        with self._step("Create an operator account"):
+            user = self.api.make_user(EMAIL, self.password)
+            self.api.insert("operators", {"user_id": str(user), "email": EMAIL, "rank": "admin"})
+        with self._step("Create a fleet repository with signed commits"):
+            repo = BeaconRepo.create(self.data / "demo" / "repo")
             v1 = repo.release("1.0.0")
         with self._step(f"{SIMULATED_DEVICES + 1} devices enroll") as step:
             self._enroll(stack, repo)
             step.detail = (
-                "1 with real containers"
-                if not self.docker_missing
-                else f"all simulated: {self.docker_missing}"
+                f"all simulated: {self.docker_missing}" if self.docker_missing else "1 with real containers"
             )
-        with self._step("They check in and wait for wakes"):
+        with self._step("Devices check in and listen for wake-ups"):
             for device in self.devices:
                 device.start()
-            self._until(self._all_listening)
+            self.observer.until(self.observer.all_listen)
         with self._probing() as probes:
-            self._release("1.0.0", v1, "Release 1.0.0 reaches every device", probes, expect="succeeded")
+            self._release("1.0.0", v1, "Release 1.0.0: every device installs it", probes)
             v2 = repo.release("2.0.0", breakage=Breakage.UNHEALTHY)
             self._release(
                 "2.0.0",
                 v2,
-                "Release 2.0.0 is broken: every device goes back by itself",
+                "Release 2.0.0 is broken: every device rolls back on its own",
                 probes,
-                expect="rolled_back",
+                back_to="1.0.0",
             )
             v3 = repo.release("3.0.0")
-            self._release("3.0.0", v3, "Release 3.0.0 reaches every device", probes, expect="succeeded")
-        self._staged(repo)
+            self._release("3.0.0", v3, "Release 3.0.0: every device installs it", probes)
+        self._roll_out(repo)
 
     def _staged(self, repo: FleetRepo) -> None:
         """The same kind of bad release again, this time under policy: it hurts the canary and nobody else."""
@@ -152,8 +135,8 @@ class Story:
     def _enroll(self, stack: LocalStack, repo: FleetRepo) -> None:
         token = self.client.rpc(
             "create_provisioning_token",
-            {"role": "beacon", "segment": "stable", "branch": "main", "max_uses": SIMULATED_DEVICES + 1},
-        ).execute()
+            role="beacon", segment="stable", branch="main", max_uses=SIMULATED_DEVICES + 1,
+        )["token"]  # fmt: skip
         real = [] if self.docker_missing else [("beacon-real", "docker")]
         names = real + [(f"beacon-{n}", "simulated") for n in range(1, SIMULATED_DEVICES + 2 - len(real))]
         for name, runtime in names:
@@ -172,125 +155,77 @@ class Story:
             self.devices.append(device)
 
     def _release(
-        self, version: str, commit: str, title: str, probes: dict[str, Probe], *, expect: str
-    ) -> None:
-        with self._step(title) as step:
-            since = time.monotonic()
-            row = (
-                self.client.table("releases")
-                .insert({"commit_sha": commit, "branch": "main", "version": version})
-                .execute()
-            )
-            release = _row(row.data)
-            attempts = self._until(lambda: self._attempts(release["id"]))
-            wrong = [a for a in attempts if a["outcome"] != expect]
-            if wrong:
-                raise FleetctlError(
-                    "unexpected_outcome",
-                    f"{len(wrong)} of {len(attempts)} devices ended {version} as "
-                    f"{wrong[0]['outcome']}: {wrong[0]['error'] or 'no reason given'}",
-                    hint=f"Read {self.data / 'demo' / 'devices'}/*/agent.log.",
-                )
-            good = "3.0.0" if version == "3.0.0" else "1.0.0"
-            self._until(lambda: self._all_run(good, "rolled_back" if expect == "rolled_back" else "healthy"))
-            self._until(lambda: self._answers(probes, good))
-            self._remember(version, release, attempts, probes, since)
-            latencies = self.facts.wake_latency_ms
-            step.detail = f"woken after {latencies[version]:.0f} ms"
-
-    def _remember(
         self,
         version: str,
-        release: dict[str, Any],
-        attempts: list[dict[str, Any]],
-        probes: dict[str, Probe],
-        since: float,
+        commit: str,
+        title: str,
+        probes: Mapping[str, Probe],
+        *,
+        back_to: str | None = None,
     ) -> None:
-        created = _time(release["created_at"])
-        self.facts.wake_latency_ms[version] = median(
+        """Offer a release to everyone. It should stay, or every device should go back to `back_to`."""
+        outcome, state = ("rolled_back", "rolled_back") if back_to else ("succeeded", "healthy")
+        observer = self.observer
+        with self._step(title) as step:
+            since = time.monotonic()
+            release = self.api.insert(
+                "releases", {"commit_sha": commit, "branch": "main", "version": version}
+            )
+            attempts = observer.until(lambda: observer.attempts(release["id"]))
+            self._require_outcome(version, outcome, attempts)
+            observer.until(lambda: observer.all_run(back_to or version, state))
+            observer.until(lambda: observer.serves(probes, back_to or version))
+            self._remember(release, attempts)
+            if version != "1.0.0" and probes:
+                self.facts.outage_ms[version] = {
+                    service: probe.outage_s(since) * 1000 for service, probe in probes.items()
+                }
+            step.detail = f"woken after {self.facts.wake_latency_ms[version]:.0f} ms"
+
+    def _require_outcome(self, version: str, outcome: str, attempts: Sequence[Row]) -> None:
+        wrong = [row for row in attempts if row["outcome"] != outcome]
+        if wrong:
+            raise FleetctlError(
+                "unexpected_outcome",
+                f"{version}: {len(wrong)} of {len(attempts)} devices reported {wrong[0]['outcome']} instead "
+                f"of {outcome}: {wrong[0]['error'] or 'no reason given'}",
+                hint=f"Read {self.data / 'demo' / 'devices'}/*/agent.log.",
+            )
+
+    def _remember(self, release: Row, attempts: Sequence[Row]) -> None:
+        created = datetime.fromisoformat(release["created_at"])
+        self.facts.wake_latency_ms[release["version"]] = median(
             (woken - created).total_seconds() * 1000
             for device in self.devices
             if (woken := device.woken_after(created)) is not None
         )
-        # In the order in which the devices went through them; jsonb keeps none, so by the engine's table.
-        phases = sorted(
-            {phase for a in attempts for phase in (a["phase_durations_ms"] or {})}, key=_phase_order
-        )
-        self.facts.releases.append(
-            {
-                "version": version,
-                "outcomes": sorted({a["outcome"] for a in attempts}),
-                "devices": len(attempts),
-                "attempt_began_ms_median": median(
-                    (_time(a["started_at"]) - created).total_seconds() * 1000 for a in attempts
-                ),
-                "bytes_fetched_median": median(a["bytes_fetched"] or 0 for a in attempts),
-                "phase_ms_median": {
-                    phase: median((a["phase_durations_ms"] or {}).get(phase, 0) for a in attempts)
-                    for phase in phases
-                },
-            }
-        )
-        names = {device["id"]: device["name"] for device in self._rows("devices", "id,name")}
-        for attempt in attempts:
-            if attempt["outcome"] == "rolled_back":
-                self.facts.rolled_back.append(
-                    {
-                        "device": names[attempt["device_id"]],
-                        "kind": attempt["error_kind"],
-                        "why": attempt["error"],
-                    }
-                )
-        if version != "1.0.0" and probes:
-            self.facts.outage_ms[version] = {
-                service: probe.outage_s(since) * 1000 for service, probe in probes.items()
-            }
-
-    # --- what is looked at ----------------------------------------------------------------------------------
-
-    def _rows(self, table: str, columns: str) -> list[dict[str, Any]]:
-        answer = self.client.table(table).select(columns).execute()
-        return [row for row in answer.data if isinstance(row, dict)]
-
-    def _all_listening(self) -> bool:
-        """Every device has checked in, and says in its own log that its subscription is up."""
-        self._all_alive()
-        return len(self._rows("device_status", "device_id")) == len(self.devices) and all(
-            b"subscribed" in device.log_file.read_bytes() for device in self.devices
+        self.facts.releases.append(ReleaseFacts.of(release, attempts))
+        names = self.observer.names()
+        self.facts.rolled_back += sorted(
+            (
+                {"device": names[row["device_id"]], "kind": row["error_kind"], "why": row["error"]}
+                for row in attempts
+                if row["outcome"] == "rolled_back"
+            ),
+            key=itemgetter("device"),
         )
 
-    def _attempts(self, release_id: str) -> list[dict[str, Any]] | None:
-        self._all_alive()
-        found = [
-            row
-            for row in self._rows(
-                "update_history",
-                "device_id,release_id,outcome,error_kind,error,started_at,phase_durations_ms,bytes_fetched",
-            )
-            if row["release_id"] == release_id
-        ]
-        return found if len({row["device_id"] for row in found}) == len(self.devices) else None
+    def _roll_out(self, repo: BeaconRepo) -> None:
+        """The same kind of bad release again, this time staged: only the canary is affected."""
+        observer = self.observer
+        with self._step("Staged rollout of a broken 4.0.0: it is halted at the canary") as step:
+            staged_rollout.require_rollouts(self.api)
+            commit = repo.release("4.0.0", breakage=Breakage.UNHEALTHY)
+            release = staged_rollout.start_rollout(self.api, commit, "4.0.0")
+            halted = staged_rollout.watch_halt(self.api, release, observer.until)
+            self.facts.halted = asdict(halted)
+            step.detail = f"only {', '.join(halted.hurt)} was affected; {halted.spared} devices were spared"
+        with self._step("Staged rollout of 4.0.1: the canary first, then every device"):
+            release = staged_rollout.start_rollout(self.api, repo.release("4.0.1"), "4.0.1")
+            observer.until(lambda: observer.attempts(release["id"]))
+            observer.until(lambda: observer.all_run("4.0.1", "healthy"))
 
-    def _all_run(self, version: str, state: str) -> bool:
-        rows = self._rows("device_status", "state,releases!device_status_current_release_fkey(version)")
-        return len(rows) == len(self.devices) and all(
-            row["state"] == state and (row["releases"] or {}).get("version") == version for row in rows
-        )
-
-    def _answers(self, probes: dict[str, Probe], version: str) -> bool:
-        return not probes or bool(probes["web"].answers and probes["web"].answers[-1].body == version)
-
-    def _all_alive(self) -> None:
-        dead = [device for device in self.devices if device.process is not None and not device.alive()]
-        if dead:
-            last = dead[0].log_file.read_text(errors="replace").strip().splitlines()[-1:]
-            raise FleetctlError(
-                "agent_died",
-                f"The agent of {dead[0].name} ended: {' '.join(last)}",
-                hint=f"Read {dead[0].log_file}.",
-            )
-
-    # --- telling --------------------------------------------------------------------------------------------
+    # --- how it is shown ------------------------------------------------------------------------------------
 
     @contextmanager
     def _step(self, title: str) -> Iterator[Step]:
@@ -320,87 +255,26 @@ class Story:
         with Probe(web_port) as web, Probe(clock_port, path="/time") as clock:
             yield {"web": web, "clock": clock}
 
-    def _until(self, look: Callable[[], T | None]) -> T:
-        deadline = time.monotonic() + STEP_TIMEOUT_S
-        while time.monotonic() < deadline:
-            seen = look()
-            if seen:
-                return seen
-            time.sleep(0.2)
-        raise FleetctlError(
-            "not_seen",
-            f"Not seen within {STEP_TIMEOUT_S:.0f} s.",
-            hint=f"Read the logs in {self.data / 'demo' / 'devices'} and {self.data / 'logs'}.",
-        )
-
-    def _report(self) -> None:
-        facts = self.facts
-        out.print()
-        print_table(
-            "What each release did (medians over the devices)",
-            ["release", "outcome", "devices", "row to wake", "row to attempt", "fetched"],
-            [
-                (
-                    release["version"],
-                    ", ".join(release["outcomes"]),
-                    release["devices"],
-                    f"{facts.wake_latency_ms[release['version']]:.0f} ms",
-                    f"{release['attempt_began_ms_median']:.0f} ms",
-                    f"{release['bytes_fetched_median'] / 1024:.1f} KiB",
-                )
-                for release in facts.releases
-            ],
-        )
-        print_table(
-            "Phases in ms",
-            ["phase", *(release["version"] for release in facts.releases)],
-            [
-                (phase, *(_cell(release["phase_ms_median"].get(phase)) for release in facts.releases))
-                for phase in dict.fromkeys(
-                    phase for release in facts.releases for phase in release["phase_ms_median"]
-                )
-            ],
-        )
-        if facts.outage_ms:
-            print_table(
-                "Outage seen by a client that asks every 5 ms (real containers)",
-                ["release", "changed service `web`", "unchanged service `clock`"],
-                [
-                    (version, f"{ms['web']:.0f} ms", f"{ms['clock']:.0f} ms")
-                    for version, ms in facts.outage_ms.items()
-                ],
-            )
-        else:
-            out.print("[dim]Outage: not measured, since simulated containers serve nothing.[/]\n")
-        print_table(
-            "Why devices went back from 2.0.0",
-            ["device", "kind", "why"],
-            [(row["device"], row["kind"], row["why"]) for row in facts.rolled_back],
-        )
-        out.print(f"The rollout of {facts.halted['version']} halted itself: {facts.halted['reason']}")
-        out.print(f"What a device that was spared is told: {facts.halted['explained']}")
-
     def _stay(self, stack: LocalStack) -> None:
         out.print()
-        email, password = self.login
         pairs(
             {
                 "dashboard": stack.dashboard_url,
                 "table editor": stack.table_editor_url or "off",
-                "sign in as": f"{email}  {password}",
-                "more": f"fleetctl --help  (this stack's data: {self.data})",
+                "sign in as": f"{EMAIL}  {self.password}",
+                "command line": f"fleetctl device list --data {self.data}",
             }
         )
-        out.print("\nThe fleet keeps running. Ctrl-C stops everything.")
+        out.print("\nThe fleet keeps running. Press Ctrl-C to stop everything.")
         while True:
-            self._all_alive()
+            self.observer.require_agents()
             time.sleep(1)
 
     # --- folders and endings --------------------------------------------------------------------------------
 
     def _prepare_folder(self) -> None:
         """Begin from nothing, but never over a folder that is somebody's real stack."""
-        marker = self.data / MARKER
+        marker = self.data / DEMO_MARKER
         if self.data.exists() and any(self.data.iterdir()):
             if not marker.exists():
                 raise FleetctlError(
@@ -412,7 +286,7 @@ class Story:
                 raise FleetctlError(
                     "already_running",
                     f"A stack is running in {self.data}.",
-                    hint="Stop it first: fleetctl down",
+                    hint=f"Stop it first: fleetctl down --data {self.data}",
                 )
             for device in (self.data / "demo" / "devices").glob("*"):
                 if not docker_missing():
@@ -428,55 +302,9 @@ class Story:
             device.stop()
 
     def _write_facts(self) -> None:
-        if (self.data / MARKER).exists():
+        if (self.data / DEMO_MARKER).exists():
             self.facts.containers = "simulated" if self.docker_missing else "docker"
             (self.data / "demo.json").write_text(json.dumps(asdict(self.facts), indent=2))
-
-
-def make_operator(stack: LocalStack, email: str, rank: str) -> tuple[str, str]:
-    """Sign a user up with the embedded Auth and give them a rank; return (email, password)."""
-    password = secrets.token_urlsafe(12)
-    answer = httpx.post(
-        f"{stack.api_url}/auth/v1/signup",
-        headers={"apikey": stack.publishable_key},
-        json={"email": email, "password": password},
-        timeout=30,
-    )
-    if answer.status_code >= 400:
-        raise FleetctlError("signup_failed", f"The login {email} could not be made: {answer.text}")
-    user = answer.json().get("user") or answer.json()
-    service: Client = create_client(stack.api_url, stack.secret_key)
-    service.table("operators").insert({"user_id": user["id"], "email": email, "rank": rank}).execute()
-    return email, password
-
-
-def _row(data: object) -> dict[str, Any]:
-    if isinstance(data, list) and data and isinstance(data[0], dict):
-        return data[0]
-    raise FleetctlError("bad_answer", f"Expected one row, got {data!r}.")
-
-
-def _token_text(data: object) -> str:
-    """The token that `create_provisioning_token` shows once."""
-    if isinstance(data, str):
-        return data
-    row = data[0] if isinstance(data, list) and data else data
-    if isinstance(row, dict) and isinstance(row.get("token"), str):
-        return str(row["token"])
-    raise FleetctlError("bad_answer", "create_provisioning_token() answered without a token.")
-
-
-def _phase_order(phase: str) -> int:
-    known = [known.value for known in Phase]
-    return known.index(phase) if phase in known else len(known)
-
-
-def _cell(milliseconds: float | None) -> str:
-    return "" if milliseconds is None else f"{milliseconds:.0f}"
-
-
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text)
 
 
 def _interrupt(*_: object) -> None:

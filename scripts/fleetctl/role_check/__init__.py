@@ -1,0 +1,8 @@
+"""Everything about a role folder that can be known before a device sees it.
+
+check     one folder: read it, resolve it, run every check
+checks/   the checks, one group of findings a file
+compose   the compose file with its variables filled in
+subject   what the checks look at
+findings  what they find, and the report
+"""

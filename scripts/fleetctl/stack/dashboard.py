@@ -66,10 +66,10 @@ def _build(project: Project, deno: str, log: Path, line: Callable[[str], None]) 
     if process.returncode != 0:
         raise FleetctlError(
             "dashboard_build_failed",
-            f"The dashboard could not be built. The log ends:\n{last_lines(log)}",
+            f"The dashboard could not be built. Its log ends with:\n{last_lines(log)}",
             hint=f"Read {log}, or start without the dashboard: fleetctl up --no-web",
         )
     dist = project.web / "dist"
     if not dist.is_dir():
-        raise FleetctlError("dashboard_build_failed", f"The build succeeded but made no {dist}.")
+        raise FleetctlError("dashboard_build_failed", f"The build succeeded but did not create {dist}.")
     (dist / _STAMP).write_text(before)

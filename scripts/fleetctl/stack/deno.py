@@ -15,6 +15,8 @@ def find_deno() -> str:
     found = str(beside) if beside.exists() else shutil.which("deno")
     if found is None:
         raise FleetctlError(
-            "deno_missing", "Deno is not installed.", hint="pip install 'metrica-fleet[operator]' brings it."
+            "deno_missing",
+            "Deno is not installed.",
+            hint="Install it with: pip install 'metrica-fleet[operator]'",
         )
     return found

@@ -52,7 +52,7 @@ class Keys:
         except FileNotFoundError as error:
             raise FleetctlError(
                 "keys_missing",
-                f"{folder.root} holds no keys: no stack was ever started there.",
+                f"{folder.root} contains no keys: no stack was ever started there.",
                 hint=f"Start one: fleetctl up --data {folder.root}",
             ) from error
         except OSError as error:
@@ -73,8 +73,8 @@ class Keys:
         if folder.postgres.exists():
             raise FleetctlError(
                 "keys_lost",
-                f"{folder.postgres} is a database, but its {folder.keys.name} is gone.",
-                hint=f"Restore {folder.keys} from a backup, or start over with: fleetctl reset",
+                f"{folder.postgres} contains a database, but its {folder.keys.name} is missing.",
+                hint=f"Restore {folder.keys} from a backup, or start over: fleetctl reset",
             )
         keys = cls.new()
         write_atomic(folder.keys, (json.dumps(asdict(keys), indent=2) + "\n").encode(), mode=0o600)

@@ -11,6 +11,9 @@ from fleetctl.errors import FleetctlError
 
 DEFAULT_DATA = Path(".fleet")
 DEFAULT_PORT = 54321
+#: A file in a data folder that the demo made and may begin afresh. `fleetctl up` takes it away: from then on
+#: the folder is somebody's own fleet.
+DEMO_MARKER = "demo-data"
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,8 @@ class Project:
                 return cls(candidate.resolve())
         raise FleetctlError(
             "project_not_found",
-            "The sources of the control plane (supabase/, migrations/) are not here.",
-            hint="Run fleetctl inside a checkout of Metrica Fleet, or set FLEET_PROJECT to one.",
+            "The sources of the control plane (supabase/, migrations/) were not found.",
+            hint="Run fleetctl in a checkout of Metrica Fleet, or set FLEET_PROJECT to one.",
             exit_code=2,
         )
 

@@ -20,9 +20,11 @@ from typing import IO, Any, Literal, Self, cast
 from fleetctl.errors import FleetctlError
 from fleetctl.stack.keys import Keys
 from fleetctl.stack.layout import DEFAULT_PORT, DataFolder
+from fleetctl.stack.lock import hold_lock, is_locked, read_owner
 from fleetctl.stack.postgres import SUPERUSER, remove_unfinished, url
 from fleetctl.stack.process import Identity
-from fleetctl.stack.supervisor import Options, hold_lock, is_locked, read_owner, read_state
+from fleetctl.stack.state_file import read_state
+from fleetctl.stack.supervisor import Options
 
 State = Literal["running", "stopped", "starting", "broken"]
 
@@ -95,8 +97,8 @@ class LocalStack:
                 stderr.seek(0)
                 raise FleetctlError(
                     "supervisor_died",
-                    f"The stack ended while it started (exit code {error}). {stderr.read().strip()}".rstrip(),
-                    hint=f"Read the logs in {folder.logs}",
+                    f"The stack exited while starting (exit code {error}). {stderr.read().strip()}".rstrip(),
+                    hint=f"See the logs in {folder.logs}",
                 ) from error
             except BaseException:
                 # Ctrl-C while it starts: the end of its stdin is what tells the supervisor to stop.
@@ -112,7 +114,7 @@ class LocalStack:
         if status.state != "running":
             raise FleetctlError(
                 "not_running",
-                f"No stack runs in {folder.root}: {status.detail}.",
+                f"No stack is running in {folder.root}: {status.detail}.",
                 hint=f"Start one: fleetctl up --data {data}",
                 exit_code=3,
             )
@@ -265,10 +267,12 @@ def _status(folder: DataFolder) -> Status:
         if left:
             names = " and ".join(left)
             return Status(
-                "broken", data, f"the stack was killed and left {names} behind; up or down clears it"
+                "broken",
+                data,
+                f"the stack was killed, and {names} kept running; fleetctl up or down cleans up",
             )
         there = folder.postgres.exists()
-        return Status("stopped", data, "its data is kept" if there else "nothing was started there yet")
+        return Status("stopped", data, "its data is kept" if there else "no stack was started there yet")
     recorded = str(state.get("state", "starting"))
     owner = read_owner(folder)
     pid = owner.pid if owner else None
@@ -278,12 +282,12 @@ def _status(folder: DataFolder) -> Status:
         keys = Keys.load(folder)
         answer = health(_api_url(state))
     except (OSError, ValueError, FleetctlError) as error:
-        return Status("broken", data, f"the API does not answer: {error}", pid=pid)
+        return Status("broken", data, f"the API does not respond: {error}", pid=pid)
     failing = [name for name, part in answer.get("parts", {}).items() if part.get("state") == "failed"]
     return Status(
         "broken" if failing else "running",
         data,
-        f"not working: {', '.join(failing)}" if failing else "every part answers",
+        f"not working: {', '.join(failing)}" if failing else "every part responds",
         pid=pid,
         api_url=_api_url(state),
         publishable_key=keys.publishable_key,
@@ -301,8 +305,9 @@ def _stop(folder: DataFolder) -> bool:
         if not owner.wait(_STOP_TIMEOUT_S):
             raise FleetctlError(
                 "not_stopping",
-                f"The stack in {folder.root} (process {owner.pid}) did not stop in {_STOP_TIMEOUT_S:.0f} s.",
-                hint=f"See {folder.logs / 'stack.log'}; the next start cleans up if you kill it.",
+                f"The stack in {folder.root} (process {owner.pid}) did not stop within "
+                f"{_STOP_TIMEOUT_S:.0f} s.",
+                hint=f"See {folder.logs / 'stack.log'}. If you kill it, the next start cleans up.",
             )
         return True
     if not folder.root.is_dir():

@@ -51,13 +51,13 @@ def require_free(
         owner = who_listens(port)
         if owner is None and _used_by_outgoing(port) and time.monotonic() < deadline:
             if not told:
-                waiting(f"Waiting for port {port}: an outgoing connection of this machine uses it")
+                waiting(f"Waiting for port {port}, which an outgoing connection uses")
                 told = True
             time.sleep(0.25)
             continue
         raise FleetctlError(
             "port_taken",
-            f"Port {port}, wanted for {purpose}, is taken{f' by {owner}' if owner else ''}.",
+            f"Port {port}, needed for {purpose}, is in use{f' by {owner}' if owner else ''}.",
             hint=hint,
         )
 
@@ -76,7 +76,9 @@ def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
     tried = [_PICK_FROM + secrets.randbelow(_PICK_TO - _PICK_FROM) for _ in range(200 + count)]
     found = list(islice((port for port in dict.fromkeys(tried) if is_free(host, port)), count))
     if len(found) < count:
-        raise FleetctlError("no_free_port", f"No {count} free ports were found.", hint="Stop other programs.")
+        raise FleetctlError(
+            "no_free_port", f"Could not find {count} free ports.", hint="Stop other programs that use ports."
+        )
     return found
 
 
@@ -86,7 +88,9 @@ def pick_base(host: str) -> int:
         base = _PICK_FROM + secrets.randbelow((_PICK_TO - _PICK_FROM) // 3) * 3
         if is_free(host, base) and is_free("127.0.0.1", base + 1) and is_free("127.0.0.1", base + 2):
             return base
-    raise FleetctlError("no_free_port", "No three free ports in a row were found.", hint="Pass --port.")
+    raise FleetctlError(
+        "no_free_port", "Could not find three free ports in a row.", hint="Choose one with --port."
+    )
 
 
 def _used_by_outgoing(port: int) -> bool:

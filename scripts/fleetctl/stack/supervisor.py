@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import fcntl
 import json
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,10 @@ from fleetctl.stack import dashboard, ports
 from fleetctl.stack.deno import find_deno
 from fleetctl.stack.keys import Keys
 from fleetctl.stack.layout import DataFolder, Project
+from fleetctl.stack.lock import hold_lock
 from fleetctl.stack.postgres import SUPERUSER, Postgres, url
 from fleetctl.stack.process import Child, Identity, last_lines, rotating_log
+from fleetctl.stack.state_file import read_state, write_state
 
 Progress = Callable[[str], None]
 
@@ -106,7 +107,7 @@ class Supervisor:
         self._record("starting")
         build = self._build_dashboard()
         if not self.folder.postgres.exists():
-            self._say("Making the database")
+            self._say("Creating the database")
         self.postgres.make(self.keys.supabase_admin_password)
         self._say("Starting PostgreSQL")
         self.postgres.start(self.ports.postgres, tick=self._check_stop)
@@ -120,7 +121,7 @@ class Supervisor:
         """End the server of a supervisor that was killed; Postgres looks after its own."""
         orphan = Identity.parse(read_state(self.folder).get("server"))
         if orphan is not None and orphan.stop(signal.SIGTERM, timeout_s=5):
-            self.log.info("stopped process %s, left by a stack that was killed", orphan.pid)
+            self.log.info("stopped process %s, which a killed stack had left running", orphan.pid)
 
     def _choose_ports(self) -> Ports:
         host, wanted = self.options.host, self.options.port
@@ -134,7 +135,7 @@ class Supervisor:
         for address, port, purpose in wanted_for:
             ports.require_free(address, port, purpose, hint, waiting=self._say)
         if chosen.table_editor:
-            hint += ", or leave the editor out: --no-table-editor"
+            hint += ", or start without the table editor: --no-table-editor"
             purpose = "the table editor (API port + 2)"
             ports.require_free("127.0.0.1", chosen.table_editor, purpose, hint, waiting=self._say)
         return chosen
@@ -143,7 +144,7 @@ class Supervisor:
         """Build beside the database's start; the returned function waits for it."""
         if not self.options.web or not dashboard.needs_build(self.project):
             return lambda: None
-        self._say("Building the dashboard (once; the first time fetches its packages)")
+        self._say("Building the dashboard (only the first time, which also downloads its packages)")
         failed: list[FleetctlError] = []
 
         def say(line: str) -> None:
@@ -191,7 +192,9 @@ class Supervisor:
                 "or use the checkout that made it.",
             )
             for label in outcome.changed:
-                self._say(f"warning: {label} was edited after it was applied; the database has the old text")
+                self._say(
+                    f"warning: {label} was edited after it was applied; the database has the old version"
+                )
             if outcome.applied and not outcome.already and self.project.seed.is_file():
                 run_script(connection, self.project.seed, "seed_failed")
 
@@ -217,10 +220,10 @@ class Supervisor:
                 self.server.stop(timeout_s=1)
                 raise FleetctlError(
                     "server_not_starting",
-                    "The API server did not start. Its log ends:\n"
+                    "The API server did not start. Its log ends with:\n"
                     + last_lines(self.folder.logs / "server.log"),
-                    hint=f"Read {self.folder.logs / 'server.log'}. The first start needs the npm registry "
-                    "to fetch the server's packages.",
+                    hint=f"See {self.folder.logs / 'server.log'}. The first start downloads the server's "
+                    "packages from the npm registry.",
                 )
 
     def _server_environment(self) -> dict[str, str]:
@@ -267,20 +270,20 @@ class Supervisor:
                 self.postgres.start(self.ports.postgres, tick=self._check_stop)
                 self._record("running")
             if self.server is not None and (code := self.server.returncode) is not None:
-                self._count_restart("the API server", code, "server.log")
+                self._count_restart("The API server", code, "server.log")
                 self._start_server()
                 self._record("running")
 
     def _count_restart(self, part: str, code: int, log: str) -> None:
         now = time.monotonic()
         self._restarts = [at for at in self._restarts if now - at < 60] + [now]
-        self.log.error("%s ended with code %s; restart %s", part, code, len(self._restarts))
+        self.log.error("%s exited with code %s; restart %s", part, code, len(self._restarts))
         if len(self._restarts) > _RESTARTS_A_MINUTE:
             raise FleetctlError(
                 "keeps_crashing",
-                f"{part} ended {len(self._restarts)} times within a minute. Its log ends:\n"
+                f"{part} exited {len(self._restarts)} times within a minute. Its log ends with:\n"
                 + last_lines(self.folder.logs / log),
-                hint=f"Read {self.folder.logs / log}",
+                hint=f"See {self.folder.logs / log}",
             )
 
     def _shut_down(self) -> None:
@@ -314,11 +317,7 @@ class Supervisor:
             "postgres": asdict(postgres) if postgres else None,
             "server": asdict(server) if server else None,
         }
-        # Not fsynced: after a power cut no process of it runs any more.
-        temporary = self.folder.state.with_suffix(".new")
-        temporary.touch(mode=0o600)
-        temporary.write_text(json.dumps(content, indent=2))
-        temporary.replace(self.folder.state)
+        write_state(self.folder, content)
 
 
 class _StopAsked(Exception):  # noqa: N818  # not an error: the way out of a start
@@ -329,65 +328,6 @@ class _StopAsked(Exception):  # noqa: N818  # not an error: the way out of a sta
 _PERMISSIONS = ("--allow-net", "--allow-env", "--allow-read", "--allow-sys")
 
 
-@contextlib.contextmanager
-def hold_lock(folder: DataFolder) -> Iterator[None]:
-    """Own the data folder; raises FleetctlError `already_running` when another process does."""
-    with folder.lock.open("a+") as file:
-        for attempt in range(10):
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                # `is_locked` in another process holds it for an instant; a stack holds it for good.
-                if attempt < 9:
-                    time.sleep(0.03)
-                    continue
-                owner = read_owner(folder)
-                raise FleetctlError(
-                    "already_running",
-                    f"A stack is already running or starting in {folder.root}"
-                    f"{f' (process {owner.pid})' if owner else ''}.",
-                    hint="See fleetctl status; stop it with fleetctl down, or give this one its own --data.",
-                ) from error
-        me = Identity.of(os.getpid())
-        file.truncate(0)
-        file.write(json.dumps(asdict(me) if me else None))
-        file.flush()
-        try:
-            yield
-        finally:
-            file.truncate(0)
-
-
-def is_locked(folder: DataFolder) -> bool:
-    """Whether a supervisor owns the folder now."""
-    try:
-        with folder.lock.open("r") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:
-        return False
-    return False
-
-
-def read_owner(folder: DataFolder) -> Identity | None:
-    """Who took the folder's lock last. Only while `is_locked` does it say who has it."""
-    try:
-        return Identity.parse(json.loads(folder.lock.read_text()))
-    except (OSError, ValueError):
-        return None
-
-
-def read_state(folder: DataFolder) -> dict[str, Any]:
-    """The last record of the supervisor, or {}."""
-    try:
-        value = json.loads(folder.state.read_text())
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
 def _make_folder(folder: DataFolder) -> None:
     try:
         folder.root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -395,7 +335,7 @@ def _make_folder(folder: DataFolder) -> None:
     except OSError as error:
         raise FleetctlError(
             "data_unwritable",
-            f"{folder.root} cannot be made or written: {error.strerror}.",
+            f"{folder.root} cannot be created or written to: {error.strerror}.",
             hint="Choose another folder: fleetctl up --data DIR",
         ) from error
 

@@ -2,7 +2,7 @@ import { TokenError, type Tokens } from "./jwt.ts";
 
 /** Hosted caps connections without a user's token at 24 hours; so does the token an API key is swapped for. */
 const KEY_TOKEN_S = 86_400;
-/** The roles whose JWT is an API key. A user's or device's own token is none, and hosted refuses it as well. */
+/** The roles whose JWT is an API key. A user or device token is not one, and hosted refuses it too. */
 const KEY_ROLES = ["anon", "service_role"];
 
 export class KeyRefused extends Error {
@@ -36,7 +36,7 @@ export class ApiKeys {
     throw new KeyRefused(
       401,
       "Invalid API key",
-      "A user's or device's own token is not an API key: connect with the publishable key and send the token when joining.",
+      "A user or device token is not an API key. Connect with the publishable key and send the token when joining.",
     );
   }
 }
@@ -47,7 +47,7 @@ function refusal(error: unknown): KeyRefused {
   return new KeyRefused(401, error.fault === "expired" ? "Token has expired" : error.message);
 }
 
-/** Compares without telling by its time how much of a key was right. */
+/** Compares in constant time, so that timing does not reveal how much of a key was right. */
 function same(left: string, right: string): boolean {
   if (left.length !== right.length) return false;
   let difference = 0;

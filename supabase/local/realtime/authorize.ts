@@ -1,9 +1,9 @@
 import type { Sql } from "./deps.ts";
-import { isConnectionTrouble, maintainPartitions, sentence, sqlState } from "./database.ts";
+import { errorText, isConnectionTrouble, maintainPartitions, sqlState } from "./database.ts";
 import type { Claims } from "./jwt.ts";
 import type { Limits } from "./limits.ts";
 
-/** Whose permission is asked, for which topic. */
+/** Whose permission is checked, for which topic. */
 export interface Caller {
   topic: string;
   claims: Claims;
@@ -89,7 +89,7 @@ export class Authorizer {
     this.#pending++;
     try {
       return await question().catch(async (error) => {
-        // The day's partition went missing, say because this process slept through midnight: make it, ask again.
+        // The day's partition is missing, for example because this machine slept through midnight: create it, retry.
         if (sqlState(error) !== "23514") throw error;
         await maintainPartitions(this.sql);
         return await question();
@@ -115,7 +115,7 @@ export class Authorizer {
 }
 
 function become(sql: Sql, { topic, claims, headers }: Caller): PromiseLike<unknown> {
-  // `set role none` gives the superuser back, who passes every policy.
+  // `set role none` would restore the superuser, which passes every policy.
   if (claims.role === "none") throw new AuthorizeError("policy", 'role "none" does not exist');
   const sub = typeof claims.sub === "string" ? claims.sub : "";
   return sql`
@@ -145,12 +145,12 @@ function explained(error: unknown): AuthorizeError {
   if (error instanceof AuthorizeError) return error;
   switch (sqlState(error)) {
     case "57014":
-      return new AuthorizeError("canceled", sentence(error));
+      return new AuthorizeError("canceled", errorText(error));
     case "23514":
       return new AuthorizeError("partition", "Realtime was unable to find the expected messages partition");
   }
   if (isConnectionTrouble(error)) {
     return new AuthorizeError("database", "Realtime was unable to connect to the project database");
   }
-  return new AuthorizeError("policy", sentence(error));
+  return new AuthorizeError("policy", errorText(error));
 }

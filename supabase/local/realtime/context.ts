@@ -1,13 +1,12 @@
 import type { ApiKeys } from "./apikey.ts";
 import type { Authorizer } from "./authorize.ts";
-import type { Channel } from "./channel.ts";
 import type { Sql } from "./deps.ts";
 import type { Feed } from "./feed.ts";
-import type { Hub } from "./hub.ts";
+import type { Frame, Framing, Outgoing } from "./frames.ts";
+import type { Hub, Member } from "./hub.ts";
 import type { Tokens } from "./jwt.ts";
 import type { Limits, RateCounter } from "./limits.ts";
 import type { Presence } from "./presence.ts";
-import type { Socket } from "./socket.ts";
 
 /** What every socket, channel and request of one endpoint shares. */
 export interface Context {
@@ -17,16 +16,30 @@ export interface Context {
   sql: Sql;
   authorizer: Authorizer;
   feed: Feed;
-  hub: Hub<Channel>;
-  presence: Presence<Channel>;
-  sockets: Set<Socket>;
+  hub: Hub;
+  presence: Presence<Member>;
+  connections: Set<Connection>;
   rates: { joins: RateCounter; messages: RateCounter; presence: RateCounter };
-  /** Set once `close` was called: nobody may join any more. */
+  /** Set once `close` was called: no further joins. */
   closing: boolean;
   log: (line: string) => void;
 }
 
-/** Resolves after `ms`, or at once where a limit sets the delay to zero. */
-export function pause(ms: number): Promise<void> {
-  return ms > 0 ? new Promise((resolve) => setTimeout(resolve, ms)) : Promise.resolve();
+/** One client's connection, as its channels and the endpoint see it; `socket.ts` implements it. */
+export interface Connection {
+  readonly framing: Framing;
+  /** The JWT that the API key stands for: what a join without a token of its own uses. */
+  readonly token: string;
+  /** The `x-…` headers of the request that opened the connection. */
+  readonly headers: Record<string, string>;
+  /** Channels joined or being joined. */
+  readonly channelCount: number;
+  send(frame: Frame): void;
+  push(message: Outgoing): void;
+  /** The channel of this wire topic has ended, unless a later join has replaced it. */
+  forget(channel: { readonly wireTopic: string }): void;
+  /** Closes the connection; the client may connect again. */
+  drop(reason: string): void;
+  /** Closes the connection because the endpoint is stopping. */
+  goAway(): void;
 }

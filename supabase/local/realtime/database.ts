@@ -25,7 +25,7 @@ export function sqlState(error: unknown): string | null {
   return typeof code === "string" && /^[0-9A-Z]{5}$/.test(code) ? code : null;
 }
 
-export function sentence(error: unknown): string {
+export function errorText(error: unknown): string {
   return error instanceof Error
     ? error.message || String((error as { code?: unknown }).code ?? error.name)
     : String(error);

@@ -1,7 +1,7 @@
-// Every outside dependency of the Realtime endpoint, pinned, in one place.
-export { default as postgres } from "npm:postgres@3.4.9";
-export { compactVerify, SignJWT } from "npm:jose@6.2.18";
-import type { Sql as PostgresSql } from "npm:postgres@3.4.9";
+// Every outside dependency of the Realtime endpoint in one place; ../deno.json pins them.
+export { default as postgres } from "postgres";
+export { compactVerify, SignJWT } from "jose";
+import type { Sql as PostgresSql } from "postgres";
 
 // deno-lint-ignore ban-types
 export type Sql = PostgresSql<{}>;

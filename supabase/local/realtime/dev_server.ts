@@ -30,7 +30,7 @@ const server = Deno.serve({
 
 async function stop(): Promise<void> {
   await realtime.close();
-  // A client that does not answer the close keeps its connection open; nobody waits for it.
+  // A client that does not answer the close keeps its connection open; do not wait for it.
   await Promise.race([server.shutdown(), new Promise((resolve) => setTimeout(resolve, 1_000))]);
   Deno.exit(0);
 }

@@ -1,5 +1,7 @@
 import { postgres, type Sql } from "./deps.ts";
-import { pool, sentence } from "./database.ts";
+import { errorText, pool } from "./database.ts";
+import { idsFrom, readBack, snapshot } from "./feed_sql.ts";
+import { SeenMessages } from "./marks.ts";
 import type { StoredMessage } from "./replay.ts";
 
 const MESSAGES = "realtime_messages";
@@ -15,57 +17,12 @@ export interface FeedOptions {
   dbUrl: string;
   /** Called for every committed broadcast row, in commit order. */
   deliver: (message: StoredMessage) => void;
-  /** False when nobody listens to the topic: the row is not read back then. */
+  /** False if no channel listens to the topic: the row is not read back then. */
   wants: (topic: string) => boolean;
   /** How often the mark moves while messages flow, in ms. */
   markEveryMs: number;
   log: (line: string) => void;
 }
-
-/**
- * What was announced so far, as far as it must be remembered. Every transaction that ended below `floor` has
- * been announced. A set may be forgotten once the floor has passed its `below`: the transaction ids of its
- * rows are all smaller.
- */
-class Seen {
-  #latest = new Set<string>();
-  #sets: { ids: Set<string>; below: bigint }[] = [];
-
-  constructor(public floor: bigint) {}
-
-  get isEmpty(): boolean {
-    return this.#latest.size === 0 && this.#sets.length === 0;
-  }
-
-  has(id: string): boolean {
-    return this.#latest.has(id) || this.#sets.some(({ ids }) => ids.has(id));
-  }
-
-  add(id: string): void {
-    this.#latest.add(id);
-  }
-
-  /** Starts a new set, and returns the way to say up to where everything in the one before is known. */
-  split(): (snapshot: Snapshot) => void {
-    if (this.#latest.size) this.#sets.push({ ids: this.#latest, below: MAX_XID });
-    this.#latest = new Set();
-    return ({ xmin, xmax }) => {
-      // Sets of earlier tries that got no answer are older still.
-      for (const set of this.#sets) if (set.below === MAX_XID) set.below = xmax;
-      this.floor = xmin;
-      this.#sets = this.#sets.filter(({ below }) => below > xmin);
-    };
-  }
-}
-
-interface Snapshot {
-  /** Every transaction below it had ended. */
-  xmin: bigint;
-  /** No transaction from it on had begun. */
-  xmax: bigint;
-}
-
-const MAX_XID = 2n ** 64n;
 
 /**
  * Rows of `realtime.messages`, delivered after their commit, in commit order, none lost for connected clients.
@@ -83,7 +40,7 @@ const MAX_XID = 2n ** 64n;
 export class Feed {
   #options: FeedOptions;
   #reader: Sql;
-  #seen: Seen | null = null;
+  #seen: SeenMessages | null = null;
   #awaited: { token: string; arrived: () => void } | null = null;
   #queue: string[] = [];
   /** Announcements that arrive while missed rows are being looked for wait here, to stay behind them. */
@@ -145,7 +102,7 @@ export class Feed {
         if (!this.#closing) this.#options.log("the database feed lost its connection; reconnecting");
       } catch (error) {
         if (!started) return first.reject(error);
-        this.#options.log(`the database feed cannot listen: ${sentence(error)}; trying again in ${wait} ms`);
+        this.#options.log(`the database feed cannot listen: ${errorText(error)}; retrying in ${wait} ms`);
       }
       if (this.#closing) break;
       await this.#pause(wait);
@@ -171,7 +128,7 @@ export class Feed {
       } as Parameters<typeof postgres>[1],
     );
     try {
-      this.#seen ??= new Seen((await snapshot(sql)).xmin);
+      this.#seen ??= new SeenMessages((await snapshot(sql)).xmin);
       this.#held = [];
       await sql.unsafe(`listen ${MESSAGES}; listen ${MARKS}`).simple();
       await this.#catchUp(sql, this.#seen);
@@ -187,7 +144,7 @@ export class Feed {
   }
 
   /** Queues the rows whose announcement was missed, in the order of commit as far as the database keeps it. */
-  async #catchUp(sql: Sql, seen: Seen): Promise<void> {
+  async #catchUp(sql: Sql, seen: SeenMessages): Promise<void> {
     const fresh = (await idsFrom(sql, seen.floor)).filter((id) => !seen.has(id));
     for (const id of fresh) seen.add(id);
     if (fresh.length) this.#options.log(`the database feed caught up with ${fresh.length} messages`);
@@ -277,7 +234,7 @@ export class Feed {
         this.#queue.splice(0, ids.length);
         wait = RETRY_FIRST_MS;
       } catch (error) {
-        this.#options.log(`the database feed cannot read: ${sentence(error)}; trying again in ${wait} ms`);
+        this.#options.log(`the database feed cannot read: ${errorText(error)}; retrying in ${wait} ms`);
         await this.#pause(wait);
         wait = Math.min(wait * 2, RETRY_MOST_MS);
       }
@@ -289,7 +246,7 @@ export class Feed {
     try {
       this.#options.deliver(row);
     } catch (error) {
-      this.#options.log(`message ${row.id} could not be delivered: ${sentence(error)}`);
+      this.#options.log(`message ${row.id} could not be delivered: ${errorText(error)}`);
     }
   }
 
@@ -304,41 +261,4 @@ export class Feed {
     await Promise.race([timer.promise, this.#close.promise]);
     clearTimeout(handle);
   }
-}
-
-/** The current snapshot's bounds; `and` is more to select along with it. */
-async function snapshot(sql: Sql, and: unknown = sql``): Promise<Snapshot> {
-  const [row] = await sql<{ xmin: string; xmax: string }[]>`
-    select pg_snapshot_xmin(s)::text as xmin, pg_snapshot_xmax(s)::text as xmax ${and as never}
-    from pg_current_snapshot() s`;
-  return { xmin: BigInt(row.xmin), xmax: BigInt(row.xmax) };
-}
-
-async function readBack(sql: Sql, ids: string[]): Promise<Map<string, StoredMessage>> {
-  const rows = await sql<StoredMessage[]>`
-    select id::text, topic, event, private, payload::text as payload, binary_payload as binary
-    from realtime.messages
-    where id = any(${ids}::uuid[]) and extension = 'broadcast' and event is not null
-      and (payload is not null or binary_payload is not null)`;
-  return new Map(rows.map((row) => [row.id, row]));
-}
-
-/**
- * Rows of transactions from `floor` on. `xmin` has 32 bits, a transaction id 64, so the upper half is put back:
- * no row is newer than the next transaction. Rows of one transaction keep their place in the table; the order
- * between transactions is that of commit where the database keeps it, of their start otherwise.
- */
-async function idsFrom(sql: Sql, floor: bigint): Promise<string[]> {
-  const [{ tracked }] = await sql<{ tracked: boolean }[]>`
-    select current_setting('track_commit_timestamp')::boolean as tracked`;
-  const committed = tracked ? sql`pg_xact_commit_timestamp(m.xmin)` : sql`null::timestamptz`;
-  const rows = await sql<{ id: string }[]>`
-    with at as (select pg_snapshot_xmax(pg_current_snapshot())::text::bigint as next)
-    select m.id::text
-    from realtime.messages m, at,
-      lateral (select at.next - at.next % 4294967296 + m.xmin::text::bigint as xid) near
-    where m.extension = 'broadcast'
-      and case when near.xid > at.next then near.xid - 4294967296 else near.xid end >= ${String(floor)}::bigint
-    order by ${committed}, m.inserted_at, m.tableoid, m.ctid`;
-  return rows.map((row) => row.id);
 }

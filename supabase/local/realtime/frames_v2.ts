@@ -50,7 +50,9 @@ function decodeText(data: string): Incoming {
   } catch {
     throw new FrameError("the frame is not JSON");
   }
-  if (!Array.isArray(message) || message.length < 5) throw new FrameError("the frame is not an array of five");
+  if (!Array.isArray(message) || message.length < 5) {
+    throw new FrameError("the frame is not an array of five");
+  }
   const [joinRef, ref, topic, event, payload] = message;
   if (typeof topic !== "string" || typeof event !== "string") {
     throw new FrameError("the frame needs a topic and an event");
@@ -64,7 +66,9 @@ function decodeBinary(bytes: Uint8Array): Incoming {
   const encoding = bytes[6];
   let offset = 7;
   const take = (length: number): string => {
-    if (offset + length > bytes.length) throw new FrameError("the binary frame is shorter than its lengths say");
+    if (offset + length > bytes.length) {
+      throw new FrameError("the binary frame is shorter than its lengths say");
+    }
     return decoder.decode(bytes.subarray(offset, offset += length));
   };
   const joinRef = take(bytes[1]);

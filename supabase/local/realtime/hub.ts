@@ -1,41 +1,43 @@
 import type { Broadcast, Frame, Framing } from "./frames.ts";
+import type { PresenceDiff } from "./presence.ts";
 
-/** A joined channel, as the hub sees it. */
+/** A joined channel, as the others on its topic see it. */
 export interface Member {
   readonly framing: Framing;
   receive(message: Broadcast, frame: Frame): void;
+  receivePresence(diff: PresenceDiff): void;
 }
 
-/** Who listens to what. A private and a public topic of the same name are two topics. */
-export class Hub<M extends Member> {
-  #topics = new Map<string, Set<M>>();
+/** The channels on each topic. A private and a public topic of the same name are two topics. */
+export class Hub {
+  #topics = new Map<string, Set<Member>>();
 
   constructor(private readonly log: (line: string) => void) {}
 
-  join(topic: string, isPrivate: boolean, member: M): void {
+  join(topic: string, isPrivate: boolean, member: Member): void {
     const key = keyOf(topic, isPrivate);
     const members = this.#topics.get(key);
     if (members) members.add(member);
     else this.#topics.set(key, new Set([member]));
   }
 
-  leave(topic: string, isPrivate: boolean, member: M): void {
+  leave(topic: string, isPrivate: boolean, member: Member): void {
     const key = keyOf(topic, isPrivate);
     const members = this.#topics.get(key);
     if (members?.delete(member) && members.size === 0) this.#topics.delete(key);
   }
 
-  members(topic: string, isPrivate: boolean): Iterable<M> {
+  members(topic: string, isPrivate: boolean): Iterable<Member> {
     return this.#topics.get(keyOf(topic, isPrivate)) ?? [];
   }
 
-  /** True when somebody listens to `topic`, private or public. */
+  /** True if any channel listens to `topic`, private or public. */
   wants(topic: string): boolean {
     return this.#topics.has(keyOf(topic, true)) || this.#topics.has(keyOf(topic, false));
   }
 
-  /** Hands `message` to everyone on the topic but `except`, encoding it once for each framing. */
-  broadcast(topic: string, isPrivate: boolean, message: Broadcast, except?: M): void {
+  /** Hands `message` to every channel on the topic but `except`, encoded once per framing. */
+  broadcast(topic: string, isPrivate: boolean, message: Broadcast, except?: Member): void {
     const frames = new Map<Framing, Frame | null>();
     for (const member of this.members(topic, isPrivate)) {
       if (member === except) continue;
@@ -44,7 +46,7 @@ export class Hub<M extends Member> {
         frame = member.framing.broadcast(`realtime:${topic}`, message);
         frames.set(member.framing, frame);
         if (frame === null) {
-          this.log(`a broadcast cannot be framed for protocol ${member.framing.version}: dropped there`);
+          this.log(`dropped a broadcast that protocol ${member.framing.version} cannot carry`);
         }
       }
       if (frame !== null) member.receive(message, frame);

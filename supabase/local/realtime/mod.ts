@@ -4,9 +4,8 @@
  */
 import { ApiKeys, KeyRefused } from "./apikey.ts";
 import { Authorizer } from "./authorize.ts";
-import type { Channel } from "./channel.ts";
-import { type Context, pause } from "./context.ts";
-import { maintainPartitions, pool, sentence } from "./database.ts";
+import type { Context } from "./context.ts";
+import { errorText, maintainPartitions, pool } from "./database.ts";
 import { Feed } from "./feed.ts";
 import type { Framing } from "./frames.ts";
 import { V1 } from "./frames_v1.ts";
@@ -18,11 +17,12 @@ import { Presence } from "./presence.ts";
 import type { StoredMessage } from "./replay.ts";
 import { broadcastCall } from "./rest.ts";
 import { Socket } from "./socket.ts";
+import { pause } from "./timing.ts";
 
 export type { Limits } from "./limits.ts";
 
 export interface RealtimeOptions {
-  /** A superuser's: it takes on the callers' roles to ask their policies. */
+  /** Of a superuser, which assumes the callers' roles to check their policies. */
   dbUrl: string;
   jwtSecret: string;
   publishableKey: string;
@@ -52,7 +52,7 @@ export async function createRealtime(options: RealtimeOptions): Promise<Realtime
     limits.authorizationTimeoutMs,
   );
   const tokens = new Tokens(options.jwtSecret);
-  const hub = new Hub<Channel>(log);
+  const hub = new Hub(log);
   const rate = (limit: number) => new RateCounter(limit, limits.rateTickMs);
   const rates = {
     joins: rate(limits.joinsPerSecond),
@@ -63,7 +63,7 @@ export async function createRealtime(options: RealtimeOptions): Promise<Realtime
     dbUrl: options.dbUrl,
     wants: (topic) => hub.wants(topic),
     deliver: (message) => {
-      // Hosted drops database broadcasts while the limit is exceeded; the payload was checked by nobody before.
+      // Hosted drops database broadcasts while the limit is exceeded; nothing has checked the payload before.
       if (rates.messages.exceeded) return log(`message ${message.id} dropped: Too many messages per second`);
       deliver(hub, message, limits, rates.messages, log);
     },
@@ -79,7 +79,7 @@ export async function createRealtime(options: RealtimeOptions): Promise<Realtime
     feed,
     hub,
     presence: new Presence(),
-    sockets: new Set(),
+    connections: new Set(),
     rates,
     closing: false,
     log,
@@ -90,22 +90,25 @@ export async function createRealtime(options: RealtimeOptions): Promise<Realtime
     await feed.start();
   } catch (error) {
     await Promise.all([sql.end({ timeout: 1 }), feed.close()]);
-    throw new Error(`Realtime cannot start: ${sentence(error)}`, { cause: error });
+    throw new Error(`Realtime could not start: ${errorText(error)}`, { cause: error });
   }
   const maintenance = setInterval(() => {
-    maintainPartitions(sql).catch((error) => log(`partitions could not be maintained: ${sentence(error)}`));
+    maintainPartitions(sql).catch((error) =>
+      log(`could not maintain the partitions of realtime.messages: ${errorText(error)}`)
+    );
   }, PARTITIONS_EVERY_MS);
 
   return {
     async handle(req) {
       const url = new URL(req.url);
       if (url.pathname === "/realtime/v1/websocket") return await openSocket(context, req, url);
-      return await broadcastCall(context, req, url) ?? Response.json({ message: "not found" }, { status: 404 });
+      return await broadcastCall(context, req, url) ??
+        Response.json({ message: "Not found" }, { status: 404 });
     },
     async close() {
       context.closing = true;
       clearInterval(maintenance);
-      for (const socket of [...context.sockets]) socket.goAway();
+      for (const connection of [...context.connections]) connection.goAway();
       await Promise.all([feed.close(), sql.end({ timeout: 2 })]);
     },
   };
@@ -113,7 +116,7 @@ export async function createRealtime(options: RealtimeOptions): Promise<Realtime
 
 async function openSocket(context: Context, req: Request, url: URL): Promise<Response> {
   if (req.headers.get("upgrade")?.toLowerCase() !== "websocket") {
-    return Response.json({ error: "This address is for WebSockets" }, {
+    return Response.json({ error: "This endpoint accepts WebSocket connections only" }, {
       status: 426,
       headers: { upgrade: "websocket" },
     });
@@ -141,9 +144,9 @@ async function openSocket(context: Context, req: Request, url: URL): Promise<Res
   return response;
 }
 
-function mayConnect({ sockets, limits, rates, closing }: Context): void {
+function mayConnect({ connections, limits, rates, closing }: Context): void {
   if (closing) throw new KeyRefused(500, "Error connecting to Realtime");
-  if (sockets.size >= limits.maxConnections) throw new KeyRefused(429, "Too many connected users");
+  if (connections.size >= limits.maxConnections) throw new KeyRefused(429, "Too many connected users");
   if (rates.joins.exceeded) throw new KeyRefused(429, "Too many joins per second");
 }
 
@@ -153,7 +156,7 @@ function framingOf(version: string | null): Framing | null {
 }
 
 function deliver(
-  hub: Hub<Channel>,
+  hub: Hub,
   { id, topic, event, private: isPrivate, payload, binary }: StoredMessage,
   limits: Limits,
   rate: RateCounter,

@@ -16,7 +16,11 @@ export class Presence<Owner> {
     const entries = this.#topics.get(topic) ?? new Map();
     this.#topics.set(topic, entries);
     const before = entries.get(owner);
-    const meta: Meta = { ...payload, phx_ref: newRef(), ...(before ? { phx_ref_prev: before.meta.phx_ref } : {}) };
+    const meta: Meta = {
+      ...payload,
+      phx_ref: newRef(),
+      ...(before ? { phx_ref_prev: before.meta.phx_ref } : {}),
+    };
     entries.set(owner, { key, meta });
     return {
       joins: { [key]: { metas: [meta] } },

@@ -32,7 +32,11 @@ export function parseReplay(replay: unknown): ReplayWanted | null {
 }
 
 /** The newest `limit` private broadcasts of `topic` since then, oldest first. */
-export async function replay(sql: Sql, topic: string, { since, limit }: ReplayWanted): Promise<StoredMessage[]> {
+export async function replay(
+  sql: Sql,
+  topic: string,
+  { since, limit }: ReplayWanted,
+): Promise<StoredMessage[]> {
   const rows = await sql<StoredMessage[]>`
     select id::text, topic, event, private, payload::text as payload, binary_payload as binary
     from realtime.messages

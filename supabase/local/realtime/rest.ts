@@ -48,7 +48,9 @@ async function authenticate(context: Context, req: Request, url: URL): Promise<S
     const token = bearer && !bearer.startsWith("sb_") ? bearer : keyToken;
     return { claims: await context.tokens.verify(token), headers: Object.fromEntries(req.headers) };
   } catch (error) {
-    if (error instanceof KeyRefused) return answer(error.status, { message: error.message, hint: error.hint });
+    if (error instanceof KeyRefused) {
+      return answer(error.status, { message: error.message, hint: error.hint });
+    }
     if (error instanceof TokenError) return answer(401, { message: "Unauthorized" });
     throw error;
   }
@@ -59,13 +61,15 @@ async function sendMany(context: Context, sender: Sender, req: Request): Promise
   try {
     body = await req.json();
   } catch {
-    return answer(400, { message: "The body is not JSON" });
+    return answer(400, { message: "The body is not valid JSON" });
   }
   const list = isRecord(body) && Array.isArray(body.messages) ? body.messages : null;
   if (!list) return answer(422, { errors: { messages: ["can't be blank"] } });
   const read = list.map((entry) => readMessage(entry, context));
   if (read.some((entry) => "faults" in entry)) {
-    return answer(422, { errors: { messages: read.map((entry) => ("faults" in entry ? entry.faults : {})) } });
+    return answer(422, {
+      errors: { messages: read.map((entry) => ("faults" in entry ? entry.faults : {})) },
+    });
   }
   const messages = read as Message[];
   const { average, limit } = context.rates.messages;
@@ -106,7 +110,7 @@ async function sendOne(
     try {
       JSON.parse(text);
     } catch {
-      return answer(400, { message: "The body is not JSON" });
+      return answer(400, { message: "The body is not valid JSON" });
     }
     broadcast = { kind: "json", event, body: text };
   }

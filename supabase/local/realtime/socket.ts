@@ -1,5 +1,5 @@
 import { Channel } from "./channel.ts";
-import type { Context } from "./context.ts";
+import type { Connection, Context } from "./context.ts";
 import { type Frame, FrameError, type Framing, type Incoming, type Outgoing } from "./frames.ts";
 
 /** Close codes of the WebSocket protocol. */
@@ -8,15 +8,14 @@ const UNREADABLE = 1007;
 const TOO_BIG = 1009;
 const TRY_AGAIN_LATER = 1013;
 
-/** One client's connection and the channels it has joined. */
-export class Socket {
+/** One client's WebSocket and the channels it has joined. */
+export class Socket implements Connection {
   #channels = new Map<string, Channel>();
   #idleTimer: ReturnType<typeof setTimeout> | undefined;
   #lastHeardAt = 0;
   /** Set by a close that came before the handshake was through. */
   #ending: [code: number, reason: string] | null = null;
 
-  /** `token` is the JWT that the API key stands for: what a join without a token of its own uses. */
   constructor(
     private readonly context: Context,
     private readonly ws: WebSocket,
@@ -25,14 +24,13 @@ export class Socket {
     readonly headers: Record<string, string>,
   ) {
     ws.binaryType = "arraybuffer";
-    context.sockets.add(this);
+    context.connections.add(this);
     ws.onmessage = (event) => this.#heard(event.data);
     ws.onclose = () => this.#closed();
     ws.onerror = () => {}; // A close follows, and it is all that matters.
     ws.onopen = () => this.#opened();
   }
 
-  /** Channels joined or being joined. */
   get channelCount(): number {
     return this.#channels.size;
   }
@@ -44,23 +42,21 @@ export class Socket {
   send(frame: Frame): void {
     if (this.ws.readyState !== WebSocket.OPEN) return;
     if (this.ws.bufferedAmount > this.context.limits.bufferedBytes) {
-      this.context.log("a client reads too slowly: its socket is closed");
+      this.context.log("closed a connection: the client reads too slowly");
       return this.#end(TRY_AGAIN_LATER, "Too slow");
     }
     this.ws.send(frame);
   }
 
-  forget(channel: Channel): void {
-    // A later join of the same topic may have taken its place.
+  forget(channel: { readonly wireTopic: string }): void {
+    // A later join of the same topic may have replaced it.
     if (this.#channels.get(channel.wireTopic) === channel) this.#channels.delete(channel.wireTopic);
   }
 
-  /** Closes the socket at the server's wish; the client may connect again. */
   drop(reason: string): void {
     this.#end(1000, reason);
   }
 
-  /** The endpoint is stopping. */
   goAway(): void {
     this.#end(GOING_AWAY, "Realtime is restarting");
   }
@@ -111,7 +107,11 @@ export class Socket {
     channel.join(message);
   }
 
-  #answer({ joinRef, ref, topic }: Incoming, status: "ok" | "error", response: Record<string, unknown>): void {
+  #answer(
+    { joinRef, ref, topic }: Incoming,
+    status: "ok" | "error",
+    response: Record<string, unknown>,
+  ): void {
     this.push({ joinRef, ref, topic, event: "phx_reply", payload: { status, response } });
   }
 
@@ -124,7 +124,7 @@ export class Socket {
   }
 
   #end(code: number, reason: string): void {
-    // Closing a socket that is still connecting is lost on it, and the client would keep a line to nobody.
+    // Closing a socket that is still connecting is lost on it, and the client would stay connected to nothing.
     if (this.ws.readyState === WebSocket.CONNECTING) this.#ending = [code, reason];
     else if (this.ws.readyState === WebSocket.OPEN) this.ws.close(code, reason);
     this.#closed();
@@ -132,7 +132,7 @@ export class Socket {
 
   #closed(): void {
     clearTimeout(this.#idleTimer);
-    this.context.sockets.delete(this);
+    this.context.connections.delete(this);
     for (const channel of [...this.#channels.values()]) channel.abandon();
   }
 }

@@ -220,4 +220,4 @@ async def test_postgres_changes_join_but_say_that_they_are_not_offered(project: 
         assert answered == change
         system = (await raw.receive())["payload"]
         assert (system["extension"], system["status"]) == ("postgres_changes", "error")
-        assert system["message"].startswith("Postgres changes are not offered by the embedded stack")
+        assert system["message"].startswith("The embedded stack does not support Postgres changes")

@@ -13,8 +13,10 @@ from typer.testing import CliRunner
 from fleet_agent.errors import ValidationError
 from fleet_agent.release import export, fetch, verify
 from fleet_agent.roles.role import Role
+from fleetctl.commands.repo import app
+from fleetctl.demo.beacon import BeaconRepo, Breakage, beacon
 from fleetctl.errors import FleetctlError
-from fleetctl.fleet_repo import Breakage, FleetRepo, SigningKey, app, beacon
+from fleetctl.fleet_repo import SigningKey
 from fleetctl.role_check.check import check_role
 
 
@@ -24,7 +26,7 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> SigningKey:
 
 
 def test_a_release_of_the_beacon_goes_all_the_way_to_a_device(tmp_path: Path, key: SigningKey) -> None:
-    repo = FleetRepo.create(tmp_path / "fleet", key)
+    repo = BeaconRepo.create(tmp_path / "fleet", key)
     commit = repo.release("v1")
     fetch(tmp_path / "git", repo.url, commit, "beacon")
     assert verify(tmp_path / "git", commit, repo.allowed_signers) == key.principal
@@ -38,7 +40,7 @@ def test_a_release_of_the_beacon_goes_all_the_way_to_a_device(tmp_path: Path, ke
 
 def test_a_release_changes_only_what_web_sees(tmp_path: Path, key: SigningKey) -> None:
     """So that an update restarts web and leaves clock alone."""
-    repo = FleetRepo.create(tmp_path / "fleet", key)
+    repo = BeaconRepo.create(tmp_path / "fleet", key)
     repo.release("v1")
     repo.release("v2")
     assert repo.git("diff", "--name-only", "HEAD~1") == "roles/beacon/web/index.html"
@@ -48,7 +50,7 @@ def test_a_release_changes_only_what_web_sees(tmp_path: Path, key: SigningKey) -
 def test_each_breakage_differs_from_a_good_release_and_the_next_one_is_whole(
     tmp_path: Path, key: SigningKey, breakage: Breakage
 ) -> None:
-    repo = FleetRepo.create(tmp_path / "fleet", key)
+    repo = BeaconRepo.create(tmp_path / "fleet", key)
     good = repo.release("v1")
     repo.release("v2", breakage=breakage)
     changed = set(repo.git("diff", "--name-only", good).split())
@@ -67,7 +69,7 @@ def test_each_breakage_differs_from_a_good_release_and_the_next_one_is_whole(
 def test_what_a_check_can_see_is_seen(
     tmp_path: Path, key: SigningKey, breakage: Breakage, finding: str
 ) -> None:
-    repo = FleetRepo.create(tmp_path / "fleet", key)
+    repo = BeaconRepo.create(tmp_path / "fleet", key)
     repo.release("v1", breakage=breakage)
     assert finding in [found.kind for found in check_role(repo.path / "roles" / "beacon").findings]
 
@@ -84,7 +86,7 @@ def test_simulated_devices_are_told_how_it_breaks() -> None:
 
 
 def test_the_missing_variable_is_missing(tmp_path: Path, key: SigningKey) -> None:
-    repo = FleetRepo.create(tmp_path / "fleet", key)
+    repo = BeaconRepo.create(tmp_path / "fleet", key)
     repo.release("v1", breakage=Breakage.VARIABLE_MISSING)
     role = Role.load(repo.path / "roles" / "beacon")
     assert [problem.variable for problem in role.problems({})] == ["BEACON_TOKEN"]
@@ -94,7 +96,7 @@ def test_the_missing_variable_is_missing(tmp_path: Path, key: SigningKey) -> Non
 
 @pytest.mark.parametrize("port", ["8080", "9000"])
 def test_the_beacons_own_check_refuses_one_port_for_both(tmp_path: Path, key: SigningKey, port: str) -> None:
-    repo = FleetRepo.create(tmp_path / "fleet", key)
+    repo = BeaconRepo.create(tmp_path / "fleet", key)
     folder = repo.path / "roles" / "beacon"
     ran = subprocess.run(
         [str(folder / "validate")], cwd=folder, capture_output=True, text=True, check=False,
@@ -121,8 +123,8 @@ def test_the_commands_make_a_repository_and_sign_releases(tmp_path: Path) -> Non
 def test_a_folder_in_use_is_not_made_into_a_repository(tmp_path: Path, key: SigningKey) -> None:
     (tmp_path / "mine").write_text("x")
     with pytest.raises(FleetctlError) as caught:
-        FleetRepo.create(tmp_path, key)
+        BeaconRepo.create(tmp_path, key)
     assert (caught.value.kind, caught.value.exit_code) == ("folder_not_empty", 2)
     with pytest.raises(FleetctlError) as caught:
-        FleetRepo.open(tmp_path)
+        BeaconRepo.open(tmp_path)
     assert caught.value.kind == "no_repository"

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from fleetctl.role_check import check as role_check
-from fleetctl.role_check.check import app, check_role
+from fleetctl.commands.role import app
+from fleetctl.role_check import compose
+from fleetctl.role_check.check import check_role
 
 ROOT = Path(__file__).resolve().parents[3]
 SERVICE = """
@@ -41,8 +42,8 @@ health:
 def kiosk(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A role without findings, checked with Compose and without it."""
     if not request.param:
-        monkeypatch.setattr(role_check, "compose_command", lambda: None)
-    elif role_check.compose_command() is None:
+        monkeypatch.setattr(compose, "compose_command", lambda: None)
+    elif compose.compose_command() is None:
         pytest.fail("docker-compose is a dependency of fleetctl and is not installed")
     folder = tmp_path / "roles" / "kiosk"
     (folder / "www").mkdir(parents=True)
@@ -158,7 +159,7 @@ def test_a_compose_file_that_is_none_is_one_finding(kiosk: Path, text: str) -> N
 def test_what_only_compose_can_refuse_is_refused(kiosk: Path) -> None:
     edit(kiosk, "restart: unless-stopped", "restrat: always")
     found = kinds(kiosk)
-    assert found == (["compose_invalid"] if role_check.compose_command() else ["restart_missing"])
+    assert found == (["compose_invalid"] if compose.compose_command() else ["restart_missing"])
 
 
 @pytest.mark.parametrize(("content", "mode"), [("#!/bin/sh\n", 0o644), ("echo hi\n", 0o755)])

@@ -115,9 +115,9 @@ def test_a_file_signature_by_the_right_key_is_no_commit_signature(repo: FleetRep
         ["ssh-keygen", "-q", "-Y", "sign", "-n", "file", "-f", str(repo.key.private), str(file)],
         check=True, capture_output=True,
     )  # fmt: skip
-    armour = (tmp_path / "payload.sig").read_bytes().rstrip(b"\n").replace(b"\n", b"\n ")
+    armor = (tmp_path / "payload.sig").read_bytes().rstrip(b"\n").replace(b"\n", b"\n ")
     headers, body = unsigned.split(b"\n\n", 1)
-    forged = commit_object(repo, headers + b"\ngpgsig " + armour + b"\n\n" + body)
+    forged = commit_object(repo, headers + b"\ngpgsig " + armor + b"\n\n" + body)
     assert refusal(repo, forged).kind is Kind.SIGNATURE_INVALID
 
 

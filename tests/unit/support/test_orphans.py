@@ -24,7 +24,7 @@ PATIENCE_S = 30.0
 ENGINE = """\
 import sys
 from pathlib import Path
-from fleet_agent import leftovers, processes
+from fleet_agent.support import orphans as leftovers, processes
 with leftovers.none_beside(Path(sys.argv[1])):
     processes.run(sys.argv[2:], timeout_s=600)
 """

@@ -1,19 +1,21 @@
-/** What policy wants looked at, and the button that says somebody does. */
+/** Open alerts, and the buttons that acknowledge them. */
 import { Anchor, Button, Group, Stack, Text, Title } from "@mantine/core";
 import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { useMemo, useState } from "react";
 import { Link } from "wouter";
 import { mayOperate } from "../auth/rank.ts";
 import { useClient, useOperator } from "../auth/session.tsx";
-import { KEYS, useOpenAlerts } from "../fleet/useFleet.ts";
+import { ConfirmWithReason } from "../components/ConfirmWithReason.tsx";
+import { ErrorAlert } from "../components/ErrorAlert.tsx";
+import { Loading } from "../components/Loading.tsx";
+import { RelativeTime } from "../components/RelativeTime.tsx";
+import { StatusText } from "../components/StatusText.tsx";
+import { KEYS } from "../data/queries.ts";
 import type { AlertRow } from "../data/rows.ts";
-import { Ago } from "../components/RelativeTime.tsx";
-import { AskReason } from "../components/ConfirmWithReason.tsx";
-import { ProblemAlert } from "../components/ErrorAlert.tsx";
-import { Toned } from "../components/StatusText.tsx";
-import { Waiting } from "../components/Loading.tsx";
+import { useOpenAlerts } from "../fleet/useFleet.ts";
+import { soft } from "../styles/classNames.ts";
 import { acknowledge } from "./actions.ts";
-import { acknowledgeLabel, inOrder, isWaiting, kindWords, SEVERITIES, tally } from "./alerts.ts";
+import { acknowledgeLabel, inOrder, isUnacknowledged, kindWords, SEVERITIES, tally } from "./alerts.ts";
 import classes from "./AlertsPage.module.css";
 
 export default function AlertsPage() {
@@ -21,34 +23,32 @@ export default function AlertsPage() {
   const cache = useQueryClient();
   const operator = useOperator();
   const { data: open, error } = useOpenAlerts();
-  const [askingAll, setAskingAll] = useState(false);
+  const [confirming, setConfirming] = useState(false);
   const shown = useMemo(() => inOrder(open ?? []), [open]);
-  const waiting = shown.filter(isWaiting);
-  const look = async (alerts: readonly AlertRow[]) => {
+  const unacknowledged = shown.filter(isUnacknowledged);
+  const acknowledgeAll = async (alerts: readonly AlertRow[]) => {
     await acknowledge(client, alerts.map(({ id }) => id));
     await cache.invalidateQueries({ queryKey: KEYS.alerts });
   };
-  const one = useMutation({ mutationFn: (alert: AlertRow) => look([alert]) });
+  const one = useMutation({ mutationFn: (alert: AlertRow) => acknowledgeAll([alert]) });
 
-  if (!open) return error ? <ProblemAlert error={error} title="The alerts could not be read" /> : <Waiting />;
+  if (!open) return error ? <ErrorAlert error={error} title="Could not load alerts" /> : <Loading />;
   return (
     <Stack>
       <Group justify="space-between" align="center">
         <Title order={1} size="h2">Alerts</Title>
-        {mayOperate(operator.rank) && waiting.length > 1 && (
+        {mayOperate(operator.rank) && unacknowledged.length > 1 && (
           <Button
             variant="default"
-            onClick={() => setAskingAll(true)}
+            onClick={() => setConfirming(true)}
           >
-            {acknowledgeLabel(waiting)}
+            {acknowledgeLabel(unacknowledged)}
           </Button>
         )}
       </Group>
-      {error && (
-        <ProblemAlert error={error} title="This could not be read again; you see what was read before" />
-      )}
-      {one.error && <ProblemAlert error={one.error} title="It is not acknowledged" />}
-      <Text size="sm" className="soft" role="status">
+      {error && <ErrorAlert error={error} title="Could not refresh. Showing the last data loaded." />}
+      {one.error && <ErrorAlert error={one.error} title="Could not acknowledge the alert" />}
+      <Text size="sm" className={soft} role="status">
         {shown.length === 0
           ? "Nothing to look at. Policy opens an alert here when it stops something or a device goes offline."
           : `${tally(shown)}. Each resolves by itself when its cause is over.`}
@@ -58,10 +58,10 @@ export default function AlertsPage() {
           const severity = SEVERITIES[alert.severity];
           return (
             <li key={alert.id} className={classes.alert} data-alert={alert.kind}>
-              <Toned tone={severity.tone} icon={severity.icon}>{severity.word}</Toned>
+              <StatusText tone={severity.tone} icon={severity.icon}>{severity.word}</StatusText>
               <div>
-                <Text className={classes.said}>{alert.summary}</Text>
-                <div className={`soft ${classes.about}`}>
+                <Text className={classes.summary}>{alert.summary}</Text>
+                <div className={`${soft} ${classes.about}`}>
                   <span className={classes.kind}>{kindWords(alert.kind)}</span>
                   {alert.devices && (
                     <Anchor component={Link} href={`/devices/${alert.device_id}`} fz="inherit">
@@ -69,16 +69,16 @@ export default function AlertsPage() {
                     </Anchor>
                   )}
                   {alert.rollouts && <span>rollout {alert.rollouts.name}</span>}
-                  <Ago at={alert.opened_at} />
+                  <RelativeTime at={alert.opened_at} />
                   {alert.acknowledged_at && (
                     <span>
                       acknowledged {alert.acknowledged_by === operator.userId ? "by you " : ""}
-                      <Ago at={alert.acknowledged_at} />
+                      <RelativeTime at={alert.acknowledged_at} />
                     </span>
                   )}
                 </div>
               </div>
-              {mayOperate(operator.rank) && isWaiting(alert) && (
+              {mayOperate(operator.rank) && isUnacknowledged(alert) && (
                 <Button
                   size="compact-sm"
                   variant="default"
@@ -93,18 +93,17 @@ export default function AlertsPage() {
           );
         })}
       </ul>
-      {askingAll && (
-        <AskReason
-          title="Acknowledge them all?"
-          action={acknowledgeLabel(waiting)}
-          run={() => look(waiting)}
-          close={() => setAskingAll(false)}
+      {confirming && (
+        <ConfirmWithReason
+          title="Acknowledge all alerts?"
+          action={acknowledgeLabel(unacknowledged)}
+          run={() => acknowledgeAll(unacknowledged)}
+          close={() => setConfirming(false)}
         >
           <Text size="sm">
-            Everybody sees that you look at them, and nobody else is called for. They stay open until their
-            cause is over.
+            This shows everyone that you are looking into them. They stay open until the cause is gone.
           </Text>
-        </AskReason>
+        </ConfirmWithReason>
       )}
     </Stack>
   );

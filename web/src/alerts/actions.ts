@@ -1,4 +1,4 @@
-/** An alert is acknowledged by hand and resolved by policy, when its cause is over. */
+/** Operators acknowledge an alert; policy resolves it when the cause is gone. */
 import type { Client } from "../data/client.ts";
 import { pieces } from "../data/paging.ts";
 import { dataOf } from "../data/reads.ts";
@@ -6,7 +6,7 @@ import { dataOf } from "../data/reads.ts";
 /** Ids in one address, as in `data/reads.ts`. */
 const IDS_IN_ONE_ADDRESS = 100;
 
-/** Say that the caller looks at these; the database stamps who and when. */
+/** Acknowledge these as the caller; the database records who and when. */
 export async function acknowledge(client: Client, ids: readonly string[]): Promise<void> {
   const change = { acknowledged_at: new Date().toISOString() };
   for (const some of pieces(ids, IDS_IN_ONE_ADDRESS)) {

@@ -1,28 +1,28 @@
-/** The page from the outside in: config, connection, person, fleet. */
+/** The page from the outside in: config, client, sign-in, fleet. */
 import { Button, MantineProvider } from "@mantine/core";
 import { QueryClient, QueryClientProvider, useQuery, useQueryClient } from "@tanstack/react-query";
 import { lazy, Suspense, useEffect, useMemo } from "react";
 import { Router } from "wouter";
 import { useHashLocation } from "wouter/use-hash-location";
-import { Door } from "../components/CenteredCard.tsx";
+import { NotAnOperator } from "../auth/NotAnOperator.tsx";
 import { ClientProvider, OperatorProvider, useAccess } from "../auth/session.tsx";
 import { SignIn } from "../auth/SignIn.tsx";
-import { Stranger } from "../auth/NotAnOperator.tsx";
+import { CenteredCard } from "../components/CenteredCard.tsx";
+import { ErrorAlert } from "../components/ErrorAlert.tsx";
+import { Loading } from "../components/Loading.tsx";
+import { toAppError } from "../data/appError.ts";
 import { connect } from "../data/client.ts";
-import { problem } from "../data/appError.ts";
-import { ProblemAlert } from "../components/ErrorAlert.tsx";
-import { Waiting } from "../components/Loading.tsx";
 import { type Config, loadConfig } from "./config.ts";
 import { theme } from "./theme.ts";
 
-// Who only signs in does not load the fleet.
-const Fleet = lazy(() => import("./FleetPage.tsx"));
+// The sign-in page does not load the rest.
+const FleetPage = lazy(() => import("./FleetPage.tsx"));
 
 const cache = new QueryClient({
   defaultOptions: {
     queries: {
-      // A refusal stays one; only a network that fails is worth another try at once.
-      retry: (failures, error) => failures < 2 && problem(error).kind === "unreachable",
+      // A refusal would be repeated; only a network failure is worth an immediate retry.
+      retry: (failures, error) => failures < 2 && toAppError(error).kind === "unreachable",
       networkMode: "always",
       staleTime: 5_000,
     },
@@ -46,51 +46,51 @@ function Configured() {
   const config = useQuery({ queryKey: ["config"], queryFn: () => loadConfig(location), staleTime: Infinity });
   if (config.error) {
     return (
-      <Door title="Metrica Fleet">
-        <ProblemAlert error={config.error} />
+      <CenteredCard title="Metrica Fleet">
+        <ErrorAlert error={config.error} />
         <Button onClick={() => void config.refetch()} loading={config.isFetching}>Try again</Button>
-      </Door>
+      </CenteredCard>
     );
   }
-  return config.data ? <Connected config={config.data} /> : <Waiting />;
+  return config.data ? <Connected config={config.data} /> : <Loading />;
 }
 
 function Connected({ config }: { config: Config }) {
   const client = useMemo(() => connect(config), [config]);
   return (
     <ClientProvider client={client}>
-      <Admitted pollSeconds={config.pollSeconds} />
+      <RequireOperator pollSeconds={config.pollSeconds} />
     </ClientProvider>
   );
 }
 
-function Admitted({ pollSeconds }: { pollSeconds: number }) {
+function RequireOperator({ pollSeconds }: { pollSeconds: number }) {
   const access = useAccess();
   const queries = useQueryClient();
   const signedOut = access.state === "signed out";
   useEffect(() => {
-    // The next person at this screen must not see what the last one saw.
+    // The next person to sign in must not see what the last one saw.
     if (signedOut) queries.removeQueries({ predicate: (query) => query.queryKey[0] !== "config" });
   }, [signedOut, queries]);
   switch (access.state) {
-    case "unknown":
-      return <Waiting />;
+    case "loading":
+      return <Loading />;
     case "signed out":
       return <SignIn />;
-    case "stranger":
-      return <Stranger email={access.email} again={access.again} />;
+    case "not an operator":
+      return <NotAnOperator email={access.email} retry={access.retry} />;
     case "failed":
       return (
-        <Door title="Metrica Fleet">
-          <ProblemAlert error={access.error} />
-          <Button onClick={access.again}>Try again</Button>
-        </Door>
+        <CenteredCard title="Metrica Fleet">
+          <ErrorAlert error={access.error} />
+          <Button onClick={access.retry}>Try again</Button>
+        </CenteredCard>
       );
     case "operator":
       return (
         <OperatorProvider value={access.operator}>
-          <Suspense fallback={<Waiting />}>
-            <Fleet pollSeconds={pollSeconds} />
+          <Suspense fallback={<Loading />}>
+            <FleetPage pollSeconds={pollSeconds} />
           </Suspense>
         </OperatorProvider>
       );

@@ -1,25 +1,25 @@
-/** Everything behind the sign-in: the frame, and a route for each concept. */
+/** Everything behind the sign-in: the frame, and one route per page. */
 import { Button, Group, Stack, Text, Title } from "@mantine/core";
 import { lazy, Suspense } from "react";
 import { Link, Route, Switch } from "wouter";
-import { HaltBanner } from "../halts/HaltBanner.tsx";
-import { LiveProvider } from "../realtime/RealtimeProvider.tsx";
-import { Waiting } from "../components/Loading.tsx";
-import { Header } from "./Header.tsx";
-import classes from "./Header.module.css";
+import { Loading } from "../components/Loading.tsx";
 import { DevicesPage } from "../devices/DevicesPage.tsx";
+import { HaltBanner } from "../halts/HaltBanner.tsx";
+import { RealtimeProvider } from "../realtime/RealtimeProvider.tsx";
+import classes from "./Header.module.css";
+import { Header } from "./Header.tsx";
 
 const AlertsPage = lazy(() => import("../alerts/AlertsPage.tsx"));
 const DevicePage = lazy(() => import("../device/DevicePage.tsx"));
 
-export default function Fleet({ pollSeconds }: { pollSeconds: number }) {
+export default function FleetPage({ pollSeconds }: { pollSeconds: number }) {
   return (
-    <LiveProvider pollSeconds={pollSeconds}>
+    <RealtimeProvider pollSeconds={pollSeconds}>
       <Header />
       <main id="main" tabIndex={-1} className={classes.main}>
         <Stack>
           <HaltBanner />
-          <Suspense fallback={<Waiting />}>
+          <Suspense fallback={<Loading />}>
             <Switch>
               <Route path="/">
                 <DevicesPage />
@@ -35,15 +35,15 @@ export default function Fleet({ pollSeconds }: { pollSeconds: number }) {
           </Suspense>
         </Stack>
       </main>
-    </LiveProvider>
+    </RealtimeProvider>
   );
 }
 
 function NotFound() {
   return (
     <Stack align="flex-start">
-      <Title order={1} size="h2">No such page</Title>
-      <Text>The address may be old.</Text>
+      <Title order={1} size="h2">Page not found</Title>
+      <Text>The link may be out of date.</Text>
       <Group>
         <Button component={Link} href="/">All devices</Button>
       </Group>

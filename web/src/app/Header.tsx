@@ -9,33 +9,34 @@ import {
   useMantineColorScheme,
 } from "@mantine/core";
 import { Link, useLocation } from "wouter";
+import { isUnacknowledged } from "../alerts/alerts.ts";
 import { RANK_WORDS } from "../auth/rank.ts";
 import { useClient, useOperator } from "../auth/session.tsx";
-import { isWaiting } from "../alerts/alerts.ts";
-import { useOpenAlerts } from "../fleet/useFleet.ts";
-import { LinkIndicator } from "../realtime/ConnectionIndicator.tsx";
-import { Icon } from "../components/Icon.tsx";
 import { Disclosure } from "../components/Disclosure.tsx";
-import classes from "./Header.module.css";
+import { Icon } from "../components/Icon.tsx";
 import { Logo } from "../components/Logo.tsx";
+import { useOpenAlerts } from "../fleet/useFleet.ts";
+import { ConnectionIndicator } from "../realtime/ConnectionIndicator.tsx";
+import { soft, visuallyHidden } from "../styles/classNames.ts";
+import classes from "./Header.module.css";
 
 /** The pages, in the order of the navigation. */
 const PAGES = [{ href: "/", name: "Devices" }, { href: "/alerts", name: "Alerts" }] as const;
 
 export function Header() {
   const [here] = useLocation();
-  const waiting = useOpenAlerts().data?.filter(isWaiting).length ?? 0;
+  const unacknowledged = useOpenAlerts().data?.filter(isUnacknowledged).length ?? 0;
   return (
     <header className={classes.header}>
       <button
         type="button"
-        className="visually-hidden skip"
+        className={`${visuallyHidden} ${classes.skip}`}
         onClick={() => document.getElementById("main")?.focus()}
       >
-        Skip to the content
+        Skip to main content
       </button>
       <Group gap="lg" wrap="nowrap">
-        <UnstyledButton component={Link} href="/" aria-label="Metrica Fleet, all devices">
+        <UnstyledButton component={Link} href="/" aria-label="Metrica Fleet: all devices">
           <Group gap={10} wrap="nowrap">
             <Logo />
             <Text fw={650} visibleFrom="xs">Metrica Fleet</Text>
@@ -54,10 +55,10 @@ export function Header() {
               className={classes.page}
             >
               {name}
-              {href === "/alerts" && waiting > 0 && (
-                <span className={classes.waiting} data-testid="alerts-waiting">
-                  {waiting.toLocaleString("en")}
-                  <span className="visually-hidden">that nobody looks at yet</span>
+              {href === "/alerts" && unacknowledged > 0 && (
+                <span className={classes.badge} data-testid="alerts-unacknowledged">
+                  {unacknowledged.toLocaleString("en")}
+                  <span className={visuallyHidden}>unacknowledged</span>
                 </span>
               )}
             </Anchor>
@@ -65,14 +66,14 @@ export function Header() {
         </Group>
       </Group>
       <Group gap="md" wrap="nowrap">
-        <LinkIndicator />
-        <Person />
+        <ConnectionIndicator />
+        <AccountMenu />
       </Group>
     </header>
   );
 }
 
-function Person() {
+function AccountMenu() {
   const client = useClient();
   const operator = useOperator();
   const { setColorScheme } = useMantineColorScheme();
@@ -82,7 +83,7 @@ function Person() {
       <Stack gap="sm">
         <div>
           <Text size="sm" fw={600} style={{ overflowWrap: "anywhere" }}>{operator.email}</Text>
-          <Text size="sm" className="soft">{RANK_WORDS[operator.rank]}</Text>
+          <Text size="sm" className={soft}>{RANK_WORDS[operator.rank]}</Text>
         </div>
         <Button
           variant="default"

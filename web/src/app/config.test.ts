@@ -4,7 +4,7 @@ import { loadConfig, parseConfig } from "./config.ts";
 const origin = "http://127.0.0.1:54321";
 const publishableKey = "sb_publishable_x";
 
-Deno.test("an empty or relative address is where the page came from", () => {
+Deno.test("an empty or relative address is resolved against the page's", () => {
   equal(parseConfig({ supabaseUrl: "", publishableKey }, origin).supabaseUrl, origin);
   equal(parseConfig({ publishableKey }, origin).supabaseUrl, origin);
   equal(parseConfig({ supabaseUrl: "/fleet/", publishableKey }, origin).supabaseUrl, `${origin}/fleet`);
@@ -17,13 +17,13 @@ Deno.test("an absolute address is kept, without its last slash", () => {
   );
 });
 
-Deno.test("what cannot be used is refused with its reason", () => {
+Deno.test("an invalid config is refused with the reason", () => {
   const cases: [unknown, RegExp][] = [
     [null, /not a JSON object/],
     [{}, /publishableKey is missing/],
     [{ publishableKey: "sb_secret_x" }, /secret key/],
-    [{ publishableKey, supabaseUrl: 5 }, /supabaseUrl is not text/],
-    [{ publishableKey, supabaseUrl: "http://[" }, /not an address/],
+    [{ publishableKey, supabaseUrl: 5 }, /supabaseUrl must be a string/],
+    [{ publishableKey, supabaseUrl: "http://[" }, /not a valid URL/],
     [{ publishableKey, pollSeconds: 4 }, /pollSeconds/],
     [{ publishableKey, pollSeconds: 86_401 }, /pollSeconds/],
     [{ publishableKey, pollSeconds: Number.NaN }, /pollSeconds/],
@@ -39,7 +39,7 @@ Deno.test("what cannot be used is refused with its reason", () => {
   }
 });
 
-Deno.test("config.json is looked for beside the page, whatever the route says", async () => {
+Deno.test("config.json is read from next to the page, whatever the route is", async () => {
   const asked: string[] = [];
   const get = ((address: URL) => {
     asked.push(address.href);

@@ -1,23 +1,22 @@
 import { Button, Code, Group, Text } from "@mantine/core";
-import { Door } from "../components/CenteredCard.tsx";
+import { CenteredCard } from "../components/CenteredCard.tsx";
 import { useClient } from "./session.tsx";
 
-/** Signed in, but without a row in `operators`: says so, and what an admin has to do. */
-export function Stranger({ email, again }: { email: string; again: () => void }) {
+/** For a user who is signed in but has no row in `operators`. */
+export function NotAnOperator({ email, retry }: { email: string; retry: () => void }) {
   const client = useClient();
   return (
-    <Door title="Not an operator yet">
+    <CenteredCard title="Not an operator yet">
       <Text>
-        You are signed in as{" "}
-        <b>{email}</b>, but that is not one of this fleet's operators, so there is nothing to see here.
+        You are signed in as <b>{email}</b>, but this account is not an operator of this fleet.
       </Text>
       <Text>
-        Ask an admin to add you to the table <Code>operators</Code> with the rank viewer, operator or admin.
+        Ask an admin to add you to the table <Code>operators</Code> as a viewer, operator, or admin.
       </Text>
       <Group>
-        <Button onClick={again}>Try again</Button>
+        <Button onClick={retry}>Try again</Button>
         <Button variant="default" onClick={() => void client.auth.signOut()}>Sign out</Button>
       </Group>
-    </Door>
+    </CenteredCard>
   );
 }

@@ -1,11 +1,11 @@
 import { Button, PasswordInput, TextInput } from "@mantine/core";
 import { type FormEvent, useState } from "react";
-import { problem } from "../data/appError.ts";
-import { ProblemAlert } from "../components/ErrorAlert.tsx";
-import { Door } from "../components/CenteredCard.tsx";
+import { CenteredCard } from "../components/CenteredCard.tsx";
+import { ErrorAlert } from "../components/ErrorAlert.tsx";
+import { toAppError } from "../data/appError.ts";
 import { useClient } from "./session.tsx";
 
-/** E-mail address and password, through Supabase Auth. */
+/** Email address and password, through Supabase Auth. */
 export function SignIn() {
   const client = useClient();
   const [error, setError] = useState<Error | null>(null);
@@ -18,26 +18,26 @@ export function SignIn() {
     const answer = await client.auth.signInWithPassword({
       email: String(form.get("email")).trim(),
       password: String(form.get("password")),
-    }).catch((cause: unknown) => ({ error: problem(cause) }));
+    }).catch((cause: unknown) => ({ error: toAppError(cause) }));
     setBusy(false);
-    setError(answer.error ? problem(answer.error) : null);
+    setError(answer.error ? toAppError(answer.error) : null);
   }
 
   return (
-    <Door title="Metrica Fleet">
+    <CenteredCard title="Metrica Fleet">
       <form onSubmit={(event) => void signIn(event)} style={{ display: "grid", gap: 16 }}>
         <TextInput
           name="email"
           type="email"
-          label="E-mail address"
+          label="Email address"
           autoComplete="username"
           required
           autoFocus
         />
         <PasswordInput name="password" label="Password" autoComplete="current-password" required />
-        {error && <ProblemAlert error={error} title="Signing in did not work" />}
+        {error && <ErrorAlert error={error} title="Sign-in failed" />}
         <Button type="submit" loading={busy}>Sign in</Button>
       </form>
-    </Door>
+    </CenteredCard>
   );
 }

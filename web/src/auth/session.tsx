@@ -1,4 +1,4 @@
-/** Who is signed in, and whether that person belongs to this fleet. */
+/** Who is signed in, and whether that user is an operator of this fleet. */
 import type { Session } from "@supabase/supabase-js";
 import { useQuery } from "@tanstack/react-query";
 import { createContext, type ReactNode, useContext, useEffect, useState } from "react";
@@ -29,18 +29,18 @@ export function useClient(): Client {
 
 export function useOperator(): Operator {
   const operator = useContext(OperatorContext);
-  if (!operator) throw new Error("useOperator is only for components of signed-in people");
+  if (!operator) throw new Error("useOperator is only for components behind the sign-in");
   return operator;
 }
 
 export type Access =
-  | { state: "unknown" }
+  | { state: "loading" }
   | { state: "signed out" }
-  | { state: "stranger"; email: string; again: () => void }
-  | { state: "failed"; error: Error; again: () => void }
+  | { state: "not an operator"; email: string; retry: () => void }
+  | { state: "failed"; error: Error; retry: () => void }
   | { state: "operator"; operator: Operator };
 
-/** Follows Auth's session, and looks the person up in `operators`. */
+/** Follows Auth's session, and looks the user up in `operators`. */
 export function useAccess(): Access {
   const client = useClient();
   const [session, setSession] = useState<Session | null | undefined>(undefined);
@@ -53,18 +53,18 @@ export function useAccess(): Access {
     queryKey: ["operator", userId],
     queryFn: () => readOperator(client, userId ?? ""),
     enabled: userId !== undefined,
-    // A changed rank shows up within this time; the database decides meanwhile.
+    // A changed rank takes effect here within this time; the database enforces it at once.
     refetchInterval: 5 * 60_000,
   });
 
-  if (session === undefined) return { state: "unknown" };
+  if (session === undefined) return { state: "loading" };
   if (session === null) return { state: "signed out" };
   const email = session.user.email ?? "this user";
-  const again = () => void row.refetch();
+  const retry = () => void row.refetch();
   if (row.data === undefined) {
-    return row.error ? { state: "failed", error: row.error, again } : { state: "unknown" };
+    return row.error ? { state: "failed", error: row.error, retry } : { state: "loading" };
   }
-  if (row.data === null) return { state: "stranger", email, again };
+  if (row.data === null) return { state: "not an operator", email, retry };
   const operator = { userId: row.data.user_id, email: row.data.email ?? email, rank: row.data.rank };
   return { state: "operator", operator };
 }

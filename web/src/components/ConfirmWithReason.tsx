@@ -1,11 +1,11 @@
 import { lazy, Suspense } from "react";
-import type { AskReasonProps } from "./ConfirmWithReasonModal.tsx";
+import type { ConfirmWithReasonProps } from "./ConfirmWithReasonModal.tsx";
 
-// Most visits only look: the dialog is loaded when the first question is asked.
+// Most visits only read: the dialog is loaded when it first opens.
 const Modal = lazy(() => import("./ConfirmWithReasonModal.tsx"));
 
-/** Asks before something is done; see AskReasonModal. */
-export function AskReason(props: AskReasonProps) {
+/** Asks for confirmation, and a reason if the action needs one; see ConfirmWithReasonModal. */
+export function ConfirmWithReason(props: ConfirmWithReasonProps) {
   return (
     <Suspense>
       <Modal {...props} />

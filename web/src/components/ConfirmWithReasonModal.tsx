@@ -1,32 +1,32 @@
 import { Button, Group, Modal, Stack, Textarea } from "@mantine/core";
 import { useMutation } from "@tanstack/react-query";
 import { type FormEvent, type ReactNode, useState } from "react";
-import { ProblemAlert } from "./ErrorAlert.tsx";
+import { ErrorAlert } from "./ErrorAlert.tsx";
 
-export interface AskReasonProps {
+export interface ConfirmWithReasonProps {
   title: string;
-  /** What will happen, and to how many. */
+  /** What will happen, and to how many devices. */
   children: ReactNode;
-  /** The button's words: what it does. */
+  /** The button's label: what it does. */
   action: string;
   dangerous?: boolean;
-  /** The label of the field; without it, nothing is asked. */
+  /** The label of the reason field; without it there is none. */
   reasonLabel?: string;
   run: (reason: string) => Promise<void>;
   close: () => void;
 }
 
-/** Asks before something is done: says what, takes the reason, does it, and stays open with the refusal if refused. */
-export default function AskReasonModal(
-  { title, children, action, dangerous, reasonLabel, run, close }: AskReasonProps,
+/** Says what will happen, takes the reason, and runs it. Stays open with the error if that fails. */
+export default function ConfirmWithReasonModal(
+  { title, children, action, dangerous, reasonLabel, run, close }: ConfirmWithReasonProps,
 ) {
   const [reason, setReason] = useState("");
-  const doing = useMutation({ mutationFn: run, onSuccess: close });
+  const mutation = useMutation({ mutationFn: run, onSuccess: close });
   const missing = reasonLabel !== undefined && reason.trim() === "";
 
   function submit(event: FormEvent) {
     event.preventDefault();
-    if (!missing) doing.mutate(reason.trim());
+    if (!missing) mutation.mutate(reason.trim());
   }
 
   return (
@@ -52,13 +52,13 @@ export default function AskReasonModal(
               data-autofocus
             />
           )}
-          {doing.error && <ProblemAlert error={doing.error} title="That was refused" />}
+          {mutation.error && <ErrorAlert error={mutation.error} title="That did not work" />}
           <Group justify="flex-end">
             <Button variant="default" onClick={close}>Cancel</Button>
             <Button
               type="submit"
               color={dangerous ? "red" : "blue"}
-              loading={doing.isPending}
+              loading={mutation.isPending}
               disabled={missing}
             >
               {action}

@@ -3,13 +3,13 @@ import { type ReactNode, useId } from "react";
 import classes from "./Disclosure.module.css";
 
 export interface DisclosureProps {
-  /** What the button says to who cannot see it. */
+  /** The button's name for screen readers. */
   label: string;
   button: ReactNode;
   children: ReactNode;
 }
 
-/** A button that opens a small panel: the browser's own popover, which closes by Escape or a press elsewhere. */
+/** A button that opens a small panel: the browser's own popover, which Escape or a click elsewhere closes. */
 export function Disclosure({ label, button, children }: DisclosureProps) {
   const id = useId();
   return (

@@ -1,9 +1,9 @@
 import { Alert, Text } from "@mantine/core";
-import { problem } from "../data/appError.ts";
+import { toAppError } from "../data/appError.ts";
 
 /** What went wrong, and what to try. */
-export function ProblemAlert({ error, title }: { error: unknown; title?: string }) {
-  const { kind, message, hint } = problem(error);
+export function ErrorAlert({ error, title }: { error: unknown; title?: string }) {
+  const { kind, message, hint } = toAppError(error);
   return (
     <Alert color="red" variant="outline" role="alert" title={title ?? message} data-kind={kind}>
       {title && <Text size="sm">{message}</Text>}

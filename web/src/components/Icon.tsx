@@ -44,7 +44,7 @@ const PATHS = {
 
 export type IconName = keyof typeof PATHS;
 
-/** Decoration: the word beside it carries the meaning, so readers of the screen skip it. */
+/** Decoration: the word next to it carries the meaning, so screen readers skip it. */
 export function Icon({ name, size = 18, style }: { name: IconName; size?: number; style?: CSSProperties }) {
   return (
     <svg

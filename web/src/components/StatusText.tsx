@@ -4,7 +4,7 @@ import { Icon, type IconName } from "./Icon.tsx";
 
 export type Tone = "good" | "busy" | "warn" | "bad" | "quiet";
 
-export interface TonedProps {
+export interface StatusTextProps {
   tone: Tone;
   icon: IconName;
   children: ReactNode;
@@ -12,7 +12,7 @@ export interface TonedProps {
   size?: number;
 }
 
-export function Toned({ tone, icon, children, title, size = 18 }: TonedProps) {
+export function StatusText({ tone, icon, children, title, size = 18 }: StatusTextProps) {
   return (
     <span
       title={title}

@@ -1,26 +1,12 @@
-/** The one clock of the page: every "12 s ago" hangs on this single timer, which rests while nobody looks. */
+/** The page's one timer, which every "12 s ago" depends on. It stops while the page is hidden. */
 import { useSyncExternalStore } from "react";
+import { serverNow } from "../data/serverClock.ts";
 
 const TICK_MS = 1000;
 
 const listeners = new Set<() => void>();
 let timer: ReturnType<typeof setInterval> | undefined;
-let offset = 0;
 let now = Date.now();
-
-/** Server time minus this machine's, from the last answer's Date header: a wrong laptop clock hides no silence. */
-export function learnServerTime(date: string | null, receivedAt = Date.now()): void {
-  const server = date ? Date.parse(date) : Number.NaN;
-  if (Number.isNaN(server)) return;
-  const seen = server - receivedAt;
-  // The header has whole seconds: smaller differences are its rounding and the way here.
-  offset = Math.abs(seen) < 2000 ? 0 : seen;
-}
-
-/** Server time, milliseconds. */
-export function serverNow(): number {
-  return Date.now() + offset;
-}
 
 function tick(): void {
   now = serverNow();
@@ -49,7 +35,7 @@ function subscribe(listener: () => void): () => void {
   };
 }
 
-/** Server time that changes every `stepMs`; renders again only then. */
+/** Server time in steps of `stepMs`; the component renders again only when it changes. */
 export function useNow(stepMs = TICK_MS): number {
   return useSyncExternalStore(subscribe, () => Math.floor(now / stepMs) * stepMs);
 }

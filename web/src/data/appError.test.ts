@@ -1,8 +1,8 @@
 import { equal } from "../testing/assert.ts";
-import { Problem, problem } from "./appError.ts";
+import { AppError, toAppError } from "./appError.ts";
 
 const shown = (cause: unknown) => {
-  const { kind, message, hint } = problem(cause);
+  const { kind, message, hint } = toAppError(cause);
   return { kind, message, hint };
 };
 
@@ -22,7 +22,7 @@ Deno.test("details that are prose are not taken for a kind", () => {
   equal(shown({ code: "23503", message: "No.", details: "Key (role)=(x) is not present." }).kind, "23503");
 });
 
-Deno.test("a network that fails is unreachable in each browser's words", () => {
+Deno.test("a network failure is `unreachable`, however the browser words it", () => {
   for (
     const message of ["Failed to fetch", "NetworkError when attempting to fetch resource.", "Load failed"]
   ) {
@@ -34,8 +34,8 @@ Deno.test("an expired token asks to sign in again", () => {
   equal(shown({ code: "PGRST303", message: "JWT expired" }).hint, "Sign in again.");
 });
 
-Deno.test("a refusal without words still says something, and a Problem is passed on", () => {
+Deno.test("a refusal without a message still gets one, and an AppError is passed on", () => {
   equal(shown({}).kind, "refused");
-  const known = new Problem("a_kind", "A sentence.");
-  equal(problem(known), known);
+  const known = new AppError("a_kind", "A sentence.");
+  equal(toAppError(known), known);
 });

@@ -9,39 +9,43 @@ interface Refusal {
   status?: unknown;
 }
 
-export class Problem extends Error {
+export class AppError extends Error {
   constructor(
-    /** From a short list where our SQL raised it (`details`), else the code that came, else `unreachable`. */
+    /** From a short list if our SQL raised it (`details`), otherwise the code received, or `unreachable`. */
     readonly kind: string,
     message: string,
     readonly hint: string = "",
   ) {
     super(message);
-    this.name = "Problem";
+    this.name = "AppError";
   }
 }
 
 const KIND = /^[a-z][a-z0-9_]{1,62}$/;
 
 /** Translate what a library threw or returned. Our raises carry the kind in `details`, the advice in `hint`. */
-export function problem(cause: unknown): Problem {
-  if (cause instanceof Problem) return cause;
+export function toAppError(cause: unknown): AppError {
+  if (cause instanceof AppError) return cause;
   const refusal: Refusal = typeof cause === "object" && cause !== null ? cause : { message: cause };
   const message = text(refusal.message);
   const code = text(refusal.code);
   if (isUnreachable(refusal, message)) {
-    return new Problem(
+    return new AppError(
       "unreachable",
-      "The control plane does not answer.",
-      "Check the network; the dashboard tries again by itself.",
+      "The control plane is not responding.",
+      "Check your network; the dashboard retries automatically.",
     );
   }
   if (code === "PGRST301" || code === "PGRST303" || code === "bad_jwt") {
-    return new Problem("signed_out", "Your session has ended.", "Sign in again.");
+    return new AppError("signed_out", "Your session has expired.", "Sign in again.");
   }
   const details = text(refusal.details);
   const kind = KIND.test(details) ? details : code || "refused";
-  return new Problem(kind, message || "The control plane refused without saying why.", text(refusal.hint));
+  return new AppError(
+    kind,
+    message || "The control plane refused without giving a reason.",
+    text(refusal.hint),
+  );
 }
 
 function isUnreachable(refusal: Refusal, message: string): boolean {

@@ -1,13 +1,19 @@
 /** The connection to the control plane, typed by the schema. */
 import { createClient, type SupabaseClient } from "@supabase/supabase-js";
-import type { Config } from "../app/config.ts";
 import type { Database } from "./generated/database.types.ts";
-import { learnServerTime } from "../components/useNow.ts";
+import { learnServerTime } from "./serverClock.ts";
 
 export type Client = SupabaseClient<Database>;
 
-export function connect(config: Config): Client {
-  return createClient<Database>(config.supabaseUrl, config.publishableKey, {
+/** Where the control plane is. */
+export interface Address {
+  /** Absolute address of the Supabase project or stack. */
+  supabaseUrl: string;
+  publishableKey: string;
+}
+
+export function connect({ supabaseUrl, publishableKey }: Address): Client {
+  return createClient<Database>(supabaseUrl, publishableKey, {
     auth: {
       // Routes live behind the address's #, where Auth would look for its answers.
       detectSessionInUrl: false,

@@ -1,8 +1,8 @@
-/** Every question the dashboard asks the database. Answers are typed rows; a refusal is thrown as a Problem. */
+/** Every question the dashboard asks the database. Answers are typed rows; a refusal is thrown as an AppError. */
 import type { PostgrestError, PostgrestResponse } from "@supabase/supabase-js";
+import { toAppError } from "./appError.ts";
 import type { Client } from "./client.ts";
 import { allRows, type Page, pieces } from "./paging.ts";
-import { problem } from "./appError.ts";
 import {
   ALERT_COLUMNS,
   type AlertRow,
@@ -33,9 +33,11 @@ interface Answer {
   status: number;
 }
 
-/** The data of an answer, or its refusal as a Problem. */
+/** The data of an answer, or its refusal as an AppError. */
 export function dataOf<Some extends Answer>(answer: Some): Extract<Some, { error: null }>["data"] {
-  if (answer.error) throw problem({ ...answer.error, message: answer.error.message, status: answer.status });
+  if (answer.error) {
+    throw toAppError({ ...answer.error, message: answer.error.message, status: answer.status });
+  }
   return answer.data;
 }
 
@@ -104,7 +106,7 @@ export async function readSettings(client: Client): Promise<SettingsRow> {
   return dataOf(await client.from("fleet_settings").select(SETTINGS_COLUMNS).limit(1).single());
 }
 
-/** All columns of one device and of its last report; null where there is none. */
+/** All columns of one device and of its last report; null if there is none. */
 export async function readDevice(client: Client, id: string) {
   return dataOf(await client.from("devices").select("*").eq("id", id).maybeSingle());
 }
@@ -126,7 +128,7 @@ export async function readExplanation(client: Client, id: string): Promise<unkno
   return dataOf(await client.rpc("explain_device", { device_id: id }));
 }
 
-/** The caller's own row of `operators`, or null: signed in, but not a person of this fleet. */
+/** The caller's own row of `operators`, or null: signed in, but not an operator of this fleet. */
 export async function readOperator(client: Client, userId: string) {
   return dataOf(
     await client.from("operators").select("user_id,email,rank").eq("user_id", userId).maybeSingle(),

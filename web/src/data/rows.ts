@@ -69,7 +69,7 @@ export type AlertRow =
     | "acknowledged_by"
   >
   & {
-    /** What it is about; null where that is neither, or is gone. */
+    /** What it is about; null if it is neither, or is gone. */
     devices: { name: string } | null;
     rollouts: { name: string } | null;
   };

@@ -1,44 +1,47 @@
 import { Button, Group, NativeSelect, Text } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
-import { type ReactNode, useState } from "react";
+import { useState } from "react";
 import { useClient } from "../auth/session.tsx";
-import { KEYS, useReleases } from "../fleet/useFleet.ts";
+import { ConfirmWithReason } from "../components/ConfirmWithReason.tsx";
+import { KEYS } from "../data/queries.ts";
 import type { DeviceRow } from "../data/rows.ts";
-import { AskReason } from "../components/ConfirmWithReason.tsx";
+import { useReleases } from "../fleet/useFleet.ts";
 import { acceptDevice, endHold, holdDevice, pinDevice, setState, unpinDevice } from "./actions.ts";
 
-type Asked = "accept" | "hold" | "end hold" | "pin" | "unpin" | "suspend" | "activate";
+type Action = "accept" | "hold" | "end hold" | "pin" | "unpin" | "suspend" | "activate";
 
-/** What may be done to this device now; each asks first and says what follows. */
-export function Actions({ device, held }: { device: DeviceRow; held: boolean }) {
-  const [asked, setAsked] = useState<Asked | null>(null);
-  const offered: { asked: Asked; word: string; shown: boolean; main?: boolean }[] = [
-    { asked: "accept", word: "Accept", shown: device.state === "pending", main: true },
-    { asked: "activate", word: "Let it back in", shown: device.state === "suspended", main: true },
-    { asked: "pin", word: device.pinned_release ? "Change pin" : "Pin", shown: device.state === "active" },
-    { asked: "unpin", word: "Unpin", shown: device.pinned_release !== null },
-    { asked: "hold", word: "Hold", shown: device.state === "active" && !held },
-    { asked: "end hold", word: "End hold", shown: held },
-    { asked: "suspend", word: "Suspend", shown: device.state === "active" || device.state === "pending" },
+/** What may be done to this device now; each action is confirmed first and says what will happen. */
+export function DeviceActions({ device, held }: { device: DeviceRow; held: boolean }) {
+  const [action, setAction] = useState<Action | null>(null);
+  const actions: { name: Action; label: string; shown: boolean; primary?: boolean }[] = [
+    { name: "accept", label: "Accept", shown: device.state === "pending", primary: true },
+    { name: "activate", label: "Reactivate", shown: device.state === "suspended", primary: true },
+    { name: "pin", label: device.pinned_release ? "Change pin" : "Pin", shown: device.state === "active" },
+    { name: "unpin", label: "Unpin", shown: device.pinned_release !== null },
+    { name: "hold", label: "Hold", shown: device.state === "active" && !held },
+    { name: "end hold", label: "End hold", shown: held },
+    { name: "suspend", label: "Suspend", shown: device.state === "active" || device.state === "pending" },
   ];
   return (
     <Group gap="xs" role="group" aria-label="Actions">
-      {offered.filter(({ shown }) => shown).map(({ asked: action, word, main }) => (
+      {actions.filter(({ shown }) => shown).map(({ name, label, primary }) => (
         <Button
-          key={action}
+          key={name}
           size="compact-md"
-          variant={main ? "filled" : "default"}
-          onClick={() => setAsked(action)}
+          variant={primary ? "filled" : "default"}
+          onClick={() => setAction(name)}
         >
-          {word}
+          {label}
         </Button>
       ))}
-      {asked && <Ask asked={asked} device={device} close={() => setAsked(null)} />}
+      {action && <ConfirmAction action={action} device={device} close={() => setAction(null)} />}
     </Group>
   );
 }
 
-function Ask({ asked, device, close }: { asked: Asked; device: DeviceRow; close: () => void }) {
+function ConfirmAction(
+  { action, device, close }: { action: Action; device: DeviceRow; close: () => void },
+) {
   const client = useClient();
   const cache = useQueryClient();
   const releases = (useReleases().data ?? []).filter(({ state }) => state === "available");
@@ -50,47 +53,47 @@ function Ask({ asked, device, close }: { asked: Asked; device: DeviceRow; close:
   };
   const { id, name } = device;
 
-  switch (asked) {
+  switch (action) {
     case "accept":
       return (
-        <AskReason
+        <ConfirmWithReason
           title={`Accept ${name}?`}
           action={`Accept ${name}`}
           run={() => done(acceptDevice(client, id))}
           close={close}
         >
-          <Says>
-            It becomes part of the fleet and gets what its role, segment and branch get. Accept only a device
-            that you know.
-          </Says>
-        </AskReason>
+          <Text size="sm">
+            It joins the fleet and receives the releases of its role, segment, and branch. Accept only devices
+            you recognize.
+          </Text>
+        </ConfirmWithReason>
       );
     case "hold":
       return (
-        <AskReason
+        <ConfirmWithReason
           title={`Hold ${name}?`}
           action={`Hold ${name}`}
-          reasonLabel="Why"
+          reasonLabel="Reason"
           run={(reason) => done(holdDevice(client, id, reason))}
           close={close}
         >
-          <Says>It keeps what it runs and gets no updates until the hold is ended.</Says>
-        </AskReason>
+          <Text size="sm">It keeps its current release and gets no updates until the hold ends.</Text>
+        </ConfirmWithReason>
       );
     case "end hold":
       return (
-        <AskReason
-          title={`End the hold of ${name}?`}
+        <ConfirmWithReason
+          title={`End the hold on ${name}?`}
           action="End hold"
           run={() => done(endHold(client, id))}
           close={close}
         >
-          <Says>It may update again at once.</Says>
-        </AskReason>
+          <Text size="sm">It may update right away.</Text>
+        </ConfirmWithReason>
       );
     case "pin":
       return (
-        <AskReason
+        <ConfirmWithReason
           title={`Pin ${name} to a release?`}
           action={`Pin ${name}`}
           run={() => done(pinDevice(client, id, release))}
@@ -106,49 +109,47 @@ function Ask({ asked, device, close }: { asked: Asked; device: DeviceRow; close:
               label: `${it.version} (${it.branch}, ${it.commit_sha.slice(0, 12)})`,
             }))}
           />
-          <Says>It moves to this release, and stays on it until it is unpinned.</Says>
-        </AskReason>
+          <Text size="sm">It updates to this release and stays on it until it is unpinned.</Text>
+        </ConfirmWithReason>
       );
     case "unpin":
       return (
-        <AskReason
+        <ConfirmWithReason
           title={`Unpin ${name}?`}
           action={`Unpin ${name}`}
           run={() => done(unpinDevice(client, id))}
           close={close}
         >
-          <Says>It follows its branch and segment again, and may update at once.</Says>
-        </AskReason>
+          <Text size="sm">It follows its branch and segment again, and may update right away.</Text>
+        </ConfirmWithReason>
       );
     case "suspend":
       return (
-        <AskReason
+        <ConfirmWithReason
           title={`Suspend ${name}?`}
           action={`Suspend ${name}`}
           dangerous
           run={() => done(setState(client, id, "suspended"))}
           close={close}
         >
-          <Says>
-            Its key stops working with its next request: no updates, no reports. What runs on it keeps
+          <Text size="sm">
+            Its key stops working at its next request: no updates, no reports. The software on it keeps
             running.
-          </Says>
-        </AskReason>
+          </Text>
+        </ConfirmWithReason>
       );
     case "activate":
       return (
-        <AskReason
-          title={`Let ${name} back in?`}
-          action={`Let ${name} back in`}
+        <ConfirmWithReason
+          title={`Reactivate ${name}?`}
+          action={`Reactivate ${name}`}
           run={() => done(setState(client, id, "active"))}
           close={close}
         >
-          <Says>Its key works again, and it gets what its role, segment and branch get.</Says>
-        </AskReason>
+          <Text size="sm">
+            Its key works again, and it receives the releases of its role, segment, and branch.
+          </Text>
+        </ConfirmWithReason>
       );
   }
-}
-
-function Says({ children }: { children: ReactNode }) {
-  return <Text size="sm">{children}</Text>;
 }

@@ -1,30 +1,31 @@
-/** One device: what it is, why it is where it is, what it tried and what it said last. */
+/** One device: what it is, why it is in its state, its update attempts and its last report. */
 import { Anchor, Grid, Group, Stack, Text, Title } from "@mantine/core";
 import type { ReactNode } from "react";
 import { Link } from "wouter";
 import { mayOperate } from "../auth/rank.ts";
 import { useOperator } from "../auth/session.tsx";
-import { useFleet } from "../fleet/useFleet.ts";
-import { fields } from "../data/json.ts";
-import { deviceView, knownOf } from "../devices/deviceView.ts";
-import { checkInEvery } from "../devices/shownState.ts";
-import { useNow } from "../components/useNow.ts";
-import { Ago } from "../components/RelativeTime.tsx";
+import { ErrorAlert } from "../components/ErrorAlert.tsx";
 import { Icon } from "../components/Icon.tsx";
-import { ProblemAlert } from "../components/ErrorAlert.tsx";
-import { StateWord } from "../devices/StateLabel.tsx";
+import { Loading } from "../components/Loading.tsx";
+import { RelativeTime } from "../components/RelativeTime.tsx";
+import { useNow } from "../components/useNow.ts";
+import { fields } from "../data/json.ts";
+import { deviceView } from "../devices/deviceView.ts";
+import { pollIntervalS } from "../devices/shownState.ts";
+import { StateLabel } from "../devices/StateLabel.tsx";
+import { sharedRows } from "../fleet/fleetData.ts";
+import { useFleet } from "../fleet/useFleet.ts";
 import { span } from "../format/time.ts";
-import { Waiting } from "../components/Loading.tsx";
-import { Actions } from "./DeviceActions.tsx";
+import { AttemptList } from "./AttemptList.tsx";
+import { DeviceActions } from "./DeviceActions.tsx";
 import classes from "./DevicePage.module.css";
-import { Gates } from "./GateList.tsx";
-import { History } from "./AttemptList.tsx";
-import { useDevice } from "./useDevice.ts";
+import { GateList } from "./GateList.tsx";
 import { clockDrift, containers, logLines, meters, ownSettings } from "./report.ts";
 import { Containers, LogTail, Resources } from "./ReportSections.tsx";
 import { safeMode } from "./safeMode.ts";
 import { SafeModeNotice } from "./SafeModeNotice.tsx";
 import { Section } from "./Section.tsx";
+import { useDevice } from "./useDevice.ts";
 
 export default function DevicePage({ id }: { id: string }) {
   const operator = useOperator();
@@ -33,47 +34,47 @@ export default function DevicePage({ id }: { id: string }) {
   const now = useNow(5000);
   const failed = device.error ?? status.error ?? error;
   if (!fleet || device.data === undefined || status.data === undefined) {
-    return failed ? <ProblemAlert error={failed} title="The device could not be read" /> : <Waiting />;
+    return failed ? <ErrorAlert error={failed} title="Could not load this device" /> : <Loading />;
   }
   if (device.data === null) {
     return (
       <Stack align="flex-start">
         <BackLink />
-        <Title order={1} size="h2">There is no such device</Title>
-        <Text>It may have been removed, or the address is not complete.</Text>
+        <Title order={1} size="h2">Device not found</Title>
+        <Text>It may have been removed, or the address may be incomplete.</Text>
       </Stack>
     );
   }
   const row = device.data;
-  const said = status.data;
-  const view = deviceView(row, said ?? undefined, knownOf(fleet), now);
-  const inSafeMode = safeMode(said, view.current);
-  const drift = said && clockDrift(said.device_time, said.reported_at);
+  const report = status.data;
+  const view = deviceView(row, report ?? undefined, sharedRows(fleet), now);
+  const inSafeMode = safeMode(report, view.current);
+  const drift = report && clockDrift(report.device_time, report.reported_at);
   const labels = Object.entries(fields(row.labels));
-  const facts: [string, ReactNode][] = [
-    ["Runs", view.current ?? "nothing yet"],
-    ["Should run", explained.data?.release ?? view.target ?? "nothing else"],
-    ["Last contact", <Ago key="contact" at={view.contactAt} />],
-    ["Checks in every", span(checkInEvery(row, said ?? undefined, fleet.settings) * 1000)],
+  const details: [string, ReactNode][] = [
+    ["Running", view.current ?? "nothing yet"],
+    ["Should run", explained.data?.release ?? view.target ?? "the same"],
+    ["Last contact", <RelativeTime key="contact" at={view.contactAt} />],
+    ["Poll interval", span(pollIntervalS(row, report ?? undefined, fleet.settings) * 1000)],
     ["Role", row.role],
     ["Segment", row.segment],
     ["Branch", row.branch],
-    ["Agent", said?.agent_version ?? "unknown"],
+    ["Agent", report?.agent_version ?? "unknown"],
     ["Hardware", row.hardware_model ?? "unknown"],
-    ["System", row.os ?? "unknown"],
+    ["OS", row.os ?? "unknown"],
     ["Time zone", row.timezone],
-    ["Enrolled", <Ago key="enrolled" at={row.enrolled_at} />],
+    ["Enrolled", <RelativeTime key="enrolled" at={row.enrolled_at} />],
   ];
-  if (row.maintenance_window) facts.push(["Window", row.maintenance_window]);
-  if (drift) facts.push(["Its clock is", <b key="drift">{drift}</b>]);
+  if (row.maintenance_window) details.push(["Maintenance window", row.maintenance_window]);
+  if (drift) details.push(["Clock", <b key="drift">{drift}</b>]);
   if (labels.length > 0) {
-    facts.push([
+    details.push([
       "Labels",
       labels.map(([key, value]) => `${key}: ${String(value)}`).join(", "),
     ]);
   }
-  const own = ownSettings(said?.settings);
-  if (own.length > 0) facts.push(["Set by its own file", own.join(", ")]);
+  const own = ownSettings(report?.settings);
+  if (own.length > 0) details.push(["Set locally (device.json)", own.join(", ")]);
 
   return (
     <Stack>
@@ -82,39 +83,39 @@ export default function DevicePage({ id }: { id: string }) {
         <div>
           <Group gap="md">
             <Title order={1} size="h2" style={{ overflowWrap: "anywhere" }}>{row.name}</Title>
-            <StateWord state={view.shown} size={22} />
+            <StateLabel state={view.shown} size={22} />
           </Group>
           <Text mt={4} maw="60rem" style={{ overflowWrap: "anywhere" }}>{view.why}</Text>
         </div>
-        {mayOperate(operator.rank) && row.state !== "retired" && <Actions device={row} held={view.held} />}
+        {mayOperate(operator.rank) && row.state !== "retired" && (
+          <DeviceActions device={row} held={view.held} />
+        )}
       </Group>
-      {failed && (
-        <ProblemAlert error={failed} title="This could not be read again; you see what was read before" />
-      )}
+      {failed && <ErrorAlert error={failed} title="Could not refresh. Showing the last data loaded." />}
       {inSafeMode && <SafeModeNotice mode={inSafeMode} device={row} mayOperate={mayOperate(operator.rank)} />}
       <Grid>
         <Grid.Col span={{ base: 12, md: 8 }}>
           <Stack>
-            <Section title="What the control plane decides, and why">
+            <Section title="Update decision">
               {explained.error
-                ? <ProblemAlert error={explained.error} />
-                : explained.data && <Gates explained={explained.data} />}
+                ? <ErrorAlert error={explained.error} />
+                : explained.data && <GateList explained={explained.data} />}
             </Section>
-            <Section title="Updates">
+            <Section title="Update attempts">
               {history.error
-                ? <ProblemAlert error={history.error} />
-                : history.data && <History rows={history.data} releases={fleet.releases} />}
+                ? <ErrorAlert error={history.error} />
+                : history.data && <AttemptList rows={history.data} releases={fleet.releases} />}
             </Section>
-            <Section title="Last warnings and errors">
-              <LogTail lines={logLines(said?.log_tail)} />
+            <Section title="Recent warnings and errors">
+              <LogTail lines={logLines(report?.log_tail)} />
             </Section>
           </Stack>
         </Grid.Col>
         <Grid.Col span={{ base: 12, md: 4 }}>
           <Stack>
             <Section title="Device">
-              <dl className={classes.facts}>
-                {facts.map(([name, value]) => (
+              <dl className={classes.details}>
+                {details.map(([name, value]) => (
                   <div key={name}>
                     <dt>{name}</dt>
                     <dd>{value}</dd>
@@ -123,10 +124,10 @@ export default function DevicePage({ id }: { id: string }) {
               </dl>
             </Section>
             <Section title="Containers">
-              <Containers containers={containers(said?.containers)} />
+              <Containers containers={containers(report?.containers)} />
             </Section>
             <Section title="Resources">
-              <Resources meters={meters(said?.resources)} />
+              <Resources meters={meters(report?.resources)} />
             </Section>
           </Stack>
         </Grid.Col>

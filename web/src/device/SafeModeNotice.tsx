@@ -1,8 +1,8 @@
-/** Why a device is in safe mode, and the two ways out of it. */
+/** Why a device is in safe mode, and the two ways out. */
 import { Alert, Button, List, Stack, Text } from "@mantine/core";
 import { useState } from "react";
 import { useClient } from "../auth/session.tsx";
-import { AskReason } from "../components/ConfirmWithReason.tsx";
+import { ConfirmWithReason } from "../components/ConfirmWithReason.tsx";
 import { Icon } from "../components/Icon.tsx";
 import { leaveSafeMode } from "./actions.ts";
 import type { SafeMode } from "./safeMode.ts";
@@ -15,8 +15,8 @@ interface Props {
 
 export function SafeModeNotice({ mode, device, mayOperate }: Props) {
   const client = useClient();
-  const [asking, setAsking] = useState(false);
-  const [told, setTold] = useState(false);
+  const [confirming, setConfirming] = useState(false);
+  const [sent, setSent] = useState(false);
   const { id, name } = device;
   return (
     <Alert
@@ -24,46 +24,52 @@ export function SafeModeNotice({ mode, device, mayOperate }: Props) {
       variant="light"
       icon={<Icon name="shield" />}
       title={mode.beside
-        ? `In safe mode, beside ${mode.beside}, which keeps running`
-        : "In safe mode: only its status page runs"}
+        ? `Safe mode; ${mode.beside} is still running`
+        : "Safe mode: only the status page is running"}
       data-testid="safe-mode"
     >
       <Stack gap="xs" align="flex-start">
         <Text size="sm" style={{ overflowWrap: "anywhere" }}>
           {mode.reason} {mode.kind && <code>{mode.kind}</code>}
         </Text>
-        <Text size="sm" fw={600}>The way out</Text>
+        <Text size="sm" fw={600}>How to leave safe mode</Text>
         <List size="sm" type="ordered">
           <List.Item>
-            Offer it a release that works, by a rollout or a pin: it still updates, and leaves by itself.
+            Give it a working release by a rollout or a pin. It still updates, and leaves safe mode on its
+            own.
           </List.Item>
           <List.Item>
-            Where the cause is gone, tell it to leave: it starts what it committed last, and stays here where
-            that is not healthy.
+            If the cause is gone, send the command to leave. It starts the last release it committed, and
+            returns to safe mode if that is not healthy.
           </List.Item>
         </List>
-        {told && <Text size="sm" role="status">It was told to leave, and does so at its next check-in.</Text>}
-        {mayOperate && !told && (
-          <Button size="compact-sm" variant="default" onClick={() => setAsking(true)}>
+        {sent && <Text size="sm" role="status">Command sent. The device runs it at its next check-in.</Text>}
+        {mayOperate && !sent && (
+          <Button
+            size="compact-sm"
+            variant="default"
+            onClick={() => setConfirming(true)}
+          >
             Leave safe mode
           </Button>
         )}
       </Stack>
-      {asking && (
-        <AskReason
-          title={`Let ${name} leave safe mode?`}
-          action={`Tell ${name} to leave`}
+      {confirming && (
+        <ConfirmWithReason
+          title={`Leave safe mode on ${name}?`}
+          action="Leave safe mode"
           run={async () => {
             await leaveSafeMode(client, id);
-            setTold(true);
+            setSent(true);
           }}
-          close={() => setAsking(false)}
+          close={() => setConfirming(false)}
         >
           <Text size="sm">
-            It starts the release that it committed last and proves it healthy. Where that fails, it stays in
-            safe mode and says why.
+            {name}{" "}
+            starts the last release it committed and checks its health. If that fails, it returns to safe mode
+            and reports why.
           </Text>
-        </AskReason>
+        </ConfirmWithReason>
       )}
     </Alert>
   );

@@ -1,7 +1,7 @@
 import { Paper, Title } from "@mantine/core";
 import { type ReactNode, useId } from "react";
 
-/** One part of the device's page, named for everybody who navigates by headings or landmarks. */
+/** One part of the device's page, named for navigation by headings or landmarks. */
 export function Section({ title, children }: { title: string; children: ReactNode }) {
   const id = useId();
   return (

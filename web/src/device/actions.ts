@@ -1,4 +1,4 @@
-/** What an operator does to one device: a function of the database where there is one, else an edit of its row. */
+/** What an operator does to one device: a database function if there is one, otherwise an edit of its row. */
 import type { Client } from "../data/client.ts";
 import { dataOf } from "../data/reads.ts";
 
@@ -26,7 +26,7 @@ export async function setState(client: Client, id: string, state: "active" | "su
   await edit(client, id, { state });
 }
 
-/** An order that the device carries out once, at its next check-in. */
+/** A command that the device runs once, at its next check-in. */
 export async function leaveSafeMode(client: Client, id: string): Promise<void> {
   dataOf(await client.from("device_commands").insert({ device_id: id, kind: "leave_safe_mode" }));
 }

@@ -1,6 +1,6 @@
 import type { HistoryRow } from "../data/rows.ts";
-import { RELEASES } from "../testing/exampleRows.ts";
 import { equal } from "../testing/assert.ts";
+import { RELEASES } from "../testing/exampleRows.ts";
 import { attemptView, OUTCOMES } from "./attempts.ts";
 
 const row = (fields: Partial<HistoryRow> = {}): HistoryRow => ({

@@ -1,10 +1,10 @@
-/** From rows of update history to what the timeline shows. */
+/** From rows of update history to what the list of attempts shows. */
+import type { IconName } from "../components/Icon.tsx";
+import type { Tone } from "../components/StatusText.tsx";
 import { fields, number } from "../data/json.ts";
 import type { HistoryRow, ReleaseRow } from "../data/rows.ts";
 import { bytes } from "../format/size.ts";
 import { took } from "../format/time.ts";
-import type { IconName } from "../components/Icon.tsx";
-import type { Tone } from "../components/StatusText.tsx";
 
 export const OUTCOMES: Record<HistoryRow["outcome"], { word: string; tone: Tone; icon: IconName }> = {
   succeeded: { word: "Succeeded", tone: "good", icon: "check" },
@@ -35,7 +35,7 @@ export interface AttemptView {
   phases: Phase[];
 }
 
-/** The order of `fleet_agent/engine/phases.py`; a phase that is not known here comes last. */
+/** The order of `fleet_agent/engine/phases.py`; an unknown phase comes last. */
 const PHASE_ORDER = [
   "fetching",
   "verifying",
@@ -75,7 +75,7 @@ export function commitName(commit: string, releases: readonly ReleaseRow[]): str
 function phases(row: HistoryRow): Phase[] {
   const durations = Object.entries(fields(row.phase_durations_ms))
     .map(([name, ms]) => ({ name, ms: Math.max(0, number(ms) ?? 0) }))
-    .sort((a, b) => place(a.name) - place(b.name));
+    .sort((a, b) => phaseIndex(a.name) - phaseIndex(b.name));
   const whole = durations.reduce((sum, { ms }) => sum + ms, 0);
   return durations.map(({ name, ms }) => ({
     name,
@@ -85,7 +85,7 @@ function phases(row: HistoryRow): Phase[] {
   }));
 }
 
-function place(name: string): number {
+function phaseIndex(name: string): number {
   const index = PHASE_ORDER.indexOf(name);
   return index === -1 ? PHASE_ORDER.length : index;
 }

@@ -10,21 +10,21 @@ const answer = {
   ],
 };
 
-Deno.test("gates keep the order in which they were asked", () => {
+Deno.test("gates keep the order in which they were evaluated", () => {
   equal(parseExplanation(answer).gates.map((gate) => [gate.gate, gate.verdict]), [
     ["device_state", "pass"],
     ["fleet_halt", "wait"],
   ]);
 });
 
-Deno.test("the sentence names the first gate in the way", () => {
-  equal(actionSentence(parseExplanation(answer)), "Keeps what it runs: halted since 10:00: smoke");
+Deno.test("the sentence names the first gate that blocks", () => {
+  equal(actionSentence(parseExplanation(answer)), "Keeps its current release: halted since 10:00: smoke");
 });
 
 Deno.test("an update names its release", () => {
   equal(
     actionSentence(parseExplanation({ ...answer, action: "update", gates: [] })),
-    "Moves to another release (v2)",
+    "Will update (v2)",
   );
 });
 

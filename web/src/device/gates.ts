@@ -1,7 +1,7 @@
-/** Why the control plane gives a device what it gives it: the gates, in the order in which they are asked. */
-import { fields, list, text } from "../data/json.ts";
+/** Why the control plane decides as it does for a device: the gates, in the order of evaluation. */
 import type { IconName } from "../components/Icon.tsx";
 import type { Tone } from "../components/StatusText.tsx";
+import { fields, list, text } from "../data/json.ts";
 
 export type Verdict = "pass" | "wait" | "refuse";
 
@@ -9,13 +9,13 @@ export interface Gate {
   gate: string;
   verdict: Verdict | "unknown";
   detail: string;
-  /** What would have to change for another verdict, where the control plane says so. */
+  /** What would have to change for another verdict, if the control plane says so. */
   hint: string | null;
 }
 
 export interface Explanation {
   action: string | null;
-  /** The whole answer as one sentence, where the control plane gives one. */
+  /** The whole answer as one sentence, if the control plane gives one. */
   summary: string | null;
   release: string | null;
   /** The release that may be fetched before the maintenance window opens. */
@@ -30,13 +30,13 @@ export const VERDICTS: Record<Gate["verdict"], { word: string; tone: Tone; icon:
   unknown: { word: "Unknown", tone: "quiet", icon: "circle" },
 };
 
-/** What each action of `desired_state()` means to a person. */
+/** Each action of `desired_state()` in words. */
 const ACTIONS: Record<string, string> = {
-  run: "Keeps what it runs",
-  update: "Moves to another release",
-  rollback: "Goes back to the release before",
+  run: "Keeps its current release",
+  update: "Will update",
+  rollback: "Will roll back to the previous release",
   safe_mode: "Runs only the safe-mode services",
-  hold: "Does nothing until it is let go",
+  hold: "On hold",
 };
 
 /** Read the answer of `explain_device`: an object with `gates`, or the gates themselves. */
@@ -44,7 +44,7 @@ export function parseExplanation(answer: unknown): Explanation {
   const whole = fields(answer);
   const gates = list(Array.isArray(answer) ? answer : whole.gates).map((gate) => ({
     gate: text(gate.gate) ?? "gate",
-    verdict: verdict(gate.verdict),
+    verdict: toVerdict(gate.verdict),
     detail: text(gate.detail) ?? "",
     hint: text(gate.hint),
   }));
@@ -57,20 +57,20 @@ export function parseExplanation(answer: unknown): Explanation {
   };
 }
 
-function named(release: unknown): string | null {
+function releaseName(release: unknown): string | null {
   const { version, commit_sha } = fields(release);
   return text(version) ?? text(commit_sha)?.slice(0, 12) ?? null;
 }
 
-function verdict(value: unknown): Gate["verdict"] {
+function toVerdict(value: unknown): Gate["verdict"] {
   return value === "pass" || value === "wait" || value === "refuse" ? value : "unknown";
 }
 
-/** The answer as a sentence: the action, its release, and the first gate that is in the way. */
+/** The answer as a sentence: the action, its release, and the first gate that blocks it. */
 export function actionSentence(explained: Explanation): string {
   if (explained.summary) return explained.summary;
-  const action = explained.action ? ACTIONS[explained.action] ?? explained.action : "Not known";
+  const action = explained.action ? ACTIONS[explained.action] ?? explained.action : "Unknown";
   const release = explained.release && explained.action === "update" ? ` (${explained.release})` : "";
-  const obstacle = explained.gates.find((gate) => gate.verdict === "wait" || gate.verdict === "refuse");
-  return `${action}${release}${obstacle?.detail ? `: ${obstacle.detail}` : ""}`;
+  const blocking = explained.gates.find((gate) => gate.verdict === "wait" || gate.verdict === "refuse");
+  return `${action}${release}${blocking?.detail ? `: ${blocking.detail}` : ""}`;
 }

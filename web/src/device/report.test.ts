@@ -23,7 +23,7 @@ Deno.test("what was not reported is left out, and a total of zero divides nothin
   equal(meters({ memory_used_bytes: 5, memory_total_bytes: 0, cpu_percent: "high" }), []);
 });
 
-Deno.test("a container is well only when it runs and no check is red", () => {
+Deno.test("a container is good only if it runs and no check fails", () => {
   const tone = (fields: object) => containers([{ service: "web", image: "i", ...fields }])[0]?.tone;
   equal(tone({ state: "running", health: "healthy" }), "good");
   equal(tone({ state: "running" }), "good");
@@ -34,8 +34,8 @@ Deno.test("a container is well only when it runs and no check is red", () => {
   equal(tone({}), "bad");
 });
 
-Deno.test("a stopped container says its exit code", () => {
-  equal(containers([{ service: "web", state: "exited", exit_code: 137 }])[0]?.shown, "exited with 137");
+Deno.test("a stopped container shows its exit code", () => {
+  equal(containers([{ service: "web", state: "exited", exit_code: 137 }])[0]?.shown, "exited (137)");
 });
 
 Deno.test("containers stand by the name of their service", () => {
@@ -59,10 +59,10 @@ Deno.test("a clock that is off says by how much and which way, up to 5 s it says
   equal(clockDrift(null, at), null);
 });
 
-Deno.test("only what the device's own file decides is told apart", () => {
+Deno.test("only what device.json overrides is listed", () => {
   const labels = { site: "rome", floor: 2 };
   equal(ownSettings({ poll_interval_s: 3600, labels, pinned: ["poll_interval_s", "labels.floor"] }), [
-    "checks in every 1 h",
+    "poll interval 1 h",
     "floor: 2",
   ]);
   equal(ownSettings({ poll_interval_s: 900, labels, pinned: [] }), []);

@@ -1,12 +1,12 @@
-/** What a device said in its last report, beyond its state: resources, containers, last log lines, its clock. */
+/** What a device's last report says beyond its state: resources, containers, recent log lines, its clock. */
+import type { Tone } from "../components/StatusText.tsx";
 import { fields, list, number, text } from "../data/json.ts";
 import { bytes } from "../format/size.ts";
 import { span } from "../format/time.ts";
-import type { Tone } from "../components/StatusText.tsx";
 
 export interface Meter {
   name: string;
-  /** What is used, 0 to 1; null where there is no whole to compare with. */
+  /** What is used, 0 to 1; null if there is no total to compare with. */
   share: number | null;
   shown: string;
   tone: Tone;
@@ -18,12 +18,12 @@ const ALARM = 0.95;
 const HOT_C = 70;
 const TOO_HOT_C = 80;
 
-/** The meters that the device reported; what it did not say is left out. */
+/** The meters that the device reported; what is missing is left out. */
 export function meters(resources: unknown): Meter[] {
   const seen = fields(resources);
   const made: Meter[] = [];
   const cpu = number(seen.cpu_percent);
-  if (cpu !== null) made.push(meter("Processor", cpu / 100, `${Math.round(cpu)} %`));
+  if (cpu !== null) made.push(meter("CPU", cpu / 100, `${Math.round(cpu)}%`));
   const used = number(seen.memory_used_bytes);
   const memory = number(seen.memory_total_bytes);
   if (used !== null && memory) {
@@ -40,9 +40,9 @@ export function meters(resources: unknown): Meter[] {
     made.push({ name: "Temperature", share: null, shown: `${Math.round(heat)} °C`, tone });
   }
   const load = number(seen.load_1m);
-  if (load !== null) made.push({ name: "Load, 1 min", share: null, shown: load.toFixed(2), tone: "quiet" });
+  if (load !== null) made.push({ name: "Load (1 min)", share: null, shown: load.toFixed(2), tone: "quiet" });
   const uptime = number(seen.uptime_s);
-  if (uptime !== null) made.push({ name: "Up for", share: null, shown: span(uptime * 1000), tone: "quiet" });
+  if (uptime !== null) made.push({ name: "Uptime", share: null, shown: span(uptime * 1000), tone: "quiet" });
   return made;
 }
 
@@ -54,7 +54,7 @@ function meter(name: string, share: number, shown: string): Meter {
 export interface ContainerView {
   service: string;
   image: string;
-  /** "running, healthy", "exited with 137". */
+  /** "running, healthy", "exited (137)". */
   shown: string;
   tone: Tone;
   icon: "check" | "triangle" | "circle" | "hourglass";
@@ -79,7 +79,7 @@ export function containers(reported: unknown): ContainerView[] {
         ? [state, health === "none" ? null : health].filter(Boolean).join(", ")
         : exit === null
         ? state
-        : `${state} with ${exit}`,
+        : `${state} (${exit})`,
       tone: (well ? "good" : starting ? "busy" : finished ? "quiet" : "bad") as Tone,
       icon:
         (well ? "check" : starting ? "hourglass" : finished ? "circle" : "triangle") as ContainerView["icon"],
@@ -109,10 +109,10 @@ export function logLines(tail: unknown): LogLine[] {
   }).reverse();
 }
 
-/** Differences below this are the way of a report through the network. */
+/** Smaller differences are the time a report takes through the network. */
 const CLOCK_TOLERANCE_MS = 5000;
 
-/** How far the device's clock was off when it reported, or null where that is nothing to talk about. */
+/** How far the device's clock was off when it reported, or null if that does not matter. */
 export function clockDrift(deviceTime: string | null, reportedAt: string): string | null {
   if (!deviceTime) return null;
   const off = Date.parse(deviceTime) - Date.parse(reportedAt);
@@ -120,14 +120,14 @@ export function clockDrift(deviceTime: string | null, reportedAt: string): strin
   return `${span(Math.abs(off))} ${off > 0 ? "ahead" : "behind"}`;
 }
 
-/** What the device's own file decides, whatever the control plane says: "checks in every 1 h", "site: rome". */
+/** What device.json on the device overrides: "poll interval 1 h", "site: rome". */
 export function ownSettings(settings: unknown): string[] {
   const { poll_interval_s: every, labels, pinned } = fields(settings);
   const inForce = fields(labels);
   const names = Array.isArray(pinned) ? pinned.filter((name) => typeof name === "string") : [];
   return names.map((name) => {
     const seconds = number(every);
-    if (name === "poll_interval_s" && seconds !== null) return `checks in every ${span(seconds * 1000)}`;
+    if (name === "poll_interval_s" && seconds !== null) return `poll interval ${span(seconds * 1000)}`;
     const label = name.startsWith("labels.") ? name.slice("labels.".length) : null;
     return label !== null && label in inForce ? `${label}: ${String(inForce[label])}` : name;
   });

@@ -8,7 +8,7 @@ const said = {
   error_kind: null,
 };
 
-Deno.test("only a device that said so last is in safe mode", () => {
+Deno.test("only a device whose last report says so is in safe mode", () => {
   equal(safeMode(null, null), null);
   equal(safeMode({ ...said, state: "healthy" }, "v3"), null);
 });
@@ -21,5 +21,5 @@ Deno.test("the reason is the device's own, else its error, and what runs beside 
     beside: "v3",
   });
   equal(safeMode({ ...said, reason: null, error: "The disk is full." }, null)?.reason, "The disk is full.");
-  equal(safeMode({ ...said, reason: null }, null)?.reason, "It gave no reason.");
+  equal(safeMode({ ...said, reason: null }, null)?.reason, "No reason given.");
 });

@@ -1,25 +1,25 @@
-/** What a device in safe mode says, and what ends it. */
+/** What a device in safe mode reports. */
 import type { StatusRow } from "../data/rows.ts";
 
 export interface SafeMode {
-  /** Why it is there, as the device says it. */
+  /** Why it is in safe mode, as the device reports it. */
   reason: string;
-  /** The stable word, as in docs/usage/errors.md, where the device gave one. */
+  /** The stable word, as in docs/usage/errors.md, if the device gave one. */
   kind: string | null;
-  /** The release that keeps running beside the safe-mode page; null where nothing of ours runs. */
+  /** The release that keeps running beside the safe-mode page; null if nothing of ours runs. */
   beside: string | null;
 }
 
-/** Null where the device did not say last that it is in safe mode. */
+/** Null unless the last report says that the device is in safe mode. */
 export function safeMode(
-  said: Pick<StatusRow, "state" | "reason" | "error" | "error_kind"> | null,
+  report: Pick<StatusRow, "state" | "reason" | "error" | "error_kind"> | null,
   current: string | null,
 ): SafeMode | null {
-  if (said?.state !== "safe_mode") return null;
+  if (report?.state !== "safe_mode") return null;
   return {
-    // The reason tells more than the error: how to get in from outside, where that is open.
-    reason: said.reason ?? said.error ?? "It gave no reason.",
-    kind: said.error_kind,
+    // The reason says more than the error: also how to reach the device from outside, if that is possible.
+    reason: report.reason ?? report.error ?? "No reason given.",
+    kind: report.error_kind,
     beside: current,
   };
 }

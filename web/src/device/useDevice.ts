@@ -1,8 +1,9 @@
 /** What one device's page reads. All keys start with the device's, so that one broadcast renews the page. */
 import { useQuery } from "@tanstack/react-query";
 import { useClient } from "../auth/session.tsx";
-import { KEYS, usePollMs } from "../fleet/useFleet.ts";
+import { KEYS } from "../data/queries.ts";
 import { readDevice, readExplanation, readHistory, readStatus } from "../data/reads.ts";
+import { usePollMs } from "../fleet/useFleet.ts";
 import { parseExplanation } from "./gates.ts";
 
 export function useDevice(id: string) {

@@ -1,5 +1,5 @@
-/** Every device as a row; only what is on the screen is drawn, so that ten thousand rows scroll like ten. */
-import { Box, Text, UnstyledButton } from "@mantine/core";
+/** Every device as a row; only rows on the screen are drawn, so that ten thousand scroll like ten. */
+import { Text, UnstyledButton } from "@mantine/core";
 import { useMediaQuery } from "@mantine/hooks";
 import {
   createColumnHelper,
@@ -9,19 +9,20 @@ import {
   tableFeatures,
   useTable,
 } from "@tanstack/react-table";
-import { useWindowVirtualizer } from "@tanstack/react-virtual";
-import { useLayoutEffect, useRef, useState } from "react";
-import { Link } from "wouter";
-import { Ago } from "../components/RelativeTime.tsx";
+import { useState } from "react";
 import { Icon } from "../components/Icon.tsx";
-import { StateWord } from "./StateLabel.tsx";
+import { soft } from "../styles/classNames.ts";
+import { CARD_PX, DeviceCard } from "./DeviceCard.tsx";
 import classes from "./DeviceTable.module.css";
+import { DeviceTableRow, ROW_PX } from "./DeviceTableRow.tsx";
 import type { DeviceView } from "./deviceView.ts";
 import { compare, type SortColumn } from "./sorting.ts";
+import { useWindowRows } from "./useWindowRows.ts";
 
 const features = tableFeatures({ rowSortingFeature, sortedRowModel: createSortedRowModel() });
 const column = createColumnHelper<typeof features, DeviceView>();
 
+/** The columns, from left to right. */
 const TITLES: Record<SortColumn, string> = {
   name: "Name",
   shown: "State",
@@ -31,22 +32,12 @@ const TITLES: Record<SortColumn, string> = {
   current: "Release",
   target: "Target",
   contactAt: "Last contact",
-  why: "Why it is where it is",
+  why: "Details",
 };
-const WIDE: SortColumn[] = [
-  "name",
-  "shown",
-  "role",
-  "segment",
-  "branch",
-  "current",
-  "target",
-  "contactAt",
-  "why",
-];
+const COLUMNS = Object.keys(TITLES) as SortColumn[];
 
 const columns = column.columns(
-  WIDE.map((id) =>
+  COLUMNS.map((id) =>
     column.accessor((view) => view[id], {
       id,
       header: TITLES[id],
@@ -54,9 +45,6 @@ const columns = column.columns(
     })
   ),
 );
-
-const ROW_PX = 45;
-const CARD_PX = 104;
 
 export function DeviceTable({ views }: { views: DeviceView[] }) {
   const narrow = useMediaQuery("(max-width: 62em)", undefined, { getInitialValueInEffect: false }) ?? false;
@@ -71,22 +59,11 @@ export function DeviceTable({ views }: { views: DeviceView[] }) {
     onSortingChange: setSorting,
   });
   const rows = table.getRowModel().rows;
-  const body = useRef<HTMLDivElement>(null);
-  const [top, setTop] = useState(0);
-  useLayoutEffect(() => {
-    const at = body.current ? body.current.getBoundingClientRect().top + globalThis.scrollY : 0;
-    setTop((was) => (Math.abs(was - at) < 1 ? was : at));
-  });
-  const window = useWindowVirtualizer({
-    count: rows.length,
-    estimateSize: () => (narrow ? CARD_PX : ROW_PX),
-    getItemKey: (index) => rows[index]?.id ?? index,
-    overscan: 12,
-    scrollMargin: top,
-  });
-  const items = window.getVirtualItems();
-  const before = (items[0]?.start ?? top) - top;
-  const after = window.getTotalSize() - ((items.at(-1)?.end ?? top) - top);
+  const { body, items, before, after, measure } = useWindowRows(
+    rows.length,
+    narrow ? CARD_PX : ROW_PX,
+    (index) => rows[index]?.id ?? String(index),
+  );
 
   if (narrow) {
     return (
@@ -94,9 +71,9 @@ export function DeviceTable({ views }: { views: DeviceView[] }) {
         <div style={{ height: before }} />
         {items.map(({ index, key }) => {
           const view = rows[index]?.original;
-          return view && <Card key={key} view={view} measure={window.measureElement} index={index} />;
+          return view && <DeviceCard key={key} view={view} measure={measure} index={index} />;
         })}
-        <div style={{ height: Math.max(0, after) }} />
+        <div style={{ height: after }} />
       </div>
     );
   }
@@ -126,91 +103,24 @@ export function DeviceTable({ views }: { views: DeviceView[] }) {
           </tr>
         </thead>
         <tbody>
-          {before > 0 && (
-            <tr aria-hidden="true" style={{ height: before }}>
-              <td colSpan={WIDE.length} />
-            </tr>
-          )}
+          <Spacer height={before} />
           {items.map(({ index, key }) => {
             const view = rows[index]?.original;
-            return view && <Row key={key} view={view} index={index} />;
+            return view && <DeviceTableRow key={key} view={view} index={index} />;
           })}
-          {after > 0 && (
-            <tr aria-hidden="true" style={{ height: after }}>
-              <td colSpan={WIDE.length} />
-            </tr>
-          )}
+          <Spacer height={after} />
         </tbody>
       </table>
-      {rows.length === 0 && <Text p="md" className="soft">No device matches these filters.</Text>}
+      {rows.length === 0 && <Text p="md" className={soft}>No devices match these filters.</Text>}
     </div>
   );
 }
 
-function Row({ view, index }: { view: DeviceView; index: number }) {
-  return (
-    <tr aria-rowindex={index + 2} data-device={view.name} style={{ height: ROW_PX }}>
-      <th scope="row">
-        <DeviceLink view={view} />
-      </th>
-      <td>
-        <StateWord state={view.shown} />
-      </td>
-      <td>{view.role}</td>
-      <td>{view.segment}</td>
-      <td>{view.branch}</td>
-      <td>{view.current ?? <Nothing word="none" />}</td>
-      <td>{view.target ?? <Nothing word="same" />}</td>
-      <td>
-        <Ago at={view.contactAt} />
-      </td>
-      <td className={classes.why} title={view.why}>{view.why}</td>
+/** Stands for the rows that are not drawn. */
+function Spacer({ height }: { height: number }) {
+  return height > 0 && (
+    <tr aria-hidden="true" style={{ height }}>
+      <td colSpan={COLUMNS.length} />
     </tr>
-  );
-}
-
-function DeviceLink({ view }: { view: DeviceView }) {
-  return (
-    <Link href={`/devices/${view.id}`} className={classes.link}>
-      <span className={classes.linkName} title={view.name}>{view.name}</span>
-      {view.pinned && <Icon name="pin" size={14} />}
-      {view.pinned && <span className="visually-hidden">, pinned</span>}
-      {view.held && <Icon name="hand" size={14} />}
-      {view.held && <span className="visually-hidden">, held</span>}
-    </Link>
-  );
-}
-
-/** Says that there is nothing, without drawing the eye. */
-function Nothing({ word }: { word: string }) {
-  return (
-    <span className="soft">
-      <span aria-hidden="true">–</span>
-      <span className="visually-hidden">{word}</span>
-    </span>
-  );
-}
-
-interface CardProps {
-  view: DeviceView;
-  index: number;
-  measure: (element: Element | null) => void;
-}
-
-/** The same device for a phone. */
-function Card({ view, index, measure }: CardProps) {
-  return (
-    <Box role="listitem" ref={measure} data-index={index} data-device={view.name} className={classes.card}>
-      <div className={classes.cardTop}>
-        <DeviceLink view={view} />
-        <StateWord state={view.shown} />
-      </div>
-      <Text size="sm" className={classes.cardWhy}>{view.why}</Text>
-      <Text size="xs" className="soft">
-        {view.current ?? "no release"}
-        {view.target && ` → ${view.target}`} · {view.role} · {view.segment} · {view.branch} ·{" "}
-        <Ago at={view.contactAt} />
-      </Text>
-    </Box>
   );
 }

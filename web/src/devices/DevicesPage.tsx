@@ -1,20 +1,22 @@
-/** The list: counts and the stop above, filters, then every device, the ones that need somebody first. */
+/** The list: counts and the emergency stop, filters, then every device, the ones that need attention first. */
 import { Group, Stack, Text, Title } from "@mantine/core";
 import { useMemo } from "react";
 import { useLocation, useSearch } from "wouter";
 import { mayOperate } from "../auth/rank.ts";
 import { useOperator } from "../auth/session.tsx";
-import { useDeviceViews, useFleet } from "../fleet/useFleet.ts";
+import { ErrorAlert } from "../components/ErrorAlert.tsx";
+import { Loading } from "../components/Loading.tsx";
+import { useFleet } from "../fleet/useFleet.ts";
+import { counted } from "../format/size.ts";
 import { EmergencyStop } from "../halts/EmergencyStop.tsx";
 import { stopFacts } from "../halts/halts.ts";
-import { StateCounts } from "./StateCounts.tsx";
-import { ProblemAlert } from "../components/ErrorAlert.tsx";
-import { counted } from "../format/size.ts";
-import { Waiting } from "../components/Loading.tsx";
-import { countByState } from "./deviceView.ts";
+import { soft } from "../styles/classNames.ts";
 import { DeviceTable } from "./DeviceTable.tsx";
+import { countByState } from "./deviceView.ts";
 import { FilterBar } from "./FilterBar.tsx";
 import { type Filters, narrow, readFilters, toggleState, writeFilters } from "./filters.ts";
+import { StateCounts } from "./StateCounts.tsx";
+import { useDeviceViews } from "./useDeviceViews.ts";
 
 export function DevicesPage() {
   const { fleet, error } = useFleet();
@@ -23,12 +25,12 @@ export function DevicesPage() {
   const [, go] = useLocation();
   const query = useSearch();
   const filters = useMemo(() => readFilters(new URLSearchParams(query)), [query]);
-  // With its question mark even when nothing follows: without it, the last query would stay in the address.
+  // With a question mark even if nothing follows: without it, the last query would stay in the address.
   const setFilters = (next: Filters) => go(`/?${writeFilters(next)}`, { replace: true });
   const counts = useMemo(() => countByState(views), [views]);
   const shown = useMemo(() => narrow(views, filters), [views, filters]);
 
-  if (!fleet) return error ? <ProblemAlert error={error} title="The fleet could not be read" /> : <Waiting />;
+  if (!fleet) return error ? <ErrorAlert error={error} title="Could not load the fleet" /> : <Loading />;
   return (
     <Stack>
       <Group justify="space-between" align="center">
@@ -39,9 +41,7 @@ export function DevicesPage() {
           <EmergencyStop facts={stopFacts(fleet.devices, counts.get("updating") ?? 0)} />
         )}
       </Group>
-      {error && (
-        <ProblemAlert error={error} title="The list could not be read again; this is what was read before" />
-      )}
+      {error && <ErrorAlert error={error} title="Could not refresh. Showing the last data loaded." />}
       <StateCounts
         counts={counts}
         chosen={filters.states}
@@ -50,7 +50,7 @@ export function DevicesPage() {
       <FilterBar views={views} filters={filters} setFilters={setFilters} />
       {views.length === 0 ? <NoDevices /> : (
         <>
-          <Text size="sm" className="soft" role="status">
+          <Text size="sm" className={soft} role="status">
             {shown.length === views.length
               ? "All devices"
               : `${shown.length.toLocaleString("en")} of ${counted(views.length, "device")}`}
@@ -65,8 +65,9 @@ export function DevicesPage() {
 function NoDevices() {
   return (
     <Text>
-      No device has enrolled yet. Make a provisioning token with <code>fleetctl</code>, and run{" "}
-      <code>fleet-agent enroll</code> on the device: it shows up here by itself.
+      No devices have enrolled yet. Create a provisioning token with{" "}
+      <code>fleetctl token create</code>, then run <code>fleet-agent enroll</code>{" "}
+      on the device. It will appear here.
     </Text>
   );
 }

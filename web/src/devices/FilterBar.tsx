@@ -28,7 +28,7 @@ export function FilterBar({ views, filters, setFilters }: Props) {
       <TextInput
         label="Search"
         type="search"
-        placeholder="name, version, reason …"
+        placeholder="Name, version, reason…"
         leftSection={<Icon name="search" size={16} />}
         value={filters.text}
         onChange={(event) => setFilters({ ...filters, text: event.currentTarget.value })}
@@ -47,7 +47,7 @@ export function FilterBar({ views, filters, setFilters }: Props) {
           style={{ flex: "1 1 8rem" }}
         />
       ))}
-      {narrowed && <Button variant="default" onClick={() => setFilters(NO_FILTERS)}>Show all</Button>}
+      {narrowed && <Button variant="default" onClick={() => setFilters(NO_FILTERS)}>Clear filters</Button>}
     </Group>
   );
 }

@@ -1,6 +1,7 @@
 import { Group, UnstyledButton } from "@mantine/core";
+import { StatusText } from "../components/StatusText.tsx";
+import { numbers } from "../styles/classNames.ts";
 import { LOOKS, type ShownState, STATES } from "./shownState.ts";
-import { Toned } from "../components/StatusText.tsx";
 import classes from "./StateCounts.module.css";
 
 interface Props {
@@ -9,7 +10,7 @@ interface Props {
   toggle: (state: ShownState) => void;
 }
 
-/** How many devices are in each state; each count is a switch that narrows the list to it. */
+/** How many devices are in each state; each count is a button that filters the list by it. */
 export function StateCounts({ counts, chosen, toggle }: Props) {
   const shown = STATES.filter((state) => counts.has(state) || chosen.includes(state));
   return (
@@ -25,9 +26,9 @@ export function StateCounts({ counts, chosen, toggle }: Props) {
             onClick={() => toggle(state)}
             data-state={state}
           >
-            <Toned tone={look.tone} icon={look.icon} size={20}>
-              <b className="numbers">{(counts.get(state) ?? 0).toLocaleString("en")}</b> {look.word}
-            </Toned>
+            <StatusText tone={look.tone} icon={look.icon} size={20}>
+              <b className={numbers}>{(counts.get(state) ?? 0).toLocaleString("en")}</b> {look.word}
+            </StatusText>
           </UnstyledButton>
         );
       })}

@@ -1,6 +1,6 @@
 import { equal } from "../testing/assert.ts";
-import { countByState, deviceViews } from "./deviceView.ts";
 import { device, NOW, RELEASES, SETTINGS, status } from "../testing/exampleRows.ts";
+import { countByState, deviceViews } from "./deviceView.ts";
 
 const [v1, v2] = RELEASES;
 const view = (said: Parameters<typeof status>[0], row: Parameters<typeof device>[0] = {}) =>
@@ -9,13 +9,13 @@ const view = (said: Parameters<typeof status>[0], row: Parameters<typeof device>
     NOW,
   )[0];
 
-Deno.test("a target is shown only where it differs from what runs", () => {
+Deno.test("a target is shown only if it differs from what runs", () => {
   equal(view({ target_release: v2?.id ?? null })?.target, "v2");
   equal(view({ target_release: v1?.id ?? null })?.target, null);
   equal(view({})?.target, null);
 });
 
-Deno.test("a pin the device has not heard of yet is its target", () => {
+Deno.test("a pin that the device has not seen yet is its target", () => {
   equal(view({}, { pinned_release: v2?.id ?? null })?.target, "v2");
 });
 

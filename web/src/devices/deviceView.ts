@@ -1,5 +1,6 @@
 /** From rows to what one line of the list shows. */
-import type { DeviceRow, HaltRow, ReleaseRow, SettingsRow, StatusRow } from "../data/rows.ts";
+import type { DeviceRow, StatusRow } from "../data/rows.ts";
+import { type FleetData, type SharedRows, sharedRows, versionOf } from "../fleet/fleetData.ts";
 import { isHeld, type ShownState, shownState } from "./shownState.ts";
 import { why } from "./why.ts";
 
@@ -10,57 +11,37 @@ export interface DeviceView {
   role: string;
   segment: string;
   branch: string;
-  /** Version it runs, or an abbreviated id where the release is not known here. */
+  /** The version it runs, or an abbreviated id if the release is not in the list. */
   current: string | null;
-  /** Version it should run, where that differs from what it runs. */
+  /** The version it should run, if that differs from what it runs. */
   target: string | null;
   /** When it last reported (server time), or null. */
   contactAt: string | null;
   why: string;
   held: boolean;
   pinned: boolean;
-  /** Lower-case text that the search box looks through. */
+  /** Lower-case text that the search box searches. */
   searched: string;
 }
 
-export interface Fleet {
-  devices: readonly DeviceRow[];
-  statuses: readonly StatusRow[];
-  releases: readonly ReleaseRow[];
-  /** Open ones only. */
-  halts: readonly HaltRow[];
-  settings: SettingsRow;
-}
-
-/** What holds for more than one device. */
-export interface Known {
-  releases: ReadonlyMap<string, ReleaseRow>;
-  halts: readonly HaltRow[];
-  settings: SettingsRow;
-}
-
-export function knownOf({ releases, halts, settings }: Omit<Fleet, "devices" | "statuses">): Known {
-  return { releases: new Map(releases.map((release) => [release.id, release])), halts, settings };
-}
-
 /** Every device of the fleet as it is shown at `now`, in the order of the rows. */
-export function deviceViews(fleet: Fleet, now: number): DeviceView[] {
+export function deviceViews(fleet: FleetData, now: number): DeviceView[] {
   const statuses = new Map(fleet.statuses.map((status) => [status.device_id, status]));
-  const known = knownOf(fleet);
-  return fleet.devices.map((device) => deviceView(device, statuses.get(device.id), known, now));
+  const shared = sharedRows(fleet);
+  return fleet.devices.map((device) => deviceView(device, statuses.get(device.id), shared, now));
 }
 
 /** One device as it is shown at `now`. */
 export function deviceView(
   device: DeviceRow,
   status: StatusRow | undefined,
-  known: Known,
+  shared: SharedRows,
   now: number,
 ): DeviceView {
-  const shown = shownState(device, status, known.settings, now);
-  const reason = why(device, status, shown, known, now);
-  const current = versionOf(status?.current_release, known.releases);
-  const wanted = versionOf(status?.target_release ?? device.pinned_release, known.releases);
+  const shown = shownState(device, status, shared.settings, now);
+  const reason = why(device, status, shown, shared, now);
+  const current = versionOf(status?.current_release, shared.releases);
+  const wanted = versionOf(status?.target_release ?? device.pinned_release, shared.releases);
   return {
     id: device.id,
     name: device.name,
@@ -77,15 +58,6 @@ export function deviceView(
     searched: [device.name, device.role, device.segment, device.branch, current, wanted, reason, device.id]
       .join("\n").toLowerCase(),
   };
-}
-
-/** The version people know a release by. */
-export function versionOf(
-  id: string | null | undefined,
-  releases: ReadonlyMap<string, ReleaseRow>,
-): string | null {
-  if (!id) return null;
-  return releases.get(id)?.version ?? id.slice(0, 8);
 }
 
 /** How many devices are in each state; states without a device are left out. */

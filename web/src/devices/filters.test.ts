@@ -1,6 +1,6 @@
 import { equal } from "../testing/assert.ts";
-import { deviceViews } from "./deviceView.ts";
 import { device, NOW, RELEASES, SETTINGS, status } from "../testing/exampleRows.ts";
+import { deviceViews } from "./deviceView.ts";
 import { type Filters, narrow, NO_FILTERS, readFilters, toggleState, writeFilters } from "./filters.ts";
 
 const views = deviceViews({

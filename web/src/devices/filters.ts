@@ -1,4 +1,4 @@
-/** What the list is narrowed to. It lives in the address, so that a view can be bookmarked and sent to somebody. */
+/** What the list is narrowed to. It lives in the address, so that a view can be bookmarked and shared. */
 import type { DeviceView } from "./deviceView.ts";
 import { type ShownState, STATES } from "./shownState.ts";
 

@@ -24,14 +24,14 @@ Deno.test("an interval that its own file pins is the one it goes by", () => {
   equal(shownState(quick, calm(3 * 3_600_000 + 1), SETTINGS, NOW), "offline");
 });
 
-Deno.test("where an operator put it counts more than what it says", () => {
+Deno.test("the lifecycle state counts more than the report", () => {
   for (const state of ["pending", "suspended", "retired"] as const) {
     equal(shownState(device({ state }), status(), SETTINGS, NOW), state);
   }
 });
 
-Deno.test("an active device without a report is unheard, not healthy", () => {
-  equal(shownState(device(), undefined, SETTINGS, NOW), "unheard");
+Deno.test("an active device without a report is `never_seen`, not healthy", () => {
+  equal(shownState(device(), undefined, SETTINGS, NOW), "never_seen");
 });
 
 Deno.test("every state has its own word and its own icon, so color is never alone", () => {
@@ -39,7 +39,7 @@ Deno.test("every state has its own word and its own icon, so color is never alon
   equal(new Set(STATES.map((state) => LOOKS[state].icon)).size, STATES.length);
 });
 
-Deno.test("what needs a person comes first, the healthy and the retired last", () => {
+Deno.test("what needs attention comes first, the healthy and the retired last", () => {
   equal(STATES[0], "safe_mode");
   equal(STATES.slice(-2), ["healthy", "retired"]);
 });

@@ -1,4 +1,4 @@
-/** The one state a device is shown in: from where an operator put it, what it last said, and how long ago. */
+/** The one state a device is shown in: from its lifecycle state, its last report, and the age of that report. */
 import type { DeviceRow, DeviceState, ReportState, SettingsRow, StatusRow } from "../data/rows.ts";
 
 /** Report states, operator states, and the two that are derived: `offline` and `unheard`. */
@@ -22,7 +22,7 @@ export interface StateLook {
     | "circle";
   /** What it means, for the tooltip and the legend. */
   meaning: string;
-  /** Higher needs a person sooner; the default order of the list. */
+  /** Higher needs attention sooner; the default order of the list. */
   urgency: number;
 }
 
@@ -31,70 +31,70 @@ export const LOOKS: Record<ShownState, StateLook> = {
     word: "Safe mode",
     tone: "bad",
     icon: "shield",
-    meaning: "Runs only the safe-mode services, because nothing else would stay healthy",
+    meaning: "Runs only the safe-mode services, because no release stayed healthy",
     urgency: 100,
   },
   isolated: {
     word: "Isolated",
     tone: "bad",
     icon: "unplugged",
-    meaning: "Could not reach what it needs when it last reported",
+    meaning: "Was cut off from the control plane when it last reported",
     urgency: 90,
   },
   degraded: {
     word: "Degraded",
     tone: "bad",
     icon: "triangle",
-    meaning: "Runs its release, but a health check is red",
+    meaning: "Runs its release, but a health check is failing",
     urgency: 80,
   },
   offline: {
     word: "Offline",
     tone: "warn",
     icon: "moon",
-    meaning: "Has missed several of its own check-ins",
+    meaning: "Has missed several check-ins",
     urgency: 70,
   },
   rolled_back: {
     word: "Rolled back",
     tone: "warn",
     icon: "undo",
-    meaning: "A release failed here; the device went back to the one before",
+    meaning: "A release failed; the device returned to the previous one",
     urgency: 60,
   },
   pending: {
     word: "Pending",
     tone: "warn",
     icon: "hourglass",
-    meaning: "Asked to join; waits for an operator to accept it",
+    meaning: "Wants to join; waiting for an operator to accept it",
     urgency: 50,
   },
   updating: {
     word: "Updating",
     tone: "busy",
     icon: "arrows",
-    meaning: "Moves to another release now",
+    meaning: "Updating now",
     urgency: 40,
   },
-  unheard: {
-    word: "Not heard yet",
+  never_seen: {
+    word: "Never seen",
     tone: "quiet",
     icon: "circle",
-    meaning: "Is enrolled but has not reported yet",
+    meaning: "Enrolled, but has not reported yet",
     urgency: 30,
   },
   suspended: {
     word: "Suspended",
     tone: "quiet",
     icon: "pause",
-    meaning: "Shut out by an operator",
+    meaning: "Suspended by an operator",
     urgency: 20,
   },
   healthy: {
     word: "Healthy",
     tone: "good",
     icon: "check",
-    meaning: "Runs its release, all checks green",
+    meaning: "Runs its release; all checks pass",
     urgency: 10,
   },
   retired: {
@@ -106,7 +106,7 @@ export const LOOKS: Record<ShownState, StateLook> = {
   },
 };
 
-/** Every state, the most urgent first: the order of counts and filters. */
+/** Every state, most urgent first: the order of counts and filters. */
 export const STATES = (Object.keys(LOOKS) as ShownState[]).sort((a, b) =>
   LOOKS[b].urgency - LOOKS[a].urgency
 );
@@ -114,10 +114,10 @@ export const STATES = (Object.keys(LOOKS) as ShownState[]).sort((a, b) =>
 type Fate = Pick<DeviceRow, "state" | "poll_interval_s">;
 type Said = Pick<StatusRow, "state" | "reported_at" | "pinned_poll_interval_s">;
 
-/** What a device is shown as at `now`. */
+/** The state a device is shown in at `now`. */
 export function shownState(
-  device: Fate,
-  status: Said | undefined,
+  device: DeviceFields,
+  status: StatusFields | undefined,
   settings: SettingsRow,
   now: number,
 ): ShownState {
@@ -137,7 +137,7 @@ export function offlineAfter(
   status: Pick<StatusRow, "pinned_poll_interval_s"> | undefined,
   settings: SettingsRow,
 ): number {
-  return checkInEvery(device, status, settings) * settings.offline_after_intervals * 1000;
+  return pollIntervalS(device, status, settings) * settings.offline_after_intervals * 1000;
 }
 
 /** The check-in interval that the device's own file pins, or its row's, or the fleet's, seconds. */
@@ -149,7 +149,7 @@ export function checkInEvery(
   return status?.pinned_poll_interval_s ?? device.poll_interval_s ?? settings.default_poll_interval_s;
 }
 
-/** Whether a hold is in force: one with an end has ended by itself when that time came. */
+/** Whether a hold is in force: one with an end time ends by itself. */
 export function isHeld(device: Pick<DeviceRow, "hold" | "hold_until">, now: number): boolean {
   return device.hold && (device.hold_until === null || Date.parse(device.hold_until) > now);
 }

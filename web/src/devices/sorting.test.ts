@@ -27,7 +27,7 @@ Deno.test("by state the urgent come first", () => {
   ]);
 });
 
-Deno.test("by contact the newest come first and the never heard last", () => {
+Deno.test("by contact the newest come first and the never seen last", () => {
   const rows = [
     row("never"),
     row("old", { contactAt: "2026-11-01T00:00:00Z" }),

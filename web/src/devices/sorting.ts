@@ -15,7 +15,7 @@ export type SortColumn =
 
 const natural = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
 
-/** Ascending order of two rows by one column: "device-9" before "device-10", the urgent state first, the unheard last. */
+/** Ascending order of two rows by one column: "device-9" before "device-10", the urgent state first, the never seen last. */
 export function compare(column: SortColumn, a: DeviceView, b: DeviceView): number {
   return byColumn(column, a, b) || natural.compare(a.name, b.name);
 }
@@ -26,7 +26,7 @@ function byColumn(column: SortColumn, a: DeviceView, b: DeviceView): number {
   return natural.compare(a[column] ?? "\uffff", b[column] ?? "\uffff");
 }
 
-/** Never heard of is the longest ago. */
+/** Never seen is the longest ago. */
 function instant(at: string | null): number {
   return at ? Date.parse(at) : 0;
 }

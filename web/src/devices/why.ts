@@ -1,19 +1,19 @@
-/** "Why it is where it is": one sentence a row, the most decisive reason first. */
+/** Why a device is in its state: one sentence, from the most decisive reason. */
 import type { DeviceRow, HaltRow, StatusRow } from "../data/rows.ts";
+import type { SharedRows } from "../fleet/fleetData.ts";
 import { span } from "../format/time.ts";
-import type { Known } from "./deviceView.ts";
-import { checkInEvery, isHeld, type ShownState } from "./shownState.ts";
+import { isHeld, pollIntervalS, type ShownState } from "./shownState.ts";
 
 /** The sentence for a device in `shown`. */
 export function why(
   device: DeviceRow,
   status: StatusRow | undefined,
   shown: ShownState,
-  known: Known,
+  shared: SharedRows,
   now: number,
 ): string {
-  if (shown === "pending") return "Waits for an operator to accept it";
-  if (shown === "suspended") return "Suspended by an operator: it gets nothing until it is active again";
+  if (shown === "pending") return "Waiting for an operator to accept it";
+  if (shown === "suspended") return "Suspended by an operator; no updates until it is reactivated";
   if (shown === "retired") return "Retired";
   if (!status) return "Enrolled, but has not reported yet";
   if (shown === "offline") {
@@ -23,23 +23,23 @@ export function why(
     }`;
   }
   if (status.error) return status.error;
-  if (isHeld(device, now)) return sentences("Held", device.hold_reason);
+  if (isHeld(device, now)) return joined("On hold", device.hold_reason);
   if (device.pinned_release) {
-    return sentences(
-      `Pinned to ${known.releases.get(device.pinned_release)?.version ?? "a release"}`,
+    return joined(
+      `Pinned to ${shared.releases.get(device.pinned_release)?.version ?? "a release"}`,
       status.reason,
     );
   }
-  const halt = status.state === "updating" ? undefined : known.halts.find((open) => isHaltedBy(device, open));
+  const halt = status.state === "updating"
+    ? undefined
+    : shared.halts.find((open) => isHaltedBy(device, open));
   if (halt) {
-    return `Gets no update: ${
-      halt.scope === "fleet" ? "the fleet" : `${halt.scope} ${halt.target}`
-    } is halted`;
+    return `No updates: ${halt.scope === "fleet" ? "the fleet" : `${halt.scope} ${halt.target}`} is halted`;
   }
-  return stateReason(status, known);
+  return stateReason(status, shared);
 }
 
-/** Whether an open halt keeps this device from updates; halts of releases and rollouts are the database's to judge. */
+/** Whether an open halt keeps this device from updates; the database judges halts of releases and rollouts. */
 export function isHaltedBy(device: DeviceRow, halt: Pick<HaltRow, "scope" | "target">): boolean {
   switch (halt.scope) {
     case "fleet":
@@ -53,16 +53,16 @@ export function isHaltedBy(device: DeviceRow, halt: Pick<HaltRow, "scope" | "tar
   }
 }
 
-function stateReason(status: StatusRow, { releases }: Known): string {
+function stateReason(status: StatusRow, { releases }: SharedRows): string {
   if (status.reason) return status.reason;
   if (status.state === "healthy") {
     return status.current_release
-      ? `Runs ${releases.get(status.current_release)?.version ?? "its release"}, all checks green`
-      : "Waits for its first release";
+      ? `Running ${releases.get(status.current_release)?.version ?? "its release"}; all checks pass`
+      : "Waiting for its first release";
   }
-  return status.phase ? `In phase ${status.phase}` : "It gave no reason";
+  return status.phase ? `In phase ${status.phase.replaceAll("_", " ")}` : "No reason given";
 }
 
-function sentences(first: string, second: string | null | undefined): string {
+function joined(first: string, second: string | null | undefined): string {
   return second ? `${first}: ${second}` : first;
 }

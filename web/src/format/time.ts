@@ -1,4 +1,4 @@
-/** Times and durations as people read them. `now` is always an argument: one ticker owns the clock. */
+/** Times and durations as people read them. `now` is always an argument: `useNow` owns the clock. */
 
 const SECOND = 1000;
 const MINUTE = 60 * SECOND;
@@ -37,7 +37,7 @@ function pair(ms: number, big: number, bigName: string, small: number, smallName
   return `${Math.floor(ms / big)} ${bigName}${rest ? ` ${rest} ${smallName}` : ""}`;
 }
 
-/** "2026-11-23 19:26:05", in the reader's own time zone. */
+/** "2026-11-23 19:26:05", in the browser's time zone. */
 export function clock(at: string | null | undefined): string {
   if (!at) return "never";
   const date = new Date(at);

@@ -2,15 +2,15 @@ import { Alert, Button, Group, Text } from "@mantine/core";
 import { useState } from "react";
 import { mayOperate } from "../auth/rank.ts";
 import { useOperator } from "../auth/session.tsx";
-import { useFleet, useOpenHalts } from "../fleet/useFleet.ts";
-import type { HaltRow } from "../data/rows.ts";
-import { Ago } from "../components/RelativeTime.tsx";
 import { Icon } from "../components/Icon.tsx";
+import { RelativeTime } from "../components/RelativeTime.tsx";
+import type { HaltRow } from "../data/rows.ts";
+import { useFleet, useOpenHalts } from "../fleet/useFleet.ts";
 import { counted } from "../format/size.ts";
 import { haltedDevices, haltTitle } from "./halts.ts";
 import { LiftHalt } from "./LiftHalt.tsx";
 
-/** Every open halt, on every page: what is stopped, why, since when, and the way to lift it. */
+/** Every open halt, on every page: what is stopped, why, since when, and a button to lift it. */
 export function HaltBanner() {
   const operator = useOperator();
   const { data: halts } = useOpenHalts();
@@ -31,10 +31,10 @@ export function HaltBanner() {
           >
             <Group justify="space-between" align="flex-end">
               <Text size="sm" style={{ flex: "1 1 20rem" }}>
-                {halt.reason} (<Ago at={halt.opened_at} />
+                {halt.reason} (<RelativeTime at={halt.opened_at} />
                 {halt.cause === "operator" ? "" : `, by ${halt.cause}`})
                 {stopped !== null && fleet &&
-                  ` · ${counted(stopped, "device")} ${stopped === 1 ? "gets" : "get"} no update`}
+                  ` · ${counted(stopped, "device")} affected`}
               </Text>
               {mayOperate(operator.rank) && (
                 <Button

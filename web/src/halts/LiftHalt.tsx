@@ -1,9 +1,9 @@
 import { Text } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
 import { useClient } from "../auth/session.tsx";
-import { KEYS } from "../fleet/useFleet.ts";
+import { ConfirmWithReason } from "../components/ConfirmWithReason.tsx";
+import { KEYS } from "../data/queries.ts";
 import type { HaltRow } from "../data/rows.ts";
-import { AskReason } from "../components/ConfirmWithReason.tsx";
 import { counted } from "../format/size.ts";
 import { liftHalt } from "./actions.ts";
 
@@ -18,10 +18,10 @@ export function LiftHalt({ halt, title, stopped, close }: Props) {
   const client = useClient();
   const cache = useQueryClient();
   return (
-    <AskReason
+    <ConfirmWithReason
       title="Lift this halt?"
-      action={stopped === null ? "Lift the halt" : `Let ${counted(stopped, "device")} update again`}
-      reasonLabel="Why it is safe to go on"
+      action={stopped === null ? "Lift the halt" : `Resume updates on ${counted(stopped, "device")}`}
+      reasonLabel="Why it is safe to continue"
       run={async (reason) => {
         await liftHalt(client, halt.id, reason);
         await cache.invalidateQueries({ queryKey: KEYS.halts });
@@ -31,9 +31,8 @@ export function LiftHalt({ halt, title, stopped, close }: Props) {
     >
       <Text size="sm">{title}: {halt.reason}</Text>
       <Text size="sm">
-        Devices that wait behind it may start to update at once. The halt stays on record with who lifted it
-        and why.
+        Waiting devices may start to update right away. The halt stays on record, with who lifted it and why.
       </Text>
-    </AskReason>
+    </ConfirmWithReason>
   );
 }

@@ -1,4 +1,4 @@
-/** The brakes. Both are functions of the database; it decides who may. */
+/** Both are database functions; the database decides who may call them. */
 import type { Client } from "../data/client.ts";
 import { dataOf } from "../data/reads.ts";
 

@@ -1,5 +1,5 @@
-import { device, RELEASES } from "../testing/exampleRows.ts";
 import { equal } from "../testing/assert.ts";
+import { device, RELEASES } from "../testing/exampleRows.ts";
 import { haltedDevices, haltTitle, stopFacts, stopLabel } from "./halts.ts";
 
 const devices = [

@@ -2,7 +2,7 @@
 import type { DeviceRow, HaltRow, ReleaseRow } from "../data/rows.ts";
 import { counted } from "../format/size.ts";
 
-type Place = Pick<DeviceRow, "state" | "segment" | "role" | "branch">;
+type AssignedDevice = Pick<DeviceRow, "state" | "segment" | "role" | "branch">;
 
 /** "The whole fleet is halted", "Segment canary is halted". */
 export function haltTitle(halt: Pick<HaltRow, "scope" | "target">, releases: readonly ReleaseRow[]): string {
@@ -12,10 +12,10 @@ export function haltTitle(halt: Pick<HaltRow, "scope" | "target">, releases: rea
   return `${halt.scope.charAt(0).toUpperCase()}${halt.scope.slice(1)} ${name} is halted`;
 }
 
-/** The active devices that a halt keeps from updates; null where that is not told by a device's row. */
+/** The active devices that a halt keeps from updates; null if the rows of devices do not tell. */
 export function haltedDevices(
   halt: Pick<HaltRow, "scope" | "target">,
-  devices: readonly Place[],
+  devices: readonly AssignedDevice[],
 ): number | null {
   const active = devices.filter(({ state }) => state === "active");
   switch (halt.scope) {
@@ -33,7 +33,7 @@ export function haltedDevices(
 }
 
 export interface StopFacts {
-  /** Active devices: the ones that would get no update any more. */
+  /** Active devices: the ones that would get no more updates. */
   active: number;
   /** "2 in canary, 4 in stable". */
   bySegment: string;
@@ -41,8 +41,8 @@ export interface StopFacts {
   updating: number;
 }
 
-/** What the emergency stop would touch, for the question that is asked before it. */
-export function stopFacts(devices: readonly Place[], updating: number): StopFacts {
+/** What the emergency stop would affect, for its confirmation. */
+export function stopFacts(devices: readonly AssignedDevice[], updating: number): StopFacts {
   const counts = new Map<string, number>();
   const active = devices.filter(({ state }) => state === "active");
   for (const { segment } of active) counts.set(segment, (counts.get(segment) ?? 0) + 1);
@@ -51,7 +51,7 @@ export function stopFacts(devices: readonly Place[], updating: number): StopFact
   return { active: active.length, bySegment, updating };
 }
 
-/** "Stop updates on 6 devices": the button says what it does to how many. */
+/** "Stop updates on 6 devices": the button says how many it affects. */
 export function stopLabel({ active }: StopFacts): string {
   return `Stop updates on ${counted(active, "device")}`;
 }

@@ -1,5 +1,5 @@
 import { equal } from "../testing/assert.ts";
-import { type Batch, type Change, emptyBatch, Gatherer, note, parseChange } from "./changes.ts";
+import { addToBatch, type Batch, type Change, ChangeBatcher, emptyBatch, parseChange } from "./changes.ts";
 
 const change = (fields: Partial<Change> = {}): Change => ({
   table: "device_status",
@@ -22,7 +22,7 @@ Deno.test("a broadcast names its table, its operation and its device", () => {
   });
 });
 
-Deno.test("what this page does not know is passed over", () => {
+Deno.test("what this page does not know is ignored", () => {
   equal(parseChange("rollout_stages", { op: "insert" }), null);
   equal(parseChange("halts", { op: "explode" }), null);
   equal(parseChange("halts", "insert"), null);
@@ -30,14 +30,14 @@ Deno.test("what this page does not know is passed over", () => {
 
 Deno.test("a deleted device is not read again", () => {
   const batch = emptyBatch();
-  note(batch, change({ table: "devices" }));
-  note(batch, change({ table: "devices", op: "delete" }));
+  addToBatch(batch, change({ table: "devices" }));
+  addToBatch(batch, change({ table: "devices", op: "delete" }));
   equal([batch.devices.size, [...batch.deleted]], [0, ["a"]]);
 });
 
 Deno.test("an alert about a device is read with the other alerts, not with the device", () => {
   const batch = emptyBatch();
-  note(batch, change({ table: "alerts", deviceId: "d" }));
+  addToBatch(batch, change({ table: "alerts", deviceId: "d" }));
   equal([[...batch.whole], batch.devices.size, batch.commands.size], [["alerts"], 0, 0]);
 });
 
@@ -52,35 +52,35 @@ Deno.test("one message for many rows means: read that table whole", () => {
   });
   equal(bulk, { table: "devices", op: "update", id: null, deviceId: null });
   const batch = emptyBatch();
-  if (bulk) note(batch, bulk);
+  if (bulk) addToBatch(batch, bulk);
   equal([[...batch.whole], batch.devices.size], [["devices"], 0]);
 });
 
-/** A gatherer whose timer the test lets run, and whose flushes it ends. */
-function gathering() {
+/** A batcher whose timer the test lets run, and whose flushes it ends. */
+function batching() {
   const timers: (() => void)[] = [];
   const flushed: { batch: Batch; end: () => void }[] = [];
   const flush = (batch: Batch) => new Promise<void>((end) => flushed.push({ batch, end }));
-  const gatherer = new Gatherer(flush, 250, (run) => {
+  const batcher = new ChangeBatcher(flush, 250, (run) => {
     timers.push(run);
     return 0 as unknown as ReturnType<typeof setTimeout>;
   });
-  return { gatherer, timers, flushed };
+  return { batcher, timers, flushed };
 }
 
 Deno.test("a burst becomes one flush with every device once", () => {
-  const { gatherer, timers, flushed } = gathering();
-  for (const id of ["a", "b", "a", "c"]) gatherer.add(change({ id, deviceId: id }));
+  const { batcher, timers, flushed } = batching();
+  for (const id of ["a", "b", "a", "c"]) batcher.add(change({ id, deviceId: id }));
   equal(timers.length, 1);
   timers[0]?.();
   equal(flushed.map(({ batch }) => [...batch.statuses]), [["a", "b", "c"]]);
 });
 
 Deno.test("what changes during a flush waits for its end, and is not lost", async () => {
-  const { gatherer, timers, flushed } = gathering();
-  gatherer.add(change());
+  const { batcher, timers, flushed } = batching();
+  batcher.add(change());
   timers[0]?.();
-  gatherer.add(change({ deviceId: "late" }));
+  batcher.add(change({ deviceId: "late" }));
   equal(timers.length, 1);
   flushed[0]?.end();
   await Promise.resolve();

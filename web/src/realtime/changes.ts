@@ -1,11 +1,11 @@
 /**
- * What a broadcast on topic `fleet` says has changed, gathered for a moment and handed over in one go.
+ * What a broadcast on topic `fleet` says has changed, collected for a moment and handed over together.
  *
  * A broadcast is a hint: its record is a summary, so the rows are read again. A thousand devices that report in
  * the same second cost a few requests.
  */
 
-/** The tables whose changes the topic tells; an event's name is its table. */
+/** The tables whose changes the topic announces; an event's name is its table. */
 export const TABLES = [
   "devices",
   "device_status",
@@ -25,7 +25,7 @@ export interface Change {
   deviceId: string | null;
 }
 
-/** Read one broadcast; null where it says nothing that this page knows. */
+/** Read one broadcast; null if this page does not know it. */
 export function parseChange(event: unknown, payload: unknown): Change | null {
   const table = TABLES.find((name) => name === event);
   if (!table || typeof payload !== "object" || payload === null) return null;
@@ -60,7 +60,7 @@ export function emptyBatch(): Batch {
 }
 
 /** Add one change to a batch. */
-export function note(batch: Batch, change: Change): void {
+export function addToBatch(batch: Batch, change: Change): void {
   const { table, op, deviceId } = change;
   const short = table === "releases" || table === "halts" || table === "alerts";
   if (short || deviceId === null) batch.whole.add(table);
@@ -73,8 +73,8 @@ export function note(batch: Batch, change: Change): void {
   else batch.commands.add(deviceId);
 }
 
-/** Gathers changes for `waitMs` after the first one, then flushes once; the next flush waits for the last to end. */
-export class Gatherer {
+/** Collects changes for `waitMs` after the first one, then flushes once; the next flush waits for the last to end. */
+export class ChangeBatcher {
   #batch = emptyBatch();
   #timer: ReturnType<typeof setTimeout> | undefined;
   #busy = false;
@@ -89,7 +89,7 @@ export class Gatherer {
   ) {}
 
   add(change: Change): void {
-    note(this.#batch, change);
+    addToBatch(this.#batch, change);
     this.#dirty = true;
     this.#arm();
   }

@@ -1,54 +1,54 @@
-/** How fresh the page is, in words: what the live channel does and when the lists were read last. */
+/** How fresh the page is, in words: whether the live connection works and when the lists were last loaded. */
 import { span } from "../format/time.ts";
 
-/** `joining`: first try. `live`: changes arrive by themselves. `lost`: it was there, and is being fetched back. */
+/** `joining`: first attempt. `live`: changes arrive by themselves. `lost`: being restored. */
 export type ChannelState = "joining" | "live" | "lost";
 
-export interface LinkShown {
+export interface ConnectionStatus {
   word: "Live" | "Connecting" | "Polling" | "Stale";
   tone: "good" | "busy" | "warn" | "bad";
   sentence: string;
 }
 
-export interface LinkFacts {
+export interface ConnectionFacts {
   channel: ChannelState;
-  /** When the lists were last read without an error, milliseconds; 0 = never. */
+  /** When the lists were last loaded without an error, milliseconds; 0 = never. */
   readAt: number;
-  /** The last read failed. */
+  /** The last load failed. */
   failing: boolean;
   pollSeconds: number;
 }
 
-/** A read may be this many polls old before the page calls itself stale. */
+/** Data may be this many polls old before the page calls itself stale. */
 const STALE_AFTER_POLLS = 2;
 
-/** What the indicator shows at `now`. Data that may be old says so, whatever the channel claims. */
-export function linkShown(facts: LinkFacts, now: number): LinkShown {
+/** What the indicator shows at `now`. Data that may be old is called stale. */
+export function connectionStatus(facts: ConnectionFacts, now: number): ConnectionStatus {
   const { channel, readAt, failing, pollSeconds } = facts;
   const age = now - readAt;
   if (readAt > 0 && (failing || age > STALE_AFTER_POLLS * pollSeconds * 1000) && channel !== "live") {
     return {
       word: "Stale",
       tone: "bad",
-      sentence: `The control plane does not answer. What you see is ${span(age)} old; the page keeps trying.`,
+      sentence: `The control plane is not responding. This data is ${span(age)} old. Retrying…`,
     };
   }
   if (channel === "live") {
-    return { word: "Live", tone: "good", sentence: "Changes show up by themselves within a second." };
+    return { word: "Live", tone: "good", sentence: "Updates appear within a second." };
   }
   if (channel === "lost" && readAt > 0) {
     return {
       word: "Polling",
       tone: "warn",
-      sentence: `The live channel is down; the lists are read every ${
-        span(pollSeconds * 1000)
+      sentence: `The live connection is down. The lists reload every ${
+        span(pollEvery(channel, pollSeconds) * 1000)
       } until it is back.`,
     };
   }
-  return { word: "Connecting", tone: "busy", sentence: "Opening the live channel." };
+  return { word: "Connecting", tone: "busy", sentence: "Opening the live connection." };
 }
 
-/** How often the lists are read: as configured while live, and never slower than this without the channel. */
+/** How often the lists reload: as configured while live, and at least this often without the channel. */
 export const POLL_WITHOUT_CHANNEL_S = 15;
 
 export function pollEvery(channel: ChannelState, pollSeconds: number): number {

@@ -49,22 +49,22 @@ export function followFleet(client: Client, listener: ChannelListener): () => vo
     if (left) void client.removeChannel(left);
   }
 
-  /** The network or the person came back: no reason to wait out a backoff. */
-  function hurry(): void {
+  /** The network or the user is back: no reason to wait out the backoff. */
+  function rejoinNow(): void {
     if (timer === undefined || document.hidden) return;
     clearTimeout(timer);
     failures = 0;
     void join();
   }
 
-  globalThis.addEventListener("online", hurry);
-  document.addEventListener("visibilitychange", hurry);
+  globalThis.addEventListener("online", rejoinNow);
+  document.addEventListener("visibilitychange", rejoinNow);
   void join();
   return () => {
     ended = true;
     clearTimeout(timer);
-    globalThis.removeEventListener("online", hurry);
-    document.removeEventListener("visibilitychange", hurry);
+    globalThis.removeEventListener("online", rejoinNow);
+    document.removeEventListener("visibilitychange", rejoinNow);
     leave();
   };
 }

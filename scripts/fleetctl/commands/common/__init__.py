@@ -1,0 +1,9 @@
+"""What the operator's commands share.
+
+options    the shared options, and `command`, which adds them to a function
+context    the control plane a command was pointed at, and how its answers are printed
+selection  which devices are meant, asking first, changing them
+lookup     one row by the name that people use
+parse      durations, times and KEY=VALUE as people type them
+format     times, counts and ids as people read them
+"""

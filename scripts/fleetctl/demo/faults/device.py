@@ -15,14 +15,14 @@ from fleet_agent.attempts.outbox import Outbox
 from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.model import Action, Attempt, DevicePlace, Directive, EngineStatus, Release
-from fleetctl.demo.device import remove_project
-from fleetctl.demo.faults.engine_run import EngineRun, Say, run_engine
+from fleetctl.demo.beacon import BEACON, BeaconRepo, Breakage, beacon
+from fleetctl.demo.docker import remove_project
+from fleetctl.demo.faults.engine_run import EngineRun, OnProgress, run_engine
 from fleetctl.demo.probe import Probe
 from fleetctl.errors import FleetctlError
-from fleetctl.fleet_repo import BEACON, Breakage, FleetRepo, beacon
 from fleetctl.stack.ports import free_ports
 
-#: The beacon's patience is meant for slow machines; a person who watches a dozen failures has less.
+#: The beacon's times are meant for slow machines; a person who watches a dozen failures wants less.
 PATIENCE = {
     "docker": {"grace_s: 10": "grace_s: 4", "failure_budget: 3": "failure_budget: 1"},
     "simulated": {
@@ -37,7 +37,7 @@ class FaultDevice:
     """`runtime` is `docker` or `simulated`. Releases are made from the beacon and offered by hand."""
 
     root: Path
-    repo: FleetRepo
+    repo: BeaconRepo
     runtime: str
     project: str
     ports: list[int] = field(default_factory=lambda: free_ports(3))
@@ -61,7 +61,7 @@ class FaultDevice:
                 "runtime": self.runtime,
                 "project": self.project,
                 "allowed_signers": self.repo.allowed_signers,
-                # One failure a scenario: three of them are a dozen scenarios here, and no reason to give up.
+                # Each scenario fails once: no reason for safe mode.
                 "safe_mode_after": 1000,
             }
         )
@@ -99,7 +99,10 @@ class FaultDevice:
         changes += [(f"{BEACON}/{name}", old, new) for name, (old, new) in (edits or {}).items()]
         for name, old, new in changes:
             if old not in files[name]:
-                raise FleetctlError("beacon_changed", f"The beacon's {name} has no {old!r} any more.")
+                raise FleetctlError(
+                    "beacon_changed",
+                    f"The beacon's {name} no longer contains {old!r}, which the demo changes.",
+                )
             files[name] = files[name].replace(old, new, 1)
         commit = self.repo.commit(version, files)
         return Release(id=uuid4(), commit_sha=commit, version=version, branch="main")
@@ -114,19 +117,25 @@ class FaultDevice:
             server_time=datetime.now(UTC),
         )
 
-    def offer(self, release: Release, *, kill_in: str | None = None, say: Say | None = None) -> EngineRun:
+    def offer(
+        self,
+        release: Release,
+        *,
+        kill_in: str | None = None,
+        on_progress: OnProgress = lambda progress: None,
+    ) -> EngineRun:
         """Have the engine converge to it."""
         return run_engine(
             self.config,
             self.directive(release),
             kill_in=kill_in,
             environment=self.environment,
-            say=say,
+            on_progress=on_progress,
         )
 
-    def recover(self, say: Say | None = None) -> EngineRun:
+    def recover(self, on_progress: OnProgress = lambda progress: None) -> EngineRun:
         """What the next start of the agent does."""
-        return run_engine(self.config, environment=self.environment, say=say)
+        return run_engine(self.config, environment=self.environment, on_progress=on_progress)
 
     # What came of it
 
@@ -139,21 +148,21 @@ class FaultDevice:
         return [attempt for attempt in pending if attempt.to_commit == release.commit_sha]
 
     def troubles(self, release: Release | None) -> list[str]:
-        """What is wrong, were it at rest on a healthy `release` (None: in safe mode); empty when nothing."""
+        """What is not as it would be at rest on a healthy `release` (None: in safe mode)."""
         status = self.status()
         wanted = "steady" if release else "safe_mode"
-        found = [] if status.phase == wanted else [f"it rests in {status.phase}, not in {wanted}"]
+        found = [] if status.phase == wanted else [f"its phase is {status.phase}, not {wanted}"]
         if release is not None:
             if status.current != release:
                 has = status.current.version if status.current else "nothing"
-                found.append(f"{has} is committed, not {release.version}")
+                found.append(f"it runs {has}, not {release.version}")
             states = {service.service: service.state for service in status.services}
             if states != {"web": "running", "clock": "running"}:
                 found.append(f"its services are {states}")
             if self.runtime == "docker" and (said := self._answer(release.version)) != release.version:
-                found.append(f"a client is told {said!r}, not {release.version}")
+                found.append(f"a client receives {said!r}, not {release.version}")
         if (self.config.paths.state / "attempt.json").exists() or self.config.paths.next.is_symlink():
-            found.append("something of the attempt was left behind")
+            found.append("files of the attempt were left behind")
         return found
 
     def _answer(self, wanted: str) -> str | None:

@@ -18,12 +18,12 @@ from fleet_agent.engine.config import EngineConfig
 from fleet_agent.model import Directive, EngineStatus, Progress
 
 CHECKOUT = Path(__file__).resolve().parents[4]
-Say = Callable[[Progress], None]
+OnProgress = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
-class Told:
-    """One line, and when it was read (monotonic seconds)."""
+class Line:
+    """One line of the engine's, and when it was read (monotonic seconds)."""
 
     at: float
     phase: str
@@ -38,9 +38,9 @@ class EngineRun:
     ended: float = 0.0
     exit_code: int | None = None
     status: EngineStatus | None = None
-    problem: str = ""
-    told: list[Told] = field(default_factory=list)
-    log: list[Told] = field(default_factory=list)
+    error: str = ""
+    progress: list[Line] = field(default_factory=list)
+    log: list[Line] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
@@ -51,15 +51,15 @@ class EngineRun:
         return self.exit_code == -signal.SIGKILL
 
     def entered(self, phase: str) -> float | None:
-        """When it first said that it is in `phase`."""
-        return next((line.at for line in self.told if line.phase == phase), None)
+        """When it first reported `phase`."""
+        return next((line.at for line in self.progress if line.phase == phase), None)
 
     def left(self, phase: str) -> float | None:
-        """When it first said to be in another phase after `phase`."""
+        """When it first reported another phase after `phase`."""
         since = self.entered(phase)
         if since is None:
             return None
-        return next((line.at for line in self.told if line.at > since and line.phase != phase), None)
+        return next((line.at for line in self.progress if line.at > since and line.phase != phase), None)
 
     def logged(self, text: str) -> float | None:
         """When its log first had `text`."""
@@ -77,60 +77,72 @@ def run_engine(
     *,
     kill_in: str | None = None,
     environment: Mapping[str, str] | None = None,
-    say: Say | None = None,
-    started: Callable[[int], None] | None = None,
-    before_reaping: Callable[[int], None] | None = None,
+    on_progress: OnProgress = lambda progress: None,
+    started: Callable[[int], None] = lambda pid: None,
+    before_reaping: Callable[[int], None] = lambda pid: None,
 ) -> EngineRun:
     """Run it to its end: `converge` with a directive, else `recover`.
 
-    `kill_in` sends SIGKILL as soon as it says that it is in that phase. `started` and `before_reaping` are
-    given its process id, the latter when it has ended and its figures in /proc are still there.
+    `kill_in` sends SIGKILL as soon as it reports that phase. `started` and `before_reaping` are given its
+    process id, the latter when it has ended and its figures in /proc are still there.
     """
-    request = {
-        "verb": "converge" if directive else "recover",
-        "config": config.model_dump(mode="json"),
-        "directive": directive.model_dump(mode="json") if directive else None,
-    }
     run = EngineRun(began=time.monotonic())
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fleet_agent.engine"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        cwd=CHECKOUT, env={**os.environ, **(environment or {})},
-    )  # fmt: skip
-    stdin, stdout, stderr = process.stdin, process.stdout, process.stderr
-    if stdin is None or stdout is None or stderr is None:
-        raise RuntimeError("Popen was asked for three pipes")
-    if started is not None:
-        started(process.pid)
-    listener = threading.Thread(target=_listen, args=(stderr, run.log), daemon=True)
-    listener.start()
-    stdin.write(json.dumps(request).encode() + b"\n")
+    process, stdin, stdout, stderr = _start(environment or {})
+    started(process.pid)
+    log = threading.Thread(target=_read_log, args=(stderr, run.log), daemon=True)
+    log.start()
+    stdin.write(json.dumps(_request(config, directive)).encode() + b"\n")
     stdin.close()
-    for raw in stdout:
-        line = json.loads(raw)
-        if "done" in line:
-            run.status = EngineStatus.model_validate(line["done"])
-        elif "error" in line:
-            run.problem = f"{line['error']['kind']}: {line['error']['message']}"
-        else:
-            progress = Progress.model_validate(line)
-            run.told.append(Told(time.monotonic(), progress.phase, progress.detail))
-            if say is not None:
-                say(progress)
-            if progress.phase == kill_in:
-                process.kill()
-                break
+    if _read_answers(stdout, run, on_progress, until=kill_in):
+        process.kill()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     run.ended = time.monotonic()
-    if before_reaping is not None:
-        before_reaping(process.pid)
+    before_reaping(process.pid)
     run.exit_code = process.wait()
-    # A child of a killed engine may hold the pipe a moment longer; what it says is of no interest.
-    listener.join(timeout=2)
+    # A child of a killed engine may hold the pipe a moment longer; nothing in it matters any more.
+    log.join(timeout=2)
     stdout.close()
     return run
 
 
-def _listen(pipe: IO[bytes], log: list[Told]) -> None:
+def _start(
+    environment: Mapping[str, str],
+) -> tuple[subprocess.Popen[bytes], IO[bytes], IO[bytes], IO[bytes]]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fleet_agent.engine"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        cwd=CHECKOUT, env={**os.environ, **environment},
+    )  # fmt: skip
+    if process.stdin is None or process.stdout is None or process.stderr is None:
+        raise RuntimeError("Popen was asked for three pipes")
+    return process, process.stdin, process.stdout, process.stderr
+
+
+def _request(config: EngineConfig, directive: Directive | None) -> dict[str, object]:
+    return {
+        "verb": "converge" if directive else "recover",
+        "config": config.model_dump(mode="json"),
+        "directive": directive.model_dump(mode="json") if directive else None,
+    }
+
+
+def _read_answers(pipe: IO[bytes], run: EngineRun, on_progress: OnProgress, *, until: str | None) -> bool:
+    """Fill `run` until the engine closes its output; True at once when it reports the phase `until`."""
     for raw in pipe:
-        log.append(Told(time.monotonic(), "", raw.decode(errors="replace").rstrip()))
+        line = json.loads(raw)
+        if "done" in line:
+            run.status = EngineStatus.model_validate(line["done"])
+        elif "error" in line:
+            run.error = f"{line['error']['kind']}: {line['error']['message']}"
+        else:
+            progress = Progress.model_validate(line)
+            run.progress.append(Line(time.monotonic(), progress.phase, progress.detail))
+            on_progress(progress)
+            if progress.phase == until:
+                return True
+    return False
+
+
+def _read_log(pipe: IO[bytes], log: list[Line]) -> None:
+    for raw in pipe:
+        log.append(Line(time.monotonic(), "", raw.decode(errors="replace").rstrip()))

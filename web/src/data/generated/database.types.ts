@@ -357,6 +357,7 @@ export type Database = {
           os: string | null
           pinned_at: string | null
           pinned_release: string | null
+          poll_interval_s: number | null
           public_key: string | null
           role: string
           segment: string
@@ -381,6 +382,7 @@ export type Database = {
           os?: string | null
           pinned_at?: string | null
           pinned_release?: string | null
+          poll_interval_s?: number | null
           public_key?: string | null
           role: string
           segment?: string
@@ -405,6 +407,7 @@ export type Database = {
           os?: string | null
           pinned_at?: string | null
           pinned_release?: string | null
+          poll_interval_s?: number | null
           public_key?: string | null
           role?: string
           segment?: string
@@ -725,16 +728,19 @@ export type Database = {
           description: string
           prefetch: boolean
           name: string
+          prefetch: boolean
         }
         Insert: {
           description?: string
           prefetch?: boolean
           name: string
+          prefetch?: boolean
         }
         Update: {
           description?: string
           prefetch?: boolean
           name?: string
+          prefetch?: boolean
         }
         Relationships: []
       }
@@ -1465,6 +1471,7 @@ export type Database = {
           last_contact: string | null
           last_state: Database["public"]["Enums"]["report_state"] | null
           name: string | null
+          offline_for: string | null
           role: string | null
           segment: string | null
           offline_for: string | null
@@ -1580,6 +1587,7 @@ export type Database = {
           os: string | null
           pinned_at: string | null
           pinned_release: string | null
+          poll_interval_s: number | null
           public_key: string | null
           role: string
           segment: string
@@ -1846,6 +1854,7 @@ export type Database = {
           os: string | null
           pinned_at: string | null
           pinned_release: string | null
+          poll_interval_s: number | null
           public_key: string | null
           role: string
           segment: string
@@ -1915,6 +1924,7 @@ export type Database = {
           os: string | null
           pinned_at: string | null
           pinned_release: string | null
+          poll_interval_s: number | null
           public_key: string | null
           role: string
           segment: string
@@ -2059,6 +2069,7 @@ export type Database = {
           os: string | null
           pinned_at: string | null
           pinned_release: string | null
+          poll_interval_s: number | null
           public_key: string | null
           role: string
           segment: string

@@ -1,0 +1,96 @@
+"""What a command acts on: the control plane it was pointed at, and how its answers are printed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fleetctl.client.query import Row
+from fleetctl.console import out, print_json, print_table
+from fleetctl.errors import FleetctlError
+
+if TYPE_CHECKING:
+    from fleetctl.client.api import Api, Target
+
+
+@dataclass(frozen=True)
+class Context:
+    """The fleet that a command acts on, and how it should talk."""
+
+    data: Path
+    api_url: str | None
+    key: str | None
+    as_json: bool
+
+    @cached_property
+    def api(self) -> Api:
+        """Connects at first use. Raises FleetctlError."""
+        # Half a second of imports that --help must not pay.
+        from fleetctl.client.api import Api
+
+        return Api(_target(self.data, self.api_url, self.key))
+
+    def show(
+        self,
+        title: str,
+        columns: Mapping[str, Callable[[Row], object]],
+        rows: Sequence[Row],
+        *,
+        if_none: str,
+    ) -> None:
+        """A table of `rows` for people, or the rows themselves as JSON."""
+        if self.as_json:
+            print_json(list(rows))
+        elif not rows:
+            out.print(if_none)
+        else:
+            print_table(title, list(columns), ([cell(row) for cell in columns.values()] for row in rows))
+
+    def say(self, sentence: str, result: object) -> None:
+        """What was done, as one sentence, or the result as JSON."""
+        if self.as_json:
+            print_json(result)
+        else:
+            out.print(sentence, markup=False)
+
+
+def _target(data: Path, api_url: str | None, key: str | None) -> Target:
+    """From the flags, else FLEET_API_URL and FLEET_KEY, else who is signed in, else the stack in `data`.
+
+    Raises FleetctlError: `not_running`, `target_incomplete` when an address comes without a key, and what
+    `session.current` raises.
+    """
+    from fleetctl.client.api import Target
+
+    api_url = api_url or os.environ.get("FLEET_API_URL")
+    key = key or os.environ.get("FLEET_KEY")
+    if api_url and key:
+        return Target(api_url.rstrip("/"), key)
+    if key is None and (person := _signed_in(api_url)):
+        return person
+    if api_url or (key and not data.exists()):
+        raise FleetctlError(
+            "target_incomplete",
+            "A URL needs its secret key, and a key needs its URL.",
+            hint="Use both --api-url and --key, set FLEET_API_URL and FLEET_KEY, or sign in: fleetctl login",
+            exit_code=2,
+        )
+    from fleetctl.stack.local_stack import LocalStack
+
+    stack = LocalStack.find(data)
+    return Target(stack.api_url, key or stack.secret_key)
+
+
+def _signed_in(api_url: str | None) -> Target | None:
+    """Who is signed in, at that address where one is given."""
+    from fleetctl.client import session
+    from fleetctl.client.api import Target
+
+    found = session.current()
+    if found is None or (api_url and api_url.rstrip("/") != found.api_url):
+        return None
+    return Target(found.api_url, found.publishable_key, found.access_token, found.email, found.user_id)

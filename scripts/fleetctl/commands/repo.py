@@ -1,0 +1,58 @@
+"""`fleetctl repo`: make a fleet repository, and commit signed releases to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fleetctl.console import out, pairs, print_json
+from fleetctl.fleet_repo import FleetRepo
+
+app = typer.Typer(
+    name="repo", help="Fleet repositories: roles and signed releases in Git.", no_args_is_help=True
+)
+
+RepoPath = Annotated[Path, typer.Argument(help="Folder of the repository.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+@app.command()
+def init(
+    path: RepoPath,
+    branch: Annotated[str, typer.Option(help="Name of the first branch.")] = "main",
+    as_json: AsJson = False,
+) -> None:
+    """Create a fleet repository with the roles of this checkout, a signing key and its `allowed_signers`.
+
+    Example: fleetctl repo init ../my-fleet
+    """
+    repo = FleetRepo.create(path, branch=branch)
+    facts = {"path": str(repo.path), "url": repo.url, "signing_key": str(repo.key.private)}
+    facts["allowed_signers"] = str(repo.allowed_signers)
+    if as_json:
+        print_json(facts)
+    else:
+        pairs(facts)
+        out.print(f"Next: fleetctl repo commit {path} v1")
+
+
+@app.command()
+def commit(
+    path: RepoPath,
+    version: Annotated[str, typer.Argument(help="Name of the release.")],
+    branch: Annotated[str | None, typer.Option(help="Branch to commit to; created if missing.")] = None,
+    sign: Annotated[bool, typer.Option(help="Sign it; devices refuse unsigned releases.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Commit everything in the folder as one signed release, and print the commit id.
+
+    Example: fleetctl repo commit ../my-fleet v1
+    """
+    repo = FleetRepo.open(path)
+    sha = repo.commit(version, sign=sign, branch=branch)
+    if as_json:
+        print_json({"commit_sha": sha, "version": version, "branch": repo.git("branch", "--show-current")})
+    else:
+        out.print(sha)

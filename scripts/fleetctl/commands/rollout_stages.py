@@ -1,0 +1,53 @@
+"""A rollout's stages and options as people type them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from fleetctl.client.query import Row
+from fleetctl.commands.common.context import Context
+from fleetctl.commands.common.lookup import find_device
+from fleetctl.commands.common.parse import duration
+from fleetctl.errors import FleetctlError
+
+#: A stage's limits as they are typed -> the column of rollout_stages.
+_LIMITS = {"max": "max_in_flight", "attempted": "min_attempted", "success": "min_success_ratio"}
+_SHARE = re.compile(r"\d+(\.\d+)?%")
+_COUNT_OR_RATIO = re.compile(r"\d+(\.\d+)?")
+_SEGMENT = re.compile(r"[a-z0-9][a-z0-9-]*")
+
+
+def parse_stage(context: Context, text: str) -> Row:
+    """`canary,25%,soak=1h,approve` as a row. Raises FleetctlError `stage_malformed`, `device_unknown`."""
+    row: Row = {}
+    for part in text.split(","):
+        match part.strip().partition("="):
+            case (share, "", "") if _SHARE.fullmatch(share):
+                row["percent"] = float(share[:-1])
+            case ("approve", "", ""):
+                row["needs_approval"] = True
+            case ("soak", "=", time) if time:
+                row["soak_s"] = int(duration(time).total_seconds())
+            case ("device", "=", name) if name:
+                row.setdefault("device_ids", []).append(find_device(context, name)["id"])
+            case (limit, "=", number) if limit in _LIMITS and _COUNT_OR_RATIO.fullmatch(number):
+                row[_LIMITS[limit]] = parse_value(number)
+            case (segment, "", "") if _SEGMENT.fullmatch(segment):
+                row["segment"] = segment
+            case _:
+                raise FleetctlError(
+                    "stage_malformed",
+                    f"{part.strip() or text} is not a valid part of a stage.",
+                    hint="Use a segment, 25%, device=NAME, soak=1h, max=50, attempted=5, success=0.95 or "
+                    "approve.",
+                    exit_code=2,
+                )
+    return row
+
+
+def parse_value(text: str) -> Any:
+    """Numbers and booleans as such, so that jsonb holds what the column is; empty is null."""
+    if re.fullmatch(r"-?\d+(\.\d+)?", text):
+        return float(text) if "." in text else int(text)
+    return {"true": True, "false": False, "": None}.get(text, text)

@@ -1,0 +1,28 @@
+"""The checks, one group a file. A check is a small function that yields findings; add it to `CHECKS`, too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from fleetctl.role_check.checks import health, host, images, services, variables
+from fleetctl.role_check.findings import Finding
+from fleetctl.role_check.subject import Subject
+
+Check = Callable[[Subject], Iterator[Finding]]
+
+CHECKS: tuple[Check, ...] = (
+    images.images_are_pinned,
+    images.nothing_is_built,
+    services.services_have_healthchecks,
+    services.services_restart,
+    variables.variables_are_declared,
+    variables.variables_are_used,
+    variables.defaults_agree,
+    variables.releases_restart_little,
+    host.mounts_stay_inside,
+    host.nothing_is_privileged,
+    services.names_are_left_to_compose,
+    health.checked_services_exist,
+    health.health_is_declared,
+    health.validate_can_run,
+)

@@ -1,0 +1,75 @@
+"""A role's compose file with its variables filled in: by Compose itself if it is installed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from typing import Any
+
+from fleet_agent.roles.role import PROVIDED, Role, VariableType
+from fleetctl.errors import FleetctlError
+
+SAMPLE_PATH = "/fleet-role-check"
+#: One use of a variable in a compose file: `$NAME`, `${NAME}`, `${NAME:-default}`; `$$` is none.
+REFERENCE = re.compile(r"\$(?:\$|(?P<bare>[A-Za-z_]\w*)|\{(?P<name>[A-Za-z_]\w*)(?P<rest>[^}]*)\})")
+_SAMPLES = {
+    VariableType.STRING: "sample",
+    VariableType.INT: "1",
+    VariableType.PORT: "40000",
+    VariableType.BOOL: "true",
+    VariableType.URL: "https://sample.invalid/",
+    VariableType.PATH: SAMPLE_PATH,
+}
+
+
+def resolve(role: Role, raw: dict[str, Any]) -> dict[str, Any]:
+    """The compose file with every variable filled in: the declared default, else a sample of its type.
+
+    Raises FleetctlError (`compose_invalid`) with what Compose says.
+    """
+    values = {
+        name: variable.default_text or _SAMPLES[variable.type] for name, variable in role.variables.items()
+    }
+    values |= dict.fromkeys(PROVIDED, "sample")
+    command = compose_command()
+    if command is None:
+        filled: dict[str, Any] = _fill(raw, values)
+        return filled
+    done = subprocess.run(
+        [*command, "--project-name", "fleet", "--file", str(role.compose_file), "--env-file", os.devnull,
+         "config", "--format", "json"],
+        env={"PATH": os.environ.get("PATH", ""), "HOME": os.environ.get("HOME", "/"), **values},
+        cwd=role.folder, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    if done.returncode != 0:
+        raise FleetctlError("compose_invalid", f"Compose rejects it: {_last_line(done.stderr)}")
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def compose_command() -> list[str] | None:
+    """How to call Compose here, or None. Only `config` is used, which needs no engine."""
+    from fleet_agent.containers.compose import find_compose
+
+    return find_compose()
+
+
+def _fill(value: Any, values: dict[str, str]) -> Any:
+    """Plain interpolation for where Compose is not installed."""
+
+    def replace(match: re.Match[str]) -> str:
+        name = match["bare"] or match["name"]
+        return "$" if name is None else values.get(name, "")
+
+    if isinstance(value, str):
+        return REFERENCE.sub(replace, value)
+    if isinstance(value, dict):
+        return {key: _fill(item, values) for key, item in value.items()}
+    return [_fill(item, values) for item in value] if isinstance(value, list) else value
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "no reason given"

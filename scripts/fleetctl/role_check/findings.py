@@ -1,0 +1,38 @@
+"""What a check finds, and the report on one role."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to correct (`error`: devices would refuse or suffer) or to think about (`warning`)."""
+
+    level: Literal["error", "warning"]
+    kind: str
+    message: str
+    service: str | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found in one role folder. `compose` is false where Compose itself could not be asked."""
+
+    role: str
+    folder: str
+    compose: bool
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        return not any(finding.level == "error" for finding in self.findings)
+
+
+def error(kind: str, message: str, service: str | None = None) -> Finding:
+    return Finding("error", kind, message, service)
+
+
+def warning(kind: str, message: str, service: str | None = None) -> Finding:
+    return Finding("warning", kind, message, service)

@@ -1,0 +1,68 @@
+"""What the checks look at: one role, its compose file, and the variables that either uses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from fleet_agent.roles.role import ContainerCheck, LogCheck, Role
+
+#: Where only the names matter: also inside the default of another.
+_NAMES = re.compile(r"\$(?:\$|\{?([A-Za-z_]\w*))")
+
+
+@dataclass
+class Subject:
+    """What the checks look at: the parsed role, its compose file as written (`raw`) and as resolved."""
+
+    role: Role
+    raw: dict[str, Any]
+    resolved: dict[str, Any]
+    text: str = field(repr=False, default="")
+
+    @property
+    def services(self) -> dict[str, dict[str, Any]]:
+        found = self.resolved.get("services") or {}
+        return {name: service for name, service in found.items() if isinstance(service, dict)}
+
+    @cached_property
+    def one_shot(self) -> set[str]:
+        """Services that are meant to end."""
+        checks = self.role.health.checks
+        return {name for check in checks if isinstance(check, ContainerCheck) for name in check.completed}
+
+    @cached_property
+    def used(self) -> set[str]:
+        """Variables that the compose file, the health checks or `validate` use."""
+        names = set(references(self.raw))
+        for check in self.role.health.checks:
+            if not isinstance(check, LogCheck):
+                names |= set(references(check.model_dump()))
+        validate = self.role.folder / "validate"
+        if validate.is_file():
+            names |= set(references(validate.read_text(errors="replace")))
+        return names
+
+
+def references(value: object) -> Iterator[str]:
+    """Every variable used anywhere in a parsed file, pass-through environment entries included."""
+    if isinstance(value, str):
+        yield from (name for name in _NAMES.findall(value) if name)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if key == "environment":
+                yield from _passed_through(item)
+            yield from references(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from references(item)
+
+
+def _passed_through(environment: object) -> Iterator[str]:
+    if isinstance(environment, dict):
+        yield from (str(name) for name, value in environment.items() if value is None)
+    elif isinstance(environment, list):
+        yield from (str(item) for item in environment if "=" not in str(item))

@@ -1,0 +1,27 @@
+"""What the supervisor records about the processes of its stack, for status, down and the next start."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from fleetctl.stack.layout import DataFolder
+
+
+def write_state(folder: DataFolder, content: Mapping[str, Any]) -> None:
+    """Replace the record, readable by its owner alone."""
+    # Not fsynced: after a power cut no process of it runs any more.
+    temporary = folder.state.with_suffix(".new")
+    temporary.touch(mode=0o600)
+    temporary.write_text(json.dumps(content, indent=2))
+    temporary.replace(folder.state)
+
+
+def read_state(folder: DataFolder) -> dict[str, Any]:
+    """The last record of the supervisor, or {}."""
+    try:
+        value = json.loads(folder.state.read_text())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
