@@ -99,7 +99,7 @@ export function invalid(what: string): Refusal {
     401,
     "assertion_invalid",
     `The assertion ${what}.`,
-    "Was the device's key or id replaced? Enroll again.",
+    "If the device's key or id was replaced, enroll it again.",
   );
 }
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from loguru import logger
 
-from fleet_agent.engine import links
-from fleet_agent.engine import prefetch
+from fleet_agent.engine import links, prefetch
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import AttemptInHand, AttemptKind, SafeMode
 from fleet_agent.engine.phases import UNTOUCHED, Phase

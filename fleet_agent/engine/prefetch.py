@@ -1,7 +1,7 @@
 """A release that is brought here ahead of its update, and applied only when the action says `update`.
 
-Prefetching is fetching, verifying, validating and pulling, in the phases of an update. It touches nothing that
-runs, makes no row where it works, and never brings safe mode. What it finds wrong with the release is told
+Prefetching is fetching, verifying, validating and pulling, in the phases of an update. It touches nothing
+that runs, makes no row if it works, and never brings safe mode. What it finds wrong with the release is told
 once, as a `skipped` row, and binds only prefetching: the update itself is tried all the same, so that its
 failure counts where failures of updates count.
 """
@@ -139,7 +139,7 @@ def look_after(engine: Engine) -> None:
     now = engine.seams.clock.corrected()
     if not found.at <= now <= found.at + KEPT_FOR:
         # A clock that jumped costs one more download, and only where it is still asked for.
-        logger.info("{version} was prefetched at {at} and never applied: it goes", version=version, at=found.at)
+        logger.info("removing {version}: prefetched at {at}, never applied", version=version, at=found.at)
         _drop(engine, None)
     elif retention.free_bytes(engine) < engine.config.min_free_bytes:
         give_way(engine)

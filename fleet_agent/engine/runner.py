@@ -8,8 +8,7 @@ from loguru import logger
 
 from fleet_agent.engine import failure_policy as failures
 from fleet_agent.engine import health_watch as watch
-from fleet_agent.engine import links, recovery, retention
-from fleet_agent.engine import prefetch
+from fleet_agent.engine import links, prefetch, recovery, retention
 from fleet_agent.engine import repair as mend
 from fleet_agent.engine import safe_mode as safe
 from fleet_agent.engine.core import Engine

@@ -96,7 +96,10 @@ EDITS = {
         "insert into public.operators (user_id) values (gen_random_uuid()) returning 1",
         "admin",
     ),
-    "settings": ("update public.fleet_settings set default_poll_interval_s = 60 where id returning 1", "admin"),
+    "settings": (
+        "update public.fleet_settings set default_poll_interval_s = 60 where id returning 1",
+        "admin",
+    ),
 }
 RANKS = ["viewer", "operator", "admin"]
 

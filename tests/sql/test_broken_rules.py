@@ -18,7 +18,6 @@ from tests.sql import test_desired_state as desired
 from tests.sql import test_edits as edits
 from tests.sql import test_halt_rule as halt_rule
 from tests.sql import test_known_bad as known_bad
-from tests.sql import test_slots as slots
 from tests.sql import test_races as races
 from tests.sql import test_slots as slots
 from tests.sql import test_stages as stages

@@ -66,8 +66,13 @@ def test_poll_intervals_have_bounds(fleet: Fleet, seconds: int | None, allowed: 
 
 
 def test_settings_have_bounds_and_one_row(fleet: Fleet) -> None:
-    refusal = fleet.refused("update public.fleet_settings set default_poll_interval_s = 29 where id", who="admin")
-    assert (refusal.code, "default_poll_interval_s must be 30 to 604800 seconds" in refusal.message) == ("23514", True)
+    refusal = fleet.refused(
+        "update public.fleet_settings set default_poll_interval_s = 29 where id", who="admin"
+    )
+    assert (refusal.code, "default_poll_interval_s must be 30 to 604800 seconds" in refusal.message) == (
+        "23514",
+        True,
+    )
     assert fleet.refused("insert into public.fleet_settings default values").code == "23505"
     assert fleet.refused("insert into public.fleet_settings (id) values (false)").code == "23514"
 

@@ -155,7 +155,10 @@ def test_an_interval_that_is_not_pinned_or_makes_no_sense_is_not_gone_by(
     fleet: Fleet, settings: dict[str, object]
 ) -> None:
     goes_by_it(fleet, settings)
-    assert fleet.one("select pinned_poll_interval_s from public.device_status where device_id = %s", DEVICE) is None
+    assert (
+        fleet.one("select pinned_poll_interval_s from public.device_status where device_id = %s", DEVICE)
+        is None
+    )
 
 
 def test_the_overview_adds_up(fleet: Fleet) -> None:

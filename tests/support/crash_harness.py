@@ -50,8 +50,8 @@ OUTSIDE = frozenset({"simulated.json", "simulated.new", "converge.lock", "childr
 class Scenario:
     """`before` is converged to in peace, one after the other; then `action` is what gets killed.
 
-    `ahead:v3` prefetches v3 and leaves the device on what it runs. `ends` are the versions that may run at the
-    end (None: no release, so safe mode).
+    `ahead:v3` prefetches v3 and leaves the device on what it runs. `ends` are the versions that may run at
+    the end (None: no release, so safe mode).
     """
 
     name: str

@@ -6,8 +6,7 @@ from functools import partial
 
 from loguru import logger
 
-from fleet_agent.engine import prefetch
-from fleet_agent.engine import retention
+from fleet_agent.engine import prefetch, retention
 from fleet_agent.engine import safe_mode as safe
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import AttemptKind

@@ -24,10 +24,10 @@ def demo(  # noqa: PLR0917  options, all named
     ] = False,
     web: Annotated[bool, typer.Option("--web/--no-web", help="Build the dashboard if needed.")] = True,
 ) -> None:
-    """Tell the whole story on this machine: enroll, release, a bad release rolled back, a good one.
+    """Run a whole fleet on this machine: enroll devices, release, roll back a bad release, halt a rollout.
 
-    Starts the embedded stack, makes a fleet repository with signed commits, enrolls six devices (one with real
-    containers where Docker is there) and watches three releases reach them.
+    Starts the embedded stack, creates a fleet repository with signed commits, enrolls six devices (one with
+    real containers if Docker is available) and delivers good and bad releases to them.
 
     Example: fleetctl demo --once
     """

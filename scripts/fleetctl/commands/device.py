@@ -194,33 +194,23 @@ def _to_state(
         context.say(f"{done} {counted(rows)}.", rows)
 
 
-def with_status(fleet: Fleet, devices: list[dict[str, Any]], now: datetime) -> list[dict[str, Any]]:
-    """Each device with its last report as `status` ({} for none), `current_version` and `offline`."""
-    ids = [row["id"] for row in devices]
-    # Beyond a few hundred, reading all reports is fewer requests than asking for each batch of ids.
-    few = len(ids) <= 300
-    reports = (
-        fleet.api.rows_of("device_status", "device_id", ids, order="device_id")
-        if few
-        else fleet.api.rows("device_status", order="device_id")
-    )
-    by_device = {report["device_id"]: report for report in reports}
-    used = sorted({report["current_release"] for report in reports if report["current_release"]})
-    versions = {row["id"]: row["version"] for row in fleet.api.rows_of("releases", "id", used, order="id")}
-    settings = fleet.api.settings()
-
-    def joined(device: dict[str, Any]) -> dict[str, Any]:
-        status = by_device.get(device["id"], {})
-        interval_s = status.get("pinned_poll_interval_s") or device["poll_interval_s"] or settings["default_poll_interval_s"]
-        silence = timedelta(seconds=interval_s * settings["offline_after_intervals"])
-        seen = status.get("reported_at")
-        offline = device["state"] == "active" and (
-            seen is None or now - datetime.fromisoformat(seen) > silence
-        )
-        current = versions.get(status.get("current_release"))
-        return {**device, "status": status, "current_version": current, "offline": offline}
-
-    return [joined(device) for device in devices]
+def _facts(row: Row, now: datetime) -> dict[str, object]:
+    """A device and its last report, for people."""
+    status = row["status"]
+    contact = ago(status.get("reported_at"), now) or "never"
+    return {
+        "name": row["name"], "id": row["id"], "state": row["state"],
+        "role": row["role"], "segment": row["segment"], "branch": row["branch"],
+        "labels": ", ".join(f"{name}={value}" for name, value in sorted(row["labels"].items())),
+        "set in device.json": ", ".join(local_settings(status.get("settings") or {})),
+        "hardware": row["hardware_model"] or "", "os": row["os"] or "",
+        "enrolled": second(row["enrolled_at"]) or "never",
+        "health": f"{status.get('state', 'no report yet')} {status.get('reason') or ''}".strip(),
+        "release": row["current_version"] or "none",
+        "agent": status.get("agent_version") or "",
+        "last contact": f"{contact}, offline" if row["offline"] else contact,
+        "last error": f"{status['error_kind']}: {status['error']}" if status.get("error_kind") else "",
+    }  # fmt: skip
 
 
 def _flags(row: Row) -> str:

@@ -40,10 +40,10 @@ def print_gates(explanation: Row) -> None:
     """The summary, which release the device should run, each gate with its sentence and its hint."""
     release = explanation["release"]
     target = f" {release['version']} ({release['commit_sha'][:12]})" if release else ""
-    out.print(f"[bold]{why['device']['name']}[/]: {why['action']}{target}")
-    out.print(why["summary"], markup=False)
-    if why.get("prefetch"):
-        out.print(f"Meanwhile it may fetch {why['prefetch']['version']} and prefetch it.", markup=False)
+    out.print(f"[bold]{explanation['device']['name']}[/]: {explanation['action']}{target}")
+    out.print(explanation["summary"], markup=False)
+    if prefetch := explanation.get("prefetch"):
+        out.print(f"Meanwhile it may prefetch {prefetch['version']}.", markup=False)
     print_table(
         "",
         ["gate", "verdict", "why"],

@@ -129,9 +129,9 @@ def start(
 
 
 @command(app)
-def pause(fleet: Fleet, rollout: _Name) -> None:
-    """Give no new slots; devices that are at it finish."""
-    _move(fleet, rollout, "pause_rollout")
+def pause(context: Context, rollout: _Name) -> None:
+    """Pause: start no more devices; updates in progress finish."""
+    _change_state(context, rollout, "pause_rollout")
 
 
 @command(app)
@@ -227,117 +227,6 @@ def watch(
         raise FleetctlError("rollout_given_up", f"The rollout was {now['state']}.")
 
 
-def find_rollout(fleet: Fleet, name: str) -> dict[str, Any]:
-    """The newest rollout with this id (8 digits or more), name, or version of its release.
-
-    Raises FleetctlError `rollout_unknown`.
-    """
-    rows = fleet.api.rows("rollouts", order="created_at", newest_first=True, limit=1000)
-    for row in rows:
-        if name in (row["id"], row["name"]) or (len(name) >= SHORT_ID and row["id"].startswith(name)):
-            return row
-    releases = {
-        row["id"] for row in fleet.api.rows("releases", lambda query: query.eq("version", name), order="id")
-    }
-    for row in rows:
-        if row["release_id"] in releases:
-            return row
-    raise FleetctlError(
-        "rollout_unknown", f"There is no rollout {name}.", hint="See fleetctl rollout list.", exit_code=5
-    )
-
-
-def _move(fleet: Fleet, rollout: str, function: str) -> None:
-    changed = fleet.api.rpc(function, rollout_id=find_rollout(fleet, rollout)["id"])
-    fleet.say(f"The rollout is {changed['state']}.", changed)
-
-
-#: A stage's rules as they are written here -> the column of rollout_stages.
-_RULES = {"max": "max_in_flight", "attempted": "min_attempted", "success": "min_success_ratio"}
-
-
-def _stage(fleet: Fleet, text: str) -> dict[str, Any]:
-    """`canary,25%,soak=1h,approve` as a row. Raises FleetctlError `stage_malformed`, `device_unknown`."""
-    row: dict[str, Any] = {}
-    for part in text.split(","):
-        key, _, value = part.strip().partition("=")
-        if not value and re.fullmatch(r"\d+(\.\d+)?%", key):
-            row["percent"] = float(key[:-1])
-        elif not value and key == "approve":
-            row["needs_approval"] = True
-        elif key == "soak" and value:
-            row["soak_s"] = int(duration(value).total_seconds())
-        elif key == "device" and value:
-            row.setdefault("device_ids", []).append(find_device(fleet, value)["id"])
-        elif key in _RULES and re.fullmatch(r"\d+(\.\d+)?", value):
-            row[_RULES[key]] = float(value) if "." in value else int(value)
-        elif not value and re.fullmatch(r"[a-z0-9][a-z0-9-]*", key):
-            row["segment"] = key
-        else:
-            raise FleetctlError(
-                "stage_malformed",
-                f"{part.strip() or text} says nothing about a stage.",
-                hint="A segment, 25%, soak=1h, max=50, attempted=5, success=0.95, approve, device=NAME.",
-                exit_code=2,
-            )
-    return row
-
-
-def _value(text: str) -> Any:
-    """Numbers and booleans as such, so that jsonb holds what the column is; empty is null."""
-    if re.fullmatch(r"-?\d+(\.\d+)?", text):
-        return float(text) if "." in text else int(text)
-    return {"true": True, "false": False, "": None}.get(text, text)
-
-
-def _who(stage: dict[str, Any]) -> str:
-    share = f"{stage['percent']:g}%" if stage["percent"] is not None else ""
-    return " ".join(part for part in (stage["segment"], share) if part) or "all"
-
-
-def _stand(stage: dict[str, Any]) -> str:
-    if stage["opened_at"] is None:
-        waits = stage["needs_approval"] and stage["approved_at"] is None
-        return "needs approval" if waits else "not open"
-    return "proved" if stage["proved_at"] else "open"
-
-
-_STAGE_COLUMNS: dict[str, Callable[[dict[str, Any]], object]] = {
-    "stage": lambda stage: stage["position"],
-    "who": _who,
-    "": _stand,
-    "devices": lambda stage: stage["devices"],
-    "on it": lambda stage: stage["on_release"],
-    "in flight": lambda stage: stage["in_flight"],
-    "failed": lambda stage: stage["failed"],
-    "waiting": lambda stage: stage["waiting"],
-    "offline": lambda stage: stage["offline"],
-}
-
-
-def _stage_rows(now: dict[str, Any]) -> Iterator[Sequence[object]]:
-    for stage in now["stages"]:
-        yield [cell(stage) for cell in _STAGE_COLUMNS.values()]
-
-
-def _picture(now: dict[str, Any]) -> Any:
-    """What `watch` redraws: the summary, a bar and the stages."""
-    from rich.console import Group
-    from rich.markup import escape
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
-
-    table = Table(header_style="bold")
-    for column in _STAGE_COLUMNS:
-        table.add_column(column)
-    for row in _stage_rows(now):
-        table.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
-    total = max(1, now["devices"])
-    return Group(
-        escape(now["summary"]), ProgressBar(total=total, completed=now["on_release"], width=60), table
-    )
-
-
-def _names(rows: Sequence[dict[str, Any]]) -> str:
-    names = [row["name"] for row in rows[:4]]
-    return ", ".join(names) + (", …" if len(rows) > len(names) else "")
+def _change_state(context: Context, rollout: str, function: str) -> None:
+    changed = context.api.rpc(function, rollout_id=find_rollout(context, rollout)["id"])
+    context.say(f"The rollout is now {changed['state']}.", changed)

@@ -32,7 +32,7 @@ def show(context: Context) -> None:
 def set_values(
     context: Context, values: Annotated[list[str], typer.Argument(metavar="KEY=VALUE...", help="New values.")]
 ) -> None:
-    """Change settings: fleetctl settings set default_poll_interval_s=300."""
+    """Change settings, e.g. fleetctl settings set default_poll_interval_s=300."""
     wanted = pairs_of(values)
     known = [name for name in context.api.settings() if name not in _NOT_SETTINGS]
     for name in wanted:

@@ -70,8 +70,7 @@ class DemoDevice:
             said = done.stderr.strip().splitlines()
             raise FleetctlError(
                 "enrollment_failed",
-                f"{self.name} could not enroll: {done.stderr.strip().splitlines()[-1:] or 'no message'}",
-                hint=f"Read {self.log_file}.",
+                f"{self.name} could not enroll: {said[-1] if said else f'exit code {done.returncode}'}",
             )
 
     def start(self) -> None:

@@ -95,7 +95,7 @@ class Walkthrough:
         with self._step("Create a fleet repository with signed commits"):
             repo = BeaconRepo.create(self.data / "demo" / "repo")
             v1 = repo.release("1.0.0")
-        with self._step(f"{SIMULATED_DEVICES + 1} devices enroll") as step:
+        with self._step(f"Enroll {SIMULATED_DEVICES + 1} devices") as step:
             self._enroll(stack, repo)
             step.detail = (
                 f"all simulated: {self.docker_missing}" if self.docker_missing else "1 with real containers"
@@ -118,22 +118,8 @@ class Walkthrough:
             self._release("3.0.0", v3, "Release 3.0.0: every device installs it", probes)
         self._roll_out(repo)
 
-    def _staged(self, repo: FleetRepo) -> None:
-        """The same kind of bad release again, this time under policy: it hurts the canary and nobody else."""
-        with self._step("A staged rollout of broken 4.0.0 halts itself") as step:
-            staged_rollout.prepare(self.client)
-            commit = repo.release("4.0.0", breakage=Breakage.UNHEALTHY)
-            release = staged_rollout.start(self.client, commit, "4.0.0")
-            halted = staged_rollout.watch_halt(self.client, release, self._until)
-            self.facts.halted = asdict(halted)
-            step.detail = f"hurt {', '.join(halted.hurt)}, spared {halted.spared}"
-        with self._step("A staged rollout of 4.0.1 reaches the canary, then everybody"):
-            release = staged_rollout.start(self.client, repo.release("4.0.1"), "4.0.1")
-            self._until(lambda: self._attempts(release["id"]))
-            self._until(lambda: self._all_run("4.0.1", "healthy"))
-
-    def _enroll(self, stack: LocalStack, repo: FleetRepo) -> None:
-        token = self.client.rpc(
+    def _enroll(self, stack: LocalStack, repo: BeaconRepo) -> None:
+        token = self.api.rpc(
             "create_provisioning_token",
             role="beacon", segment="stable", branch="main", max_uses=SIMULATED_DEVICES + 1,
         )["token"]  # fmt: skip
@@ -151,7 +137,7 @@ class Walkthrough:
                 allowed_signers=repo.allowed_signers,
                 variables={"BEACON_PORT": str(ports[0]), "BEACON_CLOCK_PORT": str(ports[1])},
             )
-            device.enroll(_token_text(token.data))
+            device.enroll(token)
             self.devices.append(device)
 
     def _release(

@@ -11,9 +11,7 @@ from tests.support.engine_harness import COMPOSE_YAML, Fleet
 
 
 def _with_image(tag: str, behavior: str = "") -> dict[str, str]:
-    return {
-        "compose.yaml": COMPOSE_YAML.format(behavior=behavior).replace("busybox:stable", f"app:{tag}", 1)
-    }
+    return {"compose.yaml": COMPOSE_YAML.format(behavior=behavior).replace("busybox:stable", f"app:{tag}", 1)}
 
 
 def _images(root: Path) -> set[str]:

@@ -50,8 +50,8 @@ export default function AlertsPage() {
       {one.error && <ErrorAlert error={one.error} title="Could not acknowledge the alert" />}
       <Text size="sm" className={soft} role="status">
         {shown.length === 0
-          ? "Nothing to look at. Policy opens an alert here when it stops something or a device goes offline."
-          : `${tally(shown)}. Each resolves by itself when its cause is over.`}
+          ? "No open alerts. An alert opens when policy halts an update or a device goes offline."
+          : `${tally(shown)}. Alerts resolve automatically when the cause is gone.`}
       </Text>
       <ul className={classes.alerts}>
         {shown.map((alert) => {

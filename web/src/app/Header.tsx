@@ -90,7 +90,7 @@ function AccountMenu() {
           leftSection={<Icon name={other === "dark" ? "moon" : "sun"} />}
           onClick={() => setColorScheme(other)}
         >
-          {other === "dark" ? "Dark" : "Light"} colors
+          {other === "dark" ? "Dark" : "Light"} mode
         </Button>
         <Button variant="default" onClick={() => void client.auth.signOut()}>Sign out</Button>
       </Stack>

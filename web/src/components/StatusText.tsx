@@ -1,4 +1,4 @@
-/** A word with its icon in a tone: color helps, word and shape tell. */
+/** A word with its icon in a tone. Color only supports: word and shape carry the meaning. */
 import type { ReactNode } from "react";
 import { Icon, type IconName } from "./Icon.tsx";
 

@@ -75,7 +75,10 @@ export type AlertRow =
   };
 
 export const SETTINGS_COLUMNS = "default_poll_interval_s,offline_after_intervals";
-export type SettingsRow = Pick<Tables<"fleet_settings">, "default_poll_interval_s" | "offline_after_intervals">;
+export type SettingsRow = Pick<
+  Tables<"fleet_settings">,
+  "default_poll_interval_s" | "offline_after_intervals"
+>;
 
 export const HISTORY_COLUMNS =
   "id,release_id,from_commit,to_commit,outcome,failed_phase,error_kind,error,started_at,finished_at,phase_durations_ms,bytes_fetched";

@@ -9,7 +9,7 @@ export function GateList({ explained }: { explained: Explanation }) {
   return (
     <Stack gap="xs">
       <Text>{actionSentence(explained)}</Text>
-      {explained.prefetch && <Text>Meanwhile it may fetch {explained.prefetch} and prefetch it.</Text>}
+      {explained.prefetch && <Text>It may download {explained.prefetch} in advance.</Text>}
       <ol className={classes.gates}>
         {explained.gates.map((gate, index) => {
           const look = VERDICTS[gate.verdict];

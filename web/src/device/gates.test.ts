@@ -36,7 +36,7 @@ Deno.test("an answer without gates breaks nothing", () => {
   for (const nothing of [null, "text", {}, { gates: "none" }]) equal(parseExplanation(nothing).gates, []);
 });
 
-Deno.test("what would have to change, and what may be fetched ahead, are read", () => {
+Deno.test("what would have to change, and what may be fetched in advance, are read", () => {
   const { gates, prefetch } = parseExplanation({
     gates: [{ gate: "hold", verdict: "wait", detail: "Held.", hint: "Switch its hold off." }],
     prefetch: { version: "v3" },

@@ -51,8 +51,8 @@ export function parseExplanation(answer: unknown): Explanation {
   return {
     action: text(whole.action),
     summary: text(whole.summary) ?? text(whole.detail) ?? text(whole.sentence),
-    release: named(whole.release),
-    prefetch: named(whole.prefetch),
+    release: releaseName(whole.release),
+    prefetch: releaseName(whole.prefetch),
     gates,
   };
 }

@@ -4,7 +4,7 @@ import { LOOKS, shownState, STATES } from "./shownState.ts";
 
 const reported = (ms: number) => status({ reported_at: new Date(NOW - ms).toISOString() });
 
-Deno.test("a device is offline only after it missed the set number of its own check-ins", () => {
+Deno.test("a device is offline only after it missed the set number of check-ins", () => {
   const limit = 3 * 900_000;
   equal(shownState(device(), reported(limit - 1), SETTINGS, NOW), "healthy");
   equal(shownState(device(), reported(limit), SETTINGS, NOW), "healthy");
@@ -17,7 +17,7 @@ Deno.test("a device with its own interval is judged by that one", () => {
   equal(shownState(quick, reported(90_001), SETTINGS, NOW), "offline");
 });
 
-Deno.test("an interval that its own file pins is the one it goes by", () => {
+Deno.test("an interval pinned in device.json counts most", () => {
   const calm = (ms: number) => ({ ...reported(ms), pinned_poll_interval_s: 3600 });
   const quick = device({ poll_interval_s: 30 });
   equal(shownState(quick, calm(3 * 3_600_000), SETTINGS, NOW), "healthy");

@@ -1,10 +1,10 @@
 /** The one state a device is shown in: from its lifecycle state, its last report, and the age of that report. */
 import type { DeviceRow, DeviceState, ReportState, SettingsRow, StatusRow } from "../data/rows.ts";
 
-/** Report states, operator states, and the two that are derived: `offline` and `unheard`. */
-export type ShownState = ReportState | Exclude<DeviceState, "active"> | "offline" | "unheard";
+/** Reported states, lifecycle states, and two derived ones: `offline` and `never_seen`. */
+export type ShownState = ReportState | Exclude<DeviceState, "active"> | "offline" | "never_seen";
 
-/** How a state looks: never by color alone, so each has its own word and its own icon shape. */
+/** How a state looks: never by color alone, so each has its own word and its own icon. */
 export interface StateLook {
   word: string;
   tone: "good" | "busy" | "warn" | "bad" | "quiet";
@@ -111,8 +111,8 @@ export const STATES = (Object.keys(LOOKS) as ShownState[]).sort((a, b) =>
   LOOKS[b].urgency - LOOKS[a].urgency
 );
 
-type Fate = Pick<DeviceRow, "state" | "poll_interval_s">;
-type Said = Pick<StatusRow, "state" | "reported_at" | "pinned_poll_interval_s">;
+type DeviceFields = Pick<DeviceRow, "state" | "poll_interval_s">;
+type StatusFields = Pick<StatusRow, "state" | "reported_at" | "pinned_poll_interval_s">;
 
 /** The state a device is shown in at `now`. */
 export function shownState(
@@ -122,17 +122,22 @@ export function shownState(
   now: number,
 ): ShownState {
   if (device.state !== "active") return device.state;
-  if (!status) return "unheard";
+  if (!status) return "never_seen";
   return isOffline(device, status, settings, now) ? "offline" : status.state;
 }
 
 /** Whether the device has missed so many check-ins that it counts as offline. */
-export function isOffline(device: Fate, status: Said, settings: SettingsRow, now: number): boolean {
-  return now - Date.parse(status.reported_at) > offlineAfter(device, status, settings);
+export function isOffline(
+  device: DeviceFields,
+  status: StatusFields,
+  settings: SettingsRow,
+  now: number,
+): boolean {
+  return now - Date.parse(status.reported_at) > offlineAfterMs(device, status, settings);
 }
 
-/** How long a device may say nothing, milliseconds. */
-export function offlineAfter(
+/** How long a device may go without reporting, milliseconds. */
+export function offlineAfterMs(
   device: Pick<DeviceRow, "poll_interval_s">,
   status: Pick<StatusRow, "pinned_poll_interval_s"> | undefined,
   settings: SettingsRow,
@@ -140,8 +145,8 @@ export function offlineAfter(
   return pollIntervalS(device, status, settings) * settings.offline_after_intervals * 1000;
 }
 
-/** The check-in interval that the device's own file pins, or its row's, or the fleet's, seconds. */
-export function checkInEvery(
+/** Seconds between check-ins: what device.json pins, otherwise the device's row, otherwise the fleet's default. */
+export function pollIntervalS(
   device: Pick<DeviceRow, "poll_interval_s">,
   status: Pick<StatusRow, "pinned_poll_interval_s"> | undefined,
   settings: SettingsRow,

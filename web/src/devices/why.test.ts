@@ -33,7 +33,7 @@ Deno.test("the reason that the device gives is shown", () => {
   equal(sentence({}, { state: "updating", phase: "probation" }), "In phase probation");
 });
 
-Deno.test("an offline device says how often it should report and its last word", () => {
+Deno.test("an offline device shows for how long, how often it should report, and its last message", () => {
   equal(
     sentence({}, { reported_at: "2026-11-23T10:00:00+00:00", error: "disk full." }),
     "No report for 2 h (expected every 15 min). Last message: disk full.",

@@ -17,9 +17,10 @@ export function why(
   if (shown === "retired") return "Retired";
   if (!status) return "Enrolled, but has not reported yet";
   if (shown === "offline") {
-    const every = span(checkInEvery(device, status, known.settings) * 1000);
-    return `Reports every ${every}, but has stopped. It said last: ${
-      status.error ?? stateReason(status, known)
+    const silence = span(now - Date.parse(status.reported_at));
+    const every = span(pollIntervalS(device, status, shared.settings) * 1000);
+    return `No report for ${silence} (expected every ${every}). Last message: ${
+      status.error ?? stateReason(status, shared)
     }`;
   }
   if (status.error) return status.error;

@@ -363,7 +363,6 @@ export type Database = {
           segment: string
           state: Database["public"]["Enums"]["device_state"]
           timezone: string
-          poll_interval_s: number | null
           updated_at: string
         }
         Insert: {
@@ -388,7 +387,6 @@ export type Database = {
           segment?: string
           state?: Database["public"]["Enums"]["device_state"]
           timezone?: string
-          poll_interval_s?: number | null
           updated_at?: string
         }
         Update: {
@@ -413,7 +411,6 @@ export type Database = {
           segment?: string
           state?: Database["public"]["Enums"]["device_state"]
           timezone?: string
-          poll_interval_s?: number | null
           updated_at?: string
         }
         Relationships: [
@@ -726,19 +723,16 @@ export type Database = {
       maintenance_windows: {
         Row: {
           description: string
-          prefetch: boolean
           name: string
           prefetch: boolean
         }
         Insert: {
           description?: string
-          prefetch?: boolean
           name: string
           prefetch?: boolean
         }
         Update: {
           description?: string
-          prefetch?: boolean
           name?: string
           prefetch?: boolean
         }
@@ -1474,7 +1468,6 @@ export type Database = {
           offline_for: string | null
           role: string | null
           segment: string | null
-          offline_for: string | null
         }
         Relationships: [
           {
@@ -1593,7 +1586,6 @@ export type Database = {
           segment: string
           state: Database["public"]["Enums"]["device_state"]
           timezone: string
-          poll_interval_s: number | null
           updated_at: string
         }
         SetofOptions: {
@@ -1860,7 +1852,6 @@ export type Database = {
           segment: string
           state: Database["public"]["Enums"]["device_state"]
           timezone: string
-          poll_interval_s: number | null
           updated_at: string
         }[]
         SetofOptions: {
@@ -1930,7 +1921,6 @@ export type Database = {
           segment: string
           state: Database["public"]["Enums"]["device_state"]
           timezone: string
-          poll_interval_s: number | null
           updated_at: string
         }
         SetofOptions: {
@@ -2075,7 +2065,6 @@ export type Database = {
           segment: string
           state: Database["public"]["Enums"]["device_state"]
           timezone: string
-          poll_interval_s: number | null
           updated_at: string
         }
         SetofOptions: {
