@@ -1,4 +1,4 @@
-"""Finished attempts on disk until the control plane has them: one file an attempt, named by its id.
+"""Finished attempts on disk until the control plane has them: one file each, named by its id.
 
 Afterwards they are `history`.
 """
@@ -15,26 +15,26 @@ from pydantic import ValidationError as PydanticValidationError
 from fleet_agent.attempts.history import History
 from fleet_agent.errors import StateError
 from fleet_agent.model import Attempt
-from fleet_agent.support import atomic_files as durable
+from fleet_agent.support import atomic_files
 
-#: Attempts kept whole while the control plane is away; then the oldest evidence goes, never an outcome.
+#: Attempts kept whole while the control plane is away; then the oldest lose evidence, never an outcome.
 DETAIL_LIMIT = 200
 
 
 class Outbox:
-    """Idempotent by construction: the same attempt put twice is one file, shipped twice is one row."""
+    """Idempotent by construction: the same attempt put twice is one file, uploaded twice is one row."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def put(self, attempt: Attempt) -> None:
         """Keep `attempt` durably. Raises StateError."""
-        durable.write_atomic(self._file(attempt.id), attempt.model_dump_json().encode())
+        atomic_files.write_atomic(self._file(attempt.id), attempt.model_dump_json().encode())
         try:
             self._drop_old_detail()
         except StateError as error:
             # The attempt is kept; a full disk only keeps old detail longer.
-            logger.warning("old detail stays in the outbox: {error}", error=error)
+            logger.warning("cannot drop old details from the outbox: {error}", error=error)
 
     def pending(self) -> list[Attempt]:
         """Every attempt not yet discarded, oldest first. An unreadable file is set aside, not lost."""
@@ -46,14 +46,14 @@ class Outbox:
                 continue
             except (PydanticValidationError, OSError) as error:
                 logger.error(
-                    "outbox entry {file} is unreadable and set aside: {error}", file=file, error=error
+                    "the outbox entry {file} cannot be read and is set aside: {error}", file=file, error=error
                 )
                 with contextlib.suppress(OSError):
                     file.replace(file.with_suffix(".unreadable"))
         return sorted(found, key=lambda attempt: attempt.started_at)
 
     def hand_over(self, attempt_id: UUID, history: History) -> None:
-        """The control plane has it: from now on it is history. Raises StateError."""
+        """The control plane has it: it is history from now on. Raises StateError."""
         history.take(self._file(attempt_id))
 
     def _file(self, attempt_id: UUID) -> Path:
@@ -69,4 +69,4 @@ class Outbox:
         for attempt in pending[: len(pending) - DETAIL_LIMIT]:
             if attempt.evidence or attempt.phase_durations_ms:
                 slim = attempt.model_copy(update={"evidence": {}, "phase_durations_ms": {}})
-                durable.write_atomic(self._file(attempt.id), slim.model_dump_json().encode())
+                atomic_files.write_atomic(self._file(attempt.id), slim.model_dump_json().encode())

@@ -1,4 +1,4 @@
-"""What the engine asks of a container runtime, in the engine's words."""
+"""What the engine needs of a container runtime, in the engine's words."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any, Protocol
 
 from fleet_agent.model import ServiceState
 
-#: Called with a sentence while something long goes on.
+#: Called with a phrase while something takes long.
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Stack:
+class ComposeStack:
     """A resolved Compose file on disk and the constant project it runs as."""
 
     project: str
@@ -54,30 +54,30 @@ class Runtime(Protocol):
     reachable: bool
 
     def config(self, folder: Path, environment: Mapping[str, str], project: str) -> dict[str, Any]:
-        """The folder's compose.yaml with every value settled. Raises ContainerError (`compose_invalid`)."""
+        """The folder's compose.yaml with every value filled in. Raises ContainerError (`compose_invalid`)."""
 
     def missing_images(self, images: Sequence[str], *, thoroughly: bool = False) -> list[str]:
         """Those of `images` that are not on this machine, or damaged: `thoroughly` finds every lost layer."""
 
     def pull(self, image: str, say: Say) -> None:
-        """Bring one image here; one that is damaged is replaced.
+        """Bring one image here; replace it if it is damaged.
 
         Raises ContainerError: `image_missing`, `registry_unreachable`, `image_damaged`, `disk_full`.
         """
 
-    def up(self, stack: Stack) -> None:
+    def up(self, stack: ComposeStack) -> None:
         """Make `stack` run: start what is missing or changed, remove what it lacks, touch nothing else."""
 
     def down(self, project: str) -> None:
-        """Stop and remove the project's containers; volumes stay. Absent is fine."""
+        """Stop and remove the project's containers, if there are any; volumes stay."""
 
-    def restart(self, stack: Stack) -> None:
+    def restart(self, stack: ComposeStack) -> None:
         """Stop and start every service of `stack`."""
 
     def restarted(self) -> bool:
-        """Whether Docker itself was restarted since the last `up`, or since this last said so.
+        """Whether Docker itself was restarted since the last `up`, or since this last returned true.
 
-        What it ran may have ended with it, through no fault of its own, and need not come back by itself.
+        What it ran may have ended with it, through no fault of its own, and may not come back by itself.
         """
 
     def services(self, project: str) -> tuple[Container, ...]:
@@ -87,13 +87,13 @@ class Runtime(Protocol):
         """The last lines of each container of the project."""
 
     def last_exits(self, project: str) -> dict[str, int]:
-        """Exit code by container id of those that ended, also where each was started again since."""
+        """Exit code by container id of those that ended, even if they were started again since."""
 
     def execute(self, project: str, service: str, command: Sequence[str], timeout_s: float) -> CommandResult:
         """Run a command inside a service's container."""
 
     def published_ports(self, project: str) -> set[tuple[int, str]]:
-        """(port, protocol) on this machine that the project holds now."""
+        """(port, protocol) on this machine that the project uses now."""
 
     def remove_image(self, image: str) -> bool:
-        """Remove an image that nothing uses; False where it stays."""
+        """Remove an image that nothing uses; False if it stays."""

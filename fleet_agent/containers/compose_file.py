@@ -1,23 +1,11 @@
-"""A resolved Compose file that changes exactly where a release changes something.
-
-Compose restarts a service whose configuration changed, and a bind mount's path is part of it. Releases live
-in a folder each, so every path would change each time. Here each file or folder that a role mounts is copied
-to `content/<sha256>/<name>` and mounted from there: same content, same path, no restart.
-"""
+"""What a resolved Compose file says: its services, their images, the ports they publish."""
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
-import shutil
-import stat
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from fleet_agent.errors import Kind, ValidationError
-from fleet_agent.support.atomic_files import make_folder, sync_folder
 
 #: A tag other than `latest`, or a digest. The name may hold a registry's port.
 _PINNED = re.compile(r"(?P<name>[^@]+?)(:(?P<tag>[\w][\w.-]{0,127}))?(?P<digest>@sha256:[0-9a-f]{64})?")
@@ -26,8 +14,8 @@ _PINNED = re.compile(r"(?P<name>[^@]+?)(:(?P<tag>[\w][\w.-]{0,127}))?(?P<digest>
 def images(compose: dict[str, Any]) -> list[str]:
     """Every image of the file, in order, once.
 
-    Raises ValidationError: `compose_invalid` for a service that must be built here, `image_unpinned` for an
-    image that may be another one tomorrow.
+    Raises ValidationError: `compose_invalid` for a service that must be built, `image_unpinned` for a tag
+    that can change.
     """
     found: dict[str, None] = {}
     for name, service in services(compose).items():
@@ -35,20 +23,20 @@ def images(compose: dict[str, Any]) -> list[str]:
         if not image:
             raise ValidationError(
                 Kind.COMPOSE_INVALID,
-                f"Service {name} has no image: devices do not build.",
-                hint="Build it elsewhere, push it, and name the image with its tag or digest.",
+                f"Service {name} has no image, and devices do not build images.",
+                hint="Build and push the image elsewhere, and give its tag or digest here.",
             )
-        if not pinned(image):
+        if not is_pinned(image):
             raise ValidationError(
                 Kind.IMAGE_UNPINNED,
-                f"Service {name} uses {image}, which may be another image tomorrow.",
-                hint="Name a tag other than latest, or a digest.",
+                f"Service {name} uses {image}, a tag that can change.",
+                hint="Use a tag other than latest, or a digest.",
             )
         found[image] = None
     return list(found)
 
 
-def pinned(image: str) -> bool:
+def is_pinned(image: str) -> bool:
     """True for a digest, or a tag that is not `latest`."""
     match = _PINNED.fullmatch(image.rpartition("/")[2])
     if match is None:
@@ -57,7 +45,7 @@ def pinned(image: str) -> bool:
 
 
 def services(compose: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The services by name. Raises ValidationError (`compose_invalid`) where there is none."""
+    """The services by name. Raises ValidationError (`compose_invalid`) if there are none."""
     found = compose.get("services")
     if not isinstance(found, dict) or not found:
         raise ValidationError(Kind.COMPOSE_INVALID, "The compose file has no services.")
@@ -71,137 +59,7 @@ def published(compose: dict[str, Any]) -> list[tuple[str, str, int, str]]:
         for port in service.get("ports") or []:
             text = str(port.get("published") or "")
             first, _, last = text.partition("-")
-            # A range or no number at all lets Docker choose: nothing to collide with.
+            # A range, or no number at all, lets Docker choose: nothing to collide with.
             if first.isdigit() and last in ("", first) and int(first) > 0:
                 found.append((name, port.get("host_ip") or "", int(first), port.get("protocol") or "tcp"))
     return found
-
-
-def address_content(compose: dict[str, Any], release: Path, store: Path) -> dict[str, Any]:
-    """`compose` with every path inside `release` replaced by its content-addressed copy under `store`.
-
-    Makes the copies that are missing, durably. Raises ValidationError (`compose_invalid`) for a path inside
-    the release that does not exist, and for one that links out of it.
-    """
-    inside = release.resolve()
-    result: dict[str, Any] = {**compose, "services": {}}
-    for name, service in services(compose).items():
-        mounts = []
-        for mount in service.get("volumes") or []:
-            if mount.get("type") == "bind" and _within(mount.get("source"), inside):
-                kept = _keep(Path(mount["source"]), inside, store, name)
-                # Without its content a service must not start on an empty folder that Docker makes up.
-                mounts.append({**mount, "source": str(kept), "bind": {"create_host_path": False}})
-            else:
-                mounts.append(mount)
-        result["services"][name] = {**service, **({"volumes": mounts} if mounts else {})}
-        # What builds an image is not needed to run it, and its paths change with each release.
-        result["services"][name].pop("build", None)
-    for section in ("configs", "secrets"):
-        if not isinstance(compose.get(section), dict):
-            continue
-        result[section] = {
-            name: {**entry, "file": str(_keep(Path(entry["file"]), inside, store, name))}
-            if _within(entry.get("file"), inside)
-            else entry
-            for name, entry in compose[section].items()
-        }
-    return result
-
-
-def used_content(compose: dict[str, Any], store: Path) -> set[str]:
-    """The names under `store` that a resolved file mounts."""
-    return {
-        Path(path).relative_to(store).parts[0]
-        for path in _paths(compose)
-        if Path(path).is_absolute() and Path(path).is_relative_to(store)
-    }
-
-
-def _paths(compose: dict[str, Any]) -> Iterator[str]:
-    for service in services(compose).values():
-        for mount in service.get("volumes") or []:
-            if mount.get("type") == "bind":
-                yield str(mount.get("source"))
-    for section in ("configs", "secrets"):
-        for entry in (compose.get(section) or {}).values():
-            if entry.get("file"):
-                yield str(entry["file"])
-
-
-def _within(source: Any, folder: Path) -> bool:
-    return isinstance(source, str) and Path(os.path.normpath(source)).is_relative_to(folder)
-
-
-def _keep(source: Path, inside: Path, store: Path, owner: str) -> Path:
-    """Copy `source` to its place under `store` unless a whole copy is there already."""
-    source = Path(os.path.normpath(source))
-    if not source.exists():
-        raise ValidationError(
-            Kind.COMPOSE_INVALID,
-            f"{owner} mounts {source.relative_to(inside)}, which the release does not have.",
-            hint="Paths are relative to the role's folder.",
-        )
-    if not source.resolve().is_relative_to(inside):
-        raise ValidationError(
-            Kind.COMPOSE_INVALID,
-            f"{owner} mounts {source.relative_to(inside)}, which leads out of the release.",
-        )
-    digest = fingerprint(source)
-    kept = store / digest / source.name
-    if kept.exists() and fingerprint(kept) == digest:
-        return kept
-    _copy(source, store, digest)
-    return kept
-
-
-def _copy(source: Path, store: Path, digest: str) -> None:
-    """Build beside, sync, rename: a folder named by its hash is always whole."""
-    make_folder(store)
-    building = store / f".{digest}.new"
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir()
-    building.chmod(0o755)  # whatever the umask: containers read this as another user
-    copy = building / source.name
-    if source.is_dir():
-        shutil.copytree(source, copy, symlinks=True)
-    else:
-        shutil.copy2(source, copy)
-    for path in [*building.rglob("*"), building]:
-        if path.is_dir():
-            sync_folder(path)
-        elif path.is_file() and not path.is_symlink():
-            _sync_file(path)
-    target = store / digest
-    if target.exists():
-        # Only a damaged copy gets here: move it out of the way; a running container keeps its old files.
-        damaged = store / f".{digest}.damaged"
-        shutil.rmtree(damaged, ignore_errors=True)
-        target.rename(damaged)
-        shutil.rmtree(damaged, ignore_errors=True)
-    building.rename(target)
-    sync_folder(store)
-
-
-def _sync_file(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def fingerprint(path: Path) -> str:
-    """SHA-256 over names, kinds, permission bits and bytes of a file or a whole folder."""
-    digest = hashlib.sha256()
-    for entry in [path, *sorted(path.rglob("*"))] if path.is_dir() else [path]:
-        found = entry.lstat()
-        name = entry.relative_to(path.parent).as_posix()
-        if stat.S_ISLNK(found.st_mode):
-            head, body = f"link {os.readlink(entry)}", b""  # noqa: PTH115  a Path would normalize it
-        elif stat.S_ISDIR(found.st_mode):
-            head, body = f"folder {stat.S_IMODE(found.st_mode):o}", b""
-        else:
-            head, body = f"file {stat.S_IMODE(found.st_mode):o}", hashlib.sha256(entry.read_bytes()).digest()
-        digest.update(f"{name}\0{head}\0".encode() + body)
-    return digest.hexdigest()

@@ -1,32 +1,32 @@
-"""An idle connection to Docker: it ends when Docker does, be it away for a second only."""
+"""An idle connection to Docker: it ends when Docker does, even if Docker is away for only a second."""
 
 from __future__ import annotations
 
 import socket
 from urllib.parse import urlsplit
 
-#: Seconds that a connection over a network may take.
+#: Seconds that connecting over a network may take.
 _PATIENCE_S = 5.0
 
 
-class Lifeline:
-    """To Docker at `address`: `unix://…` or `tcp://…`. Another way to it cannot be watched: it never ends."""
+class DockerConnection:
+    """To Docker at `address`: `unix://…` or `tcp://…`. Over anything else a restart is not noticed."""
 
     def __init__(self, address: str) -> None:
         self._address = address
         self._held: socket.socket | None = None
         self._lost = False
 
-    def hold(self) -> None:
-        """From here on, the end of the Docker that is there now is noticed."""
-        self.let_go()
+    def open(self) -> None:
+        """Connect to the Docker that runs now; from here on its end is noticed."""
+        self.close()
         self._lost = False
         self._held = self._connect()
 
-    def cut(self) -> bool:
-        """Whether another Docker answers than was held; said once, when it does, and it is held then."""
+    def was_replaced(self) -> bool:
+        """Whether another Docker has taken its place; true once for each, which is then connected to."""
         if self._held is not None and _ended(self._held):
-            self.let_go()
+            self.close()
             self._lost = True
         if self._held is None and self._lost:
             self._held = self._connect()
@@ -35,7 +35,7 @@ class Lifeline:
                 return True
         return False
 
-    def let_go(self) -> None:
+    def close(self) -> None:
         if self._held is not None:
             self._held.close()
             self._held = None

@@ -1,4 +1,4 @@
-"""Which runtime a device uses. Chosen once: a device whose Docker is down must not start to simulate."""
+"""Which runtime a device uses. Chosen once: a device whose Docker is down must not start simulating."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from fleet_agent.paths import Paths
 Choice = Literal["docker", "simulated"]
 
 
-def choose(wished: Literal["docker", "simulated", "auto"], remembered: str | None) -> Choice:
-    """`auto` is docker where the machine has a Docker client or socket, even one that does not answer now."""
-    if wished != "auto":
-        return wished
+def choose(configured: Literal["docker", "simulated", "auto"], remembered: str | None) -> Choice:
+    """`auto` is docker if the machine has a Docker client or socket, even one that does not answer now."""
+    if configured != "auto":
+        return configured
     if remembered is not None:
         return "docker" if remembered == "docker" else "simulated"
     has_docker = (

@@ -1,4 +1,4 @@
-"""Containers that only exist on paper, for fleets of thousands and for machines without Docker.
+"""Containers that exist only in a file, for fleets of thousands and for machines without Docker.
 
 A service's label `fleet.simulate` says how it behaves: `unhealthy`, `crash` (exits at once), `crash-later=N`
 (exits at the N-th look), `slow=N` (healthy from the N-th look), `no-start` (Compose fails). Time is counted
@@ -20,7 +20,7 @@ import yaml
 from pydantic import BaseModel, Field
 from pydantic import ValidationError as PydanticValidationError
 
-from fleet_agent.containers.base import CommandResult, Container, LogLine, Say, Stack
+from fleet_agent.containers.base import CommandResult, ComposeStack, Container, LogLine, Say
 from fleet_agent.errors import ContainerError, FleetError, Kind
 from fleet_agent.roles import variables
 
@@ -30,7 +30,7 @@ _REQUIRED = re.compile(r"\$\{(\w+):?\?[^}]*\}")
 
 
 class SimulatedContainer(BaseModel):
-    """One simulated container. `looks` counts how often anybody looked since its start."""
+    """One simulated container. `looks` counts the looks since its start."""
 
     service: str
     image: str
@@ -49,9 +49,9 @@ class SimulatedContainer(BaseModel):
 
 
 class World(BaseModel):
-    """What a Docker engine would know. `absent_images` makes a registry that lacks them.
+    """What a Docker engine would know. The registry does not have `absent_images`.
 
-    `damaged_images` are here, only a thorough look finds what is wrong, and no container can be made of them.
+    `damaged_images` are here: only a thorough look finds that, and no container can be made from them.
     """
 
     containers: dict[str, dict[str, SimulatedContainer]] = Field(default_factory=dict)
@@ -80,16 +80,14 @@ class SimulatedRuntime:
                 name: _normal(service, folder) for name, service in settled["services"].items()
             }
         except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
-            raise ContainerError(
-                Kind.COMPOSE_INVALID, f"The compose file cannot be resolved: {error}."
-            ) from error
+            raise ContainerError(Kind.COMPOSE_INVALID, f"The compose file is not valid: {error}.") from error
         except FleetError as error:
             raise ContainerError(
-                Kind.COMPOSE_INVALID, f"The compose file cannot be resolved: {error.message}"
+                Kind.COMPOSE_INVALID, f"The compose file is not valid: {error.message}"
             ) from error
         return {"name": project, **settled}
 
-    def up(self, stack: Stack) -> None:
+    def up(self, stack: ComposeStack) -> None:
         wanted: dict[str, dict[str, Any]] = json.loads(stack.file.read_text())["services"]
         self._look()
         for name, service in wanted.items():
@@ -103,7 +101,7 @@ class SimulatedRuntime:
         with _Changing(self) as world:
             world.containers.pop(project, None)
 
-    def restart(self, stack: Stack) -> None:
+    def restart(self, stack: ComposeStack) -> None:
         with _Changing(self) as world:
             for container in world.containers.get(stack.project, {}).values():
                 container.started_at, container.looks = datetime.now(UTC), 0
@@ -140,7 +138,7 @@ class SimulatedRuntime:
         with _Changing(self) as world:
             states = []
             for container in world.containers.get(project, {}).values():
-                # A settled simulation is not written again and again: an idle device writes nothing.
+                # A simulation at rest is not written again and again: an idle device writes nothing.
                 if container.looks < _count(container.behavior):
                     container.looks += 1
                 states.append(_state(container))
@@ -174,7 +172,7 @@ class SimulatedRuntime:
         if behavior == "no-start":
             raise ContainerError(
                 Kind.COMPOSE_FAILED,
-                f"Compose could not start the services: {name} is simulated not to start.",
+                f"Compose could not start the services: {name} is simulated to fail.",
             )
         fingerprint = SimulatedContainer.fingerprint(service)
         with _Changing(self) as world:
@@ -185,7 +183,7 @@ class SimulatedRuntime:
             if service["image"] not in world.images:
                 raise ContainerError(Kind.IMAGE_MISSING, f"{service['image']} is not on this device.")
             if service["image"] in world.damaged_images:
-                raise ContainerError(Kind.COMPOSE_FAILED, f"{name} cannot be created: a layer is lost.")
+                raise ContainerError(Kind.COMPOSE_FAILED, f"Cannot create {name}: a layer is missing.")
             running[name] = SimulatedContainer(
                 service=name,
                 image=service["image"],
@@ -208,7 +206,7 @@ class SimulatedRuntime:
         except FileNotFoundError:
             return World()
         except PydanticValidationError:
-            # As if the engine's data folder had been wiped: nothing runs, nothing is stored.
+            # As if Docker's data folder had been wiped: nothing runs, nothing is stored.
             return World()
         if world.down:
             raise ContainerError(Kind.DOCKER_UNAVAILABLE, "Docker does not answer.", retryable=True)
@@ -216,7 +214,7 @@ class SimulatedRuntime:
 
 
 class _Changing:
-    """Read the world, change it, write it where it changed: one atomic step, like one call to an engine."""
+    """Read the world, change it, write it if it changed: one atomic step, like one call to Docker."""
 
     def __init__(self, runtime: SimulatedRuntime) -> None:
         self._runtime = runtime
@@ -260,7 +258,7 @@ def _state(container: SimulatedContainer) -> Container:
 
 
 def _count(behavior: str) -> int:
-    """After how many looks a behavior shows; 0 for one that does not change."""
+    """After how many looks a behavior shows; 0 if it does not change."""
     kind, _, number = behavior.partition("=")
     if kind not in ("slow", "crash-later"):
         return 0

@@ -85,7 +85,7 @@ class Worker:
             "directive": directive.model_dump(mode="json") if directive is not None else None,
             "config": self.settings(),
             "reason": reason,
-            "asked": asked,
+            "operator_requested": asked,
             "heard": heard.model_dump(mode="json") if (heard := self.heard()) is not None else None,
             "parent": os.getpid(),
         }

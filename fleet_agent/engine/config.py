@@ -10,6 +10,7 @@ from pydantic import Field
 from fleet_agent.config import EmergencyAccess
 from fleet_agent.model import Frozen
 from fleet_agent.paths import Paths
+from fleet_agent.support.sizes import MIB
 
 
 class EngineConfig(Frozen):
@@ -21,13 +22,13 @@ class EngineConfig(Frozen):
     project: str = Field(default="fleet", pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
     allowed_signers: Path | None = None
     verify_signatures: bool = True
-    min_free_bytes: int = Field(default=256 * 1024 * 1024, ge=0)
+    min_free_bytes: int = Field(default=256 * MIB, ge=0)
     #: Less than this free, after cleaning up, and the device is in safe mode until space is back.
-    critical_free_bytes: int = Field(default=16 * 1024 * 1024, ge=0)
+    critical_free_bytes: int = Field(default=16 * MIB, ge=0)
     #: The Compose program; looked for where it is not given.
     compose: Path | None = None
     #: Memory that must be available when a release is validated.
-    min_memory_bytes: int = Field(default=24 * 1024 * 1024, ge=0)
+    min_memory_bytes: int = Field(default=24 * MIB, ge=0)
     #: How long Docker may be away in the middle of an update before that counts as a failure.
     docker_patience_s: float = Field(default=120, ge=0)
     #: What systemd opens while this device is in safe mode; None: emergency access is off.

@@ -1,4 +1,4 @@
-"""Everything the engine does to the world goes through here: a test can watch it, and stop it anywhere."""
+"""What a caller or a test injects: effects, clock, runtime, source. A test can stop at each effect."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from fleet_agent.containers.base import Runtime
-    from fleet_agent.engine.git_source import Source
-    from fleet_agent.model import Directive
+    from fleet_agent.model import Directive, Progress, Release
 
 T = TypeVar("T")
 
@@ -23,7 +22,7 @@ class Effects(Protocol):
 
 
 class Direct:
-    """The real thing: just do it."""
+    """The real thing: just performs."""
 
     def perform(self, name: str, action: Callable[[], T]) -> T:
         return action()
@@ -33,7 +32,7 @@ class Clock(Protocol):
     """Durations come from `monotonic`, in seconds.
 
     `now` is the machine's own wall clock (UTC), right or wrong: what containers and log lines go by. It may
-    jump. `corrected` is the best known time, by the control plane: what is recorded, and waited for.
+    jump. `corrected` is the best known time, the control plane's: what is recorded, and waited for.
     """
 
     def now(self) -> datetime: ...
@@ -67,15 +66,34 @@ class CorrectedClock(SystemClock):
         return self._corrected()
 
 
+class Source(Protocol):
+    """All raise ReleaseError or StateError; each may be repeated."""
+
+    def fetch(self, release: Release, role: str, report: Callable[[Progress], None]) -> int:
+        """Bring the release's files for `role` here; return the bytes that came over the network."""
+
+    def verify(self, release: Release) -> str:
+        """Who signed it."""
+
+    def export(self, release: Release, role: str) -> None:
+        """Have the whole folder `releases/<commit>/`, complete or not at all."""
+
+    def check(self, release: Release, role: str) -> None:
+        """Refuse a folder that is not what was exported."""
+
+    def prune(self, keep: set[str]) -> None:
+        """Remove exported releases and fetched commits that are not kept. Never raises."""
+
+
 def _nothing_newer() -> Directive | None:
     return None
 
 
 @dataclass(frozen=True)
-class Seams:
-    """What a caller or a test may put in the engine's way.
+class Dependencies:
+    """Everything that a caller or a test can replace.
 
-    `newest` is asked at each boundary between phases before the swap: a directive that arrived meanwhile.
+    `newest` is called between the phases before the swap: a directive that has arrived meanwhile.
     """
 
     effects: Effects = field(default_factory=Direct)

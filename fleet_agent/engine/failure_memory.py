@@ -1,4 +1,4 @@
-"""What went wrong here before: what is not tried again unasked, and when passing trouble may have passed."""
+"""What failed here before: which releases are not retried automatically, and which only later."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RETRY_CAP = timedelta(seconds=retry.AGAIN_CAP_S)
 #: An update that died this often in the same release is the release's fault.
 INTERRUPTIONS_LIMIT = 3
 
-#: Trouble of the device or its surroundings, whoever reports it: never held against a release.
+#: Trouble of the device or its surroundings, whoever reports it: it never counts against a release.
 PASSING = frozenset(
     {
         Kind.DISK_FULL,
@@ -39,13 +39,13 @@ PASSING = frozenset(
 )
 
 #: Failures that may go away when somebody edits the device's own .env.
-MENDED_BY_ENV = frozenset(
+FIXED_BY_ENV = frozenset(
     {Kind.VARIABLE_MISSING, Kind.VARIABLE_INVALID, Kind.PORT_CONFLICT, Kind.VALIDATE_FAILED}
 )
 
 
 def fingerprint(env_file: Path) -> str:
-    """Changes when the device's .env does; empty where there is none."""
+    """Changes when the device's .env does; empty if there is none."""
     try:
         return hashlib.sha256(env_file.read_bytes()).hexdigest()[:16]
     except OSError:
@@ -53,7 +53,7 @@ def fingerprint(env_file: Path) -> str:
 
 
 class BadRelease(Frozen):
-    """A release that failed here. `env` is the fingerprint of the .env, where that may be the cause."""
+    """A release that failed here. `env` is the fingerprint of the .env, if that may be the cause."""
 
     kind: str
     message: str
@@ -62,7 +62,7 @@ class BadRelease(Frozen):
 
 
 class Trouble(Frozen):
-    """A release whose attempts met passing trouble: not before `not_before` again."""
+    """A release whose attempts failed for a passing cause: not retried before `not_before`."""
 
     failures: int
     not_before: datetime
@@ -78,7 +78,7 @@ class Memory(Frozen):
     interruptions: dict[str, int] = Field(default_factory=dict)
 
     def known_bad(self, key: str, env: str) -> BadRelease | None:
-        """Why `key` is not tried again unasked, or None. A changed .env clears what it may have caused."""
+        """Why `key` is not retried automatically, or None. A changed .env clears what it may have caused."""
         bad = self.bad.get(key)
         if bad is None or (bad.env is not None and bad.env != env):
             return None
@@ -110,7 +110,7 @@ class Memory(Frozen):
         return self.model_copy(update={"interruptions": {key: count}})
 
     def without(self, key: str) -> Memory:
-        """Forget everything about `key`: it worked, or somebody asked to try again."""
+        """Forget everything about `key`: it worked, or an operator asked to retry."""
         return Memory(
             bad={k: v for k, v in self.bad.items() if k != key},
             trouble={k: v for k, v in self.trouble.items() if k != key},
@@ -119,11 +119,15 @@ class Memory(Frozen):
 
 
 def load(file: Path) -> Memory:
-    """Read it; unreadable means forgotten, which costs one more try of a bad release and a rollback."""
+    """Read it. What is unreadable is forgotten: that costs one more try of a bad release, and a rollback."""
     try:
         return Memory.model_validate_json(file.read_bytes())
     except FileNotFoundError:
         return Memory()
     except (PydanticValidationError, OSError) as error:
-        logger.error("{file} is unreadable, what it remembered is lost: {error}", file=file, error=error)
+        logger.error(
+            "{file} cannot be read; the device's memory of failed releases is lost: {error}",
+            file=file,
+            error=error,
+        )
         return Memory()

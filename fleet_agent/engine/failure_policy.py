@@ -11,26 +11,26 @@ from fleet_agent.engine.phases import UNTOUCHED, Phase
 from fleet_agent.errors import ContainerError, FleetError, Kind
 from fleet_agent.model import Outcome, ReportState
 
-#: Evidence: enough to see what a release said last, small enough for a row.
+#: Evidence: enough to see a release's last output, small enough for a row.
 LOG_LINES = 8
 LOG_LINE_LIMIT = 300
 LOG_TOTAL = 40
 
-#: Starts in which a fault of ours kept the previous release from being proven.
+#: Starts in which a fault of the agent kept the previous release from being proven.
 GOING_BACK = 3
 
 _ONWARDS = frozenset({Phase.SWAPPING, Phase.STARTING, Phase.PROBATION})
 
 
 def follow(engine: Engine, error: FleetError) -> None:
-    """Move on after a step failed. Raises `error` again where only another start can help."""
+    """Move on after a step failed. Raises `error` again if only another start can help."""
     phase = engine.journal.phase
     if phase in UNTOUCHED:
-        logger.warning("given up while {phase}: {error}", phase=phase, error=error.message)
+        logger.warning("gave up while {phase}: {error}", phase=phase, error=error.message)
         _give_up(engine, error)
     elif phase in _ONWARDS:
         logger.error("{phase} failed: {error}", phase=phase, error=error.message)
-        attempt = with_last_words(engine, engine.with_failure(error))
+        attempt = with_last_output(engine, engine.with_failure(error))
         engine.move(
             Phase.ROLLING_BACK, attempt=attempt, reason=attempt.failure.message if attempt.failure else ""
         )
@@ -41,7 +41,7 @@ def follow(engine: Engine, error: FleetError) -> None:
 
 
 def _always_fails_to_go_back(engine: Engine, error: FleetError) -> bool:
-    """A fault of the agent's own that each start meets again. Safe mode takes a fix; this would take none."""
+    """A fault of the agent itself that every start meets again. Safe mode accepts a fix; this would not."""
     returning = engine.journal.phase is Phase.ROLLING_BACK and error.kind is Kind.INTERNAL
     return returning and engine.attempt.interruptions + 1 >= GOING_BACK
 
@@ -56,7 +56,7 @@ def _give_up(engine: Engine, error: FleetError) -> None:
     elif failure is None or failure.kind in (Kind.SUPERSEDED, Kind.INTERRUPTED):
         record(engine, Outcome.SKIPPED, engine.journal.state)
     elif engine.journal.current is None and engine.journal.safe_mode is None and not failure.retryable:
-        into_safe_mode(engine, "the first release cannot run here")
+        into_safe_mode(engine, "the first release cannot run on this device")
     else:
         state = engine.journal.state
         if engine.journal.current is None and engine.journal.safe_mode is None:
@@ -65,7 +65,7 @@ def _give_up(engine: Engine, error: FleetError) -> None:
 
 
 def record(engine: Engine, outcome: Outcome, state: ReportState) -> None:
-    """End the attempt with `outcome` and count it: too many failures in a row bring safe mode."""
+    """End the attempt with `outcome` and count it: too many failures in a row lead to safe mode."""
     attempt, journal = engine.attempt, engine.journal
     failure = attempt.failure
     counts = outcome is not Outcome.SKIPPED and failure is not None and not failure.passes
@@ -85,7 +85,7 @@ def record(engine: Engine, outcome: Outcome, state: ReportState) -> None:
         Phase.RECORDING,
         attempt=attempt.model_copy(update={"outcome": outcome}),
         state=ReportState.SAFE_MODE if journal.safe_mode else state,
-        reason=journal.reason if skipped else still + story(attempt, outcome),
+        reason=journal.reason if skipped else still + summary(attempt, outcome),
         error_kind=journal.error_kind if skipped or failure is None else failure.kind,
         error=journal.error if skipped or failure is None else failure.message,
         failures_in_a_row=in_a_row,
@@ -100,18 +100,18 @@ def into_safe_mode(
     release_runs: bool = False,
     in_a_row: int | None = None,
 ) -> None:
-    """End the attempt in safe mode. With `release_runs` what was committed last keeps running beside it."""
+    """End the attempt in safe mode. With `release_runs`, what was committed last keeps running beside it."""
     attempt = engine.attempt
     failure = attempt.failure
-    links.settle(engine)
+    links.clear_staged(engine)
     sentence = f"Safe mode: {why.rstrip('.')}."
     if failure is not None:
-        sentence += f" {attempt.target.release.version} failed {_words(failure.phase)}: {failure.message}"
+        sentence += f" {attempt.target.release.version} failed {_when(failure.phase)}: {failure.message}"
     mode = SafeMode(
         reason=sentence,
         kind=failure.kind if failure else Kind.UNHEALTHY,
         release_runs=release_runs,
-        since=engine.seams.clock.corrected(),
+        since=engine.clock.corrected(),
     )
     engine.move(
         Phase.ENTERING_SAFE_MODE,
@@ -125,21 +125,21 @@ def into_safe_mode(
     )
 
 
-def story(attempt: AttemptInHand, outcome: Outcome) -> str:
-    """What happened, in one sentence for the dashboard."""
+def summary(attempt: AttemptInHand, outcome: Outcome) -> str:
+    """What happened, in a sentence for the dashboard."""
     failure, version = attempt.failure, attempt.target.release.version
     if failure is None:
         return attempt.proof
-    why = f"{version} failed {_words(failure.phase)}: {failure.message}"
+    why = f"{version} failed {_when(failure.phase)}: {failure.message}"
     if outcome is Outcome.ROLLED_BACK and attempt.origin is not None:
         return f"Went back to {attempt.origin.release.version}. {why}"
     if attempt.origin is not None:
-        return f"{attempt.origin.release.version} keeps running. {why}"
+        return f"Still running {attempt.origin.release.version}. {why}"
     return why
 
 
-def with_last_words(engine: Engine, attempt: AttemptInHand) -> AttemptInHand:
-    """Add what the containers said last and how they ended, where Docker still answers."""
+def with_last_output(engine: Engine, attempt: AttemptInHand) -> AttemptInHand:
+    """Add the containers' last output and how they ended, if Docker still answers."""
     if attempt.failure is None:
         return attempt
     project = engine.config.project
@@ -149,11 +149,11 @@ def with_last_words(engine: Engine, attempt: AttemptInHand) -> AttemptInHand:
         restarted = any(container.restarts for container in containers)
         exits = engine.runtime.last_exits(project) if restarted else {}
     except ContainerError as error:
-        logger.debug("no last words: {error}", error=error.message)
+        logger.debug("no last output: {error}", error=error.message)
         return attempt
-    ill = {c.service for c in containers if c.state != "running" or c.restarts or c.health == "unhealthy"}
-    # The last ones are kept: where many speak, those whose container is not well.
-    lines.sort(key=lambda line: line.service in ill)
+    unwell = {c.service for c in containers if c.state != "running" or c.restarts or c.health == "unhealthy"}
+    # The last ones are kept: if there are many, those of containers that are not well.
+    lines.sort(key=lambda line: line.service in unwell)
     said = [f"{line.service}: {engine.redact(line.text)[:LOG_LINE_LIMIT]}" for line in lines[-LOG_TOTAL:]]
     seen = [
         {
@@ -170,5 +170,5 @@ def with_last_words(engine: Engine, attempt: AttemptInHand) -> AttemptInHand:
     return attempt.model_copy(update={"failure": failure})
 
 
-def _words(phase: str) -> str:
+def _when(phase: str) -> str:
     return "in probation" if phase == Phase.PROBATION else "while " + str(phase).replace("_", " ")

@@ -1,9 +1,9 @@
-"""Where releases come from, as the engine sees it: Git for real, through the release part."""
+"""Releases from the fleet repository, by way of the release room."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from loguru import logger
 
@@ -14,25 +14,6 @@ from fleet_agent.model import Progress, Release
 
 if TYPE_CHECKING:
     from fleet_agent.release import Limits
-
-
-class Source(Protocol):
-    """All raise ReleaseError or StateError; each may be repeated."""
-
-    def fetch(self, release: Release, role: str, report: Callable[[Progress], None]) -> int:
-        """Bring the release's files for `role` here; return the bytes that came over the network."""
-
-    def verify(self, release: Release) -> str:
-        """Who signed it."""
-
-    def export(self, release: Release, role: str) -> None:
-        """Have the whole folder `releases/<commit>/`, complete or not at all."""
-
-    def check(self, release: Release, role: str) -> None:
-        """Refuse a folder that is not what was exported."""
-
-    def prune(self, keep: set[str]) -> None:
-        """Remove exported releases and fetched commits that are not kept. Never raises."""
 
 
 class GitSource:
@@ -61,14 +42,14 @@ class GitSource:
 
     def verify(self, release: Release) -> str:
         if not self._config.verify_signatures:
-            logger.warning("signatures are not verified on this device: its configuration says so")
+            logger.warning("signatures are not verified on this device: verify_signatures is off")
             return "nobody (not verified)"
         signers = self._config.allowed_signers
         if signers is None:
             raise ReleaseError(
                 Kind.CONFIG_MISSING,
                 "This device has no allowed_signers file, so it trusts no release.",
-                hint="Name one in device.json, or switch verify_signatures off, in the open.",
+                hint="Set allowed_signers in device.json, or turn verify_signatures off there.",
             )
         from fleet_agent import release as git
 
@@ -109,4 +90,4 @@ class GitSource:
                 "git prune", lambda: git.prune(self._paths.repository, self._paths.releases, keep)
             )
         except (ReleaseError, StateError) as error:
-            logger.warning("old commits stay: {error}", error=error)
+            logger.warning("cannot remove old commits: {error}", error=error)

@@ -1,4 +1,4 @@
-"""Look at what runs, round by round, and let the judge decide."""
+"""Check what runs, round by round, and let the judge decide."""
 
 from __future__ import annotations
 
@@ -9,26 +9,27 @@ from datetime import datetime
 from loguru import logger
 
 from fleet_agent.containers.base import Container
-from fleet_agent.engine.core import Engine, redacted
+from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import Deployed
+from fleet_agent.engine.redaction import redact_evidence
 from fleet_agent.engine.stack_store import StackRecord
 from fleet_agent.errors import ContainerError, HealthError
-from fleet_agent.health import checks, probation
-from fleet_agent.health.base import Answer, HealthCheck, Reading, Sight
+from fleet_agent.health import checks, judge
+from fleet_agent.health.base import CheckContext, CheckOutcome, CheckResult, HealthCheck
 from fleet_agent.health.container import ContainerRuns
-from fleet_agent.health.probation import Healthy, Round, Seen, Unhealthy
+from fleet_agent.health.judge import CheckRound, Healthy, Seen, Unhealthy
 
 #: Seconds between rounds when a release that was well before is looked at again.
 BRIEF_INTERVAL_S = 0.25
 
 
 def until_proven(engine: Engine, deployed: Deployed, *, since: datetime, briefly: bool = False) -> str:
-    """Watch until it is proven well; return what that rests on. Raises HealthError with the evidence.
+    """Watch until it is proven healthy; return the proof. Raises HealthError with the evidence.
 
     `since` is when what is judged began. `briefly` is for what proved itself before: as many rounds, but
-    closer together, and no least time to watch, so that a rollback is over soon.
+    closer together, and no minimum time, so that a rollback is over soon.
 
-    Where Docker itself was away meanwhile, what it dropped is started again: that is not the release's fault.
+    If Docker itself was away meanwhile, what it stopped is started again: that is not the release's fault.
     """
     record = engine.stacks.load(deployed)
     rules = record.health
@@ -36,22 +37,22 @@ def until_proven(engine: Engine, deployed: Deployed, *, since: datetime, briefly
         interval_s = min(rules.interval_s, BRIEF_INTERVAL_S)
         rules = rules.model_copy(update={"watch_s": 0.0, "interval_s": interval_s})
     watcher = _Watcher(engine, record, since)
-    clock = engine.seams.clock
+    clock = engine.clock
     started, seen, away = clock.monotonic(), Seen(), False
     while True:
         at_s = clock.monotonic() - started
-        readings = watcher.look()
-        # Asked after the look: what a Docker that ended in between has dropped is not judged.
+        results = watcher.look()
+        # After the look: what a Docker that ended in between has stopped is not judged.
         restarted = engine.runtime.restarted()
-        if readings is not None and (restarted or away):
+        if results is not None and (restarted or away):
             _start_again(engine, deployed)
-            now = Round(at_s, None)
+            now = CheckRound(at_s, None)
         else:
-            now = Round(at_s, readings)
-        away = readings is None
-        before, seen = seen, probation.observe(rules, seen, now)
+            now = CheckRound(at_s, results)
+        away = results is None
+        before, seen = seen, judge.observe(rules, seen, now)
         _tell(before, seen)
-        match probation.judge(rules, seen, at_s):
+        match judge.judge(rules, seen, at_s):
             case Healthy(proof):
                 return proof
             case Unhealthy(reason, kind, evidence):
@@ -65,28 +66,28 @@ def until_proven(engine: Engine, deployed: Deployed, *, since: datetime, briefly
 
 
 def _tell(before: Seen, seen: Seen) -> None:
-    """Log the first failing check, and the first that counts: within the grace a service may be starting."""
+    """Log the first failing check, and the first that counts: within the grace a service may still start."""
     now = seen.last
     if now is None or now.worst is None:
         return
     if before.first_failure_s is None and seen.first_failure_s is not None:
         logger.info("first failing check after {at:.1f} s: {why}", at=now.at_s, why=now.worst.detail)
-    fatal = now.answer is Answer.FATAL and now.at_s >= seen.lenient_until_s
+    fatal = now.outcome is CheckOutcome.FATAL and now.at_s >= seen.lenient_until_s
     if fatal or (before.spent == 0 and seen.spent > 0):
-        logger.info("the first that counts is after {at:.1f} s", at=now.at_s)
+        logger.info("first failure counted after {at:.1f} s", at=now.at_s)
 
 
 def _start_again(engine: Engine, deployed: Deployed) -> None:
     logger.warning(
-        "Docker was away: what it dropped of {version} is started again", version=deployed.release.version
+        "Docker was away; restarting what it stopped of {version}", version=deployed.release.version
     )
-    engine.patiently("start it again", lambda: engine.runtime.up(engine.stack(deployed)))
+    engine.patiently("restart what it stopped", lambda: engine.runtime.up(engine.stack(deployed)))
 
 
-def once(engine: Engine, record: StackRecord) -> Round:
+def once(engine: Engine, record: StackRecord) -> CheckRound:
     """One round now, of a release that was committed long ago."""
-    watcher = _Watcher(engine, record, engine.seams.clock.now())
-    return Round(0.0, watcher.look())
+    watcher = _Watcher(engine, record, engine.clock.now())
+    return CheckRound(0.0, watcher.look())
 
 
 class _Watcher:
@@ -97,61 +98,63 @@ class _Watcher:
         )
         self._restarts: dict[str, int] = {}
 
-    def look(self) -> tuple[Reading, ...] | None:
-        """All checks of one round, or None where Docker did not answer."""
+    def look(self) -> tuple[CheckResult, ...] | None:
+        """All checks of one round, or None if Docker did not answer."""
         try:
-            sight = self._sight()
-            readings = [self._cleaned(check.look(sight)) for check in self._checks]
-            if _only_others_fail(self._checks, readings):
-                # A container can end while the others are asked; then that is the reason, not who missed it.
-                sight = self._sight()
-                readings = [
-                    self._cleaned(check.look(sight)) if isinstance(check, ContainerRuns) else reading
-                    for check, reading in zip(self._checks, readings, strict=True)
+            context = self._context()
+            results = [self._cleaned(check.look(context)) for check in self._checks]
+            if _only_others_fail(self._checks, results):
+                # A container can end while other checks run; then that is the reason.
+                context = self._context()
+                results = [
+                    self._cleaned(check.look(context)) if isinstance(check, ContainerRuns) else result
+                    for check, result in zip(self._checks, results, strict=True)
                 ]
-            return tuple(readings)
+            return tuple(results)
         except ContainerError as error:
-            logger.warning("nothing is known about the containers: {error}", error=error.message)
+            logger.warning("cannot see the containers: {error}", error=error.message)
             return None
 
-    def _sight(self) -> Sight:
+    def _context(self) -> CheckContext:
         engine = self._engine
         containers = engine.runtime.services(engine.config.project)
         self._note_restarts(containers)
-        return Sight(
+        return CheckContext(
             containers=containers,
             expected=self._record.services,
             runtime=engine.runtime,
             project=engine.config.project,
             since=self._since,
-            now=engine.seams.clock.now(),
-            monotonic=engine.seams.clock.monotonic,
+            now=engine.clock.now(),
+            monotonic=engine.clock.monotonic,
             restarts_before=self._restarts,
             redact=engine.redact,
         )
 
-    def _cleaned(self, reading: Reading) -> Reading:
-        """Without secrets, also those in an address or a command: it goes into reports, rows and logs."""
-        if reading.answer is Answer.PASS:
-            return reading
+    def _cleaned(self, result: CheckResult) -> CheckResult:
+        """Without secrets, including those in a URL or a command: it goes into reports, rows and logs."""
+        if result.outcome is CheckOutcome.PASS:
+            return result
         redact = self._engine.redact
         return replace(
-            reading,
-            check=redact(reading.check),
-            detail=redact(reading.detail),
-            evidence=redacted(reading.evidence, redact),
+            result,
+            check=redact(result.check),
+            detail=redact(result.detail),
+            evidence=redact_evidence(result.evidence, redact),
         )
 
     def _note_restarts(self, containers: Sequence[Container]) -> None:
-        """A container from before keeps its past restarts; a new one has none to excuse."""
+        """Restarts of an older container before the update do not count; a new one has none."""
         for container in containers:
             ours = container.created_at is not None and container.created_at >= self._since
             self._restarts.setdefault(container.id, 0 if ours else container.restarts)
 
 
-def _only_others_fail(looked: Sequence[HealthCheck], readings: Sequence[Reading]) -> bool:
+def _only_others_fail(looked: Sequence[HealthCheck], results: Sequence[CheckResult]) -> bool:
     """Whether something failed, and every container ran when it was looked at."""
     ran = all(
-        r.answer is Answer.PASS for c, r in zip(looked, readings, strict=True) if isinstance(c, ContainerRuns)
+        r.outcome is CheckOutcome.PASS
+        for c, r in zip(looked, results, strict=True)
+        if isinstance(c, ContainerRuns)
     )
-    return ran and any(reading.answer is Answer.FAIL for reading in readings)
+    return ran and any(result.outcome is CheckOutcome.FAIL for result in results)

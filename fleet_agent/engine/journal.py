@@ -1,7 +1,7 @@
-"""What the engine knows about itself, in one file that is either the old version or the new one.
+"""The engine's memory, in one file that is either the old version or the new one.
 
-A journal that cannot be read is set aside and rebuilt from the links, which are only ever changed in an order
-that lets it be: `app_next` exists exactly while a staged release is neither committed nor given up.
+A journal that cannot be read is set aside and rebuilt from the links, which are changed only in an order that
+allows it: `app_next` exists exactly while a staged release is neither committed nor given up.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fleet_agent.model import DevicePlace, Frozen, Outcome, Release, ReportState
 
 
 class Deployed(Frozen):
-    """A release in a role: what runs, ran or shall run here."""
+    """A release in a role: what runs, ran or is to run here."""
 
     release: Release
     role: str
@@ -39,19 +39,19 @@ class Deployed(Frozen):
 
 
 class AttemptKind(StrEnum):
-    """Why the device moves."""
+    """Why the device changes what it runs."""
 
     UPDATE = "update"
-    #: Bring a release here and stop before the swap: told to nobody but where it shows the release to be bad.
+    #: Bring a release here and stop before the swap: recorded only if it shows the release to be bad.
     PREFETCH = "prefetch"
-    #: An operator sends it back to the previous release, which is still here whole.
+    #: An operator sends it back to the previous release, which is still complete here.
     GO_BACK = "go_back"
     #: Out of safe mode, to what was committed last.
-    REVIVE = "revive"
+    EXIT_SAFE_MODE = "exit_safe_mode"
 
 
 class Failure(Frozen):
-    """Why an attempt did not end well. `evidence` is small and holds no secret."""
+    """Why an attempt failed. `evidence` is small and holds no secret."""
 
     phase: Phase
     kind: str
@@ -61,7 +61,7 @@ class Failure(Frozen):
 
     @property
     def passes(self) -> bool:
-        """Whether it may pass by itself, and was seen where it cannot be the release's own fault."""
+        """Whether it may pass by itself and cannot be the release's own fault."""
         return self.retryable and (self.phase in UNTOUCHED or self.kind in PASSING)
 
 
@@ -84,9 +84,9 @@ class AttemptInHand(Frozen):
     bytes_fetched: int = 0
     #: Bytes that came ahead of it, when the release was prefetched; None where it was not.
     prefetched_bytes: int | None = None
-    #: What the probation rested on, for people; empty until it ended.
+    #: What the probation rested on, for people; empty until it has ended.
     proof: str = ""
-    #: Why somebody asked for it; empty for an update.
+    #: Why it was requested; empty for an update.
     reason: str = ""
 
     @property
@@ -131,7 +131,7 @@ class Journal(Frozen):
     previous: Deployed | None = None
     attempt: AttemptInHand | None = None
     prefetch: PrefetchRecord | None = None
-    #: The device's place as the control plane said last.
+    #: The device's assignment, as the control plane gave it last.
     place: DevicePlace | None = None
     safe_mode: SafeMode | None = None
     #: `docker` or `simulated`, chosen once: a device whose Docker is down must not start to simulate.
@@ -139,11 +139,11 @@ class Journal(Frozen):
     #: Attempts that failed one after the other; a success resets it.
     failures_in_a_row: int = 0
     #: Times the running release had to be started again without proving healthy in between.
-    heals_in_a_row: int = 0
+    restarts_in_a_row: int = 0
 
 
 def load(file: Path, *, set_aside: bool = True) -> Journal | None:
-    """Read the journal; None where there is none or it was unreadable (then it is set aside, not lost)."""
+    """Read the journal; None if there is none or it is unreadable (then it is set aside, not lost)."""
     try:
         raw = file.read_bytes()
     except FileNotFoundError:
@@ -158,7 +158,7 @@ def load(file: Path, *, set_aside: bool = True) -> Journal | None:
             return None
         aside = file.with_name(f"journal.unreadable-{datetime.now(UTC):%Y%m%dT%H%M%S}.json")
         logger.error(
-            "the journal is unreadable and set aside as {aside}: {problem}",
+            "the journal cannot be read and is set aside as {aside}: {problem}",
             aside=aside.name,
             problem=error.errors(include_url=False, include_input=False)[0]["msg"],
         )
@@ -167,5 +167,5 @@ def load(file: Path, *, set_aside: bool = True) -> Journal | None:
 
 
 def new_attempt(target: Deployed, origin: Deployed | None, now: datetime) -> AttemptInHand:
-    """A stand-in for an attempt of which nothing but the links is left."""
+    """A stand-in for an attempt of which only the links are left."""
     return AttemptInHand(id=uuid4(), target=target, origin=origin, started_at=now)

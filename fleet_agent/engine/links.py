@@ -1,6 +1,6 @@
 """The three links. Their order of change lets a lost journal be rebuilt from them.
 
-`app_current` is what shall run, `app_prev` what to go back to, and `app_next` is there exactly while a staged
+`app_current` is what is to run, `app_prev` what to go back to, and `app_next` exists exactly while a staged
 release is neither committed nor given up.
 """
 
@@ -36,15 +36,15 @@ def restore(engine: Engine) -> None:
     _set(engine, engine.attempt.origin or journal.current, journal.previous)
 
 
-def settle(engine: Engine) -> None:
-    """Nothing is staged any more."""
+def clear_staged(engine: Engine) -> None:
+    """Remove `app_next`: nothing is staged any more."""
     engine.files.remove(engine.paths.next)
 
 
-def agree(engine: Engine) -> None:
-    """Make the links say what the journal says, at rest."""
+def sync(engine: Engine) -> None:
+    """Make the links agree with the journal, at rest."""
     _set(engine, engine.journal.current, engine.journal.previous)
-    settle(engine)
+    clear_staged(engine)
 
 
 def _set(engine: Engine, current: Deployed | None, previous: Deployed | None) -> None:

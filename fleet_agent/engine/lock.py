@@ -26,7 +26,7 @@ def converging(lock: Path, what: str) -> Iterator[None]:
         if not _take(handle):
             raise StateError(
                 Kind.LOCKED,
-                f"Another convergence is under way: {holder(lock) or 'an unnamed process'}.",
+                f"Another process is updating this device: {holder(lock) or 'an unnamed process'}.",
                 hint="Wait for it to finish.",
                 retryable=True,
             )
@@ -41,7 +41,7 @@ def converging(lock: Path, what: str) -> Iterator[None]:
 
 
 def holder(lock: Path) -> str | None:
-    """Who holds the lock now, as a phrase for people, or None where nobody does."""
+    """Who holds the lock now, as a phrase for people; None if nobody does."""
     try:
         handle = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -57,7 +57,7 @@ def holder(lock: Path) -> str | None:
 
 
 def _take(handle: int) -> bool:
-    """Try a few times: whoever asks for the `holder` has the lock for an instant."""
+    """Try a few times: a caller of `holder` has the lock for an instant."""
     for _ in range(5):
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -74,7 +74,7 @@ def _open(lock: Path) -> int:
     except OSError as error:
         raise StateError(
             Kind.STATE_UNWRITABLE,
-            f"{lock} could not be opened: {error.strerror}.",
+            f"Cannot open {lock}: {error.strerror}.",
             hint="Check that the file system is mounted read-write and that the agent owns the folder.",
         ) from error
 

@@ -1,4 +1,4 @@
-"""Where an update stands: one enum, one table of moves (a test compares docs/development/engine.md)."""
+"""The phases of an update: one enum, one table of moves (a test compares docs/development/engine.md)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Phase(StrEnum):
     SAFE_MODE = "safe_mode"
 
 
-#: Nothing is in hand in these; every other phase is finished by the next start of the engine.
+#: Nothing is under way in these; every other phase is finished by the next start of the engine.
 RESTING = frozenset({Phase.STEADY, Phase.SAFE_MODE})
 
 #: Nothing that runs has been touched yet in these: giving up costs nothing.
@@ -33,7 +33,7 @@ UNTOUCHED = frozenset({Phase.FETCHING, Phase.VERIFYING, Phase.VALIDATING, Phase.
 
 #: The whole life of an attempt. A failure before the swap is only recorded; after it, the way out is back.
 MOVES: dict[Phase, frozenset[Phase]] = {
-    # Swapping directly: back to the previous release, which is still here whole.
+    # Swapping directly: back to the previous release, which is still complete here.
     Phase.STEADY: frozenset({Phase.FETCHING, Phase.SWAPPING, Phase.ENTERING_SAFE_MODE}),
     Phase.FETCHING: frozenset({Phase.VERIFYING, Phase.RECORDING, Phase.ENTERING_SAFE_MODE}),
     Phase.VERIFYING: frozenset({Phase.VALIDATING, Phase.RECORDING, Phase.ENTERING_SAFE_MODE}),
@@ -53,9 +53,9 @@ MOVES: dict[Phase, frozenset[Phase]] = {
 
 
 def check_move(was: Phase, to: Phase) -> None:
-    """Refuse a move that the table does not have. Raises StateError (`internal`): it is a bug."""
+    """Refuse a move that is not in the table. Raises StateError (`internal`): it is a bug."""
     if to not in MOVES[was]:
-        raise StateError(Kind.INTERNAL, f"The engine may not go from {was} to {to}.")
+        raise StateError(Kind.INTERNAL, f"Internal error: no move from {was} to {to}.")
 
 
 def diagram() -> str:

@@ -1,9 +1,9 @@
 """A release that is brought here ahead of its update, and applied only when the action says `update`.
 
 Prefetching is fetching, verifying, validating and pulling, in the phases of an update. It touches nothing
-that runs, makes no row if it works, and never brings safe mode. What it finds wrong with the release is told
-once, as a `skipped` row, and binds only prefetching: the update itself is tried all the same, so that its
-failure counts where failures of updates count.
+that runs, makes no row if it works, and never brings safe mode. What it finds wrong with the release is
+recorded once, as a `skipped` row, and binds only prefetching: the update itself is tried all the same, so
+that its failure counts where failures of updates count.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from loguru import logger
 
-from fleet_agent.engine import retention
+from fleet_agent.engine import disk_space, retention
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.failure_memory import BadRelease, Memory, Trouble
 from fleet_agent.engine.journal import AttemptInHand, AttemptKind, Deployed, Journal, PrefetchRecord
@@ -34,7 +34,7 @@ def is_here(journal: Journal, target: Deployed) -> bool:
     )
 
 
-def take_over(engine: Engine, target: Deployed) -> None:
+def rename(engine: Engine, target: Deployed) -> None:
     """The same commit under another row or version: the words change, nothing else."""
     found = engine.journal.prefetch
     if found is not None and found.target.key == target.key and found.target != target:
@@ -57,20 +57,20 @@ def begin(engine: Engine, target: Deployed, place: DevicePlace) -> None:
         target,
         first=Phase.FETCHING,
         place=place,
-        prefetch=PrefetchRecord(target=target, at=engine.seams.clock.corrected()),
+        prefetch=PrefetchRecord(target=target, at=engine.clock.corrected()),
     )
 
 
 def succeed(engine: Engine) -> None:
     """All of it is here. Raises ReleaseError (`disk_full`) where too little space is left beside it."""
-    retention.need_space(engine)
+    disk_space.need_space(engine)
     attempt = engine.attempt
     engine.move(
         Phase.RECORDING,
         attempt=attempt.model_copy(update={"outcome": Outcome.SUCCEEDED}),
         prefetch=PrefetchRecord(
             target=attempt.target,
-            at=engine.seams.clock.corrected(),
+            at=engine.clock.corrected(),
             ready=True,
             bytes_fetched=attempt.bytes_fetched,
         ),
@@ -86,7 +86,7 @@ def fail(engine: Engine) -> None:
         attempt=attempt.model_copy(update={"outcome": Outcome.SKIPPED}),
         prefetch=PrefetchRecord(
             target=attempt.target,
-            at=engine.seams.clock.corrected(),
+            at=engine.clock.corrected(),
             error_kind=failure.kind if failure is not None and told else None,
             error=failure.message if failure is not None and told else None,
         ),
@@ -119,7 +119,7 @@ def is_told(attempt: AttemptInHand) -> bool:
 def learned(engine: Engine, attempt: AttemptInHand) -> Memory:
     """What this device knows about prefetching the release now."""
     memory, key, failure = engine.memory, attempt.memory_key, attempt.failure
-    now = engine.seams.clock.corrected()
+    now = engine.clock.corrected()
     if attempt.outcome is Outcome.SUCCEEDED:
         return memory.without(key)
     if failure is None or failure.kind in _SILENT:
@@ -136,19 +136,21 @@ def look_after(engine: Engine) -> None:
     if found is None or not found.ready:
         return
     version = found.target.release.version
-    now = engine.seams.clock.corrected()
+    now = engine.clock.corrected()
     if not found.at <= now <= found.at + KEPT_FOR:
         # A clock that jumped costs one more download, and only where it is still asked for.
-        logger.info("removing {version}: prefetched at {at}, never applied", version=version, at=found.at)
+        logger.info(
+            "{version} was prefetched at {at} and never applied: it goes", version=version, at=found.at
+        )
         _drop(engine, None)
-    elif retention.free_bytes(engine) < engine.config.min_free_bytes:
-        give_way(engine)
+    elif disk_space.free_bytes(engine) < engine.config.min_free_bytes:
+        drop_for_space(engine)
     elif not _is_here(engine, found.target):
         logger.warning("what was prefetched of {version} is no longer whole", version=version)
         _drop(engine, None)
 
 
-def give_way(engine: Engine) -> None:
+def drop_for_space(engine: Engine) -> None:
     """The floor of free space wins. It is not prefetched again: that would fetch it again and again."""
     found = engine.journal.prefetch
     if found is None or not found.ready:

@@ -7,10 +7,8 @@ from datetime import datetime
 from loguru import logger
 from pydantic import ValidationError as PydanticValidationError
 
-from fleet_agent.engine import failure_policy as failures
+from fleet_agent.engine import disk_space, failure_policy, links, retention, safe_mode
 from fleet_agent.engine import journal as journals
-from fleet_agent.engine import links, retention
-from fleet_agent.engine import safe_mode as safe
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.failure_memory import INTERRUPTIONS_LIMIT
 from fleet_agent.engine.journal import AttemptInHand, Deployed, Failure, Journal, SafeMode
@@ -34,48 +32,62 @@ def load(paths: Paths, stacks: Stacks, now: datetime) -> Journal:
 
 def rebuild(paths: Paths, stacks: Stacks, now: datetime) -> Journal:
     """Make a journal out of the links (see `links`). Undecided means back to what has proved itself."""
-    seen = links.read(paths)
-    current, previous, staged = (_deployed(stacks, c) for c in (seen.current, seen.previous, seen.next))
-    attempt = _copy_of_attempt(paths)
-    marked = paths.in_safe_mode.exists()
+    seen, attempt, marked = links.read(paths), _copy_of_attempt(paths), paths.in_safe_mode.exists()
     if seen.current is None and attempt is None and not marked:
         return Journal()
     logger.warning("the journal is rebuilt from the links: {links}", links=seen)
-    lost = Failure(
-        phase=Phase.PROBATION if seen.next else Phase.FETCHING,
+    current, previous, staged = (_deployed(stacks, c) for c in (seen.current, seen.previous, seen.next))
+    if seen.next is not None:
+        # Swapped already, then the older one is `app_prev`; not yet, then it is still `app_current`.
+        older = previous if seen.current == seen.next else current
+        return _going_back(older, staged, attempt, now)
+    journal = _recorded(
+        Journal(current=current, previous=previous, reason="Known only from the links."), attempt
+    )
+    arrived = attempt is not None and attempt.target == current
+    if arrived or (current is not None and not marked):
+        return journal
+    return _in_safe_mode(journal, now, beside=current is not None and safe_mode.is_marked_beside(paths))
+
+
+def _going_back(
+    older: Deployed | None, staged: Deployed | None, attempt: AttemptInHand | None, now: datetime
+) -> Journal:
+    """A release was staged and neither committed nor given up."""
+    lost = _lost(Phase.PROBATION)
+    if attempt is None and staged is not None:
+        attempt = journals.new_attempt(staged, older, now)
+    if attempt is None:
+        return Journal(current=older, reason=lost.message)
+    return Journal(
+        phase=Phase.ROLLING_BACK,
+        state=ReportState.UPDATING,
+        reason=lost.message,
+        current=older,
+        attempt=attempt.model_copy(update={"origin": older, "failure": lost}),
+    )
+
+
+def _recorded(journal: Journal, attempt: AttemptInHand | None) -> Journal:
+    """Nothing is staged: an attempt of which the copy is left has ended, and is still to be recorded."""
+    if attempt is None:
+        return journal
+    arrived = attempt.target == journal.current
+    ended = {
+        "outcome": Outcome.SUCCEEDED if arrived else Outcome.FAILED,
+        "failure": None if arrived else _lost(Phase.FETCHING),
+        "finished_at": attempt.started_at,
+    }
+    return journal.model_copy(update={"phase": Phase.RECORDING, "attempt": attempt.model_copy(update=ended)})
+
+
+def _lost(phase: Phase) -> Failure:
+    return Failure(
+        phase=phase,
         kind=Kind.STATE_CORRUPT,
         message="The agent's journal was lost during the update.",
         retryable=True,
     )
-    if seen.next is not None:
-        # Swapped already, then the older one is `app_prev`; not yet, then it is still `app_current`.
-        older = previous if seen.current == seen.next else current
-        if attempt is None and staged is not None:
-            attempt = journals.new_attempt(staged, older, now)
-        if attempt is not None:
-            attempt = attempt.model_copy(update={"origin": older, "failure": lost})
-            return Journal(
-                phase=Phase.ROLLING_BACK,
-                state=ReportState.UPDATING,
-                reason=lost.message,
-                current=older,
-                attempt=attempt,
-            )
-        return Journal(current=older, reason=lost.message)
-    journal = Journal(current=current, previous=previous, reason="Known from the links only.")
-    arrived = attempt is not None and attempt.target == current
-    if attempt is not None:
-        attempt = attempt.model_copy(
-            update={
-                "outcome": Outcome.SUCCEEDED if arrived else Outcome.FAILED,
-                "failure": None if arrived else lost,
-                "finished_at": attempt.started_at,
-            }
-        )
-        journal = journal.model_copy(update={"phase": Phase.RECORDING, "attempt": attempt})
-    if arrived or (current is not None and not marked):
-        return journal
-    return _in_safe_mode(journal, now, beside=current is not None and safe.is_marked_beside(paths))
 
 
 def _in_safe_mode(journal: Journal, now: datetime, *, beside: bool) -> Journal:
@@ -99,7 +111,7 @@ def resume(engine: Engine) -> None:
     """Decide how an interrupted attempt goes on; afterwards the steps can simply be run."""
     journal = engine.journal
     _tidy(engine)
-    if retention.free_bytes(engine) < RESERVE_BYTES:
+    if disk_space.free_bytes(engine) < RESERVE_BYTES:
         # Full of what the last run left, perhaps: without room nothing can even be given up.
         retention.clean(engine)
     if not engine.paths.journal.exists() and journal != Journal():
@@ -118,7 +130,7 @@ def resume(engine: Engine) -> None:
     if journal.phase in UNTOUCHED:
         _give_up(engine, attempt)
     elif journal.phase in _ONWARDS and attempt.interruptions >= STARTS:
-        failures.follow(engine, _interrupted(attempt, "The device or the agent died twice with it."))
+        failure_policy.follow(engine, _interrupted(attempt, "The device or the agent died twice with it."))
 
 
 def _tidy(engine: Engine) -> None:
@@ -155,9 +167,11 @@ def _give_up(engine: Engine, attempt: AttemptInHand) -> None:
             f"The agent died {often} times while it prefetched this release.",
             hint="Its log of the previous boots says more (journalctl -b -1).",
         )
-        failures.follow(engine, error)
+        failure_policy.follow(engine, error)
         return
-    failures.follow(engine, _interrupted(attempt, "The update was interrupted; nothing had been changed."))
+    failure_policy.follow(
+        engine, _interrupted(attempt, "The update was interrupted; nothing had been changed.")
+    )
 
 
 def _interrupted(attempt: AttemptInHand, sentence: str) -> FleetError:

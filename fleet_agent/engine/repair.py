@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from loguru import logger
 
+from fleet_agent.engine import stack_builder
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import Deployed
 from fleet_agent.engine.stack_store import StackRecord
 from fleet_agent.errors import ContainerError, FleetError, Kind, StateError
 
 
-def folder(engine: Engine, deployed: Deployed) -> None:
+def restore_folder(engine: Engine, deployed: Deployed) -> None:
     """Export the release's folder again where it is gone. Best effort: what runs does not need it."""
     if engine.role_folder(deployed).is_dir():
         return
@@ -24,9 +25,9 @@ def folder(engine: Engine, deployed: Deployed) -> None:
         logger.error("it cannot be brought back without Git: {error}", error=error.message)
 
 
-def stack(engine: Engine, deployed: Deployed) -> StackRecord:
+def restore_stack(engine: Engine, deployed: Deployed) -> StackRecord:
     """Have everything that starting needs. Raises FleetError where it cannot be had."""
-    folder(engine, deployed)
+    restore_folder(engine, deployed)
     try:
         record = engine.stacks.load(deployed)
         if all((engine.stacks.content / name).is_dir() for name in engine.stacks.content_of(deployed.key)):
@@ -35,7 +36,7 @@ def stack(engine: Engine, deployed: Deployed) -> StackRecord:
         logger.warning("files that {version} mounts are gone", version=deployed.release.version)
     except StateError as error:
         logger.warning("{error} Making it again.", error=error.message)
-    record = _again(engine, deployed)
+    record = stack_builder.rebuild(engine, deployed)
     _images(engine, record)
     return record
 
@@ -53,12 +54,6 @@ def start(engine: Engine, record: StackRecord) -> None:
         if error.kind is Kind.DOCKER_UNAVAILABLE or not _images(engine, record, thoroughly=True):
             raise
         engine.patiently(what, lambda: engine.runtime.up(stack))
-
-
-def _again(engine: Engine, deployed: Deployed) -> StackRecord:
-    from fleet_agent.engine.steps.validate import resolve_stack
-
-    return resolve_stack(engine, deployed)
 
 
 def _images(engine: Engine, record: StackRecord, *, thoroughly: bool = False) -> int:

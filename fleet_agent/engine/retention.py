@@ -2,35 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from loguru import logger
 
-from fleet_agent.engine import safe_mode as safe
+from fleet_agent.engine import safe_mode
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import Deployed
-from fleet_agent.errors import FleetError, Kind, ReleaseError, StateError
-
-MIB = 1024 * 1024
-
-
-def need_space(engine: Engine) -> None:
-    """Raises ReleaseError (`disk_full`) where less is free than the configuration wants to stay free."""
-    free = free_bytes(engine)
-    wanted = engine.config.min_free_bytes
-    if free < wanted:
-        raise ReleaseError(
-            Kind.DISK_FULL,
-            f"Too little space: {free // MIB} MiB are free and {wanted // MIB} MiB must stay free.",
-            hint="Free some space on the device.",
-            retryable=True,
-            evidence={"free_bytes": free, "needed_bytes": wanted},
-        )
-
-
-def free_bytes(engine: Engine) -> int:
-    return shutil.disk_usage(engine.paths.root).free
+from fleet_agent.errors import FleetError, StateError
 
 
 def clean(engine: Engine) -> None:
@@ -78,7 +57,7 @@ def _names(folder: Path) -> set[str]:
 
 def _images(engine: Engine, keys: set[str]) -> None:
     """Only images that our own releases brought, and that no kept release names."""
-    used: set[str] = safe.images(engine).union(*(engine.stacks.images(key) for key in keys))
+    used: set[str] = safe_mode.images(engine).union(*(engine.stacks.images(key) for key in keys))
     gone: set[str] = set().union(
         *(engine.stacks.images(key) for key in engine.stacks.names() if key not in keys)
     )
@@ -98,7 +77,7 @@ def _unused(engine: Engine, keys: set[str]) -> set[str]:
     if not there:
         return set()
     try:
-        used = safe.content(engine).union(*(engine.stacks.content_of(key) for key in keys))
+        used = safe_mode.content(engine).union(*(engine.stacks.content_of(key) for key in keys))
     except StateError as error:
         logger.warning("no content is removed: {error}", error=error.message)
         return set()

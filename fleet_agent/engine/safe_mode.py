@@ -15,15 +15,17 @@ from pathlib import Path
 
 from loguru import logger
 
-from fleet_agent.containers import compose_file as resolve
-from fleet_agent.containers.base import Stack
+from fleet_agent.containers import compose_file, content_store
+from fleet_agent.containers.base import ComposeStack
+from fleet_agent.engine import stack_builder
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import Deployed
 from fleet_agent.engine.stack_store import read_compose
 from fleet_agent.errors import FleetError, StateError
 from fleet_agent.host.emergency_ssh import sentence
 from fleet_agent.paths import Paths
-from fleet_agent.roles.role import COMPOSE_FILE, read_env
+from fleet_agent.roles.role import COMPOSE_FILE
+from fleet_agent.roles.variables import read_env
 from fleet_agent.support.atomic_files import make_folder
 
 FOLDER = Path("roles") / "common" / "safe-mode"
@@ -33,25 +35,24 @@ BESIDE = "the release runs beside it"
 
 def prepare(engine: Engine, deployed: Deployed, *, unless_there: bool = False) -> None:
     """Keep the release's safe-mode stack ready. Best effort: a release is not refused for its sake."""
-    from fleet_agent.engine.steps.validate import provided
-
-    release = engine.paths.release(deployed.release.commit_sha)
-    folder = release / FOLDER
+    folder = engine.paths.release(deployed.release.commit_sha) / FOLDER
     file = _compose(engine)
     if not (folder / COMPOSE_FILE).is_file() or (unless_there and file.exists()):
         return
     try:
         _make_public(engine)
         own = {k: v for k, v in read_env(engine.paths.env_file).items() if k.startswith("SAFE_MODE_")}
-        environment = {**own, **provided(engine, deployed), "FLEET_SAFE_MODE_STATE": str(_public(engine))}
+        environment = {
+            **own,
+            **stack_builder.provided(engine, deployed),
+            "FLEET_SAFE_MODE_STATE": str(_public(engine)),
+        }
         # What changes with each release must not change the stack.
         environment |= {"FLEET_RELEASE_VERSION": "safe-mode", "FLEET_RELEASE_COMMIT": ""}
         compose = engine.runtime.config(folder, environment, engine.config.safe_project)
-        for image in engine.runtime.missing_images(resolve.images(compose)):
+        for image in engine.runtime.missing_images(compose_file.images(compose)):
             engine.runtime.pull(image, engine.say)
-        addressed = engine.seams.effects.perform(
-            "copy content", lambda: resolve.address_content(compose, release, engine.stacks.content)
-        )
+        addressed = stack_builder.copy_content(engine, compose, deployed)
         fresh = json.dumps(addressed, indent=1, sort_keys=True).encode()
         if not file.exists() or file.read_bytes() != fresh:
             engine.files.write(file, fresh)
@@ -80,11 +81,11 @@ def bring_up(engine: Engine) -> None:
         if not _compose(engine).exists():
             logger.warning("this fleet has no safe-mode page (roles/common/safe-mode)")
             return
-        missing = engine.runtime.missing_images(resolve.images(read_compose(_compose(engine))))
+        missing = engine.runtime.missing_images(compose_file.images(read_compose(_compose(engine))))
         if missing:
             logger.warning("no safe-mode page: {image} is not on this device", image=missing[0])
             return
-        engine.runtime.up(Stack(engine.config.safe_project, _compose(engine)))
+        engine.runtime.up(ComposeStack(engine.config.safe_project, _compose(engine)))
     except FleetError as error:
         logger.error("the safe-mode page did not start: {error}", error=error.message)
 
@@ -135,7 +136,7 @@ def take_down(engine: Engine) -> None:
 def images(engine: Engine) -> set[str]:
     """What the safe-mode stack needs; kept whatever release runs."""
     try:
-        return set(resolve.images(read_compose(_compose(engine))))
+        return set(compose_file.images(read_compose(_compose(engine))))
     except FleetError:
         return set()
 
@@ -145,7 +146,7 @@ def content(engine: Engine) -> set[str]:
     if not _compose(engine).exists():
         return set()
     try:
-        return resolve.used_content(read_compose(_compose(engine)), engine.stacks.content)
+        return content_store.used_content(read_compose(_compose(engine)), engine.stacks.content)
     except StateError:
         engine.files.remove(_compose(engine))
         raise

@@ -12,14 +12,14 @@ from typing import Any
 
 from pydantic import ValidationError as PydanticValidationError
 
-from fleet_agent.containers import compose_file as resolve
-from fleet_agent.containers.base import Stack
+from fleet_agent.containers import compose_file, content_store
+from fleet_agent.containers.base import ComposeStack
 from fleet_agent.engine.journal import Deployed
 from fleet_agent.engine.state_files import Files
 from fleet_agent.errors import Kind, StateError
 from fleet_agent.model import Frozen
 from fleet_agent.paths import Paths
-from fleet_agent.roles.role import Health
+from fleet_agent.roles.schema import ProbationSettings
 
 
 class StackRecord(Frozen):
@@ -28,7 +28,7 @@ class StackRecord(Frozen):
     deployed: Deployed
     images: tuple[str, ...]
     services: tuple[str, ...]
-    health: Health
+    health: ProbationSettings
 
 
 class Stacks:
@@ -48,8 +48,8 @@ class Stacks:
         """Raises StateError (`state_corrupt`) where it is absent or cannot be read."""
         return self._read(self.folder / deployed.key)
 
-    def stack(self, deployed: Deployed, project: str) -> Stack:
-        return Stack(project, self.folder / deployed.key / "compose.json")
+    def stack(self, deployed: Deployed, project: str) -> ComposeStack:
+        return ComposeStack(project, self.folder / deployed.key / "compose.json")
 
     def of_commit(self, commit: str) -> StackRecord | None:
         """The record of a commit whose role is not known, as when only the links are left."""
@@ -73,7 +73,7 @@ class Stacks:
 
     def content_of(self, key: str) -> set[str]:
         """The content folders that a stack mounts. Raises StateError where its file cannot be read."""
-        return resolve.used_content(read_compose(self.folder / key / "compose.json"), self.content)
+        return content_store.used_content(read_compose(self.folder / key / "compose.json"), self.content)
 
     def remove(self, key: str) -> None:
         self._files.remove_tree(self.folder / key)
@@ -93,7 +93,7 @@ def read_compose(file: Path) -> dict[str, Any]:
     """A resolved compose file. Raises StateError (`state_corrupt`)."""
     try:
         compose = json.loads(file.read_bytes())
-        resolve.services(compose)
+        compose_file.services(compose)
     except Exception as error:
         raise StateError(
             Kind.STATE_CORRUPT, f"{file.parent.name[:12]}'s compose file cannot be read."

@@ -11,7 +11,7 @@ from loguru import logger
 
 from fleet_agent.engine.dependencies import Effects
 from fleet_agent.errors import Kind, StateError
-from fleet_agent.support import atomic_files as durable
+from fleet_agent.support import atomic_files
 
 #: Enough for a journal, a row and the links, some times over.
 RESERVE_BYTES = 256 * 1024
@@ -31,7 +31,7 @@ class Files:
     def write(self, path: Path, content: bytes, *, mode: int = 0o600) -> None:
         self._effects.perform(
             f"write {path.name}",
-            lambda: self.on_reserve(lambda: durable.write_atomic(path, content, mode=mode)),
+            lambda: self.on_reserve(lambda: atomic_files.write_atomic(path, content, mode=mode)),
         )
 
     def on_reserve(self, action: Callable[[], None]) -> None:
@@ -50,7 +50,7 @@ class Files:
             return
         try:
             # Random bytes: a file system that compresses or leaves holes would keep nothing free.
-            durable.write_atomic(self._reserve, os.urandom(RESERVE_BYTES), mode=0o600)
+            atomic_files.write_atomic(self._reserve, os.urandom(RESERVE_BYTES), mode=0o600)
         except StateError as error:
             logger.debug("no reserve of disk space: {error}", error=error.message)
 
@@ -58,13 +58,13 @@ class Files:
         """Point `link` at `target`; nothing is written where it does already."""
         if points_at(link) != target:
             self._effects.perform(
-                f"link {link.name}", lambda: self.on_reserve(lambda: durable.swap_link(link, target))
+                f"link {link.name}", lambda: self.on_reserve(lambda: atomic_files.swap_link(link, target))
             )
 
     def remove(self, path: Path) -> None:
         """Remove a file or link; absent is fine and costs nothing."""
         if path.is_symlink() or path.exists():
-            self._effects.perform(f"remove {path.name}", lambda: durable.remove(path))
+            self._effects.perform(f"remove {path.name}", lambda: atomic_files.remove(path))
 
     def discard_tree(self, folder: Path) -> None:
         """Remove what nobody will look for; half of it may stay for the next time."""
@@ -81,9 +81,9 @@ class Files:
                 shutil.rmtree(doomed, ignore_errors=True)
                 if folder.exists():
                     folder.rename(doomed)
-                    durable.sync_folder(folder.parent)
+                    atomic_files.sync_folder(folder.parent)
             except OSError as error:
-                raise durable.unwritable(folder, error) from error
+                raise atomic_files.unwritable(folder, error) from error
             shutil.rmtree(doomed, ignore_errors=True)
 
         if folder.exists() or doomed.exists():

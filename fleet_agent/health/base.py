@@ -1,4 +1,4 @@
-"""What a health check sees and says."""
+"""What a health check looks at, and what it finds."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from fleet_agent.containers.base import Container, Runtime
 from fleet_agent.errors import Kind
 
 
-class Answer(StrEnum):
-    """FATAL cannot get better by waiting. WAIT says: not yet, and that is no failure."""
+class CheckOutcome(StrEnum):
+    """FATAL cannot get better by waiting. WAIT means not yet, which is not a failure."""
 
     PASS = "pass"  # noqa: S105
     WAIT = "wait"
@@ -21,19 +21,22 @@ class Answer(StrEnum):
     FATAL = "fatal"
 
 
+WORST_FIRST = (CheckOutcome.FATAL, CheckOutcome.FAIL, CheckOutcome.WAIT, CheckOutcome.PASS)
+
+
 @dataclass(frozen=True)
-class Reading:
-    """One check's answer in one round; `detail` is a phrase for people."""
+class CheckResult:
+    """What one check found in one round; `detail` is a phrase for people."""
 
     check: str
-    answer: Answer
+    outcome: CheckOutcome
     detail: str
     kind: Kind = Kind.UNHEALTHY
     evidence: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Sight:
+class CheckContext:
     """What all checks of one round look at.
 
     `restarts_before` counts by container id, from before the update.
@@ -47,7 +50,7 @@ class Sight:
     now: datetime
     monotonic: Callable[[], float]
     restarts_before: dict[str, int] = field(default_factory=dict)
-    #: Takes secrets out of what a service says; before it is cut, or half a secret would not be known as one.
+    #: Takes secrets out of a service's output; before it is cut, or half a secret would not be recognized.
     redact: Callable[[str], str] = str
 
     def of(self, service: str) -> list[Container]:
@@ -55,8 +58,8 @@ class Sight:
 
 
 class HealthCheck(Protocol):
-    """Raises ContainerError only where the runtime does not answer; everything else is a Reading."""
+    """Raises ContainerError only if the runtime does not answer; everything else is a CheckResult."""
 
     name: str
 
-    def look(self, sight: Sight) -> Reading: ...
+    def look(self, context: CheckContext) -> CheckResult: ...

@@ -1,4 +1,4 @@
-"""From a role's declared checks to what looks."""
+"""From the checks that a role declares to the code that runs them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from fleet_agent.health.base import HealthCheck
 from fleet_agent.health.command import CommandSucceeds
 from fleet_agent.health.compose import ComposeHealthy
 from fleet_agent.health.container import ContainerRuns
-from fleet_agent.health.file import FileIsFresh
-from fleet_agent.health.http import HttpAnswers
+from fleet_agent.health.file import FileIsRecent
+from fleet_agent.health.http import HttpResponds
 from fleet_agent.health.log import LogIsQuiet
 from fleet_agent.health.tcp import TcpOpens
-from fleet_agent.roles.role import (
+from fleet_agent.roles.schema import (
     Check,
     CommandCheck,
     ComposeCheck,
@@ -27,7 +27,7 @@ from fleet_agent.roles.role import (
 def make(declared: Sequence[Check], *, reachable: bool) -> list[HealthCheck]:
     """The checks to run; containers are always looked at, declared or not.
 
-    Where nothing is `reachable` (simulated containers) only what the runtime itself knows is asked.
+    If nothing is `reachable` (simulated containers), only what the runtime itself knows is checked.
     """
     checks = [one(check) for check in declared if reachable or isinstance(check, _RUNTIME_KNOWS)]
     if not any(isinstance(check, ContainerCheck) for check in declared):
@@ -41,10 +41,10 @@ _RUNTIME_KNOWS = (ContainerCheck, ComposeCheck, CommandCheck)
 
 
 def one(check: Check) -> HealthCheck:  # noqa: PLR0911  one line a kind
-    """What looks after one declared check."""
+    """The code for one declared check."""
     match check:
         case HttpCheck():
-            return HttpAnswers(check)
+            return HttpResponds(check)
         case TcpCheck():
             return TcpOpens(check)
         case ContainerCheck():
@@ -56,4 +56,4 @@ def one(check: Check) -> HealthCheck:  # noqa: PLR0911  one line a kind
         case CommandCheck():
             return CommandSucceeds(check)
         case FileCheck():
-            return FileIsFresh(check)
+            return FileIsRecent(check)

@@ -1,9 +1,9 @@
-"""A command inside a service's container exits with 0."""
+"""A command inside a service's container exits with code 0."""
 
 from __future__ import annotations
 
-from fleet_agent.health.base import Answer, Reading, Sight
-from fleet_agent.roles.role import CommandCheck
+from fleet_agent.health.base import CheckContext, CheckOutcome, CheckResult
+from fleet_agent.roles.schema import CommandCheck
 
 
 class CommandSucceeds:
@@ -11,16 +11,16 @@ class CommandSucceeds:
         self._wanted = wanted
         self.name = f"command {wanted.command[0]} in {wanted.service}"
 
-    def look(self, sight: Sight) -> Reading:
-        done = sight.runtime.execute(
-            sight.project, self._wanted.service, self._wanted.command, self._wanted.timeout_s
+    def look(self, context: CheckContext) -> CheckResult:
+        done = context.runtime.execute(
+            context.project, self._wanted.service, self._wanted.command, self._wanted.timeout_s
         )
         if done.exit_code == 0:
-            return Reading(self.name, Answer.PASS, f"{self.name} succeeds")
-        said = sight.redact(done.output).strip().splitlines()[-1:] or ["no output"]
-        return Reading(
+            return CheckResult(self.name, CheckOutcome.PASS, f"{self.name} succeeded")
+        said = context.redact(done.output).strip().splitlines()[-1:] or ["no output"]
+        return CheckResult(
             self.name,
-            Answer.FAIL,
-            f"{self.name} exits with {done.exit_code}: {said[0][:200]}",
+            CheckOutcome.FAIL,
+            f"{self.name} exited with code {done.exit_code}: {said[0][:200]}",
             evidence={"exit_code": done.exit_code},
         )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fleet_agent.containers.base import Container
 from fleet_agent.errors import Kind
-from fleet_agent.health.base import Answer, Reading, Sight
-from fleet_agent.roles.role import ContainerCheck
+from fleet_agent.health.base import WORST_FIRST, CheckContext, CheckOutcome, CheckResult
+from fleet_agent.roles.schema import ContainerCheck
 
 
 class ContainerRuns:
@@ -14,38 +14,39 @@ class ContainerRuns:
     def __init__(self, wanted: ContainerCheck) -> None:
         self._wanted = wanted
 
-    def look(self, sight: Sight) -> Reading:
-        readings = [self._service(sight, service) for service in self._wanted.services or sight.expected]
-        order = [Answer.FATAL, Answer.FAIL, Answer.WAIT, Answer.PASS]
-        return min(readings, key=lambda reading: order.index(reading.answer))
+    def look(self, context: CheckContext) -> CheckResult:
+        results = [self._service(context, service) for service in self._wanted.services or context.expected]
+        return min(results, key=lambda result: WORST_FIRST.index(result.outcome))
 
-    def _service(self, sight: Sight, service: str) -> Reading:
-        containers = sight.of(service)
+    def _service(self, context: CheckContext, service: str) -> CheckResult:
+        containers = context.of(service)
         if not containers:
-            return self._say(Answer.FAIL, f"{service} has no container")
+            return self._result(CheckOutcome.FAIL, f"{service} has no container")
         for container in containers:
-            if (reading := self._container(sight, container)).answer is not Answer.PASS:
-                return reading
-        return self._say(Answer.PASS, f"{service} runs")
+            if (result := self._container(context, container)).outcome is not CheckOutcome.PASS:
+                return result
+        return self._result(CheckOutcome.PASS, f"{service} is running")
 
-    def _container(self, sight: Sight, container: Container) -> Reading:
+    def _container(self, context: CheckContext, container: Container) -> CheckResult:
         service, may_end = container.service, container.service in self._wanted.completed
-        restarts = container.restarts - sight.restarts_before.get(container.id, 0)
+        restarts = container.restarts - context.restarts_before.get(container.id, 0)
         if restarts > self._wanted.max_restarts:
-            return self._say(Answer.FATAL, f"{service} restarted {_times(restarts)}", container)
+            return self._result(CheckOutcome.FATAL, f"{service} restarted {_times(restarts)}", container)
         match container.state:
             case "running":
-                return self._say(Answer.PASS, f"{service} runs")
+                return self._result(CheckOutcome.PASS, f"{service} is running")
             case "exited" if may_end and container.exit_code == 0:
-                return self._say(Answer.PASS, f"{service} has completed")
+                return self._result(CheckOutcome.PASS, f"{service} has completed")
             case "exited" | "dead":
-                return self._say(Answer.FATAL, f"{service} exited with code {container.exit_code}", container)
+                return self._result(
+                    CheckOutcome.FATAL, f"{service} exited with code {container.exit_code}", container
+                )
             case "created":
-                return self._say(Answer.WAIT, f"{service} is about to start")
+                return self._result(CheckOutcome.WAIT, f"{service} has not started yet")
             case other:
-                return self._say(Answer.FAIL, f"{service} is {other}", container)
+                return self._result(CheckOutcome.FAIL, f"{service} is {other}", container)
 
-    def _say(self, answer: Answer, detail: str, container: Container | None = None) -> Reading:
+    def _result(self, outcome: CheckOutcome, detail: str, container: Container | None = None) -> CheckResult:
         evidence = {}
         if container is not None:
             evidence = {
@@ -54,7 +55,7 @@ class ContainerRuns:
                 "restarts": container.restarts,
             }
         kind = Kind.CONTAINER_EXITED if container is not None else Kind.UNHEALTHY
-        return Reading(self.name, answer, detail, kind, evidence)
+        return CheckResult(self.name, outcome, detail, kind, evidence)
 
 
 def _times(count: int) -> str:

@@ -1,14 +1,15 @@
-"""A GET that answers in time, with the right status and body."""
+"""A GET that responds in time, with the right status and body."""
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import ssl
 from collections.abc import Callable
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
-from fleet_agent.health.base import Answer, Reading, Sight
-from fleet_agent.roles.role import HttpCheck
+from fleet_agent.health.base import CheckContext, CheckOutcome, CheckResult
+from fleet_agent.roles.schema import HttpCheck
 from fleet_agent.support.deadline import limited
 
 #: Bytes of a body that are looked at.
@@ -16,56 +17,57 @@ BODY_LIMIT = 64 * 1024
 
 
 class _SlowError(Exception):
-    """The answer came, but not all of it in time."""
+    """The response came, but not all of it in time."""
 
 
-class HttpAnswers:
+class HttpResponds:
     def __init__(self, wanted: HttpCheck) -> None:
         self._wanted = wanted
         self.name = f"http {wanted.url}"
 
-    def look(self, sight: Sight) -> Reading:
-        wanted, started = self._wanted, sight.monotonic()
+    def look(self, context: CheckContext) -> CheckResult:
+        wanted, started = self._wanted, context.monotonic()
         try:
-            status, body = self._get(started, sight.monotonic)
+            status, body = self._get(started, context.monotonic)
         except (OSError, http.client.HTTPException, ValueError, _SlowError) as error:
-            return self._fail(f"does not answer ({_why(error)})")
-        said = sight.redact(body)
-        took_ms = round((sight.monotonic() - started) * 1000)
+            return self._fail(f"failed ({_why(error)})")
+        said = context.redact(body)
+        took_ms = round((context.monotonic() - started) * 1000)
         if status not in wanted.status:
-            return self._fail(f"answers {status}", status=status, body=said[:200])
+            return self._fail(f"returned {status}", status=status, body=said[:200])
         if wanted.body is not None and wanted.body not in body:
-            return self._fail(f"answers without {wanted.body!r}", body=said[:200])
+            return self._fail(f"responded without {wanted.body!r}", body=said[:200])
         if wanted.body_is is not None and body.strip() != wanted.body_is.strip():
-            return self._fail(f"answers {said.strip()[:60]!r} and not {wanted.body_is!r}", body=said[:200])
+            return self._fail(f"responded {said.strip()[:60]!r}, not {wanted.body_is!r}", body=said[:200])
         if wanted.max_latency_ms is not None and took_ms > wanted.max_latency_ms:
-            return self._fail(f"takes {took_ms} ms, more than {wanted.max_latency_ms} ms", took_ms=took_ms)
-        return Reading(self.name, Answer.PASS, f"GET {wanted.url} answers {status}")
+            return self._fail(f"took {took_ms} ms, more than {wanted.max_latency_ms} ms", took_ms=took_ms)
+        return CheckResult(self.name, CheckOutcome.PASS, f"GET {wanted.url} returned {status}")
 
     def _get(self, started: float, monotonic: Callable[[], float]) -> tuple[int, str]:
         url, limit = urlsplit(self._wanted.url), self._wanted.timeout_s
-        connection: http.client.HTTPConnection
-        if url.scheme == "https":
-            connection = http.client.HTTPSConnection(
-                url.hostname or "", url.port, timeout=limit, context=ssl.create_default_context()
-            )
-        elif url.scheme == "http":
-            connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=limit)
-        else:
-            raise ValueError("it is no http address")
-        try:
+        with contextlib.closing(_connection(url, limit)) as connection:
             connection.connect()
             with limited(connection.sock, limit - (monotonic() - started)) as late:
                 try:
                     return _ask(connection, (url.path or "/") + (f"?{url.query}" if url.query else ""))
                 finally:
                     if late.is_set():
-                        raise _SlowError(f"not whole within {limit:g} s")
-        finally:
-            connection.close()
+                        raise _SlowError(f"incomplete after {limit:g} s")
 
-    def _fail(self, detail: str, **evidence: object) -> Reading:
-        return Reading(self.name, Answer.FAIL, f"GET {self._wanted.url} {detail}", evidence=dict(evidence))
+    def _fail(self, detail: str, **evidence: object) -> CheckResult:
+        return CheckResult(
+            self.name, CheckOutcome.FAIL, f"GET {self._wanted.url} {detail}", evidence=dict(evidence)
+        )
+
+
+def _connection(url: SplitResult, timeout_s: float) -> http.client.HTTPConnection:
+    host = url.hostname or ""
+    if url.scheme == "http":
+        return http.client.HTTPConnection(host, url.port, timeout=timeout_s)
+    if url.scheme == "https":
+        context = ssl.create_default_context()
+        return http.client.HTTPSConnection(host, url.port, timeout=timeout_s, context=context)
+    raise ValueError("not an HTTP address")
 
 
 def _ask(connection: http.client.HTTPConnection, target: str) -> tuple[int, str]:

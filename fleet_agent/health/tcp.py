@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import socket
 
-from fleet_agent.health.base import Answer, Reading, Sight
-from fleet_agent.roles.role import TcpCheck
+from fleet_agent.health.base import CheckContext, CheckOutcome, CheckResult
+from fleet_agent.roles.schema import TcpCheck
 
 
 class TcpOpens:
@@ -13,13 +13,13 @@ class TcpOpens:
         self._wanted = wanted
         self.name = f"tcp {wanted.host}:{wanted.port}"
 
-    def look(self, sight: Sight) -> Reading:
-        del sight
+    def look(self, context: CheckContext) -> CheckResult:
+        del context
         try:
             with socket.create_connection(
                 (self._wanted.host, int(self._wanted.port)), timeout=self._wanted.timeout_s
             ):
-                return Reading(self.name, Answer.PASS, f"{self.name} opens")
+                return CheckResult(self.name, CheckOutcome.PASS, f"{self.name} is open")
         except OSError as error:
             why = "timed out" if isinstance(error, TimeoutError) else error.strerror or str(error)
-            return Reading(self.name, Answer.FAIL, f"{self.name} does not open ({why})")
+            return CheckResult(self.name, CheckOutcome.FAIL, f"{self.name} cannot be reached ({why})")

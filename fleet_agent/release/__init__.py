@@ -1,12 +1,13 @@
 """A release from the Git host to a folder that can be trusted.
 
-    fetch    brings one commit, and of its files only those of one role, into a bare repository
-    verify   says who signed it, or refuses
+    fetch    brings one commit, with the files of one role only, into a bare repository
+    verify   returns who signed it, or refuses
     export   writes it to `releases/<commit>/` with a manifest, complete or not at all
-    prune    forgets what no longer is needed
+    prune    removes what is no longer needed
 
 Each function does one step and may be repeated: what is there already is kept. Callers hold the converge
-lock.
+lock. Below them: `repository` and `git_command` (Git, locked down), `fetch_errors` (from Git's output to our
+errors), `limits`, `manifest`. May import `support` and the shared words.
 """
 
 from fleet_agent.release.export import export

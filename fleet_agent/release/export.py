@@ -1,4 +1,4 @@
-"""Write a fetched release to its folder: complete and durable, or not there at all."""
+"""Write a fetched release to its folder: complete and durable, or not at all."""
 
 from __future__ import annotations
 
@@ -16,17 +16,24 @@ from pathlib import Path
 from loguru import logger
 
 from fleet_agent.errors import Kind, ReleaseError
-from fleet_agent.release.limits import DEFAULTS, MIB, Limits, need_space
-from fleet_agent.release.manifest import MANIFEST_FILE, RELEASE_FILE, FileEntry, Manifest, check_manifest
+from fleet_agent.release.limits import DEFAULTS, Limits, need_space
+from fleet_agent.release.manifest import (
+    CHUNK_BYTES,
+    MANIFEST_FILE,
+    RELEASE_FILE,
+    FileEntry,
+    Manifest,
+    check_manifest,
+)
 from fleet_agent.release.repository import CorruptError, Repository, check_names, folders
-from fleet_agent.support import atomic_files as durable
+from fleet_agent.support import atomic_files
+from fleet_agent.support.sizes import MIB
 
 #: Unfinished exports, beside the finished ones; `prune` and the next export remove them.
 TEMPORARY_PREFIX = ".export-"
 DISCARDED_PREFIX = ".discard-"
 _FILE, _EXECUTABLE, _LINK, _SUBMODULE = "100644", "100755", "120000", "160000"
 _MODES = {_FILE: 0o644, _EXECUTABLE: 0o755}
-_CHUNK = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -77,8 +84,8 @@ def export(
     except CorruptError as error:
         raise ReleaseError(
             Kind.COMMIT_MISSING,
-            f"The release {commit[:12]} is not whole on this device.",
-            hint="It is fetched again.",
+            f"The release {commit[:12]} is incomplete on this device.",
+            hint="It will be fetched again.",
             retryable=True,
             evidence={"git": str(error)},
         ) from error
@@ -105,7 +112,7 @@ def _entries(repo: Repository, commit: str, role: str) -> list[_Entry]:
         try:
             rows.append((name.decode(), mode, blob))
         except UnicodeDecodeError as error:
-            raise _unsafe(commit, f"{name!r} is no name in UTF-8") from error
+            raise _unsafe(commit, f"{name!r} is not a UTF-8 name") from error
     sizes = _sizes(repo, [blob for _, mode, blob in rows if mode != _SUBMODULE])
     return [_Entry(path, mode, blob, sizes.get(blob, 0)) for path, mode, blob in rows]
 
@@ -127,32 +134,32 @@ def _check_entries(entries: list[_Entry], limits: Limits) -> None:
     for entry in entries:
         parts = entry.path.split("/")
         if entry.mode == _SUBMODULE:
-            raise _unsafe(entry.path, "it is a submodule; put its files into the repository")
+            raise _unsafe(entry.path, "it is a submodule; put its files in the repository")
         if entry.mode not in (*_MODES, _LINK):
-            raise _unsafe(entry.path, f"its mode {entry.mode} is none that a release may have")
+            raise _unsafe(entry.path, f"a release may not have mode {entry.mode}")
         if (
             {"..", ".", ".git"} & set(parts)
             or "//" in entry.path
             or any(ord(char) < 32 for char in entry.path)
         ):
-            raise _unsafe(entry.path, "no release may contain this name")
+            raise _unsafe(entry.path, "a release may not contain this name")
         if entry.path in seen:
-            raise _unsafe(entry.path, "it is there twice")
+            raise _unsafe(entry.path, "it appears twice")
         seen.add(entry.path)
         if limits.file_size < entry.size:
             raise _too_large(
-                f"{entry.path} has {entry.size // MIB} MiB, {limits.file_size // MIB} are allowed"
+                f"{entry.path} has {entry.size // MIB} MiB, at most {limits.file_size // MIB} are allowed"
             )
     total = sum(entry.size for entry in entries)
     if limits.release_size < total:
-        raise _too_large(f"it has {total // MIB} MiB, {limits.release_size // MIB} are allowed")
+        raise _too_large(f"it has {total // MIB} MiB, at most {limits.release_size // MIB} are allowed")
     if limits.release_files < len(entries):
-        raise _too_large(f"it has {len(entries)} files, {limits.release_files} are allowed")
+        raise _too_large(f"it has {len(entries)} files, at most {limits.release_files} are allowed")
 
 
 def _write(job: _Job, entries: list[_Entry], target: Path) -> Manifest:
     try:
-        durable.make_folder(target.parent)
+        atomic_files.make_folder(target.parent)
         _remove_left_overs(target)
         temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{job.commit}-", dir=target.parent))
         try:
@@ -164,7 +171,7 @@ def _write(job: _Job, entries: list[_Entry], target: Path) -> Manifest:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
     except OSError as error:
-        problem = durable.unwritable(target, error)
+        problem = atomic_files.unwritable(target, error)
         if problem.kind is Kind.DISK_FULL:
             raise ReleaseError(Kind.DISK_FULL, problem.message, hint=problem.hint) from error
         raise problem from error
@@ -200,32 +207,32 @@ def _write_file(cat: subprocess.Popen[bytes], entry: _Entry, path: Path) -> File
             file.write(chunk)
         os.fchmod(file.fileno(), _MODES[entry.mode])
     if git_id.hexdigest() != entry.blob:
-        raise CorruptError(f"{entry.path} does not have the content its id says")
+        raise CorruptError(f"the content of {entry.path} does not match its id")
     return FileEntry(sha256=sha256.hexdigest(), size=entry.size, mode=_MODES[entry.mode])
 
 
 def _write_link(cat: subprocess.Popen[bytes], entry: _Entry, path: Path, folder: Path) -> str:
     if entry.size > 4096:
-        raise _unsafe(entry.path, "it is a link to a place longer than any path")
+        raise _unsafe(entry.path, "it is a link to a path that is too long")
     raw = b"".join(_content(cat, entry))
     git_id = _git_hash(entry)
     git_id.update(raw)
     if git_id.hexdigest() != entry.blob:
-        raise CorruptError(f"{entry.path} does not have the content its id says")
+        raise CorruptError(f"the content of {entry.path} does not match its id")
     try:
         place = raw.decode()
     except UnicodeDecodeError as error:
-        raise _unsafe(entry.path, "it is a link to a name that is not UTF-8") from error
+        raise _unsafe(entry.path, "it is a link whose target is not UTF-8") from error
     if not place or "\0" in place or place.startswith("/"):
-        raise _unsafe(entry.path, "it is a link out of the release")
+        raise _unsafe(entry.path, "it is a link that leads out of the release")
     if folder not in Path(os.path.normpath(path.parent / place)).parents:
-        raise _unsafe(entry.path, "it is a link out of the release")
+        raise _unsafe(entry.path, "it is a link that leads out of the release")
     path.symlink_to(place)
     return place
 
 
 def _check_links(links: dict[str, str], folder: Path, role: str) -> None:
-    """With every link in place, none may lead out: through another link `..` is not where it looks."""
+    """With every link in place, none may lead out: through another link, `..` is not where it seems."""
     real = folder.resolve()
     inside = tuple(real / name for name in folders(role))
     for name in links:
@@ -234,7 +241,7 @@ def _check_links(links: dict[str, str], folder: Path, role: str) -> None:
         except (OSError, RuntimeError) as error:
             raise _unsafe(name, "it is a link that leads in a circle") from error
         if not any(place == part or part in place.parents for part in inside):
-            raise _unsafe(name, "it is a link out of the release")
+            raise _unsafe(name, "it is a link that leads out of the release")
 
 
 def _content(cat: subprocess.Popen[bytes], entry: _Entry) -> Iterator[bytes]:
@@ -245,16 +252,16 @@ def _content(cat: subprocess.Popen[bytes], entry: _Entry) -> Iterator[bytes]:
     cat.stdin.flush()
     header = cat.stdout.readline().split()
     if header[1:] != [b"blob", str(entry.size).encode()]:
-        raise CorruptError(f"{entry.path}: git answers {header!r}")
+        raise CorruptError(f"{entry.path}: unexpected answer from git: {header!r}")
     left = entry.size
     while left:
-        chunk = cat.stdout.read(min(left, _CHUNK))
+        chunk = cat.stdout.read(min(left, CHUNK_BYTES))
         if not chunk:
             raise CorruptError(f"{entry.path} ends early")
         left -= len(chunk)
         yield chunk
     if cat.stdout.read(1) != b"\n":
-        raise CorruptError(f"{entry.path} is longer than git said")
+        raise CorruptError(f"{entry.path} is longer than its size in git")
 
 
 def _git_hash(entry: _Entry) -> hashlib._Hash:
@@ -276,29 +283,25 @@ def _sync_tree(folder: Path) -> None:
         for name in names:
             path = Path(current, name)
             if not path.is_symlink():
-                handle = os.open(path, os.O_RDONLY)
-                try:
-                    os.fsync(handle)
-                finally:
-                    os.close(handle)
+                atomic_files.sync_file(path)
         Path(current).chmod(stat.S_IRWXU | stat.S_IRGRP | stat.S_IXGRP | stat.S_IROTH | stat.S_IXOTH)
-        durable.sync_folder(Path(current))
+        atomic_files.sync_folder(Path(current))
 
 
 def _put_in_place(temporary: Path, target: Path) -> None:
-    """Rename into place. What stood there (damaged, or of another role) steps aside first; killed between the
-    two, the release is absent, which the next start mends by exporting again."""
+    """Rename into place. What was there (damaged, or of another role) is moved aside first. If killed between
+    the two, the release is absent, and the next start exports it again."""
     if target.is_symlink() or target.is_file():
         target.unlink()
     elif target.exists():
         aside = Path(tempfile.mkdtemp(prefix=DISCARDED_PREFIX, dir=target.parent))
         target.rename(aside / target.name)
         temporary.rename(target)
-        durable.sync_folder(target.parent)
+        atomic_files.sync_folder(target.parent)
         shutil.rmtree(aside, ignore_errors=True)
         return
     temporary.rename(target)
-    durable.sync_folder(target.parent)
+    atomic_files.sync_folder(target.parent)
 
 
 def _remove_left_overs(target: Path) -> None:
@@ -312,7 +315,7 @@ def _unsafe(path: str, why: str) -> ReleaseError:
     return ReleaseError(
         Kind.RELEASE_UNSAFE,
         f"The release is refused because of {path}: {why}.",
-        hint="Correct it in the fleet repository and release again.",
+        hint="Fix it in the fleet repository and release again.",
         evidence={"path": path},
     )
 
@@ -321,5 +324,5 @@ def _too_large(why: str) -> ReleaseError:
     return ReleaseError(
         Kind.RELEASE_TOO_LARGE,
         f"The release is refused: {why}.",
-        hint="Large data belongs into images or volumes, not into the fleet repository.",
+        hint="Put large data in images or volumes, not in the fleet repository.",
     )

@@ -1,4 +1,4 @@
-"""Bring one commit here, and of its files only those of one role; only what is new crosses the network.
+"""Bring one commit here, with the files of one role only; only what is new crosses the network.
 
 First choice: exactly the commit (depth 1, folders without file contents), then the contents of the role's
 missing files in batches. A host that refuses single files sends the commit whole; one that refuses single
@@ -51,7 +51,7 @@ def fetch(
     """Have `commit` and its files of `role` in `repository`.
 
     `branch` is where a host that refuses single commits is asked for it; without it, every branch. Broken
-    connections are retried with what arrived kept; a damaged repository is made anew, once.
+    connections are retried, and what arrived is kept; a corrupt repository is recreated, once.
 
     Raises ReleaseError: `git_unreachable` and `timed_out` (retryable), `clock_wrong`, `git_refused`,
     `commit_missing`, `role_missing`, `disk_full`, `config_invalid`, `tool_missing`; StateError where the
@@ -67,15 +67,15 @@ def fetch(
     try:
         _run(job)
     except CorruptError as error:
-        logger.warning("the release repository is damaged and made anew: {error}", error=error)
+        logger.warning("the release repository is corrupt; recreating it: {error}", error=error)
         job.repository.wipe()
         try:
             _run(job)
         except CorruptError as again:
             raise ReleaseError(
                 Kind.GIT_UNREACHABLE,
-                f"The release {commit[:12]} could not be read after it was fetched.",
-                hint="If this comes again, check the disk.",
+                f"The release {commit[:12]} cannot be read although it was fetched.",
+                hint="If this persists, check the disk.",
                 retryable=True,
                 evidence={"git": str(again)},
             ) from again
@@ -87,7 +87,7 @@ def _run(job: _Fetch) -> None:
         job.run()
     except FleetError as error:
         if error.kind is Kind.DISK_FULL:
-            # Git leaves what it could not finish, and nobody could write anything beside it.
+            # Git leaves what it could not finish, and there would be no room for anything else.
             job.repository.clean_up()
         raise
 
@@ -121,7 +121,7 @@ class _Fetch:
         repository.keep(commit)
 
     def _fetch_commit(self, *, single_files: bool) -> None:
-        self._say("asking for the release")
+        self._say("requesting the release")
         shape = ["--filter=blob:none"] if single_files else []
         try:
             self._retrying(lambda: self._network("--depth=1", *shape, "origin", self.commit))
@@ -155,11 +155,11 @@ class _Fetch:
             self._retrying(next_batch)
 
     def _fetch_branches(self, shape: list[str]) -> None:
-        """The slow way round: branches, deeper and deeper, until the commit is among what came."""
+        """The slow way: branches, deeper and deeper, until the commit is among what came."""
         source = f"refs/heads/{self.branch}" if self.branch else "refs/heads/*"
         target = f"refs/fleet/branches/{self.branch or '*'}"
         for depth in _DEPTHS:
-            self._say("asking for the branch" if depth == 1 else "asking for older releases")
+            self._say("requesting the branch" if depth == 1 else "requesting older releases")
             if not depth and not (self.repository.folder / "shallow").exists():
                 break
             deepen = f"--depth={depth}" if depth else "--unshallow"
@@ -173,7 +173,7 @@ class _Fetch:
         raise self._commit_missing()
 
     def _start_whole(self) -> None:
-        """A repository marked as partial would leave its gaps to be filled by id, which this host refuses."""
+        """A repository marked as partial would fetch its gaps by id, which this host refuses."""
         logger.info("the Git host does not serve single objects; fetching whole commits")
         self.repository.wipe()
         self.repository.remember_partial_refused(self.url)
@@ -183,7 +183,7 @@ class _Fetch:
         self, *arguments: str, stdin: bytes = b"", files: tuple[int, int, int] | None = None
     ) -> None:
         need_space(self.repository.folder, 0, self.limits.min_free, "to fetch a release")
-        # Without negotiation for single files: they are wanted whatever else is here.
+        # No negotiation for single files: they are wanted whatever else is here.
         quiet = ("-c", "fetch.negotiationAlgorithm=noop") if stdin else ()
         transfer = self.repository.git.network(
             *quiet, "fetch", "--progress", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance",
@@ -217,6 +217,6 @@ class _Fetch:
         where = f"branch {self.branch} of " if self.branch else ""
         return ReleaseError(
             Kind.COMMIT_MISSING,
-            f"There is no commit {self.commit[:12]} in {where}{without_secrets(self.url)}.",
+            f"Commit {self.commit[:12]} is not in {where}{without_secrets(self.url)}.",
             hint="Push the commit, or withdraw the release.",
         )

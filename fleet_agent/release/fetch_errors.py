@@ -1,4 +1,4 @@
-"""What went wrong with a fetch, from what Git said: one table, the first line that fits is the cause."""
+"""From Git's output to what went wrong with a fetch: one table, the first match is the cause."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from fleet_agent.release.repository import CorruptError, looks_corrupt
 
 
 class WantRefusedError(Exception):
-    """The host does not hand out objects by their id."""
+    """The host does not serve objects by their id."""
 
 
 class NotThereError(WantRefusedError):
-    """The host would, and does not have this one (or, for files, hands out only commits)."""
+    """The host serves objects by id but does not have this one (or, for files, serves only commits)."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,16 @@ _FULL = _Cause(
     re.compile(r"No space left on device|Disk quota exceeded"),
     Kind.DISK_FULL,
     "The disk filled up while fetching from {host}.",
-    "Free some space.",
+    "Free some disk space.",
 )
 _STALLED = _Cause(
-    re.compile(""), Kind.TIMED_OUT, "{host} stopped sending.", "It is tried again.", retryable=True
+    re.compile(""), Kind.TIMED_OUT, "{host} stopped sending data.", "It will be retried.", retryable=True
 )
 _CLOCK = _Cause(
     re.compile(r"certificate.*(?:not yet valid|has expired|expired)", re.IGNORECASE),
     Kind.CLOCK_WRONG,
     "The certificate of {host} is not valid at this device's time.",
-    "Check the device's clock; if it is right, the host's certificate has run out.",
+    "Check the device's clock; if it is right, the host's certificate has expired.",
     retryable=True,
 )
 _REFUSED = _Cause(
@@ -53,7 +53,7 @@ _REFUSED = _Cause(
         re.IGNORECASE,
     ),
     Kind.GIT_REFUSED,
-    "{host} does not let this device read the repository, or has none there.",
+    "{host} refuses access to the repository, or it does not exist.",
     "Check git_url in device.json and the key or token this device uses.",
 )
 # A pack cut off in transit reads like a damaged one, so signs of a broken line count before signs of damage.
@@ -64,8 +64,8 @@ _BROKEN = _Cause(
         re.IGNORECASE,
     ),
     Kind.GIT_UNREACHABLE,
-    "The connection to {host} failed or broke.",
-    "It is tried again; what arrived is kept.",
+    "The connection to {host} failed.",
+    "It will be retried; what arrived is kept.",
     retryable=True,
 )
 

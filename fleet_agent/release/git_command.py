@@ -254,11 +254,11 @@ def check_url(url: str) -> None:
     if not allowed and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
         raise ReleaseError(
             Kind.CONFIG_INVALID,
-            f"{without_secrets(url)!r} is no address that releases may come from.",
+            f"{without_secrets(url)!r} is not an address that releases may come from.",
             hint="Use https://, ssh://, git:// or file:// in device.json (git_url).",
         )
     if any(character in url for character in '\n\r\0"\\'):
-        raise ReleaseError(Kind.CONFIG_INVALID, "The Git address contains characters that no address has.")
+        raise ReleaseError(Kind.CONFIG_INVALID, "The Git address contains characters that are not allowed.")
 
 
 def without_secrets(text: str) -> str:
@@ -274,7 +274,7 @@ def without_secrets(text: str) -> str:
 
 def git_missing() -> ReleaseError:
     return ReleaseError(
-        Kind.TOOL_MISSING, "git is not installed on this device.", hint="Install the package git."
+        Kind.TOOL_MISSING, "git is not installed on this device.", hint="Install the git package."
     )
 
 

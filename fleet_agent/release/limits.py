@@ -8,16 +8,15 @@ from pathlib import Path
 
 from fleet_agent.errors import Kind, ReleaseError
 from fleet_agent.support.retry import FETCH
-
-MIB = 1024 * 1024
+from fleet_agent.support.sizes import MIB
 
 
 @dataclass(frozen=True)
 class Limits:
     """Defaults suit a small device. Sizes in bytes, times in seconds.
 
-    `batch_files` bounds what a broken connection can cost where the host serves partial clones: files arrive
-    in batches, each is kept once it is here, and batches shrink while the line keeps breaking.
+    `batch_files` bounds what a broken connection can cost if the host serves partial clones: files arrive in
+    batches, each is kept once it is here, and batches shrink while the connection keeps breaking.
     """
 
     min_free: int = 64 * MIB
@@ -39,10 +38,11 @@ def need_space(folder: Path, needed: int, min_free: int, purpose: str) -> None:
     """Check that `needed` bytes fit beside `min_free`. Raises ReleaseError (`disk_full`)."""
     there = next(parent for parent in (folder, *folder.parents) if parent.exists())
     free = shutil.disk_usage(there).free
-    if free < needed + min_free:
+    wanted = needed + min_free
+    if free < wanted:
         raise ReleaseError(
             Kind.DISK_FULL,
-            f"Too little space {purpose}: {free // MIB} MiB free, {(needed + min_free) // MIB} MiB needed.",
-            hint="Free some space; unused images and old releases go first.",
-            evidence={"free_bytes": free, "needed_bytes": needed + min_free},
+            f"Not enough disk space {purpose}: {free // MIB} MiB free, {wanted // MIB} MiB needed.",
+            hint="Free some disk space; remove unused images first.",
+            evidence={"free_bytes": free, "needed_bytes": wanted},
         )

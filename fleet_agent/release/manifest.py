@@ -1,4 +1,4 @@
-"""What an exported release consists of, and whether a folder on disk still is it."""
+"""What an exported release consists of, and whether a folder on disk still matches."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic import ValidationError as PydanticValidationError
 
 from fleet_agent.errors import Kind, ReleaseError
+from fleet_agent.support.sizes import MIB
 
 MANIFEST_FILE = "MANIFEST.sha256"
 RELEASE_FILE = "release.json"
-_CHUNK = 1024 * 1024
+#: A file is read in pieces of this size: a device has little memory.
+CHUNK_BYTES = MIB
 
 
 class _Part(BaseModel):
@@ -48,7 +50,7 @@ class Manifest(_Part):
 def check_manifest(release: Path) -> Manifest:
     """Compare every file, mode and link of an exported release with its manifest.
 
-    Raises ReleaseError (`manifest_mismatch`) with what is missing, changed or too many as evidence.
+    Raises ReleaseError (`manifest_mismatch`) with what is missing, changed or unknown as evidence.
     """
     manifest = read_manifest(release)
     found_files, found_links = set(), set()
@@ -80,7 +82,7 @@ def check_manifest(release: Path) -> Manifest:
 
 
 def read_manifest(release: Path) -> Manifest:
-    """Read the manifest alone. Raises ReleaseError (`manifest_mismatch`) where there is none."""
+    """Read the manifest alone. Raises ReleaseError (`manifest_mismatch`) if there is none."""
     try:
         raw = (release / MANIFEST_FILE).read_bytes()
     except OSError as error:
@@ -88,14 +90,14 @@ def read_manifest(release: Path) -> Manifest:
     try:
         return Manifest.model_validate_json(raw)
     except PydanticValidationError as error:
-        raise _mismatch(release, "its manifest is unreadable", {}) from error
+        raise _mismatch(release, "its manifest cannot be read", {}) from error
 
 
 def hash_file(path: Path) -> str:
     """SHA-256 of a file's content, hex."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
+        while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
 
@@ -128,6 +130,6 @@ def _mismatch(release: Path, what: str, evidence: dict[str, list[str]]) -> Relea
     return ReleaseError(
         Kind.MANIFEST_MISMATCH,
         f"The release folder {release.name[:12]} is not what was exported: {what}.",
-        hint="It is exported again from Git; if this comes back, check the disk.",
+        hint="It will be exported again from Git; if this persists, check the disk.",
         evidence=dict(evidence),
     )

@@ -1,4 +1,4 @@
-"""Forget releases that no device state needs any more."""
+"""Remove releases that this device no longer needs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from loguru import logger
 
 from fleet_agent.release.export import DISCARDED_PREFIX, TEMPORARY_PREFIX
 from fleet_agent.release.repository import RELEASES, CorruptError, Repository
-from fleet_agent.support import atomic_files as durable
+from fleet_agent.support import atomic_files
 
 #: Packs, not releases: each update leaves one or two, and compacting rewrites all that is kept.
 PACK_LIMIT = 16
@@ -29,9 +29,9 @@ class Pruned:
 def prune(repository: Path, releases: Path, keep: Collection[str], *, compact: bool = False) -> Pruned:
     """Remove every exported release in `releases` and every fetched one in `repository` but those in `keep`.
 
-    Left-overs of unfinished exports and fetches go too. The repository is compacted once it has more than
-    `PACK_LIMIT` packs, or with `compact`. Never raises for the repository's sake: one that cannot be pruned
-    is removed, since fetching rebuilds it. Raises StateError where a release folder cannot be removed.
+    Leftovers of unfinished exports and fetches go, too. The repository is compacted once it has more than
+    `PACK_LIMIT` packs, or with `compact`. Never raises because of the repository: one that cannot be
+    pruned is removed, since fetching rebuilds it. Raises StateError if a release folder cannot be removed.
     """
     removed = tuple(sorted(_prune_exports(releases, keep)))
     freed = 0
@@ -39,7 +39,7 @@ def prune(repository: Path, releases: Path, keep: Collection[str], *, compact: b
         try:
             freed = _prune_objects(Repository(repository), keep, compact=compact)
         except CorruptError as error:
-            logger.warning("the release repository is damaged and removed: {error}", error=error)
+            logger.warning("the release repository is corrupt; removing it: {error}", error=error)
             Repository(repository).wipe()
     return Pruned(removed, freed)
 
@@ -53,12 +53,12 @@ def _prune_exports(releases: Path, keep: Collection[str]) -> list[str]:
             shutil.rmtree(folder, ignore_errors=True)
         elif folder.name not in keep:
             try:
-                # Renamed first: a release folder that is half removed must not look like a release.
+                # Renamed first: a half-removed folder must not look like a release.
                 aside = Path(tempfile.mkdtemp(prefix=DISCARDED_PREFIX, dir=releases))
                 folder.rename(aside / folder.name)
-                durable.sync_folder(releases)
+                atomic_files.sync_folder(releases)
             except OSError as error:
-                raise durable.unwritable(folder, error) from error
+                raise atomic_files.unwritable(folder, error) from error
             shutil.rmtree(aside, ignore_errors=True)
             removed.append(folder.name)
     return removed
@@ -80,27 +80,27 @@ def _prune_objects(repo: Repository, keep: Collection[str], *, compact: bool) ->
 def _compact(repo: Repository, commits: list[str]) -> int:
     """Write one pack with what `commits` need, then drop all others.
 
-    `git gc` would keep every object of a partial clone for ever: promised, so never garbage.
+    `git gc` would keep every object of a partial clone forever: promised, so never garbage.
     """
     packs = repo.folder / "objects" / "pack"
     before = _size(packs)
     old = set(packs.iterdir())
     if commits:
         # The history below a kept release is not here and not wanted.
-        durable.write_atomic(
+        atomic_files.write_atomic(
             repo.folder / "shallow", "".join(f"{commit}\n" for commit in sorted(commits)).encode()
         )
         needed = repo.read(
             "rev-list", "--objects", "--no-object-names", "--missing=allow-any", "--no-walk", *commits
         )
         name = repo.read("pack-objects", "-q", str(packs / "pack"), stdin=needed).decode().strip()
-        durable.write_atomic(packs / f"pack-{name}.promisor", b"")
-        durable.sync_folder(packs)
+        atomic_files.write_atomic(packs / f"pack-{name}.promisor", b"")
+        atomic_files.sync_folder(packs)
         old -= {file for file in old if file.stem == f"pack-{name}"}
     # An index first would leave a pack that nobody reads; a pack first, an index that breaks every read.
     for file in sorted(old, key=lambda file: file.suffix != ".idx"):
         file.unlink(missing_ok=True)
-    durable.sync_folder(packs)
+    atomic_files.sync_folder(packs)
     return max(0, before - _size(packs))
 
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from fleet_agent.errors import Kind, ReleaseError
 from fleet_agent.release.git_command import SETTINGS, SETTINGS_FILE, GitCommand, without_secrets
-from fleet_agent.support import atomic_files as durable
+from fleet_agent.support import atomic_files
 
 COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 ROLE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -26,15 +26,15 @@ _CORRUPT = re.compile(
 
 
 class CorruptError(Exception):
-    """The repository itself cannot be trusted any more; making it new is the cure."""
+    """The repository itself cannot be trusted any more and has to be recreated."""
 
 
 def check_names(commit: str, role: str) -> None:
     """Refuse what cannot be a commit or a role before it reaches a command line. Raises ReleaseError."""
     if not COMMIT.fullmatch(commit):
-        raise ReleaseError(Kind.COMMIT_MISSING, f"{commit!r} is no full commit id.")
+        raise ReleaseError(Kind.COMMIT_MISSING, f"{commit!r} is not a full commit id.")
     if not ROLE_NAME.fullmatch(role) or role == COMMON:
-        raise ReleaseError(Kind.ROLE_MISSING, f"{role!r} cannot be the name of a role.")
+        raise ReleaseError(Kind.ROLE_MISSING, f"{role!r} is not a valid role name.")
 
 
 def folders(role: str) -> tuple[str, str]:
@@ -50,7 +50,7 @@ class Repository:
         self.git = GitCommand(self.folder)
 
     def prepare(self, url: str, commit: str, *, partial: bool) -> None:
-        """Make it usable: created where missing, locks and half-received packs of a killed fetch removed."""
+        """Make it usable: create it if needed, remove locks and half-received packs of a killed fetch."""
         if not self._looks_sound():
             self.wipe()
         for part in ("objects/pack", "objects/info", "refs/heads", "refs/fleet"):
@@ -58,28 +58,28 @@ class Repository:
         self.folder.chmod(0o700)
         head = self.folder / "HEAD"
         if not head.exists():
-            durable.write_atomic(head, b"ref: refs/heads/none\n")
+            atomic_files.write_atomic(head, b"ref: refs/heads/none\n")
         self._write_settings(url, commit, partial=partial)
         self.clean_up()
 
     def wipe(self) -> None:
-        """Remove it whole. Releases that are exported do not need it."""
+        """Remove all of it. Exported releases do not need it."""
         try:
             if self.folder.is_symlink() or self.folder.is_file():
                 self.folder.unlink()
             elif self.folder.exists():
                 shutil.rmtree(self.folder)
         except OSError as error:
-            raise durable.unwritable(self.folder, error) from error
+            raise atomic_files.unwritable(self.folder, error) from error
 
     def partial_refused(self, url: str) -> bool:
-        """True where this host has shown that it does not serve single files."""
+        """True if this host has shown that it does not serve single files."""
         marker = self.folder / "fleet.whole"
         return marker.is_file() and marker.read_text() == quote(without_secrets(url))
 
     def remember_partial_refused(self, url: str) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        durable.write_atomic(self.folder / "fleet.whole", quote(without_secrets(url)).encode())
+        atomic_files.write_atomic(self.folder / "fleet.whole", quote(without_secrets(url)).encode())
 
     def has_commit(self, commit: str) -> bool:
         return self.git.local("cat-file", "-e", f"{commit}^{{commit}}").status == 0
@@ -112,14 +112,14 @@ class Repository:
         self.read("update-ref", f"{RELEASES}/{commit}", commit)
 
     def read(self, *arguments: str, stdin: bytes = b"") -> bytes:
-        """Run a local command that must succeed. Raises CorruptError where it does not."""
+        """Run a local command that must succeed. Raises CorruptError if it does not."""
         done = self.git.local(*arguments, stdin=stdin)
         if done.status != 0:
             raise CorruptError(f"git {arguments[0]}: {done.err.strip()[-500:]}")
         return done.out
 
     def _looks_sound(self) -> bool:
-        """Cheap: catches folders that are no repository, and references cut short by a power cut."""
+        """Cheap: catches folders that are not a repository, and references cut short by a power failure."""
         if not self.folder.is_dir():
             return False
         if not any(self.folder.iterdir()):
@@ -147,12 +147,12 @@ class Repository:
         # Only what changed: an update that brings nothing new writes nothing. The address may hold a token.
         for file, content in ((config, wanted), (self.folder / SETTINGS_FILE, SETTINGS.encode())):
             if not file.is_file() or file.read_bytes() != content:
-                durable.write_atomic(file, content, mode=0o600)
+                atomic_files.write_atomic(file, content, mode=0o600)
 
     def clean_up(self) -> None:
-        """Remove what a Git that was killed, or met a full disk, has left.
+        """Remove what Git left when it was killed or the disk was full.
 
-        The caller holds the converge lock, so every lock file here is left from a process that died.
+        The caller holds the converge lock, so every lock file here is from a process that died.
         """
         for pattern in (
             "*.lock",
@@ -171,7 +171,7 @@ class Repository:
                 pack.unlink()
 
 
-def looks_corrupt(said: str) -> bool:
-    """True where Git's complaint is about the repository on this device, not about the host."""
-    local = [line for line in said.splitlines() if not line.startswith("remote:")]
+def looks_corrupt(output: str) -> bool:
+    """True if Git complains about the repository on this device, not about the host."""
+    local = [line for line in output.splitlines() if not line.startswith("remote:")]
     return _CORRUPT.search("\n".join(local)) is not None

@@ -23,7 +23,7 @@ def verify(repository: Path, commit: str, allowed_signers: Path) -> str:
     """
     _check_signers(allowed_signers)
     if not COMMIT.fullmatch(commit):
-        raise ReleaseError(Kind.COMMIT_MISSING, f"{commit!r} is no full commit id.")
+        raise ReleaseError(Kind.COMMIT_MISSING, f"{commit!r} is not a full commit id.")
     repo = Repository(repository)
     try:
         signatures = _signatures(repo.read("cat-file", "commit", commit))
@@ -35,11 +35,11 @@ def verify(repository: Path, commit: str, allowed_signers: Path) -> str:
         raise ReleaseError(
             Kind.SIGNATURE_MISSING,
             f"The release {commit[:12]} is not signed.",
-            hint="Sign the commit with an SSH key that the device's allowed_signers names.",
+            hint="Sign the commit with an SSH key that is in the device's allowed_signers.",
         )
-    # Only SSH: a GPG key that happens to be on the device has no say in what it runs.
+    # Only SSH: a GPG key that happens to be on the device must not decide what it runs.
     if len(signatures) != 1 or not signatures[0].startswith(_SSH_ARMOUR):
-        raise _invalid(commit, "its signature is not one SSH signature")
+        raise _invalid(commit, "it does not have exactly one SSH signature")
     return _ask_git(repo, commit, allowed_signers)
 
 
@@ -49,7 +49,7 @@ def _ask_git(repo: Repository, commit: str, allowed_signers: Path) -> str:
         raise ReleaseError(
             Kind.TOOL_MISSING,
             "Signatures cannot be verified: ssh-keygen is not installed on this device.",
-            hint="Install the package openssh-client.",
+            hint="Install the openssh-client package.",
         )
     settings = {
         "gpg.ssh.allowedSignersFile": str(allowed_signers.absolute()),
@@ -99,8 +99,8 @@ def _why(said: str, complaint: str) -> str:
     if "expired" in text or "not yet valid" in text:
         return "the signing key was not valid at the time of the commit"
     if "No principal matched" in text or "No principal" in text:
-        return "the key that signed it is not one that this device trusts"
-    return "its signature does not fit its content"
+        return "the key that signed it is not in this device's allowed_signers"
+    return "its signature does not match its content"
 
 
 def _check_signers(file: Path) -> None:
@@ -110,7 +110,7 @@ def _check_signers(file: Path) -> None:
         raise ReleaseError(
             Kind.CONFIG_MISSING,
             f"Signatures cannot be verified: {file} does not exist.",
-            hint="Put the fleet's allowed_signers there, or name its place in device.json.",
+            hint="Put the fleet's allowed_signers file there, or give its path in device.json.",
         ) from error
     except OSError as error:
         raise ReleaseError(
@@ -119,8 +119,8 @@ def _check_signers(file: Path) -> None:
     if not any(line.strip() and not line.lstrip().startswith("#") for line in text.splitlines()):
         raise ReleaseError(
             Kind.CONFIG_INVALID,
-            f"Signatures cannot be verified: {file} names no key.",
-            hint='A line is: <principal> namespaces="git" <key type> <key>.',
+            f"Signatures cannot be verified: {file} lists no key.",
+            hint='Each line is: <principal> namespaces="git" <key type> <key>.',
         )
 
 
@@ -138,6 +138,6 @@ def _invalid(commit: str, why: str, evidence: list[str] | None = None) -> Releas
     return ReleaseError(
         Kind.SIGNATURE_INVALID,
         f"The release {commit[:12]} is not trusted: {why}.",
-        hint="Sign it with a key that the device's allowed_signers names, or add that key there.",
+        hint="Sign it with a key that is in the device's allowed_signers, or add that key there.",
         evidence={"git": evidence} if evidence else None,
     )

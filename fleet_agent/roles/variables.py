@@ -1,11 +1,12 @@
 """The values a device gives its role: `.env` against what `role.yaml` declares.
 
 One parser and one rule decide what a variable is worth, so Compose is handed the finished environment and
-never reads the `.env` itself. Values are never part of a message: any of them may be a secret.
+never reads the `.env` itself. Values are never part of a message: each of them may be a secret.
 """
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -88,36 +89,20 @@ class Problem:
 
 
 def reserved(name: str) -> bool:
-    """True where a role must not declare `name`: it would steer the agent or Docker itself."""
+    """True if a role must not declare `name`: it would steer the agent or Docker itself."""
     return _RESERVED.fullmatch(name) is not None
 
 
 def read_env(file: Path) -> dict[str, str]:
     """Read a device's `.env`; absent means empty. `$` is literal: nothing is interpolated.
 
-    Raises ValidationError (`variable_invalid`) naming each line that is no `NAME=value`, never quoting it.
+    Raises ValidationError (`variable_invalid`) naming each line that is not `NAME=value`, never quoting it.
     """
     from dotenv.parser import parse_stream
 
-    try:
-        raw = file.read_bytes()
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise _unreadable(file, error.strerror or "it cannot be read") from error
-    if len(raw) > ENV_LIMIT_BYTES:
-        raise _unreadable(file, f"it is larger than {ENV_LIMIT_BYTES // 1024} KiB")
-    if b"\0" in raw:
-        raise _unreadable(file, "it contains a zero byte")
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError as error:
-        raise _unreadable(file, "it is not UTF-8 text") from error
-    import io
-
     values: dict[str, str] = {}
     bad: list[int] = []
-    for binding in parse_stream(io.StringIO(text)):
+    for binding in parse_stream(io.StringIO(_text_of(file))):
         if binding.error or (binding.key is not None and binding.value is None):
             bad.append(binding.original.line)
         elif binding.key is not None and binding.value is not None:
@@ -133,8 +118,25 @@ def read_env(file: Path) -> dict[str, str]:
     return values
 
 
+def _text_of(file: Path) -> str:
+    try:
+        raw = file.read_bytes()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise _unreadable(file, error.strerror or "it cannot be read") from error
+    if len(raw) > ENV_LIMIT_BYTES:
+        raise _unreadable(file, f"it is larger than {ENV_LIMIT_BYTES // 1024} KiB")
+    if b"\0" in raw:
+        raise _unreadable(file, "it contains a NUL character")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise _unreadable(file, "it is not UTF-8 text") from error
+
+
 def check(declared: Mapping[str, Variable], values: Mapping[str, str]) -> list[Problem]:
-    """Everything wrong with `values`, all at once, as declared. Undeclared names are no problem."""
+    """Everything wrong with `values`, all at once, as declared. Undeclared names are fine."""
     problems = []
     for name, variable in declared.items():
         value = values.get(name, "")
@@ -153,7 +155,7 @@ def check(declared: Mapping[str, Variable], values: Mapping[str, str]) -> list[P
 
 
 def refuse(problems: list[Problem]) -> None:
-    """Raise ValidationError with every problem in one sentence; return when there is none."""
+    """Raise ValidationError with every problem in one sentence; return if there is none."""
     if not problems:
         return
     kind = (
@@ -178,7 +180,7 @@ def environment(
 
 
 def redact(declared: Mapping[str, Variable], values: Mapping[str, str], text: str) -> str:
-    """`text` with each secret's value as `***`. Under 4 characters a value hides nothing and is left."""
+    """`text` with each secret's value as `***`. A value under 4 characters is too common and is left."""
     secrets = {values.get(name, "") for name, variable in declared.items() if variable.secret}
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= 4:
@@ -205,7 +207,7 @@ def interpolate(text: str, values: Mapping[str, str]) -> str:
         value = values.get(name, "")
         if value == "":
             if match["default"] is None and name not in values:
-                raise ValidationError(Kind.VARIABLE_MISSING, f"{name} is used and has no value.")
+                raise ValidationError(Kind.VARIABLE_MISSING, f"{name} is used but has no value.")
             return match["default"] or ""
         return value
 
@@ -214,12 +216,12 @@ def interpolate(text: str, values: Mapping[str, str]) -> str:
 
 def _unreadable(file: Path, why: str) -> ValidationError:
     return ValidationError(
-        Kind.VARIABLE_INVALID, f"{file} cannot be used: {why}.", hint="Write NAME=value lines, mode 0600."
+        Kind.VARIABLE_INVALID, f"Cannot use {file}: {why}.", hint="Write lines of NAME=value, with mode 0600."
     )
 
 
 def _string(value: str) -> str | None:
-    return "contains a zero byte" if "\0" in value else None
+    return "contains a NUL character" if "\0" in value else None
 
 
 def _int(value: str) -> str | None:

@@ -1,1 +1,12 @@
-"""Files, processes, time: helpers without a word of the product."""
+"""Helpers for files, processes and time that know nothing of the product.
+
+    atomic_files  files that are the old version or the new one, and never half of one
+    processes     run a program, limited in time, that ends with us
+    orphans       end what a killed engine left running
+    clock         the time on a machine whose clock may be wrong
+    deadline      a limit for a whole connection, not for each read
+    retry         every retry policy: who, how often, how long
+    sizes         units of bytes
+
+May import the shared words (`errors`, `model`, `paths`, ...) only. Imports nothing here: the daemon uses it.
+"""

@@ -1,8 +1,9 @@
-"""Files that are either the old version or the new one, whenever the power goes."""
+"""Files that are either the old version or the new one, even if the power fails."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -10,9 +11,18 @@ from pathlib import Path
 from fleet_agent.errors import Kind, StateError
 
 
+def sync_file(file: Path) -> None:
+    """Make the content of `file` durable."""
+    _sync(file, os.O_RDONLY)
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames and removals in `folder` durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    _sync(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    handle = os.open(path, flags)
     try:
         os.fsync(handle)
     finally:
@@ -53,7 +63,7 @@ def write_atomic(path: Path, content: bytes, *, mode: int = 0o644) -> None:
 
 
 def swap_link(link: Path, target: Path) -> None:
-    """Point the symbolic link `link` at `target` (relative where possible) in one atomic, durable step."""
+    """Point the symbolic link `link` at `target` (relative if possible) in one atomic, durable step."""
     temporary = link.with_name(f".{link.name}.new")
     try:
         temporary.unlink(missing_ok=True)
@@ -65,7 +75,7 @@ def swap_link(link: Path, target: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or link durably; absent is fine."""
+    """Remove a file or link durably; it may be absent."""
     try:
         path.unlink(missing_ok=True)
         if path.parent.is_dir():
@@ -74,16 +84,19 @@ def remove(path: Path) -> None:
         raise unwritable(path, error) from error
 
 
-def unwritable(path: Path, error: OSError) -> StateError:
-    """The error to raise where writing `path` failed."""
-    import errno
+def is_disk_full(error: OSError) -> bool:
+    """Whether writing failed because the disk is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+
+def unwritable(path: Path, error: OSError) -> StateError:
+    """The error to raise if writing `path` failed."""
+    if is_disk_full(error):
         return StateError(
-            Kind.DISK_FULL, f"The disk is full: {path} could not be written.", hint="Free some space."
+            Kind.DISK_FULL, f"The disk is full: cannot write {path}.", hint="Free some disk space."
         )
     return StateError(
         Kind.STATE_UNWRITABLE,
-        f"{path} could not be written: {error.strerror}.",
+        f"Cannot write {path}: {error.strerror}.",
         hint="Check that the file system is mounted read-write and that the agent owns the folder.",
     )

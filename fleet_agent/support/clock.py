@@ -1,4 +1,4 @@
-"""What time it is on a machine that may have no battery for its clock.
+"""What time it is, on a machine whose clock may have no battery.
 
 The server's time, once heard, is carried forward with the monotonic clock and wins over the local one. Before
 that, the time is the later of the local clock and a floor on disk: the last server time written there. The
@@ -16,11 +16,11 @@ from loguru import logger
 
 from fleet_agent.errors import StateError
 from fleet_agent.model import EARLIEST, LATEST, Frozen
-from fleet_agent.support import atomic_files as durable
+from fleet_agent.support import atomic_files
 
 #: How old the floor may grow before it is written again.
 FLOOR_REFRESH = timedelta(days=1)
-#: From here on a wrong clock is worth a warning: certificates and tokens start to fail.
+#: A clock that is off by this much is worth a warning: certificates and tokens start to fail.
 SKEW_WARNING = timedelta(minutes=2)
 #: A clock further ahead than this of when the control plane was last heard is suspect, though perhaps right.
 FAR_AHEAD = timedelta(days=30)
@@ -69,13 +69,13 @@ class Clock:
         return self._monotonic()
 
     def local(self) -> datetime:
-        """What the machine's own clock says, right or wrong: `device_status.device_time`."""
+        """The machine's own clock, right or wrong: `device_status.device_time`."""
         return self._local()
 
     def observe(self, server_time: datetime) -> None:
-        """Take the server's time as the truth; says once when the local clock is far off."""
+        """Take the server's time as the truth; warns once if the local clock is far off."""
         if not EARLIEST <= server_time <= LATEST:
-            logger.warning("a control plane whose time is {at} is not believed", at=server_time)
+            logger.warning("ignoring the control plane's time, {at}: it cannot be right", at=server_time)
             return
         server_time = server_time.astimezone(UTC)
         self._heard = Heard(server_time=server_time, boot_s=self._monotonic())
@@ -84,7 +84,7 @@ class Clock:
             self._warned = True
             logger.warning(
                 "this device's clock is {minutes:.0f} minutes {way} of the control plane's; "
-                "the agent goes by the latter, TLS may not",
+                "the agent uses the control plane's time; TLS still uses the local clock",
                 minutes=abs(skew).total_seconds() / 60, way="ahead" if skew > timedelta() else "behind",
             )  # fmt: skip
         elif skew is not None and abs(skew) < SKEW_WARNING:
@@ -93,11 +93,11 @@ class Clock:
 
     @property
     def heard(self) -> Heard | None:
-        """For a child process that should go by the same time; see `carry_on`."""
+        """For a child process that should use the same time; see `carry_on`."""
         return self._heard
 
     def carry_on(self, heard: Heard | None) -> None:
-        """Go by what the parent process heard since this boot."""
+        """Use what the parent process heard since this boot."""
         self._heard = heard
 
     def skew(self) -> timedelta | None:
@@ -112,7 +112,7 @@ class Clock:
         return self._floor is not None and self._local() < self._floor
 
     def may_be_ahead(self) -> bool:
-        """Whether an expired certificate is rather this clock's fault: far beyond the last known time."""
+        """Whether an expired certificate is probably this clock's fault: far past the last known time."""
         if self._heard is not None or self._floor is None:
             return False
         return self._local() > self._floor + FAR_AHEAD
@@ -122,9 +122,9 @@ class Clock:
             return
         self._floor = server_time
         try:
-            durable.write_atomic(self._file, server_time.isoformat().encode())
+            atomic_files.write_atomic(self._file, server_time.isoformat().encode())
         except StateError as error:
-            logger.warning("the clock's floor was not kept: {error}", error=error)
+            logger.warning("cannot save the last known time: {error}", error=error)
 
 
 def _read(file: Path) -> datetime | None:
@@ -133,10 +133,10 @@ def _read(file: Path) -> datetime | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        logger.warning("{file} is unreadable and not used: {error}", file=file, error=error)
+        logger.warning("ignoring {file}, which cannot be read: {error}", file=file, error=error)
         return None
     floor = floor if floor.tzinfo else floor.replace(tzinfo=UTC)
     if not EARLIEST <= floor <= LATEST:
-        logger.warning("{file} says {at} and is not used", file=file, at=floor)
+        logger.warning("ignoring {file}: {at} cannot be right", file=file, at=floor)
         return None
     return floor

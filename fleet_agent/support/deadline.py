@@ -1,6 +1,6 @@
 """A connection that ends in time, whatever the other side does.
 
-A socket's own timeout is one of silence: a byte now and then keeps a reader for ever.
+A socket's own timeout limits one read: a byte now and then keeps a reader waiting forever.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def limited(connection: socket.socket, seconds: float) -> Iterator[threading.Event]:
-    """Shut `connection` down after `seconds`: who reads it finds its end. The event tells that it was."""
+    """Shut `connection` down after `seconds`: its reader finds the end. The event is set if that happened."""
     late = threading.Event()
 
     def end() -> None:
         late.set()
         with contextlib.suppress(OSError):
-            # Not the method: that of a TLS connection is not for another thread.
+            # Not the method: that of a TLS connection is not for use by another thread.
             socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
     timer = threading.Timer(max(0.0, seconds), end)
@@ -28,6 +28,6 @@ def limited(connection: socket.socket, seconds: float) -> Iterator[threading.Eve
     try:
         yield late
     finally:
-        # Waited for: programs are forked with one thread only.
+        # Joined: programs are started while there is one thread only.
         timer.cancel()
         timer.join()

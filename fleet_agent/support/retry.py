@@ -1,8 +1,8 @@
-"""Every retry in one place: one policy per kind of call, full jitter, a cap, a budget, each retry logged.
+"""Every retry in one place: one policy for each kind of call, full jitter, a cap, a budget, a log line.
 
 A call is retried only when its error says that waiting alone may help (`FleetError.retryable`). What a server
-asks for in Retry-After is a floor under the wait. A budget that would be overrun ends the retrying at once:
-the poll interval is the outermost retry and always comes round.
+asks for in Retry-After is the least wait. Retrying ends as soon as the budget would be exceeded: the poll
+interval is the outermost retry, and always comes.
 """
 
 from __future__ import annotations
@@ -42,40 +42,40 @@ class Policy:
     budget_s: float
 
 
-#: The question "what should I run": cheap, and the loop asks again at the next poll anyway.
+#: The question "what should I run": cheap, and asked again at the next poll anyway.
 CHECK_IN = Policy("desired_state", attempts=4, base_s=1, cap_s=20, budget_s=60)
-#: The upsert of `device_status`: superseded by the next one, so not worth much patience.
+#: The upsert of `device_status`: superseded by the next one, so not worth a long wait.
 REPORT = Policy("device_status", attempts=3, base_s=1, cap_s=10, budget_s=30)
-#: One row of `update_history`: it stays in the outbox until it is through.
+#: One row of `update_history`: it stays in the outbox until it is uploaded.
 HISTORY = Policy("update_history", attempts=3, base_s=1, cap_s=20, budget_s=60)
-#: The answer to a command of an operator who may be watching.
+#: The answer to the command of an operator, who may be watching.
 ANSWER = Policy("device_commands", attempts=4, base_s=0.5, cap_s=10, budget_s=30)
-#: The device token: without it nothing else works.
+#: The device token: nothing works without it.
 TOKEN = Policy("device-token", attempts=4, base_s=1, cap_s=30, budget_s=90)
-#: Git, over lines that break: what arrived is kept. The budget is for the waits; transfers have limits of
-#: their own (`release.limits`).
+#: Git, over connections that break: what arrived is kept. The budget is for the waits; transfers have limits
+#: of their own (`release.limits`).
 FETCH = Policy("git fetch", attempts=4, base_s=2, cap_s=30, budget_s=120)
 #: One image; what arrived of it is kept, and the attempt as a whole is repeated later.
 PULL = Policy("image pull", attempts=3, base_s=1, cap_s=20, budget_s=60)
-#: A person or an installer waits in front of it.
+#: A person or an installer is waiting for it.
 ENROLL = Policy("enroll", attempts=5, base_s=1, cap_s=30, budget_s=120)
 
-#: The Realtime subscription is retried for ever; this is its backoff (facts: `U(0, min(300, 5·2^n))`).
+#: The Realtime subscription is retried forever; this is its backoff ( `U(0, min(300, 5·2^n))`).
 WAKE_BASE_S = 5.0
 WAKE_CAP_S = 300.0
 
-#: Docker that is away, in the middle of an update: `U(floor, min(cap, base·2^n))`, as long as the engine's
-#: patience with it lasts.
+#: While Docker is away in the middle of an update: `U(floor, min(cap, base·2^n))`, up to the engine's
+#: `docker_patience_s`.
 DOCKER_FLOOR_S, DOCKER_BASE_S, DOCKER_CAP_S = 0.2, 0.5, 10.0
 
-#: A release whose attempt met passing trouble: `U(0, min(cap, base·2^n))` until the next attempt.
+#: After an attempt that failed for a passing cause: `U(0, min(cap, base·2^n))` until the next attempt.
 AGAIN_BASE_S, AGAIN_CAP_S = 30.0, 3600.0
 
 POLICIES = (CHECK_IN, REPORT, HISTORY, ANSWER, TOKEN, ENROLL, FETCH, PULL)
 
 
 class _FullJitter(wait_base):
-    """`U(0, min(cap, base·2^n))`, but never less than what the server asked for."""
+    """`U(0, min(cap, base·2^n))`, but never less than the server asked for."""
 
     def __init__(self, policy: Policy) -> None:
         self._jitter = wait_random_exponential(multiplier=policy.base_s, max=policy.cap_s)
@@ -134,7 +134,7 @@ def transfer(
     sleep: Callable[[float], None],
     worth_it: Callable[[BaseException], bool] = is_worth_it,
 ) -> Result:
-    """Call `attempt()`, which may move a lot of data for long: `policy`'s budget is for the waits alone."""
+    """Call `attempt()`, which may transfer data for a long time: `policy`'s budget is for the waits alone."""
 
     retrying = Retrying(
         retry=retry_if_exception(worth_it),
@@ -151,7 +151,7 @@ def _say(policy: Policy) -> Callable[[RetryCallState], None]:
     def say(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         logger.info(
-            "{call} failed ({kind}), try {attempt} of {attempts}, again in {wait:.1f} s: {error}",
+            "{call} failed ({kind}), try {attempt} of {attempts}; retrying in {wait:.1f} s: {error}",
             call=policy.name, kind=getattr(error, "kind", "?"), attempt=state.attempt_number,
             attempts=policy.attempts, wait=state.upcoming_sleep, error=error,
         )  # fmt: skip
@@ -159,5 +159,5 @@ def _say(policy: Policy) -> Callable[[RetryCallState], None]:
     return say
 
 
-#: Not for secrets: it spreads a fleet in time.
+#: Not for secrets: it spreads the fleet over time.
 uniform = random.SystemRandom().uniform

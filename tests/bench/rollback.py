@@ -25,7 +25,7 @@ from tests.bench.table import CannotRunError, Row
 
 ROUNDS = 2
 FIRST_FAILING = "first failing check after"
-FIRST_COUNTING = "the first that counts is after"
+FIRST_COUNTING = "first failure counted after"
 
 
 @dataclass(frozen=True)

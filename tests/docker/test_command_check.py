@@ -58,7 +58,7 @@ def test_a_command_that_ends(project: str, script: str, code: int, says: str) ->
 def test_a_command_that_does_not_end_has_failed_and_is_gone(project: str, script: str) -> None:
     """Silent or talking. Docker cannot stop it: left alone, each look would add one to the container."""
     done = ComposeRuntime().execute(project, "web", ["sh", "-c", f"{script}; true"], 0.5)
-    assert (done.exit_code, done.output) == (124, "no end within 0.5 s")
+    assert (done.exit_code, done.output) == (124, "not finished within 0.5 s")
     assert "543" not in _programs(project)
     assert "still here" not in _programs(project)
 

@@ -13,7 +13,7 @@ import pytest
 
 from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
-from fleet_agent.engine.dependencies import Direct, Seams
+from fleet_agent.engine.dependencies import Dependencies, Direct
 from fleet_agent.errors import FleetError, Kind
 from fleet_agent.model import EngineStatus, Outcome, Release, ReportState
 from tests.support.engine_harness import Fleet, rows
@@ -52,10 +52,12 @@ class Device:
         self.runs(self.update(self.old), self.old)
 
     def update(
-        self, release: Release, *, patience_s: float = PATIENCE_S, seams: Seams | None = None
+        self, release: Release, *, patience_s: float = PATIENCE_S, dependencies: Dependencies | None = None
     ) -> EngineStatus:
         config = self.config.model_copy(update={"docker_patience_s": patience_s})
-        return api.converge(config, self.fleet.directive(release), seams=seams or Seams())
+        return api.converge(
+            config, self.fleet.directive(release), dependencies=dependencies or Dependencies()
+        )
 
     def runs(self, status: EngineStatus, release: Release) -> None:
         assert (status.phase, status.current) == ("steady", release), status
@@ -106,7 +108,7 @@ def test_docker_restarted_while_compose_works_is_waited_for(device: Device, by: 
         threading.Thread(target=wait).start()
 
     effects = At("compose up", as_web_is_stopped)
-    status = device.update(device.new, seams=Seams(effects=effects))
+    status = device.update(device.new, dependencies=Dependencies(effects=effects))
     assert restarting.ident is not None, "Docker was never restarted"
     restarting.join()
     device.runs(status, device.new)
@@ -119,7 +121,7 @@ def test_what_a_restarted_docker_dropped_in_probation_is_started_again(
 ) -> None:
     """Too short to be missed in any round: only that its containers have ended would be seen."""
     effects = At("docker list", lambda: device.docker.restart(by))
-    status = device.update(device.new, seams=Seams(effects=effects))
+    status = device.update(device.new, dependencies=Dependencies(effects=effects))
     assert effects.done
     device.runs(status, device.new)
     assert [row.outcome for row in rows(device.config)] == [Outcome.SUCCEEDED] * 2
@@ -141,9 +143,9 @@ def test_docker_down_before_the_swap_ends_the_attempt_and_touches_nothing(device
 def test_docker_gone_for_good_after_the_swap_is_for_the_next_start(
     device: Device, by: signal.Signals
 ) -> None:
-    seams = Seams(effects=At("compose up", lambda: device.docker.stop(by)))
+    dependencies = Dependencies(effects=At("compose up", lambda: device.docker.stop(by)))
     with pytest.raises(FleetError) as caught:
-        device.update(device.new, patience_s=0.5, seams=seams)
+        device.update(device.new, patience_s=0.5, dependencies=dependencies)
     assert caught.value.kind is Kind.DOCKER_UNAVAILABLE
     device.docker.start()
     status = api.recover(device.config)
@@ -154,4 +156,6 @@ def test_docker_gone_for_good_after_the_swap_is_for_the_next_start(
         Outcome.ROLLED_BACK, Kind.DOCKER_UNAVAILABLE, "starting",
     )  # fmt: skip
     # It was Docker's fault: the release is taken again when that works.
-    device.runs(api.converge(device.config, device.fleet.directive(device.new), asked=True), device.new)
+    device.runs(
+        api.converge(device.config, device.fleet.directive(device.new), operator_requested=True), device.new
+    )

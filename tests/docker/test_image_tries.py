@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import docker
 import pytest
 
-from fleet_agent.containers.compose import TRIES, ComposeRuntime
+from fleet_agent.containers.compose import ComposeRuntime
+from fleet_agent.containers.docker_images import TRIES
 
 pytestmark = pytest.mark.docker
 

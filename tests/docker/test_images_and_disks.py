@@ -14,16 +14,16 @@ import pytest
 from fleet_agent.containers.compose import ComposeRuntime
 from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
-from fleet_agent.engine.dependencies import Seams, SystemClock
+from fleet_agent.engine.dependencies import Dependencies, SystemClock
 from fleet_agent.errors import Kind
 from fleet_agent.model import EngineStatus, Outcome, Release, ReportState
+from fleet_agent.support.sizes import MIB
 from tests.support.engine_harness import Fleet, rows
 from tests.support.own_docker import OwnDocker, own_docker
 from tests.support.registry import Registry, base_layer, layer
 
 pytestmark = pytest.mark.docker
 
-MIB = 1024 * 1024
 #: Of the file system below the Docker of these tests, and of the one below the agent.
 DOCKER_MIB, AGENT_MIB = 64, 12
 ROLE = """\
@@ -60,9 +60,14 @@ class Device:
         edits = {"role.yaml": ROLE, "compose.yaml": COMPOSE % (image, self.count), **files}
         return self.fleet.release(f"r{self.count}", edits=edits)
 
-    def update(self, release: Release, *, asked: bool = False) -> EngineStatus:
+    def update(self, release: Release, *, operator_requested: bool = False) -> EngineStatus:
         directive = self.fleet.directive(release)
-        return api.converge(self.config, directive, asked=asked, seams=Seams(clock=Impatient()))
+        return api.converge(
+            self.config,
+            directive,
+            operator_requested=operator_requested,
+            dependencies=Dependencies(clock=Impatient()),
+        )
 
     def good(self) -> Release:
         """The release that runs, made where there is none."""
@@ -140,14 +145,14 @@ def test_registry_that_is_down_and_comes_back(device: Device, status: int | None
     if status is None:
         device.registry.up()
     # Not held against the release.
-    assert device.update(release, asked=True).current == release
+    assert device.update(release, operator_requested=True).current == release
 
 
 def test_disk_that_fills_up_while_an_image_is_loaded(device: Device) -> None:
     big = device.registry.put("big", device.base, layer("big", noise(DOCKER_MIB + 16, 1)))
     release = device.release(big)
     said = device.refuses(release, Kind.DISK_FULL, "pulling")
-    assert said == f"The disk is full: {big} could not be loaded."
+    assert said == f"The disk is full: cannot load {big}."
     # What came of it is gone: what fits still comes here.
     half = device.registry.put("half", device.base, layer("half", noise(DOCKER_MIB // 3, 2)))
     release = device.release(half)
@@ -191,7 +196,7 @@ def test_damaged_image_that_cannot_be_replaced(device: Device) -> None:
     said = device.refuses(release, Kind.IMAGE_DAMAGED, "pulling")
     assert said.startswith(f"{image} is damaged on this device and could not be replaced: ")
     device.registry.up()
-    assert device.update(release, asked=True).current == release
+    assert device.update(release, operator_requested=True).current == release
 
 
 def test_damaged_layer_that_a_running_container_holds(device: Device) -> None:

@@ -17,13 +17,14 @@ from pathlib import Path
 
 import pytest
 
-from fleet_agent.containers.compose import ComposeRuntime, find_compose
+from fleet_agent.containers.compose import ComposeRuntime
+from fleet_agent.containers.compose_program import find_compose
 from fleet_agent.daemon.engine_process import Verb, Worker
 from fleet_agent.engine import api, links
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.errors import StateError
 from fleet_agent.model import Directive, ReportState
-from fleet_agent.support import orphans as leftovers
+from fleet_agent.support import orphans
 from tests.support.engine_harness import Fleet, rows
 from tests.support.stalling import Stalling, stalling
 
@@ -118,7 +119,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         found = Scene(tmp_path, docker)
         yield found
         docker.swallow = None
-        with leftovers.none_beside(found.config.paths.children):
+        with orphans.none_beside(found.config.paths.children):
             pass
         ComposeRuntime().down(found.config.project)
 

@@ -12,7 +12,7 @@ import pytest
 from fleet_agent.containers.compose import ComposeRuntime
 from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
-from fleet_agent.engine.dependencies import Direct, Seams
+from fleet_agent.engine.dependencies import Dependencies, Direct
 from fleet_agent.model import Outcome, ReportState
 from fleetctl.stack.ports import free_ports
 from tests.support.engine_harness import Fleet, rows
@@ -96,13 +96,13 @@ def test_operator_enters_and_leaves_without_network(device: tuple[EngineConfig, 
     config, fleet = device
     good = fleet.release("v1", edits=edits('[sleep, "1000000"]'))
     api.converge(config, fleet.directive(good))
-    seams = Seams(effects=NoNetwork())
-    status = api.enter_safe_mode(config, reason="looking at something", seams=seams)
+    dependencies = Dependencies(effects=NoNetwork())
+    status = api.enter_safe_mode(config, reason="looking at something", dependencies=dependencies)
     assert status.state is ReportState.SAFE_MODE
     assert ComposeRuntime().services(config.project) == ()
     assert said()["reason"] == "Safe mode: looking at something."
     # It stays over a restart of the agent.
-    assert api.recover(config, seams=seams).state is ReportState.SAFE_MODE
-    status = api.leave_safe_mode(config, seams=seams)
+    assert api.recover(config, dependencies=dependencies).state is ReportState.SAFE_MODE
+    status = api.leave_safe_mode(config, dependencies=dependencies)
     assert (status.state, status.current) == (ReportState.HEALTHY, good)
     assert ComposeRuntime().services(config.safe_project) == ()

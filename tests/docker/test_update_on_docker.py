@@ -12,10 +12,11 @@ from typing import TypeVar
 
 import pytest
 
-from fleet_agent.containers.compose import ComposeRuntime, find_compose
+from fleet_agent.containers.compose import ComposeRuntime
+from fleet_agent.containers.compose_program import find_compose
 from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
-from fleet_agent.engine.dependencies import Seams, SystemClock
+from fleet_agent.engine.dependencies import Dependencies, SystemClock
 from fleet_agent.model import EngineStatus, Outcome, ReportState
 from fleetctl.stack.ports import free_ports
 from tests.support.engine_harness import Fleet, rows
@@ -76,13 +77,15 @@ class Device:
         web: str = WEB,
         *,
         role: str = ROLE,
-        seams: Seams | None = None,
+        dependencies: Dependencies | None = None,
         edits: dict[str, str] | None = None,
     ) -> EngineStatus:
         self.count += 1
         files = {"compose.yaml": web + CLOCK, "role.yaml": role, "shared/f": "same", **(edits or {})}
         release = self.fleet.release(f"r{self.count}", edits=files)
-        return api.converge(self.config, self.fleet.directive(release), seams=seams or Seams())
+        return api.converge(
+            self.config, self.fleet.directive(release), dependencies=dependencies or Dependencies()
+        )
 
     def good(self) -> EngineStatus:
         found = api.status(self.config)
@@ -196,7 +199,7 @@ def test_http_errors_go_back(device: Device) -> None:
     device.good()
     status = device.to(WEB.replace("/w/version", "/w/other"))
     _went_back(device, status, "unhealthy")
-    assert status.error == f"GET http://127.0.0.1:{PORT}/version answers 404."
+    assert status.error == f"GET http://127.0.0.1:{PORT}/version returned 404."
 
 
 def test_compose_syntax_error_touches_nothing(device: Device) -> None:
@@ -265,7 +268,9 @@ def test_image_that_cannot_be_had_touches_nothing(device: Device, there: bool) -
         server.server_close()
     try:
         image = f"127.0.0.1:{port}/none:1"
-        status = device.to(WEB.replace("busybox:stable", image), seams=Seams(clock=_Impatient()))
+        status = device.to(
+            WEB.replace("busybox:stable", image), dependencies=Dependencies(clock=_Impatient())
+        )
     finally:
         if there:
             server.shutdown()
@@ -292,7 +297,7 @@ def test_compose_that_hangs_is_killed_and_the_device_goes_back(device: Device, t
     hanging.chmod(0o755)
     # The first `up` hangs; the one that goes back does not.
     runtime = ComposeRuntime([str(hanging)], up_limit_s=4)
-    status = device.to(seams=Seams(runtime=runtime))
+    status = device.to(dependencies=Dependencies(runtime=runtime))
     _went_back(device, status, "compose_hung", "starting")
     assert _alive_in_group(int(mark.read_text())) == []
 
@@ -340,7 +345,7 @@ def test_docker_away_mid_update_is_waited_for(device: Device, effect: str) -> No
     device.good()
     away = _Away(effect, naps=2)
     try:
-        status = device.to(seams=Seams(effects=away, clock=_ClockOf(away)))
+        status = device.to(dependencies=Dependencies(effects=away, clock=_ClockOf(away)))
     finally:
         away.left = 0
         away.now_back()
@@ -380,7 +385,7 @@ def test_docker_that_deadlocks_mid_update_is_noticed_and_waited_for(device: Devi
     with stalling(tmp_path) as docker:
         deadlock = _Deadlocks(docker)
         status = device.to(
-            seams=Seams(
+            dependencies=Dependencies(
                 runtime=ComposeRuntime(look_limit_s=1), effects=deadlock, clock=_ClockOfDeadlock(deadlock)
             )
         )

@@ -17,7 +17,7 @@ import pytest
 from fleet_agent.containers.simulated import SimulatedRuntime
 from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
-from fleet_agent.engine.dependencies import Direct, Seams
+from fleet_agent.engine.dependencies import Dependencies, Direct
 from fleet_agent.engine.phases import Phase
 from tests.faults.test_crash_matrix import HARNESS, ROOT, SEED, SOAK
 from tests.support.crash_harness import DAMAGES, REFUSALS
@@ -64,11 +64,13 @@ def test_each_trouble_of_the_disk_in_each_phase_is_recovered_from(
 def test_full_disk_is_refused_before_anything_is_fetched(tmp_path: Path) -> None:
     fleet = Fleet(tmp_path / "repo")
     config = fleet.config(tmp_path / "device", min_free_bytes=1 << 60)
-    status = api.converge(config, fleet.directive(fleet.release("v1")), seams=Seams(clock=FakeClock()))
+    status = api.converge(
+        config, fleet.directive(fleet.release("v1")), dependencies=Dependencies(clock=FakeClock())
+    )
     assert (status.error_kind, status.phase) == ("disk_full", "steady")
     assert [(row.outcome, row.failed_phase) for row in rows(config)] == [("failed", "fetching")]
     # Passing trouble: not tried again at once, and not held against the release.
-    api.converge(config, fleet.directive(fleet.release("v1")), seams=Seams(clock=FakeClock()))
+    api.converge(config, fleet.directive(fleet.release("v1")), dependencies=Dependencies(clock=FakeClock()))
     assert len(rows(config)) == 1
 
 
@@ -116,10 +118,10 @@ def test_update_on_a_disk_that_fills_up_still_ends(
     config = fleet.config(root, min_free_bytes=4096, critical_free_bytes=0)
     runtime = SimulatedRuntime(tmp_path / "world.json")
     v1, v2 = fleet.release("v1"), fleet.release("v2", behavior)
-    calm = Seams(clock=FakeClock(), runtime=runtime)
-    api.converge(config, fleet.directive(v1), seams=calm)
-    full = Seams(clock=FakeClock(), runtime=runtime, effects=FillsTheDisk(root, effect))
-    status = api.converge(config, fleet.directive(v2), seams=full)
+    calm = Dependencies(clock=FakeClock(), runtime=runtime)
+    api.converge(config, fleet.directive(v1), dependencies=calm)
+    full = Dependencies(clock=FakeClock(), runtime=runtime, effects=FillsTheDisk(root, effect))
+    status = api.converge(config, fleet.directive(v2), dependencies=full)
     assert (status.phase, status.current) == ("steady", v1 if behavior else v2)
     assert {service.state for service in status.services} == {"running"}
     assert [row.outcome for row in rows(config)] == ["succeeded", "rolled_back" if behavior else "succeeded"]
@@ -153,15 +155,15 @@ def test_engine_killed_in_a_fetch_that_filled_the_disk_makes_room_for_the_next(
     config = fleet.config(small_disk / "device", min_free_bytes=4096, critical_free_bytes=0)
     runtime = SimulatedRuntime(tmp_path / "world.json")
     v1, v2 = fleet.release("v1"), fleet.release("v2")
-    calm = Seams(clock=FakeClock(), runtime=runtime)
-    api.converge(config, fleet.directive(v1), seams=calm)
+    calm = Dependencies(clock=FakeClock(), runtime=runtime)
+    api.converge(config, fleet.directive(v1), dependencies=calm)
     with pytest.raises(SystemExit):
         api.converge(
             config,
             fleet.directive(v2),
-            seams=Seams(clock=FakeClock(), runtime=runtime, effects=DiesFetching(config)),
+            dependencies=Dependencies(clock=FakeClock(), runtime=runtime, effects=DiesFetching(config)),
         )
-    status = api.recover(config, seams=calm)
+    status = api.recover(config, dependencies=calm)
     assert (status.phase, status.current) == ("steady", v1)
     assert [row.outcome for row in rows(config)] == ["succeeded", "skipped"]
-    assert api.converge(config, fleet.directive(v2), seams=calm).current == v2
+    assert api.converge(config, fleet.directive(v2), dependencies=calm).current == v2

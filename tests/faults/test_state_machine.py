@@ -22,7 +22,7 @@ from loguru import logger
 from fleet_agent.containers.simulated import World
 from fleet_agent.engine import api, links
 from fleet_agent.engine import journal as journals
-from fleet_agent.engine.dependencies import Direct, Seams
+from fleet_agent.engine.dependencies import Dependencies, Direct
 from fleet_agent.engine.git_source import GitSource
 from fleet_agent.engine.journal import Journal
 from fleet_agent.engine.phases import RESTING
@@ -119,7 +119,7 @@ class Device(RuleBasedStateMachine):
         self.bad: set[str] = set()
         if first is not None:
             # Most of what can go wrong needs something that runs.
-            self.update(first, asked=False, dies=None)
+            self.update(first, operator_requested=False, dies=None)
 
     def teardown(self) -> None:
         if hasattr(self, "folder"):
@@ -127,15 +127,21 @@ class Device(RuleBasedStateMachine):
 
     # What happens to it
 
-    @rule(version=st.sampled_from((*GOOD, *BAD)), asked=st.booleans(), dies=dying(45))
-    def update(self, version: str, asked: bool, dies: int | None) -> None:
+    @rule(version=st.sampled_from((*GOOD, *BAD)), operator_requested=st.booleans(), dies=dying(45))
+    def update(self, version: str, operator_requested: bool, dies: int | None) -> None:
         before, count = self.status(), len(rows(self.config))
         why_in_safe_mode = self.why_in_safe_mode()
         release = self.fleet.release(version)
-        known = version in self.bad and not asked
-        seams = self.seams(dies)
+        known = version in self.bad and not operator_requested
+        dependencies = self.dependencies(dies)
         died = self.perform(
-            lambda: api.converge(self.config, self.fleet.directive(release), asked=asked, seams=seams), dies
+            lambda: api.converge(
+                self.config,
+                self.fleet.directive(release),
+                operator_requested=operator_requested,
+                dependencies=dependencies,
+            ),
+            dies,
         )
         after, made = self.status(), len(rows(self.config)) - count
         assert made <= 1
@@ -144,7 +150,11 @@ class Device(RuleBasedStateMachine):
             self.relearn()
         elif known and version != self.running(before):
             assert (made, after.current) == (0, before.current)
-        elif why_in_safe_mode in ("asked", Kind.DISK_FULL) and before.current == release and not asked:
+        elif (
+            why_in_safe_mode in ("requested", Kind.DISK_FULL)
+            and before.current == release
+            and not operator_requested
+        ):
             # An ordered safe mode ends by an order or by a fix; what ran before is none. An update that fails
             # meanwhile is what the status tells of, and changes nothing of that.
             assert (after.state, made) == (ReportState.SAFE_MODE, 0)
@@ -160,7 +170,7 @@ class Device(RuleBasedStateMachine):
     def go_back(self, dies: int | None) -> None:
         before = self.status()
         try:
-            died = self.perform(lambda: api.rollback(self.config, seams=self.seams(dies)), dies)
+            died = self.perform(lambda: api.rollback(self.config, dependencies=self.dependencies(dies)), dies)
         except FleetError as refusal:
             assert refusal.kind is Kind.NOTHING_TO_ROLL_BACK
             assert before.previous is None
@@ -174,13 +184,15 @@ class Device(RuleBasedStateMachine):
 
     @rule(dies=dying(20))
     def enter_safe_mode(self, dies: int | None) -> None:
-        if not self.perform(lambda: api.enter_safe_mode(self.config, seams=self.seams(dies)), dies):
+        if not self.perform(
+            lambda: api.enter_safe_mode(self.config, dependencies=self.dependencies(dies)), dies
+        ):
             assert self.status().state is ReportState.SAFE_MODE
 
     @rule(dies=dying(30))
     def leave_safe_mode(self, dies: int | None) -> None:
         try:
-            self.perform(lambda: api.leave_safe_mode(self.config, seams=self.seams(dies)), dies)
+            self.perform(lambda: api.leave_safe_mode(self.config, dependencies=self.dependencies(dies)), dies)
         except FleetError as refusal:
             assert refusal.kind is Kind.NOTHING_TO_ROLL_BACK
             assert self.status().current is None
@@ -190,8 +202,10 @@ class Device(RuleBasedStateMachine):
     def halted_mid_update(self, version: str, action: Action) -> None:
         before = self.status()
         newest = self.fleet.directive(None, action)
-        seams = Seams(clock=self.clock, source=self.source, newest=lambda: newest)
-        api.converge(self.config, self.fleet.directive(self.fleet.release(version)), seams=seams)
+        dependencies = Dependencies(clock=self.clock, source=self.source, newest=lambda: newest)
+        api.converge(
+            self.config, self.fleet.directive(self.fleet.release(version)), dependencies=dependencies
+        )
         assert self.status().current == before.current
 
     @rule(version=st.sampled_from(GOOD))
@@ -200,7 +214,9 @@ class Device(RuleBasedStateMachine):
         with self.docker_down():
             try:
                 api.converge(
-                    self.config, self.fleet.directive(self.fleet.release(version)), seams=self.seams(None)
+                    self.config,
+                    self.fleet.directive(self.fleet.release(version)),
+                    dependencies=self.dependencies(None),
                 )
             except FleetError as error:
                 assert error.kind is Kind.DOCKER_UNAVAILABLE
@@ -253,8 +269,8 @@ class Device(RuleBasedStateMachine):
 
     # Helpers
 
-    def seams(self, dies: int | None) -> Seams:
-        return Seams(clock=self.clock, source=self.source, effects=Mortal(dies))
+    def dependencies(self, dies: int | None) -> Dependencies:
+        return Dependencies(clock=self.clock, source=self.source, effects=Mortal(dies))
 
     def perform(self, action: Callable[[], object], dies: int | None) -> bool:
         """Do it; where it died, recover, dying once more at the same depth first. Whether it died."""
@@ -263,20 +279,20 @@ class Device(RuleBasedStateMachine):
             return False
         except Killed:
             with suppress(Killed):
-                api.recover(self.config, seams=self.seams(dies))
+                api.recover(self.config, dependencies=self.dependencies(dies))
             self.recover()
             return True
 
     def recover(self) -> None:
         # A passing trouble must not keep the next rule from trying.
         self.clock.passed += 7200
-        api.recover(self.config, seams=self.seams(None))
+        api.recover(self.config, dependencies=self.dependencies(None))
 
     def relearn(self) -> None:
         """After a death what is remembered depends on where it was: ask."""
-        from fleet_agent.engine import failure_memory as memory
+        from fleet_agent.engine import failure_memory
 
-        known = memory.load(self.config.paths.state / "known_bad.json").bad
+        known = failure_memory.load(self.config.paths.state / "known_bad.json").bad
         by_key = {f"{self.fleet.release(v).commit_sha}.{self.fleet.role}": v for v in (*GOOD, *BAD)}
         self.bad = {by_key[key] for key in known}
 

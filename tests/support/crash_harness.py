@@ -26,7 +26,7 @@ from fleet_agent.containers.simulated import LABEL, SimulatedRuntime, World
 from fleet_agent.engine import api, links
 from fleet_agent.engine import journal as journals
 from fleet_agent.engine.config import EngineConfig
-from fleet_agent.engine.dependencies import Direct, Seams
+from fleet_agent.engine.dependencies import Dependencies, Direct
 from fleet_agent.engine.git_source import GitSource
 from fleet_agent.engine.journal import AttemptKind, Journal
 from fleet_agent.engine.phases import RESTING
@@ -117,14 +117,14 @@ class Lab:
         device = folder / "device"
         device.mkdir()
         for version in scenario.before:
-            self._do(version, device, Seams(clock=FakeClock()))
+            self._do(version, device, Dependencies(clock=FakeClock()))
         self._base_rows = len(Outbox(self._config(device).paths.outbox).pending())
         version = scenario.action.removeprefix("ahead:")
         if version.startswith(("v", "crashes", "refuses")):
             release = self._release(version)
             if not scenario.fetches:
                 # The fetch is killed in the other scenarios; here it would only cost time.
-                source = GitSource(self._config(device), Seams().effects)
+                source = GitSource(self._config(device), Dependencies().effects)
                 source.fetch(release, self.fleet.role, lambda _: None)
         device.rename(self.template)
         self.fix = self._release("v-fix")
@@ -148,7 +148,7 @@ class Lab:
                     phase = json.loads(journal.read_bytes())["phase"]
                 seen.append((label, phase))
 
-            self._child(root, lambda seams: self._do(self.scenario.action, root, seams), note)
+            self._child(root, lambda dependencies: self._do(self.scenario.action, root, dependencies), note)
             with os.fdopen(write, "w") as pipe:
                 json.dump(seen, pipe)
             os._exit(0)
@@ -176,10 +176,12 @@ class Lab:
 
     # One process each
 
-    def _child(self, root: Path, action: Callable[[Seams], object], tick: Callable[[str], None]) -> None:
+    def _child(
+        self, root: Path, action: Callable[[Dependencies], object], tick: Callable[[str], None]
+    ) -> None:
         disk = ForgettingDisk(root, tick, OUTSIDE)
         disk.install()
-        action(Seams(clock=FakeClock(), effects=Ticking(tick)))
+        action(Dependencies(clock=FakeClock(), effects=Ticking(tick)))
 
     def break_disk(self, point: int, error: int) -> Result:
         """From `point` on the disk refuses every change: the engine must end in words. Then it is back."""
@@ -201,7 +203,7 @@ class Lab:
             disk = ForgettingDisk(root, tick, OUTSIDE)
             disk.install()
             try:
-                self._do(self.scenario.action, root, Seams(clock=FakeClock(), effects=Ticking(tick)))
+                self._do(self.scenario.action, root, Dependencies(clock=FakeClock(), effects=Ticking(tick)))
             except FleetError as said:
                 # Only these words may come out; a status is fine too.
                 os._exit(0 if said.kind in (Kind.DISK_FULL, Kind.STATE_UNWRITABLE) else 2)
@@ -230,7 +232,9 @@ class Lab:
         shutil.rmtree(root)
         return Result(self.scenario.name, point, label, what, wrong)
 
-    def _killed(self, root: Path, action: Callable[[Seams], object], point: int, mode: str, seed: int) -> str:
+    def _killed(
+        self, root: Path, action: Callable[[Dependencies], object], point: int, mode: str, seed: int
+    ) -> str:
         read, write = os.pipe()
         pid = os.fork()
         if pid == 0:
@@ -250,7 +254,7 @@ class Lab:
             disk = ForgettingDisk(root, tick, OUTSIDE)
             disk.install()
             try:
-                action(Seams(clock=FakeClock(), effects=Ticking(tick)))
+                action(Dependencies(clock=FakeClock(), effects=Ticking(tick)))
             except BaseException:
                 os.write(write, traceback.format_exc().encode())
                 os._exit(1)
@@ -263,15 +267,15 @@ class Lab:
 
     def _in_peace(self, root: Path) -> str:
         """Recover undisturbed; what went wrong, or nothing."""
-        said = self._undisturbed(lambda: self._recover(root, Seams(clock=FakeClock())))
+        said = self._undisturbed(lambda: self._recover(root, Dependencies(clock=FakeClock())))
         return f"recovery failed: {said}" if said else ""
 
     def _goes_on(self, root: Path) -> str:
         """A fix is taken afterwards, whatever was damaged; what went wrong, or nothing."""
 
         def update() -> None:
-            config, seams = self._config(root), Seams(clock=FakeClock())
-            status = api.converge(config, self.fleet.directive(self.fix), seams=seams)
+            config, dependencies = self._config(root), Dependencies(clock=FakeClock())
+            status = api.converge(config, self.fleet.directive(self.fix), dependencies=dependencies)
             assert (status.state, status.current) == (ReportState.HEALTHY, self.fix), status
 
         said = self._undisturbed(update)
@@ -296,17 +300,17 @@ class Lab:
 
     # What they do
 
-    def _do(self, what: str, root: Path, seams: Seams) -> None:
+    def _do(self, what: str, root: Path, dependencies: Dependencies) -> None:
         config = self._config(root)
         match what:
             case "rollback":
-                api.rollback(config, seams=seams)
+                api.rollback(config, dependencies=dependencies)
             case "enter_safe_mode":
-                api.enter_safe_mode(config, seams=seams)
+                api.enter_safe_mode(config, dependencies=dependencies)
             case "leave_safe_mode":
-                api.leave_safe_mode(config, seams=seams)
+                api.leave_safe_mode(config, dependencies=dependencies)
             case version:
-                api.converge(config, self._directive(version), seams=seams)
+                api.converge(config, self._directive(version), dependencies=dependencies)
 
     def _directive(self, what: str) -> Directive:
         version = what.removeprefix("ahead:")
@@ -317,8 +321,8 @@ class Lab:
     def _release(self, version: str) -> Release:
         return self.fleet.release(version, BEHAVIOR.get(version, ""), edits=EDITS.get(version))
 
-    def _recover(self, root: Path, seams: Seams) -> None:
-        api.recover(self._config(root), seams=seams)
+    def _recover(self, root: Path, dependencies: Dependencies) -> None:
+        api.recover(self._config(root), dependencies=dependencies)
 
     def _config(self, root: Path) -> EngineConfig:
         return self.fleet.config(root)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet_agent.engine.dependencies import Seams
+from fleet_agent.engine.dependencies import Dependencies
 from tests.support.engine_harness import FakeClock, Fleet
 
 
@@ -19,8 +19,8 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def seams(clock: FakeClock) -> Seams:
-    return Seams(clock=clock)
+def dependencies(clock: FakeClock) -> Dependencies:
+    return Dependencies(clock=clock)
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def main() -> int:
     state = Path(request["config"]["root"]) / "state"
     state.mkdir(exist_ok=True)
     with (state / "fake_requests.jsonl").open("a") as file:
-        noted = {key: request[key] for key in ("verb", "asked", "heard")}
+        noted = {key: request[key] for key in ("verb", "operator_requested", "heard")}
         file.write(json.dumps({**noted, "pid": os.getpid()}) + "\n")
     plan = read(state / "fake_plan.json")
     world = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleet_agent.engine import safe_mode as safe
+from fleet_agent.engine import safe_mode
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.phases import Phase
 from fleet_agent.model import Outcome, ReportState
@@ -10,7 +10,7 @@ from fleet_agent.model import Outcome, ReportState
 
 def run(engine: Engine) -> None:
     attempt = engine.attempt
-    safe.prepare(engine, attempt.target)
+    safe_mode.prepare(engine, attempt.target)
     engine.files.remove(engine.paths.next)
     # A revived release has no new predecessor.
     previous = engine.journal.previous if attempt.target == engine.journal.current else engine.journal.current
@@ -25,5 +25,5 @@ def run(engine: Engine) -> None:
         error_kind=None,
         safe_mode=None,
         failures_in_a_row=0,
-        heals_in_a_row=0,
+        restarts_in_a_row=0,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from loguru import logger
 
-from fleet_agent.engine import retention
+from fleet_agent.engine import disk_space, retention
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.phases import Phase
 from fleet_agent.errors import FleetError, Kind
@@ -26,7 +26,7 @@ def run(engine: Engine) -> None:
 
 
 def _fetch(engine: Engine) -> int:
-    retention.need_space(engine)
+    disk_space.need_space(engine)
     target = engine.attempt.target
 
     def report(progress: Progress) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleet_agent.engine import health_watch as watch
+from fleet_agent.engine import health_watch
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.phases import Phase
 
@@ -12,5 +12,5 @@ def run(engine: Engine) -> None:
     if engine.resumed:
         # The machine may have been off: nothing need run now.
         engine.patiently("start the release", lambda: engine.runtime.up(engine.stack(attempt.target)))
-    proof = watch.until_proven(engine, attempt.target, since=engine.attempt_began)
+    proof = health_watch.until_proven(engine, attempt.target, since=engine.attempt_began)
     engine.move(Phase.COMMITTING, attempt=attempt.model_copy(update={"proof": proof}))

@@ -6,8 +6,7 @@ from functools import partial
 
 from loguru import logger
 
-from fleet_agent.engine import prefetch, retention
-from fleet_agent.engine import safe_mode as safe
+from fleet_agent.engine import disk_space, prefetch, retention, safe_mode
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import AttemptKind
 from fleet_agent.engine.phases import Phase
@@ -26,7 +25,7 @@ def run(engine: Engine) -> None:
         retention.clean(engine)
         _pull(engine, record.images)
     # The first release has no older safe mode to fall back on.
-    safe.prepare(engine, engine.attempt.target, unless_there=True)
+    safe_mode.prepare(engine, engine.attempt.target, unless_there=True)
     if engine.attempt.kind is AttemptKind.PREFETCH:
         prefetch.succeed(engine)
     else:
@@ -36,11 +35,11 @@ def run(engine: Engine) -> None:
 def _pull(engine: Engine, images: tuple[str, ...]) -> None:
     runtime = engine.runtime
     for image in engine.patiently("look for images", lambda: runtime.missing_images(images, thoroughly=True)):
-        retention.need_space(engine)
+        disk_space.need_space(engine)
         retry.transfer(
             retry.PULL,
             partial(runtime.pull, image, engine.say),
-            sleep=engine.seams.clock.sleep,
+            sleep=engine.clock.sleep,
             worth_it=_is_worth_retrying,
         )
     missing = runtime.missing_images(images)

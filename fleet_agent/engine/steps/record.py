@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fleet_agent import __version__
 from fleet_agent.engine import prefetch
 from fleet_agent.engine.core import Engine
@@ -18,9 +20,7 @@ def run(engine: Engine) -> None:
     attempt = engine.attempt
     if prefetch.is_told(attempt):
         row = as_row(attempt)
-        engine.seams.effects.perform(
-            "put attempt", lambda: engine.files.on_reserve(lambda: engine.outbox.put(row))
-        )
+        engine.effects.perform("put attempt", lambda: engine.files.on_reserve(lambda: engine.outbox.put(row)))
     engine.remember(learned(engine, attempt))
     engine.move(
         Phase.SAFE_MODE if engine.journal.safe_mode else Phase.STEADY,
@@ -35,15 +35,6 @@ def as_row(attempt: AttemptInHand) -> Attempt:
     if attempt.outcome is None or attempt.finished_at is None:
         raise StateError(Kind.INTERNAL, "An attempt without an outcome cannot be recorded.")
     failure = attempt.failure
-    evidence = dict(failure.evidence) if failure else {}
-    if attempt.proof:
-        evidence["proof"] = attempt.proof
-    if attempt.kind is AttemptKind.PREFETCH:
-        evidence["prefetching"] = True
-    if attempt.prefetched_bytes is not None:
-        evidence["prefetched_bytes"] = attempt.prefetched_bytes
-    if attempt.interruptions:
-        evidence["interruptions"] = attempt.interruptions
     tried, before, outcome = attempt.target, attempt.origin, attempt.outcome
     error_kind = failure.kind if failure else None
     error = failure.message if failure else None
@@ -61,7 +52,7 @@ def as_row(attempt: AttemptInHand) -> Attempt:
         failed_phase=failure.phase if failure else None,
         error_kind=error_kind,
         error=error,
-        evidence=evidence,
+        evidence=_evidence(attempt),
         started_at=attempt.started_at,
         finished_at=attempt.finished_at,
         phase_durations_ms=attempt.durations_ms,
@@ -70,9 +61,22 @@ def as_row(attempt: AttemptInHand) -> Attempt:
     )
 
 
+def _evidence(attempt: AttemptInHand) -> dict[str, Any]:
+    evidence = dict(attempt.failure.evidence) if attempt.failure else {}
+    if attempt.proof:
+        evidence["proof"] = attempt.proof
+    if attempt.kind is AttemptKind.PREFETCH:
+        evidence["prefetching"] = True
+    if attempt.prefetched_bytes is not None:
+        evidence["prefetched_bytes"] = attempt.prefetched_bytes
+    if attempt.interruptions:
+        evidence["interruptions"] = attempt.interruptions
+    return evidence
+
+
 def learned(engine: Engine, attempt: AttemptInHand) -> Memory:
     """What this device knows about the release now."""
-    memory, key, now = engine.memory, attempt.target.key, engine.seams.clock.corrected()
+    memory, key, now = engine.memory, attempt.target.key, engine.clock.corrected()
     failure = attempt.failure
     if attempt.kind is AttemptKind.PREFETCH:
         return prefetch.learned(engine, attempt)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from loguru import logger
 
-from fleet_agent.engine import failure_policy as failures
-from fleet_agent.engine import health_watch as watch
-from fleet_agent.engine import links
-from fleet_agent.engine import repair as mend
+from fleet_agent.engine import failure_policy, health_watch, links, repair
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import Deployed
 from fleet_agent.errors import FleetError, HealthError, Kind, StateError
@@ -18,27 +15,29 @@ def run(engine: Engine) -> None:
     origin = engine.attempt.origin
     links.restore(engine)
     if origin is None:
-        failures.into_safe_mode(engine, "there is no earlier release to go back to")
+        failure_policy.into_safe_mode(engine, "there is no earlier release to go back to")
         return
     try:
         _start(engine, origin)
         # Not the whole watch again: it was well for a long time before.
-        proof = watch.until_proven(engine, origin, since=engine.seams.clock.now(), briefly=True)
+        proof = health_watch.until_proven(engine, origin, since=engine.clock.now(), briefly=True)
     except FleetError as error:
         if error.kind is Kind.DOCKER_UNAVAILABLE or isinstance(error, StateError):
             # Nothing is known, nothing is decided: the next start goes on from here.
             raise
         logger.error("the previous release did not come back: {error}", error=error.message)
-        failures.into_safe_mode(engine, f"the previous release did not come back: {error.message}")
+        failure_policy.into_safe_mode(engine, f"the previous release did not come back: {error.message}")
         return
-    links.settle(engine)
+    links.clear_staged(engine)
     logger.info("{version} runs again: {proof}", version=origin.release.version, proof=proof)
-    failures.record(engine, Outcome.ROLLED_BACK, ReportState.ROLLED_BACK)
+    failure_policy.record(engine, Outcome.ROLLED_BACK, ReportState.ROLLED_BACK)
 
 
 def _start(engine: Engine, origin: Deployed) -> None:
     try:
-        record = engine.patiently("look for the previous release", lambda: mend.stack(engine, origin))
+        record = engine.patiently(
+            "look for the previous release", lambda: repair.restore_stack(engine, origin)
+        )
     except StateError as error:
         raise HealthError(Kind.STATE_CORRUPT, error.message) from error
-    mend.start(engine, record)
+    repair.start(engine, record)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleet_agent.engine import safe_mode as safe
+from fleet_agent.engine import safe_mode
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.phases import Phase
 from fleet_agent.errors import Kind, StateError
@@ -13,8 +13,8 @@ def run(engine: Engine) -> None:
     if mode is None:
         raise StateError(Kind.INTERNAL, "The engine enters safe mode without a reason.")
     # First: whoever comes to help gets in even where Docker does not let go of the release.
-    safe.mark(engine)
+    safe_mode.mark(engine)
     if not mode.release_runs:
         engine.patiently("stop the release", lambda: engine.runtime.down(engine.config.project))
-    safe.bring_up(engine)
+    safe_mode.bring_up(engine)
     engine.move(Phase.RECORDING if engine.journal.attempt else Phase.SAFE_MODE)

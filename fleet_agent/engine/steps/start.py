@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleet_agent.engine import safe_mode as safe
+from fleet_agent.engine import safe_mode
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.phases import Phase
 
@@ -10,7 +10,7 @@ from fleet_agent.engine.phases import Phase
 def run(engine: Engine) -> None:
     target = engine.attempt.target
     # Its status page may hold a port that the release needs.
-    safe.take_down(engine)
+    safe_mode.take_down(engine)
     stack = engine.stack(target)
     engine.patiently("start the release", lambda: engine.runtime.up(stack))
     engine.move(Phase.PROBATION)

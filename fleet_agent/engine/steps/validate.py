@@ -13,102 +13,35 @@ from typing import Any
 
 from loguru import logger
 
-from fleet_agent.containers import compose_file as resolve
-from fleet_agent.engine import retention
+from fleet_agent.containers import compose_file
+from fleet_agent.engine import disk_space, stack_builder
 from fleet_agent.engine.core import Engine
-from fleet_agent.engine.journal import Deployed
 from fleet_agent.engine.phases import Phase
-from fleet_agent.engine.stack_store import StackRecord
 from fleet_agent.errors import Kind, ValidationError
-from fleet_agent.roles.role import Role, read_env, refuse
-from fleet_agent.support import orphans as leftovers
-from fleet_agent.support import processes
+from fleet_agent.roles.role import Role
+from fleet_agent.support import orphans, processes
+from fleet_agent.support.sizes import MIB
 
-MIB = 1024 * 1024
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)b?", re.I)
 
 
 def run(engine: Engine) -> None:
     target = engine.attempt.target
     engine.source.check(target.release, target.role)
-    role = Role.load(engine.role_folder(target))
-    environment = _environment(engine, target, role)
-    compose = engine.runtime.config(role.folder, environment, engine.config.project)
-    images = resolve.images(compose)
-    _check_emergency_port(engine, compose)
-    _check_ports(engine, compose)
-    _check_memory(engine, compose)
-    retention.need_space(engine)
-    _run_validate(engine, role, environment)
-    _keep(engine, target, role, environment, compose, images)
+    draft = stack_builder.resolve(engine, target)
+    _check_emergency_port(engine, draft.compose)
+    _check_ports(engine, draft.compose)
+    _check_memory(engine, draft.compose)
+    disk_space.need_space(engine)
+    _run_validate(engine, draft.role, draft.environment)
+    stack_builder.keep(engine, draft)
     engine.move(Phase.PULLING)
-
-
-def resolve_stack(engine: Engine, deployed: Deployed) -> StackRecord:
-    """Make the stack of a release that was whole here before, with today's .env. Raises FleetError."""
-    role = Role.load(engine.role_folder(deployed))
-    environment = _environment(engine, deployed, role)
-    compose = engine.runtime.config(role.folder, environment, engine.config.project)
-    return _keep(engine, deployed, role, environment, compose, resolve.images(compose))
-
-
-def _environment(engine: Engine, deployed: Deployed, role: Role) -> dict[str, str]:
-    values = read_env(engine.paths.env_file)
-    refuse(role.problems(values))
-    return role.environment(values, provided(engine, deployed))
-
-
-def _keep(  # noqa: PLR0917
-    engine: Engine,
-    target: Deployed,
-    role: Role,
-    environment: Mapping[str, str],
-    compose: dict[str, Any],
-    images: list[str],
-) -> StackRecord:
-    addressed = engine.seams.effects.perform(
-        "copy content",
-        lambda: _addressed(compose, engine.paths.release(target.release.commit_sha), engine.stacks.content),
-    )
-    record = StackRecord(
-        deployed=target,
-        images=tuple(images),
-        services=tuple(sorted(resolve.services(addressed))),
-        health=role.health.model_copy(update={"checks": role.checks(environment)}),
-    )
-    engine.stacks.save(record, addressed)
-    return record
-
-
-def provided(engine: Engine, deployed: Deployed) -> dict[str, str]:
-    """What the agent itself gives every role."""
-    attempt = engine.journal.attempt
-    release, place = deployed.release, (attempt.place if attempt else None) or engine.journal.place
-    return {
-        "FLEET_RELEASE_VERSION": release.version,
-        "FLEET_RELEASE_COMMIT": release.commit_sha,
-        "FLEET_DEVICE_NAME": place.name if place else socket.gethostname(),
-        "FLEET_DEVICE_ID": str(place.id) if place else "",
-        "FLEET_ROLE": deployed.role,
-    }
-
-
-def _addressed(compose: dict[str, Any], release: Path, content: Path) -> dict[str, Any]:
-    try:
-        return resolve.address_content(compose, release, content)
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise ValidationError(
-            Kind.DISK_FULL if full else Kind.STATE_UNWRITABLE,
-            f"The release's files could not be copied: {error.strerror}.",
-            retryable=True,
-        ) from error
 
 
 def _check_emergency_port(engine: Engine, compose: dict[str, Any]) -> None:
     """A release must not take the port by which people get in: they would find out in an emergency."""
     access = engine.config.emergency_access
-    for service, _, port, protocol in resolve.published(compose):
+    for service, _, port, protocol in compose_file.published(compose):
         if access is not None and (port, protocol) == (access.port, "tcp"):
             raise ValidationError(
                 Kind.PORT_CONFLICT,
@@ -122,7 +55,7 @@ def _check_ports(engine: Engine, compose: dict[str, Any]) -> None:
     """Ports must be free or already ours. Simulated containers open none, and thousands share a machine."""
     if not engine.runtime.reachable:
         return
-    wanted = resolve.published(compose)
+    wanted = compose_file.published(compose)
     if not wanted:
         return
     ours = engine.runtime.published_ports(engine.config.project)
@@ -165,7 +98,7 @@ def _check_memory(engine: Engine, compose: dict[str, Any]) -> None:
     total, available = memory.get("MemTotal"), memory.get("MemAvailable")
     if total is None or available is None:
         return
-    reserved = sum(_reserved(service) for service in resolve.services(compose).values())
+    reserved = sum(_reserved(service) for service in compose_file.services(compose).values())
     if reserved > total:
         raise ValidationError(
             Kind.MEMORY_SHORT,
@@ -217,7 +150,7 @@ def _run_validate(engine: Engine, role: Role, environment: Mapping[str, str]) ->
     limit = role.validation.timeout_s
     path = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(role.folder), "LANG": "C.UTF-8"}
     try:
-        done = engine.seams.effects.perform(
+        done = engine.effects.perform(
             "role validate",
             lambda: processes.run(
                 command, timeout_s=limit, environment={**path, **environment}, folder=role.folder
@@ -235,7 +168,7 @@ def _run_validate(engine: Engine, role: Role, environment: Mapping[str, str]) ->
         ) from error
     finally:
         # A script that put something into the background is not left running.
-        leftovers.end_descendants()
+        orphans.end_descendants()
     if done.exit_code != 0:
         output = engine.redact(f"{done.stdout}\n{done.stderr}")
         said = [line for line in output.splitlines() if line.strip()]

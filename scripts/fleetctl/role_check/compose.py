@@ -8,7 +8,8 @@ import re
 import subprocess
 from typing import Any
 
-from fleet_agent.roles.role import PROVIDED, Role, VariableType
+from fleet_agent.roles.role import Role
+from fleet_agent.roles.variables import PROVIDED, VariableType
 from fleetctl.errors import FleetctlError
 
 SAMPLE_PATH = "/fleet-role-check"
@@ -51,7 +52,7 @@ def resolve(role: Role, raw: dict[str, Any]) -> dict[str, Any]:
 
 def compose_command() -> list[str] | None:
     """How to call Compose here, or None. Only `config` is used, which needs no engine."""
-    from fleet_agent.containers.compose import find_compose
+    from fleet_agent.containers.compose_program import find_compose
 
     return find_compose()
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from fleet_agent.roles.role import ContainerCheck, LogCheck, Role
+from fleet_agent.roles.role import Role
+from fleet_agent.roles.schema import ContainerCheck, LogCheck
 
 #: Where only the names matter: also inside the default of another.
 _NAMES = re.compile(r"\$(?:\$|\{?([A-Za-z_]\w*))")

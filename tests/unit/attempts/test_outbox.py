@@ -8,8 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from fleet_agent.attempts import history as histories
-from fleet_agent.attempts import outbox as outboxes
+from fleet_agent.attempts import history, outbox
 from fleet_agent.attempts.history import History
 from fleet_agent.attempts.outbox import Outbox
 from fleet_agent.model import Attempt, Outcome
@@ -69,7 +68,7 @@ def test_a_shipped_attempt_is_history_and_shipping_again_is_fine(tmp_path: Path)
 def test_history_keeps_the_last_attempts_and_what_cannot_be_read_goes_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beyond: int
 ) -> None:
-    monkeypatch.setattr(histories, "KEPT", 4)
+    monkeypatch.setattr(history, "KEPT", 4)
     box, past = Outbox(tmp_path / "outbox"), History(tmp_path / "history")
     assert past.attempts() == []
     past.folder.mkdir()
@@ -101,7 +100,7 @@ def test_an_unreadable_entry_is_set_aside_and_hides_no_other(tmp_path: Path) -> 
 def test_beyond_the_limit_the_oldest_lose_their_detail_and_never_their_outcome(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beyond: int
 ) -> None:
-    monkeypatch.setattr(outboxes, "DETAIL_LIMIT", 4)
+    monkeypatch.setattr(outbox, "DETAIL_LIMIT", 4)
     box, kept = Outbox(tmp_path), [attempt(minute) for minute in range(4 + beyond)]
     for one in kept:
         box.put(one)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fleet_agent.containers.compose import ComposeRuntime, _not_pulled
+from fleet_agent.containers.docker_errors import compose_failed, pull_failed
 from fleet_agent.support.processes import Ended, HungError, run
 
 
@@ -27,7 +27,7 @@ from fleet_agent.support.processes import Ended, HungError, run
     ],
 )
 def test_compose_failures_have_kinds(said: str, kind: str, retryable: bool) -> None:
-    error = ComposeRuntime(["compose"])._failed("start the services", Ended(1, "", f"noise\n{said}\n"))
+    error = compose_failed("start the services", Ended(1, "", f"noise\n{said}\n"))
     assert (error.kind, error.retryable) == (kind, retryable)
     assert said.rstrip(".") in error.message
     assert error.evidence["exit_code"] == 1
@@ -49,7 +49,7 @@ def test_compose_failures_have_kinds(said: str, kind: str, retryable: bool) -> N
 )
 @pytest.mark.parametrize("damage", [None, "stat /data/overlay2/1: no such file or directory"])
 def test_why_an_image_could_not_be_pulled_is_named(said: str, kind: str, damage: str | None) -> None:
-    error = _not_pulled("app:1", said, damage)
+    error = pull_failed("app:1", said, damage)
     wanted = kind if damage is None or kind == "disk_full" else "image_damaged"
     assert (error.kind, error.retryable) == (wanted, True)
 

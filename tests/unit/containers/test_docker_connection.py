@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet_agent.containers.docker_connection import Lifeline
+from fleet_agent.containers.docker_connection import DockerConnection
 
 
 class Daemon:
@@ -36,63 +36,63 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def lifeline(file: Path) -> Iterator[Lifeline]:
-    found = Lifeline(f"unix://{file}")
+def connection(file: Path) -> Iterator[DockerConnection]:
+    found = DockerConnection(f"unix://{file}")
     yield found
-    found.let_go()
+    found.close()
 
 
-def test_the_same_docker_is_no_other(file: Path, lifeline: Lifeline) -> None:
+def test_the_same_docker_is_no_other(file: Path, connection: DockerConnection) -> None:
     docker = Daemon(file)
-    lifeline.hold()
+    connection.open()
     docker.accept()
-    assert [lifeline.cut(), lifeline.cut()] == [False, False]
+    assert [connection.was_replaced(), connection.was_replaced()] == [False, False]
     docker.end()
 
 
-def test_one_that_was_replaced_is_told_once(file: Path, lifeline: Lifeline) -> None:
+def test_one_that_was_replaced_is_told_once(file: Path, connection: DockerConnection) -> None:
     first = Daemon(file)
-    lifeline.hold()
+    connection.open()
     first.accept()
     first.end()
     second = Daemon(file)
-    assert [lifeline.cut(), lifeline.cut()] == [True, False]
+    assert [connection.was_replaced(), connection.was_replaced()] == [True, False]
     second.end()
 
 
-def test_one_that_is_away_is_told_when_it_is_back(file: Path, lifeline: Lifeline) -> None:
+def test_one_that_is_away_is_told_when_it_is_back(file: Path, connection: DockerConnection) -> None:
     first = Daemon(file)
-    lifeline.hold()
+    connection.open()
     first.accept()
     first.end()
-    assert [lifeline.cut(), lifeline.cut()] == [False, False]
+    assert [connection.was_replaced(), connection.was_replaced()] == [False, False]
     second = Daemon(file)
-    assert [lifeline.cut(), lifeline.cut()] == [True, False]
+    assert [connection.was_replaced(), connection.was_replaced()] == [True, False]
     second.end()
 
 
-def test_what_was_never_held_was_never_cut(file: Path, lifeline: Lifeline) -> None:
-    lifeline.hold()
+def test_what_was_never_held_was_never_cut(file: Path, connection: DockerConnection) -> None:
+    connection.open()
     docker = Daemon(file)
-    assert lifeline.cut() is False
+    assert connection.was_replaced() is False
     docker.end()
 
 
 def test_over_tcp() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        lifeline = Lifeline(f"tcp://127.0.0.1:{port}")
-        lifeline.hold()
+        connection = DockerConnection(f"tcp://127.0.0.1:{port}")
+        connection.open()
         accepted, _ = server.accept()
-        assert lifeline.cut() is False
+        assert connection.was_replaced() is False
         accepted.close()
         # The end travels; it is there at the latest once another connection was made after it.
         socket.create_connection(("127.0.0.1", port)).close()
-        assert lifeline.cut() is True
-        lifeline.let_go()
+        assert connection.was_replaced() is True
+        connection.close()
 
 
 def test_another_way_to_docker_is_not_watched() -> None:
-    lifeline = Lifeline("ssh://somewhere")
-    lifeline.hold()
-    assert lifeline.cut() is False
+    connection = DockerConnection("ssh://somewhere")
+    connection.open()
+    assert connection.was_replaced() is False

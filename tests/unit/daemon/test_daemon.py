@@ -486,7 +486,7 @@ async def test_update_now_is_asked_of_the_engine_and_answered_with_the_outcome(
     order_id = order(control, "update_now")
     await daemon.check_in("test")
     lines = (device.paths.state / "fake_requests.jsonl").read_text().splitlines()
-    assert json.loads(lines[-1])["asked"] is True
+    assert json.loads(lines[-1])["operator_requested"] is True
     assert control.answers[order_id] == {
         "state": "succeeded", "result": {"release": "1.0.0", "state": "healthy"},
     }  # fmt: skip

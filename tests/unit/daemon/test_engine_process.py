@@ -144,7 +144,7 @@ async def test_the_request_names_verb_and_whether_an_operator_asked(device: Devi
     await worker(device).run(Verb.RECOVER, asked=True)
     (line,) = (device.paths.state / "fake_requests.jsonl").read_text().splitlines()
     assert json.loads(line)["verb"] == "recover"
-    assert json.loads(line)["asked"] is True
+    assert json.loads(line)["operator_requested"] is True
 
 
 async def test_the_engine_is_told_the_time_that_the_control_plane_was_heard_at(device: Device) -> None:

@@ -1,1 +1,1 @@
-from tests.support.engine_fixtures import clock, fleet, root, seams  # noqa: F401
+from tests.support.engine_fixtures import clock, dependencies, fleet, root  # noqa: F401

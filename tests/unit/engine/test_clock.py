@@ -15,7 +15,7 @@ import pytest
 from fleet_agent.containers.base import LogLine
 from fleet_agent.containers.simulated import SimulatedRuntime
 from fleet_agent.engine import api
-from fleet_agent.engine.dependencies import Direct, Seams
+from fleet_agent.engine.dependencies import Dependencies, Direct
 from fleet_agent.model import Attempt, Outcome, ReportState
 from fleet_agent.support.clock import Heard, boottime
 from tests.support.engine_harness import ROLE_YAML, START, FakeClock, Fleet, rows
@@ -46,7 +46,9 @@ def attempts(fleet: Fleet, root: Path) -> list[Attempt]:
 @pytest.mark.parametrize("ahead", WRONG, ids=["1970", "a year ahead"])
 def test_an_attempt_is_dated_by_the_corrected_clock(fleet: Fleet, root: Path, ahead: timedelta) -> None:
     clock = FakeClock(ahead=ahead)
-    api.converge(fleet.config(root), fleet.directive(fleet.release("v1")), seams=Seams(clock=clock))
+    api.converge(
+        fleet.config(root), fleet.directive(fleet.release("v1")), dependencies=Dependencies(clock=clock)
+    )
     (row,) = attempts(fleet, root)
     assert START <= row.started_at < START + MINUTE
     assert row.started_at < row.finished_at < START + MINUTE
@@ -64,13 +66,13 @@ def test_an_attempt_of_which_only_the_links_are_left_is_dated_by_it_too(
     fleet: Fleet, root: Path, ahead: timedelta
 ) -> None:
     config, clock = fleet.config(root), FakeClock(ahead=ahead)
-    api.converge(config, fleet.directive(fleet.release("v1")), seams=Seams(clock=clock))
+    api.converge(config, fleet.directive(fleet.release("v1")), dependencies=Dependencies(clock=clock))
     with pytest.raises(SystemExit):
-        dying = Seams(clock=clock, effects=DiesStarting())
-        api.converge(config, fleet.directive(fleet.release("v2")), seams=dying)
+        dying = Dependencies(clock=clock, effects=DiesStarting())
+        api.converge(config, fleet.directive(fleet.release("v2")), dependencies=dying)
     for name in ("journal.json", "attempt.json"):
         (config.paths.state / name).write_bytes(b"\0" * 100)
-    api.recover(config, seams=Seams(clock=clock))
+    api.recover(config, dependencies=Dependencies(clock=clock))
     _, row = attempts(fleet, root)
     assert row.outcome is Outcome.ROLLED_BACK
     assert START <= row.started_at <= row.finished_at < START + MINUTE
@@ -80,10 +82,10 @@ def test_an_attempt_of_which_only_the_links_are_left_is_dated_by_it_too(
 def test_safe_mode_after_a_lost_journal_is_dated_by_it_too(
     fleet: Fleet, root: Path, ahead: timedelta
 ) -> None:
-    config, seams = fleet.config(root), Seams(clock=FakeClock(ahead=ahead))
-    api.converge(config, fleet.directive(fleet.release("bad-crash", "crash")), seams=seams)
+    config, dependencies = fleet.config(root), Dependencies(clock=FakeClock(ahead=ahead))
+    api.converge(config, fleet.directive(fleet.release("bad-crash", "crash")), dependencies=dependencies)
     config.paths.journal.write_bytes(b"\0" * 100)
-    assert api.recover(config, seams=seams).state is ReportState.SAFE_MODE
+    assert api.recover(config, dependencies=dependencies).state is ReportState.SAFE_MODE
     mode = json.loads(config.paths.journal.read_text())["safe_mode"]
     assert START <= datetime.fromisoformat(mode["since"]) < START + MINUTE
 
@@ -112,7 +114,9 @@ def test_docker_is_asked_by_the_machines_clock_and_safe_mode_is_dated_by_the_cor
     clock, runtime = FakeClock(ahead=ahead), Asked(root / "state" / "simulated.json")
     role = ROLE_YAML + "  checks: [{kind: log, pattern: ERROR}, {kind: container}]\n"
     bad = fleet.release("bad", "crash-later=3", edits={"role.yaml": role})
-    status = api.converge(fleet.config(root), fleet.directive(bad), seams=Seams(clock=clock, runtime=runtime))
+    status = api.converge(
+        fleet.config(root), fleet.directive(bad), dependencies=Dependencies(clock=clock, runtime=runtime)
+    )
     # Its rounds' and its last words.
     assert len(runtime.since) > 1
     assert [since for since in runtime.since if not START <= since - ahead < START + MINUTE] == []
@@ -126,7 +130,9 @@ def test_a_jump_during_an_update_changes_neither_its_durations_nor_its_end(
     fleet: Fleet, root: Path, ahead: timedelta
 ) -> None:
     clock = Jumps(ahead)
-    status = api.converge(fleet.config(root), fleet.directive(fleet.release("v1")), seams=Seams(clock=clock))
+    status = api.converge(
+        fleet.config(root), fleet.directive(fleet.release("v1")), dependencies=Dependencies(clock=clock)
+    )
     assert clock.ahead == ahead
     assert status.state == "healthy"
     (row,) = attempts(fleet, root)
@@ -143,16 +149,16 @@ def test_a_wait_between_attempts_outlasts_a_jump_of_the_machines_clock(
     full = fleet.config(root, min_free_bytes=2**60)
     clock = FakeClock()
     directive = fleet.directive(fleet.release("v1"))
-    api.converge(full, directive, seams=Seams(clock=clock))
+    api.converge(full, directive, dependencies=Dependencies(clock=clock))
     memory = root / "state" / "known_bad.json"
     (trouble,) = json.loads(memory.read_text())["trouble"].values()
     clock.at = datetime.fromisoformat(trouble["not_before"]) - timedelta(seconds=clock.passed + 0.1)
     clock.ahead = ahead
     before = len(attempts(fleet, root))
-    api.converge(full, directive, seams=Seams(clock=clock))
+    api.converge(full, directive, dependencies=Dependencies(clock=clock))
     assert len(attempts(fleet, root)) == before, "too early"
     clock.at += timedelta(seconds=1)
-    api.converge(full, directive, seams=Seams(clock=clock))
+    api.converge(full, directive, dependencies=Dependencies(clock=clock))
     assert len(attempts(fleet, root)) == before + 1
 
 

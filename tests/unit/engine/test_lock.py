@@ -10,7 +10,7 @@ import pytest
 
 from fleet_agent.engine.lock import converging, holder
 from fleet_agent.errors import StateError
-from fleet_agent.support import orphans as leftovers
+from fleet_agent.support import orphans
 
 
 def test_second_holder_is_refused_and_told_who_the_first_is(tmp_path: Path) -> None:
@@ -53,10 +53,10 @@ def test_released_after_an_error(tmp_path: Path) -> None:
 
 
 def test_program_that_outlives_its_holder_does_not_hold_the_lock(tmp_path: Path) -> None:
-    """What it started may be left running; `leftovers` ends that, and needs this lock to do so."""
+    """What it started may be left running; `orphans` ends that, and needs this lock to do so."""
     lock, mark = tmp_path / "converge.lock", tmp_path / "children.lock"
-    with converging(lock, "dying"), leftovers.none_beside(mark):
-        left = subprocess.Popen(["sleep", "600"], pass_fds=leftovers.inherited())
+    with converging(lock, "dying"), orphans.none_beside(mark):
+        left = subprocess.Popen(["sleep", "600"], pass_fds=orphans.inherited())
     assert holder(lock) is None
-    with converging(lock, "next"), leftovers.none_beside(mark):
+    with converging(lock, "next"), orphans.none_beside(mark):
         assert left.wait(timeout=30) == -signal.SIGKILL

@@ -48,4 +48,4 @@ def test_giving_up_before_the_swap_never_rolls_back(phase: Phase) -> None:
 def test_move_that_is_not_in_the_table_is_refused() -> None:
     with pytest.raises(StateError) as refusal:
         check_move(Phase.FETCHING, Phase.COMMITTING)
-    assert refusal.value.message == "The engine may not go from fetching to committing."
+    assert refusal.value.message == "Internal error: no move from fetching to committing."

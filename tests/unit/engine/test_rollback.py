@@ -10,11 +10,11 @@ from typing import TypeVar
 
 import pytest
 
-from fleet_agent.containers.base import CommandResult, Container, LogLine, Stack
+from fleet_agent.containers.base import CommandResult, ComposeStack, Container, LogLine
 from fleet_agent.containers.simulated import SimulatedRuntime
 from fleet_agent.engine import api
 from fleet_agent.engine import journal as journals
-from fleet_agent.engine.dependencies import Direct, Seams
+from fleet_agent.engine.dependencies import Dependencies, Direct
 from fleet_agent.errors import Kind, StateError
 from fleet_agent.model import Action, Directive, EngineStatus, Outcome, ReportState
 from tests.support.engine_harness import COMPOSE_YAML, ROLE_YAML, FakeClock, Fleet, rows
@@ -28,7 +28,7 @@ class Spoilt(SimulatedRuntime):
     ups = 0
     then = "crash"
 
-    def up(self, stack: Stack) -> None:
+    def up(self, stack: ComposeStack) -> None:
         super().up(stack)
         self.ups += 1
         if self.ups >= 3:
@@ -47,9 +47,11 @@ def test_previous_release_that_is_not_well_either_is_safe_mode(
     config, v1 = fleet.config(root), fleet.release("v1")
     runtime = Spoilt(root / "state" / "simulated.json")
     runtime.then = then
-    seams = Seams(clock=FakeClock(), runtime=runtime)
-    api.converge(config, fleet.directive(v1), seams=seams)
-    status = api.converge(config, fleet.directive(fleet.release("bad-crash", "crash")), seams=seams)
+    dependencies = Dependencies(clock=FakeClock(), runtime=runtime)
+    api.converge(config, fleet.directive(v1), dependencies=dependencies)
+    status = api.converge(
+        config, fleet.directive(fleet.release("bad-crash", "crash")), dependencies=dependencies
+    )
     assert (status.state, status.phase, status.current) == (ReportState.SAFE_MODE, "safe_mode", v1)
     assert status.reason == (
         f"Safe mode: the previous release did not come back: {why}. "
@@ -75,11 +77,11 @@ def test_a_rollback_names_the_last_lines_and_exit_codes_of_who_failed(fleet: Fle
     """Also with more services than there is room for lines."""
     config = fleet.config(root)
     more = "".join(f"  s{n}: {{image: 'busybox:stable', init: true}}\n" for n in range(8))
-    seams = Seams(clock=FakeClock(), runtime=Chatty(root / "state" / "simulated.json"))
+    dependencies = Dependencies(clock=FakeClock(), runtime=Chatty(root / "state" / "simulated.json"))
     v1 = fleet.release("v1-many", edits={"compose.yaml": COMPOSE_YAML.format(behavior="") + more})
     bad = fleet.release("bad-many", edits={"compose.yaml": COMPOSE_YAML.format(behavior="crash") + more})
-    api.converge(config, fleet.directive(v1), seams=seams)
-    status = api.converge(config, fleet.directive(bad), seams=seams)
+    api.converge(config, fleet.directive(v1), dependencies=dependencies)
+    status = api.converge(config, fleet.directive(bad), dependencies=dependencies)
     assert status.reason == "Went back to v1-many. bad-many failed in probation: Web exited with code 1."
     evidence = rows(config)[-1].evidence
     assert evidence["log"][-8:] == [f"web: line {n}" for n in range(8)]
@@ -94,7 +96,7 @@ class EndsWhenAsked(SimulatedRuntime):
 
     asked = 0
 
-    def up(self, stack: Stack) -> None:
+    def up(self, stack: ComposeStack) -> None:
         super().up(stack)
         self.asked = 0
 
@@ -120,13 +122,13 @@ class EndsWhenAsked(SimulatedRuntime):
 
 def test_a_container_that_ends_while_the_others_are_asked_is_the_reason(fleet: Fleet, root: Path) -> None:
     config = fleet.config(root)
-    seams = Seams(clock=FakeClock(), runtime=EndsWhenAsked(root / "state" / "simulated.json"))
+    dependencies = Dependencies(clock=FakeClock(), runtime=EndsWhenAsked(root / "state" / "simulated.json"))
     strict = ROLE_YAML.replace("grace_s: 2", "grace_s: 0").replace("failure_budget: 1", "failure_budget: 0")
     role = strict + "  checks: [{kind: command, service: web, command: [ask]}]\n"
     v1 = fleet.release("v1-asked", edits={"role.yaml": role})
     bad = fleet.release("bad-asked", "crash-later=99", edits={"role.yaml": role})
-    api.converge(config, fleet.directive(v1), seams=seams)
-    status = api.converge(config, fleet.directive(bad), seams=seams)
+    api.converge(config, fleet.directive(v1), dependencies=dependencies)
+    status = api.converge(config, fleet.directive(bad), dependencies=dependencies)
     assert (status.state, status.current) == (ReportState.ROLLED_BACK, v1)
     assert rows(config)[-1].error_kind == Kind.CONTAINER_EXITED
     assert status.reason == "Went back to v1-asked. bad-asked failed in probation: Web exited with code 4."
@@ -149,21 +151,21 @@ def test_a_fault_of_our_own_on_the_way_back_does_not_last_for_ever(fleet: Fleet,
     """Each start would meet it again, and no fix would be taken: after three, safe mode is the way out."""
     config, v1, v2 = fleet.config(root), fleet.release("v1"), fleet.release("v2")
     runtime = Forgets(root / "state" / "simulated.json")
-    seams = Seams(clock=FakeClock(), runtime=runtime)
-    api.converge(config, fleet.directive(v1), seams=seams)
+    dependencies = Dependencies(clock=FakeClock(), runtime=runtime)
+    api.converge(config, fleet.directive(v1), dependencies=dependencies)
     bad = fleet.directive(fleet.release("bad-crash", "crash"))
     starts: list[Callable[[], EngineStatus]] = [
-        lambda: api.converge(config, bad, seams=seams),
-        lambda: api.recover(config, seams=seams),
+        lambda: api.converge(config, bad, dependencies=dependencies),
+        lambda: api.recover(config, dependencies=dependencies),
     ]
     for start in starts:
         with pytest.raises(StateError) as fault:
             start()
         assert fault.value.kind is Kind.INTERNAL
         assert api.status(config).phase == "rolling_back"
-    status = api.recover(config, seams=seams)
+    status = api.recover(config, dependencies=dependencies)
     assert (status.state, status.phase) == (ReportState.SAFE_MODE, "safe_mode")
-    assert "going back failed 3 times: Unexpected failure while rolling_back: KeyError." in status.reason
+    assert "going back failed 3 times: Internal error while rolling_back: KeyError." in status.reason
     assert not config.paths.next.is_symlink()
     row = rows(config)[-1]
     # What went wrong first is what is told.
@@ -172,7 +174,7 @@ def test_a_fault_of_our_own_on_the_way_back_does_not_last_for_ever(fleet: Fleet,
         "container_exited",
         "probation",
     )
-    assert api.converge(config, fleet.directive(v2), seams=seams).current == v2
+    assert api.converge(config, fleet.directive(v2), dependencies=dependencies).current == v2
 
 
 class Later(Direct):
@@ -200,7 +202,7 @@ def test_a_wish_that_arrives_after_the_swap_waits_for_the_end_of_the_attempt(
     config, v1, v3 = fleet.config(root), fleet.release("v1"), fleet.release("v3")
     v2 = fleet.release(f"v2{behavior}", behavior)
     clock = FakeClock()
-    api.converge(config, fleet.directive(v1), seams=Seams(clock=clock))
+    api.converge(config, fleet.directive(v1), dependencies=Dependencies(clock=clock))
     newer = {
         "halt": fleet.directive(None, Action.RUN),
         "suspension": fleet.directive(None, Action.HOLD),
@@ -208,7 +210,9 @@ def test_a_wish_that_arrives_after_the_swap_waits_for_the_end_of_the_attempt(
         "newer release": fleet.directive(v3),
     }[wish]
     later = Later(newer)
-    status = api.converge(config, fleet.directive(v2), seams=Seams(clock=clock, effects=later, newest=later))
+    status = api.converge(
+        config, fleet.directive(v2), dependencies=Dependencies(clock=clock, effects=later, newest=later)
+    )
     ended = v1 if behavior else v2
     expected = {"pin to what ran": v1, "newer release": v3}.get(wish, ended)
     assert (status.phase, status.current) == ("steady", expected)
@@ -221,11 +225,14 @@ def test_what_an_operator_asked_for_is_not_asked_of_a_newer_release(fleet: Fleet
     """`update_now` tries again what failed here; what arrives meanwhile is no order."""
     config, v1, v2 = fleet.config(root), fleet.release("v1"), fleet.release("v2")
     bad, clock = fleet.release("bad-crash", "crash"), FakeClock()
-    api.converge(config, fleet.directive(v1), seams=Seams(clock=clock))
-    api.converge(config, fleet.directive(bad), seams=Seams(clock=clock))
+    api.converge(config, fleet.directive(v1), dependencies=Dependencies(clock=clock))
+    api.converge(config, fleet.directive(bad), dependencies=Dependencies(clock=clock))
     newest = fleet.directive(bad)
-    seams = Seams(clock=clock, newest=lambda: newest)
-    assert api.converge(config, fleet.directive(v2), asked=True, seams=seams).current == v1
+    dependencies = Dependencies(clock=clock, newest=lambda: newest)
+    assert (
+        api.converge(config, fleet.directive(v2), operator_requested=True, dependencies=dependencies).current
+        == v1
+    )
     assert [row.outcome for row in rows(config)] == [
         Outcome.SUCCEEDED, Outcome.ROLLED_BACK, Outcome.SKIPPED,
     ]  # fmt: skip

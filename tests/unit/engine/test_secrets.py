@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from loguru import logger
 
-from fleet_agent.containers.base import CommandResult, LogLine, Stack
+from fleet_agent.containers.base import CommandResult, ComposeStack, LogLine
 from fleet_agent.containers.simulated import SimulatedRuntime
 from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
-from fleet_agent.engine.dependencies import Seams
+from fleet_agent.engine.dependencies import Dependencies
 from fleet_agent.errors import ContainerError, FleetError, Kind
 from fleet_agent.model import Progress, ReportState
 from tests.support.engine_harness import ROLE_YAML, FakeClock, Fleet, rows
@@ -38,12 +38,12 @@ class Talkative(SimulatedRuntime):
         del project, lines, since
         return [LogLine("web", f"token {SECRET}")]
 
-    def up(self, stack: Stack) -> None:
+    def up(self, stack: ComposeStack) -> None:
         if self.speaks:
             raise ContainerError(Kind.COMPOSE_FAILED, f"Compose: {SECRET}.", evidence={"output": [SECRET]})
         super().up(stack)
 
-    def restart(self, stack: Stack) -> None:
+    def restart(self, stack: ComposeStack) -> None:
         if self.speaks:
             raise ContainerError(Kind.COMPOSE_FAILED, f"Compose: {SECRET}.")
         super().restart(stack)
@@ -56,14 +56,18 @@ class Device:
         self.fleet, self.config = fleet, fleet.config(root)
         self.config.paths.env_file.write_text(f"PASSWORD={SECRET}\n")
         self.runtime = Talkative(root / "state" / "simulated.json")
-        self.seams = Seams(clock=FakeClock(), runtime=self.runtime)
+        self.dependencies = Dependencies(clock=FakeClock(), runtime=self.runtime)
         self.said: list[str] = []
         self.to("asks", role=ASKS)
 
     def to(self, version: str, **edits: str) -> None:
         named = {"role": "role.yaml", "validate": "validate"}
         release = self.fleet.release(version, edits={named[key]: text for key, text in edits.items()})
-        self.do(lambda: api.converge(self.config, self.fleet.directive(release), self.hear, seams=self.seams))
+        self.do(
+            lambda: api.converge(
+                self.config, self.fleet.directive(release), self.hear, dependencies=self.dependencies
+            )
+        )
 
     def hear(self, progress: Progress) -> None:
         self.said.append(progress.model_dump_json())
@@ -100,8 +104,8 @@ def logged() -> Iterator[list[str]]:
 
 def _unhealthy_at_rest(device: Device) -> None:
     device.runtime.speaks = True
-    device.do(lambda: api.recover(device.config, device.hear, seams=device.seams))
-    device.do(lambda: api.restart(device.config, device.hear, seams=device.seams))
+    device.do(lambda: api.recover(device.config, device.hear, dependencies=device.dependencies))
+    device.do(lambda: api.restart(device.config, device.hear, dependencies=device.dependencies))
     assert api.status(device.config).state is ReportState.DEGRADED
 
 

@@ -8,17 +8,19 @@ from pathlib import Path
 import pytest
 
 from fleet_agent.engine import api
-from fleet_agent.engine.dependencies import Seams
+from fleet_agent.engine.dependencies import Dependencies
 from fleet_agent.engine.state_files import points_at
 from fleet_agent.errors import Kind, StateError
 from fleet_agent.model import Action, Outcome, ReportState
 from tests.support.engine_harness import FakeClock, Fleet, rows
 
 
-def test_first_release_runs_and_is_recorded(fleet: Fleet, root: Path, seams: Seams) -> None:
+def test_first_release_runs_and_is_recorded(fleet: Fleet, root: Path, dependencies: Dependencies) -> None:
     config, v1 = fleet.config(root), fleet.release("v1")
     phases: list[str] = []
-    status = api.converge(config, fleet.directive(v1), lambda p: phases.append(p.phase), seams=seams)
+    status = api.converge(
+        config, fleet.directive(v1), lambda p: phases.append(p.phase), dependencies=dependencies
+    )
     assert (status.state, status.phase, status.current) == (ReportState.HEALTHY, "steady", v1)
     assert status.reason == "running, which is weaker evidence: the role declares no health checks"
     assert {service.service: service.state for service in status.services} == {
@@ -38,11 +40,11 @@ def test_first_release_runs_and_is_recorded(fleet: Fleet, root: Path, seams: Sea
     assert row.phase_durations_ms["probation"] >= 1000
 
 
-def test_update_restarts_only_what_changed(fleet: Fleet, root: Path, seams: Seams) -> None:
+def test_update_restarts_only_what_changed(fleet: Fleet, root: Path, dependencies: Dependencies) -> None:
     config = fleet.config(root)
-    api.converge(config, fleet.directive(fleet.release("v1")), seams=seams)
+    api.converge(config, fleet.directive(fleet.release("v1")), dependencies=dependencies)
     before = _ids(root)
-    status = api.converge(config, fleet.directive(fleet.release("v2")), seams=seams)
+    status = api.converge(config, fleet.directive(fleet.release("v2")), dependencies=dependencies)
     after = _ids(root)
     assert after["clock"] == before["clock"]
     assert after["web"] != before["web"]
@@ -51,11 +53,13 @@ def test_update_restarts_only_what_changed(fleet: Fleet, root: Path, seams: Seam
 
 
 @pytest.mark.parametrize("behavior", ["unhealthy", "crash", "crash-later=2", "no-start"])
-def test_bad_release_goes_back_and_says_why(fleet: Fleet, root: Path, seams: Seams, behavior: str) -> None:
+def test_bad_release_goes_back_and_says_why(
+    fleet: Fleet, root: Path, dependencies: Dependencies, behavior: str
+) -> None:
     config, v1 = fleet.config(root), fleet.release("v1")
     bad = fleet.release(f"bad-{behavior}", behavior)
-    api.converge(config, fleet.directive(v1), seams=seams)
-    status = api.converge(config, fleet.directive(bad), seams=seams)
+    api.converge(config, fleet.directive(v1), dependencies=dependencies)
+    status = api.converge(config, fleet.directive(bad), dependencies=dependencies)
     assert (status.state, status.current, status.phase) == (ReportState.ROLLED_BACK, v1, "steady")
     assert status.reason.startswith(f"Went back to v1. bad-{behavior} failed ")
     assert points_at(config.paths.current) == config.paths.release(v1.commit_sha)
@@ -73,20 +77,24 @@ def test_bad_release_goes_back_and_says_why(fleet: Fleet, root: Path, seams: Sea
     assert web.state == "running"
 
 
-def test_bad_release_is_not_tried_again_unasked(fleet: Fleet, root: Path, seams: Seams) -> None:
+def test_bad_release_is_not_tried_again_unasked(fleet: Fleet, root: Path, dependencies: Dependencies) -> None:
     config = fleet.config(root)
     bad = fleet.release("bad-unhealthy", "unhealthy")
-    api.converge(config, fleet.directive(fleet.release("v1")), seams=seams)
-    api.converge(config, fleet.directive(bad), seams=seams)
-    api.converge(config, fleet.directive(bad), seams=seams)
+    api.converge(config, fleet.directive(fleet.release("v1")), dependencies=dependencies)
+    api.converge(config, fleet.directive(bad), dependencies=dependencies)
+    api.converge(config, fleet.directive(bad), dependencies=dependencies)
     assert len(rows(config)) == 2
-    api.converge(config, fleet.directive(bad), seams=seams, asked=True)
+    api.converge(config, fleet.directive(bad), dependencies=dependencies, operator_requested=True)
     assert len(rows(config)) == 3
 
 
-def test_first_release_that_fails_ends_in_safe_mode(fleet: Fleet, root: Path, seams: Seams) -> None:
+def test_first_release_that_fails_ends_in_safe_mode(
+    fleet: Fleet, root: Path, dependencies: Dependencies
+) -> None:
     config = fleet.config(root)
-    status = api.converge(config, fleet.directive(fleet.release("bad-crash", "crash")), seams=seams)
+    status = api.converge(
+        config, fleet.directive(fleet.release("bad-crash", "crash")), dependencies=dependencies
+    )
     assert (status.state, status.phase, status.current) == (ReportState.SAFE_MODE, "safe_mode", None)
     assert status.reason == (
         "Safe mode: there is no earlier release to go back to. "
@@ -97,19 +105,23 @@ def test_first_release_that_fails_ends_in_safe_mode(fleet: Fleet, root: Path, se
     assert [row.outcome for row in rows(config)] == [Outcome.FAILED]
 
 
-def test_safe_mode_accepts_a_fix_and_leaves_by_itself(fleet: Fleet, root: Path, seams: Seams) -> None:
+def test_safe_mode_accepts_a_fix_and_leaves_by_itself(
+    fleet: Fleet, root: Path, dependencies: Dependencies
+) -> None:
     config, v1 = fleet.config(root), fleet.release("v1")
-    api.converge(config, fleet.directive(fleet.release("bad-crash", "crash")), seams=seams)
-    status = api.converge(config, fleet.directive(v1), seams=seams)
+    api.converge(config, fleet.directive(fleet.release("bad-crash", "crash")), dependencies=dependencies)
+    status = api.converge(config, fleet.directive(v1), dependencies=dependencies)
     assert (status.state, status.phase, status.current) == (ReportState.HEALTHY, "steady", v1)
 
 
-def test_release_that_cannot_be_validated_touches_nothing(fleet: Fleet, root: Path, seams: Seams) -> None:
+def test_release_that_cannot_be_validated_touches_nothing(
+    fleet: Fleet, root: Path, dependencies: Dependencies
+) -> None:
     config, v1 = fleet.config(root), fleet.release("v1")
-    api.converge(config, fleet.directive(v1), seams=seams)
+    api.converge(config, fleet.directive(v1), dependencies=dependencies)
     before = _ids(root)
     refusing = fleet.release("refusing", edits={"validate": "#!/bin/sh\necho the moon is full\nexit 3\n"})
-    status = api.converge(config, fleet.directive(refusing), seams=seams)
+    status = api.converge(config, fleet.directive(refusing), dependencies=dependencies)
     assert (status.state, status.current, status.error_kind) == (ReportState.HEALTHY, v1, "validate_failed")
     assert status.error == "The role's validate refused (exit code 3): the moon is full."
     assert _ids(root) == before
@@ -117,33 +129,37 @@ def test_release_that_cannot_be_validated_touches_nothing(fleet: Fleet, root: Pa
     assert (row.outcome, row.failed_phase) == (Outcome.FAILED, "validating")
 
 
-def test_unsigned_release_is_refused(fleet: Fleet, root: Path, seams: Seams) -> None:
+def test_unsigned_release_is_refused(fleet: Fleet, root: Path, dependencies: Dependencies) -> None:
     config = fleet.config(root)
-    api.converge(config, fleet.directive(fleet.release("v1")), seams=seams)
-    status = api.converge(config, fleet.directive(fleet.release("unsigned", sign=False)), seams=seams)
+    api.converge(config, fleet.directive(fleet.release("v1")), dependencies=dependencies)
+    status = api.converge(
+        config, fleet.directive(fleet.release("unsigned", sign=False)), dependencies=dependencies
+    )
     assert status.error_kind == "signature_missing"
     assert status.current == fleet.release("v1")
 
 
-def test_operator_goes_back_and_the_left_release_stays_away(fleet: Fleet, root: Path, seams: Seams) -> None:
+def test_operator_goes_back_and_the_left_release_stays_away(
+    fleet: Fleet, root: Path, dependencies: Dependencies
+) -> None:
     config, v1, v2 = fleet.config(root), fleet.release("v1"), fleet.release("v2")
-    api.converge(config, fleet.directive(v1), seams=seams)
-    api.converge(config, fleet.directive(v2), seams=seams)
-    status = api.rollback(config, reason="too green", seams=seams)
+    api.converge(config, fleet.directive(v1), dependencies=dependencies)
+    api.converge(config, fleet.directive(v2), dependencies=dependencies)
+    status = api.rollback(config, reason="too green", dependencies=dependencies)
     assert (status.state, status.current, status.previous) == (ReportState.HEALTHY, v1, v2)
     row = rows(config)[-1]
     # Told as what happened to v2, so that the control plane does not offer it again either.
     assert (row.outcome, row.release_id, row.error_kind) == (Outcome.ROLLED_BACK, v2.id, Kind.LEFT)
     assert (row.from_commit, row.to_commit, row.error) == (v1.commit_sha, v2.commit_sha, "too green")
-    status = api.converge(config, fleet.directive(v2), seams=seams)
+    status = api.converge(config, fleet.directive(v2), dependencies=dependencies)
     assert status.current == v1
 
 
-def test_nothing_to_go_back_to_is_a_refusal(fleet: Fleet, root: Path, seams: Seams) -> None:
+def test_nothing_to_go_back_to_is_a_refusal(fleet: Fleet, root: Path, dependencies: Dependencies) -> None:
     config = fleet.config(root)
-    api.converge(config, fleet.directive(fleet.release("v1")), seams=seams)
+    api.converge(config, fleet.directive(fleet.release("v1")), dependencies=dependencies)
     with pytest.raises(StateError) as refusal:
-        api.rollback(config, seams=seams)
+        api.rollback(config, dependencies=dependencies)
     assert refusal.value.kind == "nothing_to_roll_back"
     assert len(rows(config)) == 1
 
@@ -154,10 +170,12 @@ def test_newer_wish_before_the_swap_ends_the_attempt(
 ) -> None:
     """A halt, a pin or a suspension that arrives mid-update; what runs is not touched."""
     config, v1, v2 = fleet.config(root), fleet.release("v1"), fleet.release("v2")
-    api.converge(config, fleet.directive(v1), seams=Seams(clock=clock))
+    api.converge(config, fleet.directive(v1), dependencies=Dependencies(clock=clock))
     before = _ids(root)
     newest = fleet.directive(None, action)
-    status = api.converge(config, fleet.directive(v2), seams=Seams(clock=clock, newest=lambda: newest))
+    status = api.converge(
+        config, fleet.directive(v2), dependencies=Dependencies(clock=clock, newest=lambda: newest)
+    )
     assert (status.current, status.state) == (v1, ReportState.HEALTHY)
     assert _ids(root) == before
     row = rows(config)[-1]
@@ -169,59 +187,61 @@ def test_newer_release_mid_update_is_taken_in_the_same_run(
 ) -> None:
     config, v2, v3 = fleet.config(root), fleet.release("v2"), fleet.release("v3")
     newest = fleet.directive(v3)
-    status = api.converge(config, fleet.directive(v2), seams=Seams(clock=clock, newest=lambda: newest))
+    status = api.converge(
+        config, fleet.directive(v2), dependencies=Dependencies(clock=clock, newest=lambda: newest)
+    )
     assert status.current == v3
     assert [row.outcome for row in rows(config)] == [Outcome.SKIPPED, Outcome.SUCCEEDED]
 
 
 def test_three_failures_in_a_row_are_safe_mode_beside_the_release(
-    fleet: Fleet, root: Path, seams: Seams
+    fleet: Fleet, root: Path, dependencies: Dependencies
 ) -> None:
     config, v1 = fleet.config(root), fleet.release("v1")
-    api.converge(config, fleet.directive(v1), seams=seams)
+    api.converge(config, fleet.directive(v1), dependencies=dependencies)
     for behavior in ("unhealthy", "crash", "no-start"):
         bad = fleet.release(f"bad-{behavior}", behavior)
-        status = api.converge(config, fleet.directive(bad), seams=seams)
+        status = api.converge(config, fleet.directive(bad), dependencies=dependencies)
     assert (status.state, status.current) == (ReportState.SAFE_MODE, v1)
     assert {service.state for service in status.services} == {"running"}
     assert [row.outcome for row in rows(config)[1:]] == [Outcome.ROLLED_BACK] * 3
-    status = api.converge(config, fleet.directive(fleet.release("v2")), seams=seams)
+    status = api.converge(config, fleet.directive(fleet.release("v2")), dependencies=dependencies)
     assert (status.state, status.current) == (ReportState.HEALTHY, fleet.release("v2"))
 
 
-def test_what_has_stopped_is_started_again(fleet: Fleet, root: Path, seams: Seams) -> None:
+def test_what_has_stopped_is_started_again(fleet: Fleet, root: Path, dependencies: Dependencies) -> None:
     config = fleet.config(root)
-    api.converge(config, fleet.directive(fleet.release("v1")), seams=seams)
+    api.converge(config, fleet.directive(fleet.release("v1")), dependencies=dependencies)
     (root / "state" / "simulated.json").write_text(json.dumps({**_world(root), "containers": {}}))
-    status = api.recover(config, seams=seams)
+    status = api.recover(config, dependencies=dependencies)
     assert status.state is ReportState.HEALTHY
     assert set(_ids(root)) == {"web", "clock"}
 
 
-def test_idle_convergence_writes_nothing(fleet: Fleet, root: Path, seams: Seams) -> None:
+def test_idle_convergence_writes_nothing(fleet: Fleet, root: Path, dependencies: Dependencies) -> None:
     config, v1 = fleet.config(root), fleet.release("v1")
-    api.converge(config, fleet.directive(v1), seams=seams)
+    api.converge(config, fleet.directive(v1), dependencies=dependencies)
     before = _mtimes(root)
-    api.converge(config, fleet.directive(v1), seams=seams)
-    api.recover(config, seams=seams)
+    api.converge(config, fleet.directive(v1), dependencies=dependencies)
+    api.recover(config, dependencies=dependencies)
     assert _mtimes(root) == before
 
 
-def test_only_current_and_previous_are_kept(fleet: Fleet, root: Path, seams: Seams) -> None:
+def test_only_current_and_previous_are_kept(fleet: Fleet, root: Path, dependencies: Dependencies) -> None:
     config = fleet.config(root)
     for version in ("v1", "v2", "v3"):
-        api.converge(config, fleet.directive(fleet.release(version)), seams=seams)
+        api.converge(config, fleet.directive(fleet.release(version)), dependencies=dependencies)
     kept = {fleet.release("v2").commit_sha, fleet.release("v3").commit_sha}
     assert {folder.name for folder in config.paths.releases.iterdir()} == kept
     assert {folder.name.partition(".")[0] for folder in (root / "state" / "stacks").iterdir()} == kept
     assert len(list((root / "content").iterdir())) == 2
 
 
-def test_secrets_reach_no_row(fleet: Fleet, root: Path, seams: Seams) -> None:
+def test_secrets_reach_no_row(fleet: Fleet, root: Path, dependencies: Dependencies) -> None:
     config = fleet.config(root)
     (root / ".env").write_text("PASSWORD=correct-horse-battery\n")
     refusing = fleet.release("tells", edits={"validate": '#!/bin/sh\necho "bad $PASSWORD"\nexit 1\n'})
-    status = api.converge(config, fleet.directive(refusing), seams=seams)
+    status = api.converge(config, fleet.directive(refusing), dependencies=dependencies)
     assert status.error == "The role's validate refused (exit code 1): bad ***."
     assert "correct-horse" not in rows(config)[0].model_dump_json()
     assert "correct-horse" not in config.paths.journal.read_text()

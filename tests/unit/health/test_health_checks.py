@@ -16,11 +16,11 @@ from typing import cast
 import pytest
 
 from fleet_agent.containers.base import CommandResult, Container, LogLine, Runtime
-from fleet_agent.health.base import Answer, Reading, Sight
+from fleet_agent.health.base import CheckContext, CheckOutcome, CheckResult
 from fleet_agent.health.checks import one
 from fleet_agent.health.http import BODY_LIMIT
 from fleet_agent.health.log import LINE_LIMIT
-from fleet_agent.roles.role import (
+from fleet_agent.roles.schema import (
     Check,
     CommandCheck,
     ComposeCheck,
@@ -52,8 +52,8 @@ def container(service: str = "web", state: str = "running", **facts: object) -> 
     )
 
 
-def look(check: Check, *containers: Container, runtime: Spoken | None = None, **facts: object) -> Reading:
-    sight = Sight(
+def look(check: Check, *containers: Container, runtime: Spoken | None = None, **facts: object) -> CheckResult:
+    context = CheckContext(
         containers=containers,
         expected=("web",),
         runtime=cast(Runtime, runtime or Spoken()),
@@ -63,7 +63,7 @@ def look(check: Check, *containers: Container, runtime: Spoken | None = None, **
         monotonic=time.monotonic,
         **facts,  # type: ignore[arg-type]
     )
-    return one(check).look(sight)
+    return one(check).look(context)
 
 
 RUNS = ContainerCheck(kind="container")
@@ -72,29 +72,29 @@ RUNS = ContainerCheck(kind="container")
 @pytest.mark.parametrize(
     ("state", "facts", "answer"),
     [
-        ("running", {}, Answer.PASS),
-        ("created", {}, Answer.WAIT),
-        ("restarting", {}, Answer.FAIL),
-        ("paused", {}, Answer.FAIL),
-        ("exited", {"exit_code": 0}, Answer.FATAL),
-        ("exited", {"exit_code": 1}, Answer.FATAL),
-        ("dead", {}, Answer.FATAL),
-        ("running", {"restarts": 1}, Answer.FATAL),
+        ("running", {}, CheckOutcome.PASS),
+        ("created", {}, CheckOutcome.WAIT),
+        ("restarting", {}, CheckOutcome.FAIL),
+        ("paused", {}, CheckOutcome.FAIL),
+        ("exited", {"exit_code": 0}, CheckOutcome.FATAL),
+        ("exited", {"exit_code": 1}, CheckOutcome.FATAL),
+        ("dead", {}, CheckOutcome.FATAL),
+        ("running", {"restarts": 1}, CheckOutcome.FATAL),
     ],
 )
-def test_container_states(state: str, facts: dict[str, object], answer: Answer) -> None:
-    assert look(RUNS, container("web", state, **facts)).answer is answer
+def test_container_states(state: str, facts: dict[str, object], answer: CheckOutcome) -> None:
+    assert look(RUNS, container("web", state, **facts)).outcome is answer
 
 
 def test_one_shot_service_may_have_completed_but_not_failed() -> None:
     once = ContainerCheck(kind="container", completed=("web",))
-    assert look(once, container(state="exited", exit_code=0)).answer is Answer.PASS
-    assert look(once, container(state="exited", exit_code=1)).answer is Answer.FATAL
+    assert look(once, container(state="exited", exit_code=0)).outcome is CheckOutcome.PASS
+    assert look(once, container(state="exited", exit_code=1)).outcome is CheckOutcome.FATAL
 
 
 def test_restarts_from_before_the_update_do_not_count() -> None:
-    assert look(RUNS, container(restarts=7), restarts_before={"web": 7}).answer is Answer.PASS
-    assert look(RUNS, container(restarts=8), restarts_before={"web": 7}).answer is Answer.FATAL
+    assert look(RUNS, container(restarts=7), restarts_before={"web": 7}).outcome is CheckOutcome.PASS
+    assert look(RUNS, container(restarts=8), restarts_before={"web": 7}).outcome is CheckOutcome.FATAL
 
 
 def test_absent_service_fails() -> None:
@@ -103,19 +103,24 @@ def test_absent_service_fails() -> None:
 
 @pytest.mark.parametrize(
     ("health", "answer"),
-    [("healthy", Answer.PASS), ("starting", Answer.WAIT), ("unhealthy", Answer.FAIL), (None, Answer.PASS)],
+    [
+        ("healthy", CheckOutcome.PASS),
+        ("starting", CheckOutcome.WAIT),
+        ("unhealthy", CheckOutcome.FAIL),
+        (None, CheckOutcome.PASS),
+    ],
 )
-def test_compose_health(health: str | None, answer: Answer) -> None:
-    assert look(ComposeCheck(kind="compose"), container(health=health)).answer is answer
+def test_compose_health(health: str | None, answer: CheckOutcome) -> None:
+    assert look(ComposeCheck(kind="compose"), container(health=health)).outcome is answer
 
 
 def test_named_service_without_healthcheck_can_never_be_healthy() -> None:
-    assert look(ComposeCheck(kind="compose", services=("web",)), container()).answer is Answer.FATAL
+    assert look(ComposeCheck(kind="compose", services=("web",)), container()).outcome is CheckOutcome.FATAL
 
 
 def test_named_service_without_a_container_is_not_healthy() -> None:
     seen = look(ComposeCheck(kind="compose", services=("web", "db")), container(health="healthy"))
-    assert (seen.answer, seen.detail) == (Answer.FAIL, "db has no container")
+    assert (seen.outcome, seen.detail) == (CheckOutcome.FAIL, "db has no container")
 
 
 class _Page(http.server.BaseHTTPRequestHandler):
@@ -145,29 +150,29 @@ def url() -> Iterator[str]:
 @pytest.mark.parametrize(
     ("path", "wanted", "says"),
     [
-        ("/200", {}, "answers 200"),
-        ("/500", {}, "answers 500"),
-        ("/500", {"status": (500,)}, "answers 500"),
-        ("/302", {}, "answers 302"),
-        ("/200", {"body": "well"}, "answers 200"),
-        ("/200", {"body": "ill"}, "answers without 'ill'"),
-        ("/200", {"body_is": "all is well"}, "answers 200"),
-        ("/200", {"body_is": "all"}, "answers 'all is well' and not 'all'"),
+        ("/200", {}, "returned 200"),
+        ("/500", {}, "returned 500"),
+        ("/500", {"status": (500,)}, "returned 500"),
+        ("/302", {}, "returned 302"),
+        ("/200", {"body": "well"}, "returned 200"),
+        ("/200", {"body": "ill"}, "responded without 'ill'"),
+        ("/200", {"body_is": "all is well"}, "returned 200"),
+        ("/200", {"body_is": "all"}, "responded 'all is well', not 'all'"),
         ("/201", {"status": (201,), "max_latency_ms": 50}, "more than 50 ms"),
     ],
 )
 def test_http(url: str, path: str, wanted: dict[str, object], says: str) -> None:
     seen = look(HttpCheck.model_validate({"kind": "http", "url": url + path, **wanted}))
     assert says in seen.detail
-    ok = says == "answers 200" or wanted.get("status") == (500,)
-    assert seen.answer is (Answer.PASS if ok else Answer.FAIL)
+    ok = says == "returned 200" or wanted.get("status") == (500,)
+    assert seen.outcome is (CheckOutcome.PASS if ok else CheckOutcome.FAIL)
 
 
 def test_http_nobody_there(url: str) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         seen = look(HttpCheck(kind="http", url=f"http://127.0.0.1:{unused.getsockname()[1]}/"))
-    assert (seen.answer, "Connection refused" in seen.detail) == (Answer.FAIL, True)
+    assert (seen.outcome, "Connection refused" in seen.detail) == (CheckOutcome.FAIL, True)
     del url
 
 
@@ -195,13 +200,13 @@ def test_http_answer_that_drips_is_given_up_as_a_whole(where: str) -> None:
         check = HttpCheck(kind="http", url=f"http://127.0.0.1:{server.server_port}/{where}", timeout_s=0.3)
         seen = look(check)
         server.shutdown()
-    assert (seen.answer, "not whole within 0.3 s" in seen.detail) == (Answer.FAIL, True)
+    assert (seen.outcome, "incomplete after 0.3 s" in seen.detail) == (CheckOutcome.FAIL, True)
 
 
 def test_http_body_is_read_up_to_a_limit(url: str) -> None:
     """A check that hits a download must not fill the device's memory."""
     seen = look(HttpCheck(kind="http", url=f"{url}/203", status=(203,), body="the end"))
-    assert (seen.answer, "answers without 'the end'" in seen.detail) == (Answer.FAIL, True)
+    assert (seen.outcome, "responded without 'the end'" in seen.detail) == (CheckOutcome.FAIL, True)
 
 
 def test_tcp_waits_no_longer_than_declared(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,20 +215,25 @@ def test_tcp_waits_no_longer_than_declared(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(socket, "create_connection", silent)
     seen = look(TcpCheck(kind="tcp", host="192.0.2.1", port=80, timeout_s=0.7))
-    assert (seen.answer, seen.detail) == (Answer.FAIL, "tcp 192.0.2.1:80 does not open (timed out)")
+    assert (seen.outcome, seen.detail) == (
+        CheckOutcome.FAIL,
+        "tcp 192.0.2.1:80 cannot be reached (timed out)",
+    )
 
 
 def test_tcp() -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         port = server.getsockname()[1]
-        assert look(TcpCheck(kind="tcp", port=port)).answer is Answer.FAIL
+        assert look(TcpCheck(kind="tcp", port=port)).outcome is CheckOutcome.FAIL
         server.listen()
-        assert look(TcpCheck(kind="tcp", port=port)).answer is Answer.PASS
+        assert look(TcpCheck(kind="tcp", port=port)).outcome is CheckOutcome.PASS
 
 
-@pytest.mark.parametrize(("allowed", "answer"), [(0, Answer.FAIL), (1, Answer.FAIL), (2, Answer.PASS)])
-def test_log_rate(allowed: int, answer: Answer) -> None:
+@pytest.mark.parametrize(
+    ("allowed", "answer"), [(0, CheckOutcome.FAIL), (1, CheckOutcome.FAIL), (2, CheckOutcome.PASS)]
+)
+def test_log_rate(allowed: int, answer: CheckOutcome) -> None:
     """Two lines match; one that is older than the update is not held against it."""
     lines = [
         LogLine("web", "ERROR one", START + timedelta(seconds=1)),
@@ -232,53 +242,56 @@ def test_log_rate(allowed: int, answer: Answer) -> None:
         LogLine("web", "ERROR before", START - timedelta(seconds=1)),
     ]
     seen = look(LogCheck(kind="log", pattern="^ERROR", max_matches=allowed), runtime=Spoken(lines))
-    assert seen.answer is answer
+    assert seen.outcome is answer
 
 
-@pytest.mark.parametrize(("window_s", "answer"), [(30, Answer.FAIL), (29, Answer.PASS)])
-def test_log_lines_count_within_their_window(window_s: float, answer: Answer) -> None:
+@pytest.mark.parametrize(("window_s", "answer"), [(30, CheckOutcome.FAIL), (29, CheckOutcome.PASS)])
+def test_log_lines_count_within_their_window(window_s: float, answer: CheckOutcome) -> None:
     """It is 30 s after the start: a service that stopped complaining is quiet again."""
     lines = [LogLine("web", "ERROR once", START)]
     check = LogCheck(kind="log", pattern="ERROR", window_s=window_s)
-    assert look(check, runtime=Spoken(lines)).answer is answer
+    assert look(check, runtime=Spoken(lines)).outcome is answer
 
 
 def test_log_lines_of_other_services_do_not_count() -> None:
     lines = [LogLine("db", "ERROR of db", START)]
-    assert look(LogCheck(kind="log", pattern="ERROR"), runtime=Spoken(lines)).answer is Answer.FAIL
+    assert look(LogCheck(kind="log", pattern="ERROR"), runtime=Spoken(lines)).outcome is CheckOutcome.FAIL
     mine = LogCheck(kind="log", pattern="ERROR", services=("web",))
-    assert look(mine, runtime=Spoken(lines)).answer is Answer.PASS
+    assert look(mine, runtime=Spoken(lines)).outcome is CheckOutcome.PASS
 
 
 def test_log_line_is_searched_up_to_a_limit() -> None:
     """A pattern that backtracks over a megabyte would hold up the whole probation."""
-    for far, answer in ((LINE_LIMIT - 5, Answer.FAIL), (LINE_LIMIT, Answer.PASS)):
+    for far, answer in ((LINE_LIMIT - 5, CheckOutcome.FAIL), (LINE_LIMIT, CheckOutcome.PASS)):
         lines = [LogLine("web", " " * far + "ERROR", START)]
-        assert look(LogCheck(kind="log", pattern="ERROR"), runtime=Spoken(lines)).answer is answer
+        assert look(LogCheck(kind="log", pattern="ERROR"), runtime=Spoken(lines)).outcome is answer
 
 
 def test_command() -> None:
     check = CommandCheck(kind="command", service="web", command=("check",))
-    assert look(check, runtime=Spoken(result=CommandResult(0, ""))).answer is Answer.PASS
+    assert look(check, runtime=Spoken(result=CommandResult(0, ""))).outcome is CheckOutcome.PASS
     seen = look(check, runtime=Spoken(result=CommandResult(2, "no\nnot today\n")))
-    assert (seen.answer, seen.detail) == (Answer.FAIL, "command check in web exits with 2: not today")
+    assert (seen.outcome, seen.detail) == (
+        CheckOutcome.FAIL,
+        "command check in web exited with code 2: not today",
+    )
 
 
 @pytest.mark.parametrize(
     ("age_s", "answer"),
     [
-        (59, Answer.PASS), (60, Answer.PASS), (61, Answer.FAIL),
+        (59, CheckOutcome.PASS), (60, CheckOutcome.PASS), (61, CheckOutcome.FAIL),
         # Written while the clock was ahead, which is set right by now.
-        (-60, Answer.PASS), (-61, Answer.FAIL),
+        (-60, CheckOutcome.PASS), (-61, CheckOutcome.FAIL),
     ],
 )  # fmt: skip
-def test_file_freshness(tmp_path: Path, age_s: int, answer: Answer) -> None:
+def test_file_freshness(tmp_path: Path, age_s: int, answer: CheckOutcome) -> None:
     file = tmp_path / "beat"
     file.touch()
     written = (START + timedelta(seconds=30 - age_s)).timestamp()
     os.utime(file, (written, written))
-    assert look(FileCheck(kind="file", path=str(file), max_age_s=60)).answer is answer
+    assert look(FileCheck(kind="file", path=str(file), max_age_s=60)).outcome is answer
 
 
 def test_absent_file_fails(tmp_path: Path) -> None:
-    assert look(FileCheck(kind="file", path=str(tmp_path / "none"))).answer is Answer.FAIL
+    assert look(FileCheck(kind="file", path=str(tmp_path / "none"))).outcome is CheckOutcome.FAIL

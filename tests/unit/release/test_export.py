@@ -16,7 +16,7 @@ import pytest
 from fleet_agent.errors import FleetError, Kind, ReleaseError
 from fleet_agent.release import Limits, check_manifest, export, fetch
 from fleet_agent.release.manifest import MANIFEST_FILE
-from fleet_agent.support import atomic_files as durable
+from fleet_agent.support import atomic_files
 from fleetctl.fleet_repo import FleetRepo
 from tests.unit.release.conftest import ROLE, Device
 
@@ -208,7 +208,7 @@ def test_an_export_that_cannot_be_finished_leaves_nothing(
         if calls == 3:
             raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(durable, "sync_folder", fail_at_the_third)
+    monkeypatch.setattr(atomic_files, "sync_folder", fail_at_the_third)
     with pytest.raises(FleetError) as caught:
         export(git_of(repo), commit, ROLE, target)
     assert caught.value.kind is expected

@@ -46,7 +46,7 @@ def test_an_unsigned_commit_is_refused(repo: FleetRepo) -> None:
 def test_an_unknown_key_is_refused(repo: FleetRepo, stranger: SigningKey) -> None:
     error = refusal(repo, repo.commit("v1", key=stranger))
     assert error.kind is Kind.SIGNATURE_INVALID
-    assert "not one that this device trusts" in error.message
+    assert "not in this device's allowed_signers" in error.message
 
 
 def test_a_stranger_calling_himself_our_name_is_refused(repo: FleetRepo, tmp_path: Path) -> None:

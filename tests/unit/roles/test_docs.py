@@ -9,13 +9,14 @@ from typing import get_args
 import pytest
 
 from fleet_agent.errors import Kind
-from fleet_agent.roles import role as roles
-from fleet_agent.roles.role import PROVIDED, Health, VariableType
+from fleet_agent.roles import schema
+from fleet_agent.roles.schema import ProbationSettings
+from fleet_agent.roles.variables import PROVIDED, VariableType
 
 ROOT = Path(__file__).resolve().parents[3]
 ROLES = (ROOT / "docs" / "usage" / "roles.md").read_text()
 RELEASES = (ROOT / "docs" / "usage" / "releases.md").read_text()
-CHECK_MODELS = get_args(get_args(roles.Check)[0])
+CHECK_MODELS = get_args(get_args(schema.Check)[0])
 
 
 def literal_kinds() -> set[str]:
@@ -24,15 +25,15 @@ def literal_kinds() -> set[str]:
 
 
 @pytest.mark.parametrize("model", CHECK_MODELS, ids=lambda model: model.__name__)
-def test_each_health_check_is_described_with_its_keys(model: type[roles.Strict]) -> None:
+def test_each_health_check_is_described_with_its_keys(model: type[schema.Strict]) -> None:
     kind = model.model_fields["kind"].annotation
     (row,) = [line for line in ROLES.splitlines() if line.startswith(f"| `{get_args(kind)[0]}` |")]
     assert [key for key in model.model_fields if key != "kind" and f"`{key}`" not in row] == []
 
 
-@pytest.mark.parametrize("key", [key for key in Health.model_fields if key != "checks"])
+@pytest.mark.parametrize("key", [key for key in ProbationSettings.model_fields if key != "checks"])
 def test_each_probation_setting_is_described_with_its_default(key: str) -> None:
-    default = Health.model_fields[key].default
+    default = ProbationSettings.model_fields[key].default
     assert f"| `{key}` | {default:g} |" in ROLES
 
 

@@ -12,7 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fleet_agent.errors import FleetError, Kind, ReleaseError, ValidationError
-from fleet_agent.roles.role import HttpCheck, LogCheck, Role, TcpCheck, parse
+from fleet_agent.roles.role import Role
+from fleet_agent.roles.schema import HttpCheck, LogCheck, TcpCheck, parse
 
 
 def write(folder: Path, text: str, *, compose: str | None = "services: {}\n") -> Path:
@@ -81,8 +82,8 @@ def test_a_description_is_enough(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("", "is not a list of keys"),
-        ("[]", "is not a list of keys"),
+        ("", "must be a mapping"),
+        ("[]", "must be a mapping"),
         ("description: [", "expected the node content"),
         ("a: *b", "aliases are not allowed"),
         ("description: x\ndescription: y", "'description' is given twice"),
@@ -90,7 +91,7 @@ def test_a_description_is_enough(tmp_path: Path) -> None:
         ("description: ''", "description"),
         ("description: 3", "description"),
         ("description: x\nextra: 1", "extra: Extra inputs are not permitted"),
-        ("description: x\nvariables: {port: {description: y}}", "'port' is no variable name"),
+        ("description: x\nvariables: {port: {description: y}}", "'port' is not a variable name"),
         ("description: x\nvariables: {FLEET_ROLE: {description: y}}", "FLEET_ROLE is reserved"),
         ("description: x\nvariables: {DOCKER_HOST: {description: y}}", "DOCKER_HOST is reserved"),
         ("description: x\nvariables: {PATH: {description: y}}", "PATH is reserved"),
@@ -102,7 +103,7 @@ def test_a_description_is_enough(tmp_path: Path) -> None:
         ("description: x\nhealth: {checks: [{kind: magic}]}", "health.checks.0"),
         ("description: x\nhealth: {checks: [{kind: http}]}", "health.checks.0.http.url"),
         ("description: x\nhealth: {checks: [{kind: tcp, port: 0}]}", "health.checks.0.tcp.port"),
-        ("description: x\nhealth: {checks: [{kind: log, pattern: '('}]}", "no regular expression"),
+        ("description: x\nhealth: {checks: [{kind: log, pattern: '('}]}", "not a regular expression"),
         ("description: x\nhealth: {checks: [{kind: http, url: 'http://${NOPE}'}]}", "NOPE, which is not"),
         ("description: x\nhealth: {grace_s: .nan}", "health.grace_s"),
         ("description: x\nhealth: {grace_s: -1}", "health.grace_s"),

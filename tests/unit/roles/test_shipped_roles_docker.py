@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet_agent.containers.compose import find_compose
+from fleet_agent.containers.compose_program import find_compose
 from fleetctl.stack.ports import free_ports
 
 ROLES = Path(__file__).resolve().parents[3] / "roles"

@@ -15,8 +15,7 @@ import pytest
 
 from fleet_agent.errors import Kind, StateError
 from fleet_agent.release.git_command import GitCommand
-from fleet_agent.support import orphans as leftovers
-from fleet_agent.support import processes
+from fleet_agent.support import orphans, processes
 
 PATIENCE_S = 30.0
 
@@ -24,8 +23,8 @@ PATIENCE_S = 30.0
 ENGINE = """\
 import sys
 from pathlib import Path
-from fleet_agent.support import orphans as leftovers, processes
-with leftovers.none_beside(Path(sys.argv[1])):
+from fleet_agent.support import orphans, processes
+with orphans.none_beside(Path(sys.argv[1])):
     processes.run(sys.argv[2:], timeout_s=600)
 """
 #: Stands for `docker compose`: does its work in a child, here even in another session; both say who they are.
@@ -85,7 +84,7 @@ def test_a_killed_engine_takes_its_program_with_it_and_the_next_ends_the_rest(fo
     engine.wait()
     assert _gone(own)
     assert _lives(child)
-    with leftovers.none_beside(folder / "state" / "children.lock"):
+    with orphans.none_beside(folder / "state" / "children.lock"):
         assert not _lives(child)
 
 
@@ -101,13 +100,13 @@ def test_what_cannot_be_ended_keeps_others_from_working(folder: Path) -> None:
     """We are not ended by ourselves: the one process that stands for an unkillable one here."""
     mark = folder / "children.lock"
     with (
-        leftovers.none_beside(mark),
+        orphans.none_beside(mark),
         pytest.raises(StateError) as caught,
-        leftovers.none_beside(mark, patience_s=0.05),
+        orphans.none_beside(mark, patience_s=0.05),
     ):
         pytest.fail("two at once")
     assert caught.value.kind is Kind.LOCKED
-    with leftovers.none_beside(mark):
+    with orphans.none_beside(mark):
         pass
 
 
@@ -120,7 +119,7 @@ def test_a_stranger_is_not_touched(folder: Path) -> None:
     engine, _, child = _started(folder)
     engine.kill()
     engine.wait()
-    with leftovers.none_beside(folder / "state" / "children.lock"):
+    with orphans.none_beside(folder / "state" / "children.lock"):
         assert not _lives(child)
         assert stranger.poll() is None
     stranger.kill()
@@ -128,7 +127,7 @@ def test_a_stranger_is_not_touched(folder: Path) -> None:
 
 
 def test_a_program_that_hangs_is_ended_with_what_left_its_session(folder: Path) -> None:
-    with leftovers.none_beside(folder / "children.lock"), pytest.raises(processes.HungError):
+    with orphans.none_beside(folder / "children.lock"), pytest.raises(processes.HungError):
         processes.run(["sh", "-c", IN_A_CHILD], timeout_s=1, folder=folder)
     assert not _lives(int((folder / "own").read_text()))
     assert not _lives(int((folder / "child").read_text()))
@@ -138,7 +137,7 @@ def test_gits_helpers_are_marked_too(folder: Path) -> None:
     """An alias runs a shell below git, as a fetch runs ssh and index-pack."""
     subprocess.run(["git", "init", "--quiet", "--bare", folder / "git"], check=True)
     helper = f"!cd {folder} && {IN_A_CHILD.splitlines()[0]} wait"
-    with leftovers.none_beside(folder / "children.lock"):
+    with orphans.none_beside(folder / "children.lock"):
         with GitCommand(folder / "git").batch("-c", f"alias.linger={helper}", "linger"):
             while not (folder / "child").exists():
                 time.sleep(0.01)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fleet_agent.errors import FleetError
-from fleet_agent.roles.role import CommandCheck, ComposeCheck, ContainerCheck, LogCheck
+from fleet_agent.roles.schema import CommandCheck, ComposeCheck, ContainerCheck, LogCheck
 from fleetctl.role_check.findings import Finding, error, warning
 from fleetctl.role_check.subject import Subject
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from fleet_agent.roles.role import PROVIDED
+from fleet_agent.roles.variables import PROVIDED
 from fleetctl.role_check.compose import REFERENCE
 from fleetctl.role_check.findings import Finding, error, warning
 from fleetctl.role_check.subject import Subject, references

@@ -6,9 +6,10 @@ import time
 
 from loguru import logger
 
-from fleet_agent.containers.compose import ComposeRuntime, find_compose
+from fleet_agent.containers.compose import ComposeRuntime
+from fleet_agent.containers.compose_program import find_compose
 from fleet_agent.engine import api
-from fleet_agent.engine.dependencies import Seams
+from fleet_agent.engine.dependencies import Dependencies
 from fleet_agent.model import Progress
 from fleetctl.demo.faults.engine_run import EngineRun, Line
 from fleetctl.demo.faults.scenarios.base import Result, Scenario, Setup, went_back
@@ -40,7 +41,7 @@ def _compose_hangs(setup: Setup, result: Result) -> None:
             device.config,
             device.directive(bad),
             listen,
-            seams=Seams(runtime=ComposeRuntime([str(hanging)], up_limit_s=4)),
+            dependencies=Dependencies(runtime=ComposeRuntime([str(hanging)], up_limit_s=4)),
         )
     logger.enable("fleet_agent")
     compare(

@@ -5,29 +5,29 @@ from __future__ import annotations
 import pytest
 
 from fleet_agent.errors import Kind
-from fleet_agent.health.base import Answer, Reading
-from fleet_agent.health.probation import Healthy, Round, Seen, Unhealthy, Verdict, Watch, judge, observe
-from fleet_agent.roles.role import Health
+from fleet_agent.health.base import CheckOutcome, CheckResult
+from fleet_agent.health.judge import CheckRound, Healthy, Seen, Unhealthy, Verdict, Watch, judge, observe
+from fleet_agent.roles.schema import ProbationSettings
 
-RULES = Health(grace_s=5, successes=3, interval_s=1, watch_s=4, deadline_s=20, failure_budget=2)
-
-
-def reading(answer: Answer) -> Reading:
-    return Reading("http", answer, f"it says {answer.value}")
+RULES = ProbationSettings(grace_s=5, successes=3, interval_s=1, watch_s=4, deadline_s=20, failure_budget=2)
 
 
-def watch(answers: str, rules: Health = RULES) -> list[Verdict]:
+def result(answer: CheckOutcome) -> CheckResult:
+    return CheckResult("http", answer, f"it says {answer.value}")
+
+
+def watch(answers: str, rules: ProbationSettings = RULES) -> list[Verdict]:
     """Verdicts after each second's round: p pass, f fail, x fatal, w wait, ? no answer from the runtime."""
-    kinds = {"p": Answer.PASS, "f": Answer.FAIL, "x": Answer.FATAL, "w": Answer.WAIT}
+    kinds = {"p": CheckOutcome.PASS, "f": CheckOutcome.FAIL, "x": CheckOutcome.FATAL, "w": CheckOutcome.WAIT}
     seen, verdicts = Seen(), []
     for second, letter in enumerate(answers):
-        readings = None if letter == "?" else (reading(kinds[letter]),)
-        seen = observe(rules, seen, Round(float(second), readings))
+        results = None if letter == "?" else (result(kinds[letter]),)
+        seen = observe(rules, seen, CheckRound(float(second), results))
         verdicts.append(judge(rules, seen, float(second)))
     return verdicts
 
 
-def final(answers: str, rules: Health = RULES) -> Verdict:
+def final(answers: str, rules: ProbationSettings = RULES) -> Verdict:
     return watch(answers, rules)[-1]
 
 
@@ -51,7 +51,7 @@ def test_fatal_ends_it_even_within_the_grace() -> None:
 def test_falling_counts_within_the_grace_and_is_called_flapping() -> None:
     verdict = final("pfpfpf")
     assert isinstance(verdict, Unhealthy)
-    assert "flapping: fell 3 times" in verdict.reason
+    assert "flapping: it became unhealthy 3 times" in verdict.reason
 
 
 def test_successes_are_counted_from_the_last_failure() -> None:

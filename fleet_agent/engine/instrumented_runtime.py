@@ -7,14 +7,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fleet_agent.containers.base import CommandResult, Container, LogLine, Runtime, Say, Stack
+from fleet_agent.containers.base import CommandResult, ComposeStack, Container, LogLine, Runtime, Say
 from fleet_agent.engine.dependencies import Effects
 from fleet_agent.errors import ContainerError, FleetError
 
 T = TypeVar("T")
 
 
-class Traced:
+class InstrumentedRuntime:
     """Delegates to `runtime`. `clean` takes the secrets out of an error: Compose quotes what it got."""
 
     def __init__(self, runtime: Runtime, effects: Effects, clean: Callable[[FleetError], object]) -> None:
@@ -32,13 +32,13 @@ class Traced:
     def pull(self, image: str, say: Say) -> None:
         self._perform("docker pull", lambda: self._runtime.pull(image, say))
 
-    def up(self, stack: Stack) -> None:
+    def up(self, stack: ComposeStack) -> None:
         self._perform("compose up", lambda: self._runtime.up(stack))
 
     def down(self, project: str) -> None:
         self._perform("compose down", lambda: self._runtime.down(project))
 
-    def restart(self, stack: Stack) -> None:
+    def restart(self, stack: ComposeStack) -> None:
         self._perform("compose restart", lambda: self._runtime.restart(stack))
 
     def restarted(self) -> bool:

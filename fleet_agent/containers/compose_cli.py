@@ -1,0 +1,124 @@
+"""The Compose program: it resolves a compose file, and starts and stops what the file says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from fleet_agent.containers.base import ComposeStack
+from fleet_agent.containers.compose_program import find_compose
+from fleet_agent.containers.docker_errors import compose_failed, telling_line
+from fleet_agent.errors import ContainerError, Kind
+from fleet_agent.support import processes
+
+#: What Compose and its credential helpers need of our own environment; nothing else may reach a release's
+#: interpolation, or a device's shell would decide what runs.
+_PASSED = re.compile(
+    r"PATH|HOME|USER|TMPDIR|XDG_RUNTIME_DIR|(HTTPS?|NO|ALL)_PROXY|SSL_CERT_(FILE|DIR)|DOCKER_.*", re.I
+)
+_UNSET = re.compile(r'The \\?"(\w+)\\?" variable is not set')
+
+
+class ComposeCli:
+    """`program` is the Compose command, looked for unless it is given; limits are seconds."""
+
+    def __init__(self, program: Sequence[str] | None, *, look_limit_s: float, up_limit_s: float) -> None:
+        self._program = list(program) if program else None
+        self._look_limit_s = look_limit_s
+        self._up_limit_s = up_limit_s
+
+    def config(self, folder: Path, environment: Mapping[str, str], project: str) -> dict[str, Any]:
+        done = self._compose(
+            ["--project-name", project, "--project-directory", folder, "--file", folder / "compose.yaml",
+             "--env-file", os.devnull, "config", "--format", "json"],
+            limit_s=self._look_limit_s * 3,
+            variables=environment,
+        )  # fmt: skip
+        if done.exit_code != 0:
+            raise ContainerError(
+                Kind.COMPOSE_INVALID,
+                f"The compose file is not valid: {telling_line(done)}.",
+                hint="Run `fleetctl role check` in the fleet repository.",
+                evidence={"output": done.last_words},
+            )
+        unset = sorted(set(_UNSET.findall(done.stderr)))
+        if unset:
+            # Compose would continue with an empty value; a device must not.
+            raise ContainerError(
+                Kind.VARIABLE_MISSING,
+                f"The compose file uses {', '.join(unset)}, which the role does not declare.",
+                hint="Declare it in role.yaml, or write $$ for a dollar sign.",
+            )
+        try:
+            resolved = json.loads(done.stdout)
+        except ValueError as error:
+            raise ContainerError(
+                Kind.COMPOSE_FAILED, "Compose returned something that is not JSON."
+            ) from error
+        if not isinstance(resolved, dict):
+            raise ContainerError(Kind.COMPOSE_FAILED, "Compose returned something that is not a project.")
+        return resolved
+
+    def up(self, stack: ComposeStack) -> None:
+        done = self._on(stack, ["up", "--detach", "--no-build", "--pull", "never", "--remove-orphans"])
+        if done.exit_code != 0:
+            raise compose_failed("start the services", done)
+
+    def down(self, project: str) -> None:
+        done = self._compose(
+            ["--project-name", project, "down", "--remove-orphans"], limit_s=self._up_limit_s
+        )
+        if done.exit_code != 0:
+            raise compose_failed("stop the services", done)
+
+    def restart(self, stack: ComposeStack) -> None:
+        done = self._on(stack, ["restart"])
+        if done.exit_code != 0:
+            raise compose_failed("restart the services", done)
+
+    def _on(self, stack: ComposeStack, arguments: list[str]) -> processes.Ended:
+        return self._compose(
+            ["--project-name", stack.project, "--file", stack.file, "--env-file", os.devnull, *arguments],
+            limit_s=self._up_limit_s,
+        )
+
+    def _compose(
+        self, arguments: Sequence[str | Path], *, limit_s: float, variables: Mapping[str, str] | None = None
+    ) -> processes.Ended:
+        command = [*self.program, *arguments]
+        ours = {key: value for key, value in os.environ.items() if _PASSED.fullmatch(key)}
+        try:
+            return processes.run(
+                command, timeout_s=limit_s, environment={**ours, **(variables or {}), "COMPOSE_ANSI": "never"}
+            )
+        except processes.HungError as error:
+            raise ContainerError(
+                Kind.COMPOSE_HUNG,
+                f"Compose did not finish within {limit_s:g} s and was killed.",
+                hint="Check `docker info` and the device's kernel log.",
+                retryable=True,
+                evidence={"output": error.output.splitlines()[-20:]},
+            ) from error
+        except OSError as error:
+            raise ContainerError(
+                Kind.DOCKER_UNAVAILABLE, f"Cannot start Compose: {error.strerror}.", retryable=True
+            ) from error
+
+    @cached_property
+    def program(self) -> list[str]:
+        """The Compose command. Raises ContainerError (`docker_unavailable`) if there is none."""
+        if self._program:
+            return self._program
+        found = find_compose()
+        if found is None:
+            raise ContainerError(
+                Kind.DOCKER_UNAVAILABLE,
+                "Docker Compose is not installed on this device.",
+                hint="Install the docker-compose-plugin package.",
+            )
+        return found

@@ -1,0 +1,121 @@
+"""From what Docker and Compose print to the errors that the device reports."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+
+from fleet_agent.errors import ContainerError, Kind
+from fleet_agent.support import processes
+
+_NO_ENGINE = re.compile(
+    r"cannot connect to the docker daemon|error during connect|is the docker daemon running"
+    r"|docker\.sock: connect|connection reset by peer|error from daemon.*shutting down|unexpected EOF",
+    re.I,
+)
+_DISK_FULL = re.compile(r"no space left on device|disk quota exceeded", re.I)
+_PORT_TAKEN = re.compile(r"port is already allocated|address already in use|bind for \S+ failed", re.I)
+_IMAGE_ABSENT = re.compile(
+    r"no such image|manifest (for \S+ not found|unknown)|pull access denied|repository does not exist", re.I
+)
+#: How Docker reports an image whose files are not what its index lists.
+_DAMAGED = re.compile(
+    r"no such file or directory|not a directory|layer does not exist|input/output error"
+    r"|structure needs cleaning|unexpected end of JSON|invalid character",
+    re.I,
+)
+_REGISTRY_AWAY = re.compile(
+    r"dial tcp|connection re(fused|set)|no such host|server misbehaving|no route to host"
+    r"|network is unreachable|timeout|deadline exceeded|request canceled|\bEOF\b"
+    r"|HTTP( status:)? (5\d\d|429)|toomanyrequests",
+    re.I,
+)
+
+
+@contextlib.contextmanager
+def translated(*, pass_refusals: bool = False) -> Iterator[None]:
+    """Every way in which the SDK can fail, as a ContainerError.
+
+    With `pass_refusals` the caller translates what Docker itself refuses, like its report on a registry.
+    """
+    import requests.exceptions
+    from docker.errors import APIError, DockerException
+
+    try:
+        yield
+    except APIError as error:
+        if pass_refusals:
+            raise
+        said = str(error.explanation).rstrip(".")
+        if error.is_client_error():
+            # Docker is well, and what was asked about is gone or wrong.
+            raise ContainerError(Kind.COMPOSE_FAILED, f"Docker refused: {said}.") from error
+        raise ContainerError(Kind.DOCKER_UNAVAILABLE, f"Docker failed: {said}.", retryable=True) from error
+    except (DockerException, requests.exceptions.RequestException, OSError) as error:
+        raise ContainerError(
+            Kind.DOCKER_UNAVAILABLE,
+            "Docker does not answer.",
+            hint="Run `systemctl status docker` on the device.",
+            retryable=True,
+            evidence={"cause": str(error)[:300]},
+        ) from error
+
+
+def is_damage(text: str) -> bool:
+    """Whether Docker's complaint is that an image's files are not what its index lists."""
+    return _DAMAGED.search(text) is not None
+
+
+def compose_failed(doing: str, done: processes.Ended) -> ContainerError:
+    """Why Compose could not do it: `docker_unavailable`, `disk_full`, `port_conflict`, …"""
+    message, retryable, kind = f"Compose could not {doing}: {telling_line(done)}.", False, Kind.COMPOSE_FAILED
+    for pattern, named, may_pass in (
+        (_NO_ENGINE, Kind.DOCKER_UNAVAILABLE, True),
+        (_DISK_FULL, Kind.DISK_FULL, True),
+        (_PORT_TAKEN, Kind.PORT_CONFLICT, False),
+        (_IMAGE_ABSENT, Kind.IMAGE_MISSING, True),
+    ):
+        if pattern.search(done.stderr):
+            kind, retryable = named, may_pass
+            break
+    evidence = {"exit_code": done.exit_code, "output": done.last_words}
+    return ContainerError(kind, message, retryable=retryable, evidence=evidence)
+
+
+def pull_failed(image: str, why: str, damage: str | None) -> ContainerError:
+    why = why.strip().rstrip(".")
+    if _DISK_FULL.search(why):
+        return ContainerError(Kind.DISK_FULL, f"The disk is full: cannot load {image}.", retryable=True)
+    if damage is None and re.search("failed to register layer", why, re.I) and _DAMAGED.search(why):
+        # A layer that it shares with another image.
+        damage = why
+    if damage is not None:
+        return ContainerError(
+            Kind.IMAGE_DAMAGED,
+            f"{image} is damaged on this device and could not be replaced: {why}.",
+            hint="Check the disk; stop what uses the image and remove it by hand.",
+            retryable=True,
+            evidence={"damage": damage[:300]},
+        )
+    if _REGISTRY_AWAY.search(why):
+        return ContainerError(
+            Kind.REGISTRY_UNREACHABLE,
+            f"{image} is not on this device and its registry does not answer: {why}.",
+            hint="Check that the device can reach the registry.",
+            retryable=True,
+        )
+    # An image may be pushed a minute after its release: worth another try later.
+    return ContainerError(
+        Kind.IMAGE_MISSING,
+        f"{image} is not on this device and cannot be pulled: {why}.",
+        hint="Check the image's name, and that it was pushed.",
+        retryable=True,
+    )
+
+
+def telling_line(done: processes.Ended) -> str:
+    """The line of Compose's output that tells what is wrong, else its last."""
+    lines = [line.strip() for line in done.last_words]
+    telling = [line for line in lines if re.search(r"error|invalid|failed|cannot|required|not ", line, re.I)]
+    return ((telling or lines or [f"exit code {done.exit_code}"])[-1]).rstrip(".")[:500]

@@ -1,0 +1,27 @@
+"""How much of the disk is free, and how much must stay free."""
+
+from __future__ import annotations
+
+import shutil
+
+from fleet_agent.engine.core import Engine
+from fleet_agent.errors import Kind, ReleaseError
+from fleet_agent.support.sizes import MIB
+
+
+def need_space(engine: Engine) -> None:
+    """Raises ReleaseError (`disk_full`) where less is free than the configuration wants to stay free."""
+    free = free_bytes(engine)
+    wanted = engine.config.min_free_bytes
+    if free < wanted:
+        raise ReleaseError(
+            Kind.DISK_FULL,
+            f"Too little space: {free // MIB} MiB are free and {wanted // MIB} MiB must stay free.",
+            hint="Free some space on the device.",
+            retryable=True,
+            evidence={"free_bytes": free, "needed_bytes": wanted},
+        )
+
+
+def free_bytes(engine: Engine) -> int:
+    return shutil.disk_usage(engine.paths.root).free

@@ -1,0 +1,87 @@
+"""From an exported release to the stack that runs here: its compose file, its images, its health checks."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fleet_agent.containers import compose_file, content_store
+from fleet_agent.engine.core import Engine
+from fleet_agent.engine.journal import Deployed
+from fleet_agent.engine.stack_store import StackRecord
+from fleet_agent.errors import Kind, ValidationError
+from fleet_agent.roles.role import Role
+from fleet_agent.roles.variables import read_env, refuse
+from fleet_agent.support.atomic_files import is_disk_full
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A release resolved with this device's values; nothing of it is kept yet."""
+
+    deployed: Deployed
+    role: Role
+    environment: Mapping[str, str]
+    compose: dict[str, Any]
+    images: tuple[str, ...]
+
+
+def resolve(engine: Engine, deployed: Deployed) -> Draft:
+    """Read the role, fill in today's .env and what the agent provides. Raises FleetError."""
+    role = Role.load(engine.role_folder(deployed))
+    values = read_env(engine.paths.env_file)
+    refuse(role.problems(values))
+    environment = role.environment(values, provided(engine, deployed))
+    compose = engine.runtime.config(role.folder, environment, engine.config.project)
+    return Draft(deployed, role, environment, compose, tuple(compose_file.images(compose)))
+
+
+def keep(engine: Engine, draft: Draft) -> StackRecord:
+    """Copy what it mounts and write its record: from here on it starts without Git and without the .env."""
+    compose = copy_content(engine, draft.compose, draft.deployed)
+    record = StackRecord(
+        deployed=draft.deployed,
+        images=draft.images,
+        services=tuple(sorted(compose_file.services(compose))),
+        health=draft.role.health.model_copy(update={"checks": draft.role.checks(draft.environment)}),
+    )
+    engine.stacks.save(record, compose)
+    return record
+
+
+def rebuild(engine: Engine, deployed: Deployed) -> StackRecord:
+    """Make the stack of a release again that was whole here before, with today's .env. Raises FleetError."""
+    return keep(engine, resolve(engine, deployed))
+
+
+def copy_content(engine: Engine, compose: dict[str, Any], deployed: Deployed) -> dict[str, Any]:
+    """`compose` with what it mounts of the release in the content store. Raises ValidationError."""
+    release, store = engine.paths.release(deployed.release.commit_sha), engine.stacks.content
+    return engine.effects.perform("copy content", lambda: _copied(compose, release, store))
+
+
+def _copied(compose: dict[str, Any], release: Path, store: Path) -> dict[str, Any]:
+    try:
+        return content_store.address_content(compose, release, store)
+    except OSError as error:
+        raise ValidationError(
+            Kind.DISK_FULL if is_disk_full(error) else Kind.STATE_UNWRITABLE,
+            f"The release's files could not be copied: {error.strerror}.",
+            retryable=True,
+        ) from error
+
+
+def provided(engine: Engine, deployed: Deployed) -> dict[str, str]:
+    """What the agent itself gives every role."""
+    attempt = engine.journal.attempt
+    release, place = deployed.release, (attempt.place if attempt else None) or engine.journal.place
+    return {
+        "FLEET_RELEASE_VERSION": release.version,
+        "FLEET_RELEASE_COMMIT": release.commit_sha,
+        "FLEET_DEVICE_NAME": place.name if place else socket.gethostname(),
+        "FLEET_DEVICE_ID": str(place.id) if place else "",
+        "FLEET_ROLE": deployed.role,
+    }
