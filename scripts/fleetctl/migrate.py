@@ -14,11 +14,16 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from fleetctl import baseline
 from fleetctl.errors import FleetctlError
 
 _NAME = re.compile(r"^(?P<version>[0-9]+)_(?P<name>.*)\.sql$")
 # Any fixed number: two runners on one database take turns.
 _LOCK = 7_305_422_301
+START_OVER = (
+    "Make the database anew from this checkout, which deletes its data (supabase db reset --linked), "
+    "or use the checkout that made it."
+)
 
 
 @dataclass(frozen=True)
@@ -75,17 +80,24 @@ def migrate(
     folder: Path,
     *,
     progress: Callable[[str], None] = lambda label: None,
+    start_over: str = START_OVER,
 ) -> Outcome:
     """Apply what is missing. `connection` is autocommit, logged in as `postgres` or as one who may become it.
 
     Raises FleetctlError `migration_failed` naming file and line: that file then left nothing behind, the ones
-    before it stay. `migration_unknown`: the database is ahead of this folder.
+    before it stay. `baseline_changed`: another text of these files made the database (`start_over` is the
+    hint). `migration_unknown`: the database is ahead of this folder.
     """
     _become_postgres(connection)
     connection.execute("select pg_advisory_lock(%s)", (_LOCK,))
     try:
         _make_history(connection)
-        return _apply_missing(connection, find(folder), progress)
+        migrations = find(folder)
+        history = _history(connection)
+        baseline.refuse_another(connection, migrations, history, start_over)
+        outcome = _apply_missing(connection, migrations, history, progress)
+        baseline.note(connection, migrations)
+        return outcome
     finally:
         if not connection.closed:
             connection.execute("select pg_advisory_unlock(%s)", (_LOCK,))
@@ -123,11 +135,17 @@ def _make_history(connection: psycopg.Connection) -> None:
         )
 
 
-def _apply_missing(
-    connection: psycopg.Connection, migrations: Sequence[Migration], progress: Callable[[str], None]
-) -> Outcome:
+def _history(connection: psycopg.Connection) -> dict[str, list[str] | None]:
     rows = connection.execute("select version, statements from supabase_migrations.schema_migrations")
-    history: dict[str, list[str] | None] = dict(rows.fetchall())
+    return dict(rows.fetchall())
+
+
+def _apply_missing(
+    connection: psycopg.Connection,
+    migrations: Sequence[Migration],
+    history: baseline.History,
+    progress: Callable[[str], None],
+) -> Outcome:
     known = {migration.version for migration in migrations}
     if unknown := sorted(set(history) - known):
         raise FleetctlError(

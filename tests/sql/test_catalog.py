@@ -24,6 +24,7 @@ GRANTS: dict[str, dict[str, str]] = {
     "public.rollout_template_stages": {"authenticated": EDIT, "service_role": EDIT},
     "public.rollout_templates": {"authenticated": EDIT, "service_role": EDIT},
     "public.rollouts": {"authenticated": "select insert update", "service_role": "select insert update"},
+    "private.baseline": {},
     "private.rollout_counters": {},
     "private.rollout_queue": {},
     "private.tick_state": {},

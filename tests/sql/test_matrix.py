@@ -41,6 +41,7 @@ OPERATED = Decision("viewer", "operator", "operator", "operator")
 DECISIONS: dict[str, Decision] = {
     "private.adoption_days": READ,
     "private.allowances": NOBODY,
+    "private.baseline": NOBODY,
     "private.enrollments": NOBODY,
     "private.pattern_looks": READ,
     "private.provisioning_tokens": NOBODY,

@@ -12,8 +12,14 @@ from fleetctl import migrate
 from tests.conftest import POSTGRES_15
 from tests.support.cluster import ROOT, Cluster, bootstrap, running, type_of_connection
 from tests.support.identities import Fleet
+from tests.support.sql_statements import migrations
 
-MIGRATION = ROOT / "migrations" / "20261125120010_let_pg_cron_call_tick.sql"
+# What schedules the jobs when the migrations run.
+(SCHEDULE,) = [
+    statement.text
+    for statement in migrations()
+    if statement.kind == "block" and statement.file.endswith("_scheduler.sql")
+]
 TICK, FORGET = "metrica-fleet-tick", "metrica-fleet-forget-runs"
 # A job of every minute starts within one; the rest is for a busy machine.
 PATIENCE_S = 150
@@ -72,7 +78,7 @@ def test_migrations_schedule_tick_and_applying_them_again_changes_nothing(
     numbers = admin.execute("select jobid from cron.job order by jobid").fetchall()
     with server.connect("postgres", "postgres") as owner:
         assert migrate.migrate(owner, ROOT / "migrations").applied == []
-        owner.execute(MIGRATION.read_bytes())
+        owner.execute(SCHEDULE.encode())
         assert owner.execute("select private.schedule_tick()").fetchone() == ("* * * * *",)
     assert _jobs(admin) == OURS
     assert admin.execute("select jobid from cron.job order by jobid").fetchall() == numbers

@@ -275,6 +275,17 @@ def test_database_of_another_version_is_refused_untouched(
     assert sorted(path.name for path in folder.postgres.iterdir()) == ["PG_VERSION", "row"]
 
 
+def test_stack_made_by_another_text_of_the_migrations_is_refused_until_it_starts_over(data: Path) -> None:
+    with start(data) as stack:
+        query(stack, "update private.baseline set text_hash = 'another' returning text_hash")
+    with pytest.raises(FleetctlError) as caught:
+        start(data)
+    assert caught.value.kind == "baseline_changed"
+    assert "`fleetctl reset`" in caught.value.hint
+    assert LocalStack.reset(data)
+    start(data).stop()
+
+
 @pytest.mark.parametrize(
     "stage", ["Making the database", "Starting PostgreSQL", "Applying migrations", "Starting the API"]
 )

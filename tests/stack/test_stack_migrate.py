@@ -14,6 +14,7 @@ from fleetctl.errors import FleetctlError
 from fleetctl.migrate import find, migrate
 from fleetctl.stack.layout import Project
 from fleetctl.stack.local_stack import LocalStack
+from tests.support.sql_statements import migrations
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -158,3 +159,108 @@ def test_file_that_the_cli_would_skip_or_confuse_is_refused(folder: Path, name: 
     with pytest.raises(FleetctlError, match=name) as caught:
         find(folder)
     assert caught.value.kind == kind
+
+
+# --- the baseline, edited in place until the first tag ---------------------------------------------------
+
+(TABLE,) = [statement.text for statement in migrations() if statement.key == "table private.baseline"]
+GROUND = f"create schema private;\n{TABLE}\ncreate table public.fleet_settings (id int);\n"
+
+
+@pytest.fixture
+def baseline(folder: Path) -> Path:
+    """A folder whose databases are ours, with the files of `folder` after it."""
+    (folder / "20250101000000_ground.sql").write_text(GROUND)
+    return folder
+
+
+def refusal(database: psycopg.Connection, folder: Path) -> FleetctlError:
+    with pytest.raises(FleetctlError) as caught:
+        migrate(database, folder, start_over="The way out.")
+    return caught.value
+
+
+def noted(database: psycopg.Connection) -> list[str]:
+    return [row[0] for row in database.execute("select text_hash from private.baseline")]
+
+
+def test_database_made_by_another_text_is_refused_in_one_sentence_with_the_way_out(
+    database: psycopg.Connection, baseline: Path
+) -> None:
+    migrate(database, baseline)
+    (baseline / "20260101000000_make_a.sql").write_text("create table public.a (id bigint);\n")
+    (baseline / "20260103000000_make_c.sql").write_text("create table public.c (id int);\n")
+    error = refusal(database, baseline)
+    assert (error.kind, error.hint) == ("baseline_changed", "The way out.")
+    assert error.message == (
+        "The database was made by another text of the migrations than the one in this checkout, "
+        "and before the first release nothing leads from one to the other."
+    )
+    assert tables(database) == ["a", "b", "fleet_settings"]
+
+
+def test_file_that_is_gone_or_renamed_is_another_text(database: psycopg.Connection, baseline: Path) -> None:
+    """Not "the database is ahead": a file may be split or renamed while the baseline is edited in place."""
+    migrate(database, baseline)
+    (baseline / "20260102000000_make_b.sql").rename(baseline / "20260102000001_make_b.sql")
+    assert refusal(database, baseline).kind == "baseline_changed"
+
+
+def test_file_that_is_added_is_applied_and_noted(database: psycopg.Connection, baseline: Path) -> None:
+    migrate(database, baseline)
+    first = noted(database)
+    (baseline / "20260103000000_make_c.sql").write_text("create table public.c (id int);\n")
+    assert migrate(database, baseline).applied == ["20260103000000_make_c.sql"]
+    assert len(first) == 1
+    assert noted(database) != first
+    assert migrate(database, baseline).applied == []
+
+
+def test_comments_and_spaces_are_no_other_text(database: psycopg.Connection, baseline: Path) -> None:
+    migrate(database, baseline)
+    (baseline / "20260101000000_make_a.sql").write_text("-- Why.\ncreate  table public.a\n  (id int);\n")
+    assert migrate(database, baseline).changed == ["20260101000000_make_a.sql"]
+
+
+def test_file_that_failed_may_be_corrected_and_those_before_it_may_not(
+    database: psycopg.Connection, baseline: Path
+) -> None:
+    broken = baseline / "20260102000000_make_b.sql"
+    broken.write_text("create table public.b (id no_such_type);\n")
+    assert refusal(database, baseline).kind == "migration_failed"
+    (baseline / "20260101000000_make_a.sql").write_text("create table public.a (id bigint);\n")
+    assert refusal(database, baseline).kind == "baseline_changed"
+    (baseline / "20260101000000_make_a.sql").write_text("create table public.a (id int);\n")
+    broken.write_text("create table public.b (id int);\n")
+    assert migrate(database, baseline).applied == [broken.name]
+
+
+def as_db_push_does(database: psycopg.Connection, folder: Path) -> None:
+    """The Supabase CLI runs the files and notes one element a statement, without its `;`."""
+    migrate(database, folder)
+    database.execute("delete from private.baseline")
+    database.execute(
+        "update supabase_migrations.schema_migrations set statements = "
+        "array(select btrim(s, E' \\n') from unnest(string_to_array(statements[1], ';')) s "
+        "where btrim(s, E' \\n') <> '')"
+    )
+
+
+def test_database_that_db_push_made_is_compared_by_the_history_of_the_cli(
+    database: psycopg.Connection, baseline: Path
+) -> None:
+    as_db_push_does(database, baseline)
+    edited = baseline / "20260102000000_make_b.sql"
+    text = edited.read_text()
+    edited.write_text(text.replace("values (1)", "values (2)"))
+    assert refusal(database, baseline).kind == "baseline_changed"
+    edited.write_text(text)
+    assert migrate(database, baseline).applied == []
+    assert len(noted(database)) == 1
+
+
+def test_history_without_statements_says_nothing(database: psycopg.Connection, baseline: Path) -> None:
+    """As after `supabase migration repair`: no text to compare, so it is taken for ours."""
+    as_db_push_does(database, baseline)
+    database.execute("update supabase_migrations.schema_migrations set statements = null")
+    assert migrate(database, baseline).applied == []

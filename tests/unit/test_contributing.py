@@ -60,6 +60,14 @@ def test_jobs_may_read_the_repository_and_nothing_else() -> None:
         assert {str(job["permissions"]) for job in workflow["jobs"].values()} == {"{'contents': 'read'}"}
 
 
+def test_each_make_target_of_the_jobs_exists() -> None:
+    rules = re.findall(r"^([a-z0-9 -]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    targets = {target for rule in rules for target in rule.split()}
+    called = {name for file in WORKFLOWS for name in re.findall(r"\bmake ([a-z0-9-]+)", file.read_text())}
+    assert called - targets == set()
+    assert "lint" in called
+
+
 def test_each_issue_form_has_what_the_code_host_asks_for() -> None:
     forms = [file for file in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml") if file.stem != "config"]
     assert forms

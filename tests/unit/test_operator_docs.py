@@ -53,7 +53,9 @@ OF_FUNCTIONS = kinds(
     r"^  ([a-z_]+): \[",
     files=list((ROOT / "edge_functions").glob("*/*.ts")),
 )
-RATIONS = ROOT / "migrations" / "20261123101000_limit_what_strangers_may_ask.sql"
+SETTINGS = "".join(file.read_text() for file in (ROOT / "migrations").glob("*_fleet_settings.sql"))
+RATIONS = re.findall(r"^  (\w+_per_\w+_per_\w+|\w*pending_\w+) ", SETTINGS, re.MULTILINE)
+assert len(RATIONS) == 5, RATIONS
 
 
 @pytest.mark.parametrize("name", command_names())
@@ -72,6 +74,6 @@ def test_each_refusal_of_the_functions_is_described(kind: str) -> None:
     assert f"`{'rate_limited' if kind == 'pending_full' else kind}`" in ENROLLMENT
 
 
-@pytest.mark.parametrize("setting", re.findall(r"add column (\w+) ", RATIONS.read_text()))
+@pytest.mark.parametrize("setting", RATIONS)
 def test_each_setting_of_the_rations_is_described(setting: str) -> None:
     assert f"`{setting}`" in ENROLLMENT

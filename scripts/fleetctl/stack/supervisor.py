@@ -185,7 +185,11 @@ class Supervisor:
         with self.postgres.connect("postgres", keys.postgres_password) as connection:
             self._say("Applying migrations")
             outcome = migrate(
-                connection, self.project.migrations, progress=lambda label: self._say(f"migration {label}")
+                connection,
+                self.project.migrations,
+                progress=lambda label: self._say(f"migration {label}"),
+                start_over="Start over with `fleetctl reset`, which deletes the fleet database, "
+                "or use the checkout that made it.",
             )
             for label in outcome.changed:
                 self._say(

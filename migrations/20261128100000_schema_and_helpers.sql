@@ -1,0 +1,128 @@
+-- The ground that everything else stands on: the role devices act under, a schema that the API does not expose, and the
+-- few helpers that read who is calling and say no.
+--
+-- Why own helpers: on hosted Supabase a custom role may not call auth.uid() or auth.jwt() (42501, no usage on schema auth),
+-- so the claims are read from the setting that PostgREST, Realtime and Lite all fill.
+
+do $$
+begin
+  -- No attributes but nologin: hosted refuses others to a role that is not a superuser.
+  if not exists (select from pg_roles where rolname = 'fleet_device') then
+    create role fleet_device nologin;
+  end if;
+end
+$$;
+comment on role fleet_device is 'What a device is, once device-token gave it a JWT: the least it needs.';
+grant fleet_device to authenticator;
+alter role fleet_device set statement_timeout = '5s';
+grant usage on schema public to fleet_device;
+
+create schema if not exists private;
+comment on schema private is 'Metrica Fleet: helpers, policy and secrets. Never exposed by the API.';
+revoke all on schema private from public;
+grant usage on schema private to fleet_device, authenticated, service_role;
+
+-- Until the first tagged release these files are edited in place, so a database may be older than they are.
+create table private.baseline (
+  id boolean primary key default true constraint "there is exactly one baseline" check (id),
+  text_hash text not null,
+  noted_at timestamptz not null default now()
+);
+comment on table private.baseline is
+  'Which text of the migrations made this database. Written by fleetctl, which refuses to go on with another text.';
+comment on column private.baseline.text_hash is 'SHA-256 of the applied files without comments and spaces.';
+alter table private.baseline enable row level security;
+
+-- Who is calling.
+
+-- Who is calling is asked six times in a device's report and in every gate of its question. So these three have bodies
+-- that are bound when they are created: they need no search_path, whose switching would cost a fifth of a millisecond
+-- each report, and PostgreSQL puts them straight into the policies that ask them. They, and operator_rank() and
+-- operator_is(), are parallel safe: row-level security asks them in every report, and unmarked they would keep reports
+-- over the whole fleet on one core. A parallel worker is sent the claims with all other settings.
+create function private.claims() returns jsonb
+language sql stable parallel safe
+-- '' and not null after the setting's first use in a session, hence nullif.
+return coalesce(nullif(current_setting('request.jwt.claims', true), ''), '{}')::jsonb;
+comment on function private.claims() is 'The verified JWT claims of this request; {} outside of one.';
+revoke execute on function private.claims() from public;
+grant execute on function private.claims() to fleet_device, authenticated, service_role;
+
+create function private.claimed_id(of_role text) returns uuid
+language sql stable parallel safe
+-- A sub that is no UUID is nobody, not an error: a policy that raises would break the whole channel.
+return case
+  when private.claims() ->> 'role' = of_role
+   and private.claims() ->> 'sub' ~ '^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$'
+  then (private.claims() ->> 'sub')::uuid
+end;
+comment on function private.claimed_id(text) is 'The caller''s id if its token is of this role, otherwise null.';
+revoke execute on function private.claimed_id(text) from public;
+grant execute on function private.claimed_id(text) to fleet_device, authenticated, service_role;
+
+create function private.device_id() returns uuid
+language sql stable parallel safe
+return private.claimed_id('fleet_device');
+comment on function private.device_id() is 'The id of the calling device; null for everybody else.';
+revoke execute on function private.device_id() from public;
+grant execute on function private.device_id() to fleet_device, authenticated, service_role;
+
+create function private.caller_role() returns text
+language sql stable set search_path = ''
+as $$
+  -- Inside a definer function current_user is the owner; the role setting still names the caller.
+  select coalesce(nullif(current_setting('role', true), 'none'), session_user::text)
+$$;
+comment on function private.caller_role() is 'The database role that this request acts under, also inside definer functions.';
+revoke execute on function private.caller_role() from public;
+grant execute on function private.caller_role() to fleet_device, authenticated, service_role;
+
+create function private.is_trusted() returns boolean
+language sql stable set search_path = ''
+as $$
+  -- The service key, the SQL editor and migrations. Everybody else needs a row in operators.
+  select private.caller_role() in ('service_role', 'postgres', 'supabase_admin', 'dashboard_user')
+$$;
+comment on function private.is_trusted() is 'Does the caller act with the service key or as the database''s owner?';
+revoke execute on function private.is_trusted() from public;
+grant execute on function private.is_trusted() to authenticated, service_role;
+
+-- Helpers of tables and sentences.
+
+create function private.refuse(kind text, message text, hint text, code text default 'PT409') returns void
+language plpgsql set search_path = ''
+as $$
+begin
+  raise exception using errcode = code, message = message, detail = kind, hint = hint;
+end
+$$;
+comment on function private.refuse(text, text, text, text) is
+  'The one way we say no: message = a sentence, detail = a stable kind, hint = what to try. PTnnn becomes HTTP nnn.';
+revoke execute on function private.refuse(text, text, text, text) from public;
+grant execute on function private.refuse(text, text, text, text) to authenticated, service_role;
+
+create function private.refuse_truncate() returns trigger
+language plpgsql set search_path = ''
+as $$
+begin
+  perform private.refuse('append_only', format('%s is append-only.', tg_table_name), 'Leave its rows alone.');
+  return null;
+end
+$$;
+revoke execute on function private.refuse_truncate() from public;
+
+create function private.touch_updated_at() returns trigger
+language plpgsql set search_path = ''
+as $$
+begin
+  new.updated_at := now();
+  return new;
+end
+$$;
+revoke execute on function private.touch_updated_at() from public;
+
+create function private.local_time(at timestamptz, timezone text) returns text
+language sql stable
+return to_char(at at time zone timezone, 'YYYY-MM-DD HH24:MI') || ' ' || timezone;
+comment on function private.local_time(timestamptz, text) is 'A time for sentences, on the clock of a time zone, which it names.';
+revoke execute on function private.local_time(timestamptz, text) from public;

@@ -1,0 +1,103 @@
+-- Who runs the fleet. A row makes a Supabase Auth user an operator; no foreign key to auth.users, because that table
+-- belongs to another owner and Lite keeps its own.
+
+create table public.operators (
+  user_id uuid primary key,
+  email text,
+  rank public.operator_rank not null default 'viewer',
+  created_at timestamptz not null default now()
+);
+comment on table public.operators is 'The people who may see and run this fleet. Managed by admins.';
+comment on column public.operators.user_id is 'The id of the user in Supabase Auth (auth.users.id).';
+comment on column public.operators.rank is 'viewer reads, operator runs the fleet, admin manages people, tokens and settings.';
+
+create function private.operator_rank() returns public.operator_rank
+language sql stable parallel safe security definer set search_path = ''
+as $$
+  -- Definer: reads operators, whose own policies ask this function.
+  select o.rank from public.operators o where o.user_id = private.claimed_id('authenticated')
+$$;
+comment on function private.operator_rank() is 'The calling operator''s rank; null for everybody who is none.';
+revoke execute on function private.operator_rank() from public;
+-- fleet_device, too: policies that operators and devices share are checked for both.
+grant execute on function private.operator_rank() to authenticated, service_role, fleet_device;
+
+create function private.operator_is(at_least public.operator_rank) returns boolean
+language sql stable parallel safe set search_path = ''
+as $$ select coalesce(private.operator_rank() >= at_least, false) $$;
+comment on function private.operator_is(public.operator_rank) is 'Is the caller an operator of at least this rank? For policies.';
+revoke execute on function private.operator_is(public.operator_rank) from public;
+grant execute on function private.operator_is(public.operator_rank) to authenticated, service_role, fleet_device;
+
+create function private.require_rank(at_least public.operator_rank) returns void
+language plpgsql stable set search_path = ''
+as $$
+declare
+  held public.operator_rank;
+begin
+  if private.is_trusted() then
+    return;
+  end if;
+  held := private.operator_rank();
+  if held is null then
+    perform private.refuse('not_an_operator', 'You are signed in, but not an operator of this fleet.',
+      'Ask an admin to add you to the table operators.', 'PT403');
+  elsif held < at_least then
+    perform private.refuse('rank_too_low', format('This needs the rank %s; yours is %s.', at_least, held),
+      'Ask an admin to do it or to raise your rank in the table operators.', 'PT403');
+  end if;
+end
+$$;
+comment on function private.require_rank(public.operator_rank) is 'Refuses a caller of a lower rank, in words (PT403). For functions.';
+revoke execute on function private.require_rank(public.operator_rank) from public;
+grant execute on function private.require_rank(public.operator_rank) to authenticated, service_role;
+
+-- Who acts, for the audit log and for columns like created_by.
+
+create function private.actor_id() returns uuid
+language sql stable set search_path = ''
+as $$ select coalesce(private.claimed_id('authenticated'), private.device_id()) $$;
+comment on function private.actor_id() is 'The person or device that acts; null for the service key and SQL.';
+revoke execute on function private.actor_id() from public;
+grant execute on function private.actor_id() to authenticated, service_role;
+
+create function private.actor_name() returns text
+language sql stable security definer set search_path = ''
+as $$
+  -- Definer: reads operators for callers who may not.
+  select coalesce(
+    (select o.email from public.operators o where o.user_id = private.claimed_id('authenticated')),
+    private.claims() ->> 'email',
+    case when private.device_id() is not null then 'device ' || private.device_id() end,
+    private.caller_role())
+$$;
+comment on function private.actor_name() is 'A name for the audit log: an e-mail address, a device or a database role.';
+revoke execute on function private.actor_name() from public;
+grant execute on function private.actor_name() to authenticated, service_role;
+
+alter table public.operators enable row level security;
+grant select, insert, update, delete on public.operators to authenticated, service_role;
+create policy "operators read who runs the fleet" on public.operators for select to authenticated
+  using ((select private.operator_is('viewer')));
+create policy "admins add operators" on public.operators for insert to authenticated
+  with check ((select private.operator_is('admin')));
+create policy "admins change operators" on public.operators for update to authenticated
+  using ((select private.operator_is('admin'))) with check ((select private.operator_is('admin')));
+create policy "admins remove operators" on public.operators for delete to authenticated
+  using ((select private.operator_is('admin')));
+
+create function private.keep_an_admin() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  -- Definer: must count the admins that row-level security might hide.
+  if not exists (select from public.operators where rank = 'admin') and not private.is_trusted() then
+    perform private.refuse('last_admin', 'The last admin cannot be removed or lowered.',
+      'Make somebody else an admin first.');
+  end if;
+  return null;
+end
+$$;
+revoke execute on function private.keep_an_admin() from public;
+create trigger keep_an_admin after update or delete on public.operators
+  for each statement execute function private.keep_an_admin();

@@ -1,0 +1,54 @@
+-- Small tables behind the dropdowns of the table editor. Their keys are their names: a device row then reads without a
+-- join, and renaming is refused by the foreign keys while something uses the name.
+
+create table public.device_roles (
+  name text primary key constraint "name must be 1 to 63 of a-z, 0-9 and -" check (name ~ '^[a-z0-9][a-z0-9-]{0,62}$'),
+  description text not null default ''
+);
+comment on table public.device_roles is 'What a device can be for: the folder roles/<name>/ of the fleet repository.';
+
+alter table public.device_roles enable row level security;
+grant select, insert, update, delete on public.device_roles to authenticated, service_role;
+create policy "operators read device_roles" on public.device_roles for select to authenticated
+  using ((select private.operator_is('viewer')));
+create policy "operators of rank operator add device_roles" on public.device_roles for insert to authenticated
+  with check ((select private.operator_is('operator')));
+create policy "operators of rank operator change device_roles" on public.device_roles for update to authenticated
+  using ((select private.operator_is('operator'))) with check ((select private.operator_is('operator')));
+create policy "operators of rank operator remove device_roles" on public.device_roles for delete to authenticated
+  using ((select private.operator_is('operator')));
+
+insert into public.device_roles (name, description) values
+  ('beacon', 'The demo role: serves the version of its release over HTTP.');
+
+create trigger audit after insert or update or delete on public.device_roles
+  for each row execute function private.audit_change('name');
+
+create table public.segments (
+  name text primary key constraint "name must be 1 to 63 of a-z, 0-9 and -" check (name ~ '^[a-z0-9][a-z0-9-]{0,62}$'),
+  position int not null unique constraint "position must be 0 or more" check (position >= 0),
+  maintenance_window text references public.maintenance_windows on update cascade,
+  description text not null default ''
+);
+comment on table public.segments is 'Deployment rings, first to last: a release reaches canary before early before stable.';
+comment on column public.segments.position is 'Order of the rings, lowest first.';
+comment on column public.segments.maintenance_window is 'The window of its devices that have none of their own; empty means at any time.';
+
+alter table public.segments enable row level security;
+grant select, insert, update, delete on public.segments to authenticated, service_role;
+create policy "operators read segments" on public.segments for select to authenticated
+  using ((select private.operator_is('viewer')));
+create policy "operators of rank operator add segments" on public.segments for insert to authenticated
+  with check ((select private.operator_is('operator')));
+create policy "operators of rank operator change segments" on public.segments for update to authenticated
+  using ((select private.operator_is('operator'))) with check ((select private.operator_is('operator')));
+create policy "operators of rank operator remove segments" on public.segments for delete to authenticated
+  using ((select private.operator_is('operator')));
+
+insert into public.segments (name, position, description) values
+  ('canary', 10, 'First to get a release: devices whose failure is cheap.'),
+  ('early', 20, 'Second: a sample of real sites.'),
+  ('stable', 30, 'Everybody else.');
+
+create trigger audit after insert or update or delete on public.segments
+  for each row execute function private.audit_change('name');

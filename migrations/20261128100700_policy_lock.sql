@@ -1,0 +1,30 @@
+-- One lock keeps two promises under any interleaving: no claim commits after a halt (or a pause, a withdrawal, a smaller
+-- stage) committed, and caps hold. A claim takes it shared and reads everything afterwards; whatever restricts, and
+-- whatever ends claims, takes it exclusively before it locks any row.
+--
+-- Order of locks, everywhere: policy lock, device row, fleet cap lock, counters, claims. So nothing deadlocks.
+
+create function private.lock_policy_shared() returns void
+language sql volatile set search_path = ''
+as $$ select pg_catalog.pg_advisory_xact_lock_shared(7305422302) $$;
+comment on function private.lock_policy_shared() is 'Taken by whoever claims a slot; held to the end of the transaction.';
+revoke execute on function private.lock_policy_shared() from public;
+
+create function private.lock_policy() returns void
+language sql volatile set search_path = ''
+as $$ select pg_catalog.pg_advisory_xact_lock(7305422302) $$;
+comment on function private.lock_policy() is 'Taken by whoever restricts policy or ends claims; waits for claims under way.';
+revoke execute on function private.lock_policy() from public;
+
+create function private.lock_policy_first() returns trigger
+language plpgsql set search_path = ''
+as $$
+begin
+  perform pg_catalog.pg_advisory_xact_lock(7305422302);
+  return null;
+end
+$$;
+comment on function private.lock_policy_first() is 'Statement trigger: before the statement locks any row.';
+revoke execute on function private.lock_policy_first() from public;
+create trigger a_lock_policy_first before update on public.fleet_settings
+  for each statement execute function private.lock_policy_first();

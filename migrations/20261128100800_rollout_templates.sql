@@ -1,0 +1,101 @@
+-- Patterns for rollouts. A template's columns mean what those of a rollout and of its stages mean, and say so in the same
+-- comments: the table editor shows a column's comment under its name.
+
+create table public.rollout_templates (
+  name text primary key constraint "name must be 1 to 63 of a-z, 0-9 and -" check (name ~ '^[a-z0-9][a-z0-9-]{0,62}$'),
+  description text not null default '',
+  role text references public.device_roles on update cascade,
+  label_selector jsonb not null default '{}'
+    constraint "label_selector must be an object of texts, like {""site"": ""rome""}"
+    check (jsonb_typeof(label_selector) = 'object' and not jsonb_path_exists(label_selector, '$.* ? (@.type() != "string")')),
+  max_in_flight int constraint "max_in_flight must be 1 or more, or empty" check (max_in_flight >= 1),
+  max_per_minute int constraint "max_per_minute must be 1 or more, or empty" check (max_per_minute >= 1),
+  lease_s int not null default 3600 constraint "lease_s must be 60 to 604800 seconds" check (lease_s between 60 and 604800),
+  max_attempts int not null default 3 constraint "max_attempts must be 1 to 100" check (max_attempts between 1 and 100),
+  halt_failure_ratio numeric default 0.1
+    constraint "halt_failure_ratio must be 0 to 1, or empty" check (halt_failure_ratio between 0 and 1),
+  halt_min_attempted int not null default 5 constraint "halt_min_attempted must be 1 or more" check (halt_min_attempted >= 1),
+  halt_max_failures int constraint "halt_max_failures must be 1 or more, or empty" check (halt_max_failures >= 1),
+  halt_consecutive_failures int default 3
+    constraint "halt_consecutive_failures must be 1 or more, or empty" check (halt_consecutive_failures >= 1),
+  regression_s int not null default 3600
+    constraint "regression_s must be 0 to 604800 seconds" check (regression_s between 0 and 604800),
+  on_bad public.rollout_reaction not null default 'halt_rollout',
+  remember_patterns boolean not null default false
+);
+comment on table public.rollout_templates is 'Patterns for rollouts: put a name into branches.rollout_template and each new release of that branch starts one.';
+comment on column public.rollout_templates.role is 'Rollouts made from it are for devices of this role only; empty means all.';
+comment on column public.rollout_templates.label_selector is 'As in rollouts, like every column here.';
+comment on column public.rollout_templates.max_in_flight is 'At most so many devices update at once; empty means no limit.';
+comment on column public.rollout_templates.max_per_minute is 'At most so many devices start within a minute; empty means no limit.';
+comment on column public.rollout_templates.lease_s is 'A device that holds a slot and is not heard of for so long counts as failed.';
+comment on column public.rollout_templates.max_attempts is 'A device whose attempt failed before the swap may try again, so many times in all.';
+comment on column public.rollout_templates.halt_failure_ratio is 'Halt when failed / attempted is above this, once halt_min_attempted devices were attempted.';
+comment on column public.rollout_templates.halt_min_attempted is 'halt_failure_ratio is looked at once so many devices were attempted.';
+comment on column public.rollout_templates.halt_max_failures is 'Halt at this many failed devices, whatever the ratio.';
+comment on column public.rollout_templates.halt_consecutive_failures is 'Halt at this many failures in a row.';
+comment on column public.rollout_templates.regression_s is 'A device that loses its health within so many seconds of its success counts as failed.';
+comment on column public.rollout_templates.on_bad is 'What follows when the halt rule strikes.';
+comment on column public.rollout_templates.remember_patterns is 'As in rollouts, for those made from this template.';
+
+alter table public.rollout_templates enable row level security;
+grant select, insert, update, delete on public.rollout_templates to authenticated, service_role;
+create policy "operators read rollout_templates" on public.rollout_templates for select to authenticated
+  using ((select private.operator_is('viewer')));
+create policy "operators of rank operator add rollout_templates" on public.rollout_templates for insert to authenticated
+  with check ((select private.operator_is('operator')));
+create policy "operators of rank operator change rollout_templates" on public.rollout_templates for update to authenticated
+  using ((select private.operator_is('operator'))) with check ((select private.operator_is('operator')));
+create policy "operators of rank operator remove rollout_templates" on public.rollout_templates for delete to authenticated
+  using ((select private.operator_is('operator')));
+
+insert into public.rollout_templates (name, description) values
+  ('staged', 'Canary, then early, then a tenth, then all of stable; an hour to soak after each.'),
+  ('at-once', 'Everybody at once, halted by the usual rule.');
+
+create trigger audit after insert or update or delete on public.rollout_templates
+  for each row execute function private.audit_change('name');
+
+create table public.rollout_template_stages (
+  template text not null references public.rollout_templates on update cascade on delete cascade,
+  position int not null constraint "position must be 1 to 100" check (position between 1 and 100),
+  segment text references public.segments on update cascade,
+  percent numeric(6, 3) constraint "percent must be 0 to 100, or empty" check (percent between 0 and 100),
+  max_in_flight int constraint "max_in_flight must be 1 or more, or empty" check (max_in_flight >= 1),
+  soak_s int not null default 0 constraint "soak_s must be 0 to 2592000 seconds" check (soak_s between 0 and 2592000),
+  min_attempted int not null default 1 constraint "min_attempted must be 1 or more" check (min_attempted >= 1),
+  min_success_ratio numeric not null default 0.9
+    constraint "min_success_ratio must be 0 to 1" check (min_success_ratio between 0 and 1),
+  needs_approval boolean not null default false,
+  primary key (template, position)
+);
+comment on table public.rollout_template_stages is 'The stages of a template; columns as in rollout_stages.';
+comment on column public.rollout_template_stages.position is 'Stages open in this order; gaps are fine.';
+comment on column public.rollout_template_stages.segment is 'Only devices of this segment; empty means all segments.';
+comment on column public.rollout_template_stages.percent is 'This share of the matching devices, always the same ones; empty means all of them (none when device_ids is set).';
+comment on column public.rollout_template_stages.max_in_flight is 'So many devices of the stage may be updating at once; empty means no limit but the rollout''s.';
+comment on column public.rollout_template_stages.soak_s is 'Seconds to wait after the stage is proved, before the next one opens.';
+comment on column public.rollout_template_stages.min_attempted is 'The stage is proved when so many of its devices (or all, if fewer) were attempted ...';
+comment on column public.rollout_template_stages.min_success_ratio is '... and at least this share of them succeeded.';
+comment on column public.rollout_template_stages.needs_approval is 'Opens only once somebody set approved_at.';
+
+alter table public.rollout_template_stages enable row level security;
+grant select, insert, update, delete on public.rollout_template_stages to authenticated, service_role;
+create policy "operators read rollout_template_stages" on public.rollout_template_stages for select to authenticated
+  using ((select private.operator_is('viewer')));
+create policy "operators of rank operator add rollout_template_stages" on public.rollout_template_stages for insert to authenticated
+  with check ((select private.operator_is('operator')));
+create policy "operators of rank operator change rollout_template_stages" on public.rollout_template_stages for update to authenticated
+  using ((select private.operator_is('operator'))) with check ((select private.operator_is('operator')));
+create policy "operators of rank operator remove rollout_template_stages" on public.rollout_template_stages for delete to authenticated
+  using ((select private.operator_is('operator')));
+
+insert into public.rollout_template_stages (template, position, segment, percent, soak_s) values
+  ('staged', 1, 'canary', null, 3600),
+  ('staged', 2, 'early', null, 3600),
+  ('staged', 3, 'stable', 10, 3600),
+  ('staged', 4, null, null, 0),
+  ('at-once', 1, null, null, 0);
+
+create trigger audit after insert or update or delete on public.rollout_template_stages
+  for each row execute function private.audit_change('template,position');

@@ -1,0 +1,114 @@
+-- What each device says of itself, one row a device, overwritten at every check-in.
+--
+-- What a device goes by can differ from its row: its own file pins values and adds labels. So it says what is in force
+-- (settings); agents that do not know the column leave it empty. Every report believes a pinned poll interval: by the row's
+-- interval, a device that pins a long one would be offline for ever, with an alert that never resolves. A device can only
+-- say how often it may be expected: 1 second to a week, as its file allows. One that lies is heard of less, and gets
+-- nothing for it.
+
+create table public.device_status (
+  device_id uuid primary key references public.devices on delete cascade,
+  state public.report_state not null default 'healthy',
+  phase text,
+  reason text,
+  current_release uuid references public.releases,
+  target_release uuid references public.releases,
+  agent_version text,
+  booted_at timestamptz,
+  device_time timestamptz,
+  reported_at timestamptz not null default now(),
+  settings jsonb not null default '{}'
+    constraint "settings must be an object of at most 32 kB"
+    check (jsonb_typeof(settings) = 'object' and octet_length(settings::text) <= 32768),
+  pinned_poll_interval_s int generated always as (
+    case when settings -> 'pinned' @> '"poll_interval_s"' and jsonb_typeof(settings -> 'poll_interval_s') = 'number' then
+      case when (settings ->> 'poll_interval_s')::numeric between 1 and 604800
+        then round((settings ->> 'poll_interval_s')::numeric)::int end
+    end) stored,
+  resources jsonb not null default '{}'
+    constraint "resources must be an object of at most 8 kB" check (jsonb_typeof(resources) = 'object' and octet_length(resources::text) <= 8192),
+  containers jsonb not null default '[]'
+    constraint "containers must be a list of at most 64 kB" check (jsonb_typeof(containers) = 'array' and octet_length(containers::text) <= 65536),
+  error_kind text,
+  error text,
+  log_tail jsonb not null default '[]'
+    constraint "log_tail must be a list of at most 64 kB" check (jsonb_typeof(log_tail) = 'array' and octet_length(log_tail::text) <= 65536),
+  constraint "texts must be at most 4000 characters"
+    check (length(phase) <= 4000 and length(reason) <= 4000 and length(agent_version) <= 4000
+           and length(error_kind) <= 4000 and length(error) <= 4000)
+) with (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.05);  -- room for heartbeats in place (HOT)
+comment on table public.device_status is 'The last report of each device. Written by the device itself, read by operators.';
+comment on column public.device_status.state is 'What the device says of itself; offline devices say nothing, see the view offline_devices.';
+comment on column public.device_status.phase is 'The agent''s phase in an update, like fetching or probation.';
+comment on column public.device_status.reason is 'Why the device is in this state, as a sentence.';
+comment on column public.device_status.current_release is 'What it runs; empty before the first release.';
+comment on column public.device_status.target_release is 'What it is moving to, while it moves.';
+comment on column public.device_status.device_time is 'The device''s own clock when it reported; compare with reported_at for drift.';
+comment on column public.device_status.reported_at is 'Server time of the last report; set by a trigger whatever the device sends.';
+comment on column public.device_status.settings is 'What the device goes by: poll_interval_s, labels, and pinned: the names of those that its own file decides.';
+comment on column public.device_status.pinned_poll_interval_s is
+  'Seconds between its polls where its own file decides them (from settings); empty where the control plane does.';
+comment on column public.device_status.resources is 'cpu_percent, memory_used_bytes, memory_total_bytes, disk_free_bytes, disk_total_bytes, load_1m, temperature_c, uptime_s.';
+comment on column public.device_status.containers is 'List of {service, image, state, health, restarts, exit_code, started_at}.';
+comment on column public.device_status.error_kind is 'Stable word for what is wrong; docs/errors.md lists them.';
+comment on column public.device_status.log_tail is 'Last warnings and errors of the agent: list of {at, level, message}.';
+-- Pinned intervals are few, and lie in the row among all that a device reports: to read that of every device took the
+-- overview a fifth more time at 100,000 devices. They are counted by the row as all others, and put right by this index of
+-- their own. Heartbeats stay cheap: what the index holds does not change with them.
+create index device_status_pinned_poll_interval on public.device_status (device_id) where pinned_poll_interval_s is not null;
+
+alter table public.device_status enable row level security;
+grant select, insert, update on public.device_status to fleet_device;
+grant select on public.device_status to authenticated;
+grant select, insert, update on public.device_status to service_role;
+create policy "operators read what devices report" on public.device_status for select to authenticated
+  using ((select private.operator_is('viewer')));
+create policy "an active device reads its own report" on public.device_status for select to fleet_device
+  using (device_id = (select private.device_id()) and (select private.device_is_active()));
+create policy "an active device makes its own report" on public.device_status for insert to fleet_device
+  with check (device_id = (select private.device_id()) and (select private.device_is_active()));
+create policy "an active device renews its own report" on public.device_status for update to fleet_device
+  using (device_id = (select private.device_id()) and (select private.device_is_active()))
+  with check (device_id = (select private.device_id()) and (select private.device_is_active()));
+
+create function private.stamp_reported_at() returns trigger
+language plpgsql set search_path = ''
+as $$
+begin
+  new.reported_at := now();
+  return new;
+end
+$$;
+revoke execute on function private.stamp_reported_at() from public;
+create trigger stamp_reported_at before insert or update on public.device_status
+  for each row execute function private.stamp_reported_at();
+
+create function private.release_on(device_id uuid) returns public.releases
+language plpgsql stable set search_path = ''
+as $$
+declare
+  found_release public.releases;
+begin
+  select r.* into found_release
+  from public.device_status s join public.releases r on r.id = s.current_release where s.device_id = release_on.device_id;
+  return found_release;
+end
+$$;
+comment on function private.release_on(uuid) is 'What the device last said it runs; all null before its first release.';
+revoke execute on function private.release_on(uuid) from public;
+
+-- Offline is derived, never stored: the last contact, the device's own interval and one frozen now. This function says
+-- it for every report.
+--
+-- Its body is bound when it is created (`return`, not a text), so it needs no search_path; with one, PostgreSQL could
+-- not inline it, and 100,000 calls would take longer than the report around them.
+create function private.is_offline(
+  last_contact timestamptz, poll_interval_s int, default_poll_interval_s int, offline_after_intervals int, at timestamptz
+) returns boolean
+language sql stable parallel safe
+return coalesce(
+  last_contact < at - make_interval(secs => coalesce(poll_interval_s, default_poll_interval_s) * offline_after_intervals), false);
+comment on function private.is_offline(timestamptz, int, int, int, timestamptz) is
+  'Has a device missed so many polls? False for one that never reported: it is not heard yet, which is something else.';
+revoke execute on function private.is_offline(timestamptz, int, int, int, timestamptz) from public;
+grant execute on function private.is_offline(timestamptz, int, int, int, timestamptz) to authenticated, service_role;

@@ -1,0 +1,145 @@
+-- One row an attempt of one device to move to one release. Inserted by the device, never changed.
+--
+-- Partitioned by month of started_at, so that old months are dropped and not deleted. The partitions live in schema
+-- private: reading goes through the parent and its policies. The default partition catches clocks that are years wrong.
+
+create table public.update_history (
+  id uuid not null,
+  device_id uuid not null references public.devices,
+  release_id uuid references public.releases,
+  rollout_id uuid,
+  from_commit text,
+  to_commit text not null,
+  outcome public.update_outcome not null,
+  failed_phase text,
+  error_kind text,
+  error text,
+  evidence jsonb not null default '{}'
+    constraint "evidence must be an object of at most 64 kB" check (jsonb_typeof(evidence) = 'object' and octet_length(evidence::text) <= 65536),
+  started_at timestamptz not null,
+  finished_at timestamptz not null,
+  phase_durations_ms jsonb not null default '{}'
+    constraint "phase_durations_ms must be an object of numbers"
+    check (jsonb_typeof(phase_durations_ms) = 'object'
+           and not jsonb_path_exists(phase_durations_ms, '$.* ? (@.type() != "number")')
+           and octet_length(phase_durations_ms::text) <= 4096),
+  bytes_fetched bigint not null default 0 constraint "bytes_fetched must be 0 or more" check (bytes_fetched >= 0),
+  agent_version text,
+  received_at timestamptz not null default now(),
+  primary key (id, started_at),
+  constraint "commits must be 40 or 64 hex digits"
+    check (to_commit ~ '^([0-9a-f]{40}|[0-9a-f]{64})$' and from_commit ~ '^([0-9a-f]{40}|[0-9a-f]{64})$'),
+  constraint "texts must be at most 4000 characters"
+    check (length(failed_phase) <= 4000 and length(error_kind) <= 4000 and length(error) <= 4000 and length(agent_version) <= 4000)
+) partition by range (started_at);
+comment on table public.update_history is 'Every attempt to update a device, with its outcome. Append-only.';
+comment on column public.update_history.id is 'Made on the device when the attempt starts, so sending it twice is harmless.';
+comment on column public.update_history.outcome is 'failed: never swapped. rolled_back: swapped, not healthy, swapped back.';
+comment on column public.update_history.failed_phase is 'The phase of the update in which it failed.';
+comment on column public.update_history.error_kind is 'Stable word for why it failed; docs/errors.md lists them.';
+comment on column public.update_history.evidence is 'What the device saw when it failed: health checks, exit codes, log lines.';
+comment on column public.update_history.started_at is 'By the device''s clock; decides the month the row is kept in.';
+comment on column public.update_history.phase_durations_ms is 'Milliseconds spent in each phase.';
+comment on column public.update_history.bytes_fetched is 'Bytes that came over the network for it.';
+comment on column public.update_history.received_at is 'Server time of arrival; set by a trigger.';
+create index update_history_by_device on public.update_history (device_id, started_at desc);
+create index update_history_by_release on public.update_history (release_id, outcome);
+create index update_history_by_arrival on public.update_history (received_at desc);
+
+alter table public.update_history enable row level security;
+grant select, insert on public.update_history to fleet_device, service_role;
+grant select on public.update_history to authenticated;
+create policy "operators read update history" on public.update_history for select to authenticated
+  using ((select private.operator_is('viewer')));
+create policy "an active device reads its own attempts" on public.update_history for select to fleet_device
+  using (device_id = (select private.device_id()) and (select private.device_is_active()));
+create policy "an active device records its own attempts" on public.update_history for insert to fleet_device
+  with check (device_id = (select private.device_id()) and (select private.device_is_active()));
+
+create function private.stamp_received_at() returns trigger
+language plpgsql set search_path = ''
+as $$
+begin
+  new.received_at := now();
+  return new;
+end
+$$;
+revoke execute on function private.stamp_received_at() from public;
+create trigger stamp_received_at before insert on public.update_history
+  for each row execute function private.stamp_received_at();
+
+create table private.update_history_default partition of public.update_history default;
+comment on table private.update_history_default is 'Attempts whose clock was so wrong that no month was ready for them.';
+
+alter table private.update_history_default enable row level security;
+
+-- Months are made ahead and dropped when they are past the retention: both from private.tick().
+
+create function private.make_history_partitions(at timestamptz, months_ahead int default 3) returns int
+language plpgsql security definer set search_path = ''
+as $$
+-- Definer: creates tables. Returns how many months were made. Safe to run twice, or late: rows that were
+-- caught by the default partition meanwhile are moved to their month.
+declare
+  first_month date := date_trunc('month', at at time zone 'UTC')::date;
+  month date;
+  partition_name text;
+  made int := 0;
+begin
+  perform pg_advisory_xact_lock(hashtext('private.make_history_partitions'));
+  for month in
+    select generate_series(first_month - interval '1 month', first_month + make_interval(months => months_ahead),
+                           interval '1 month')::date
+  loop
+    partition_name := 'update_history_' || to_char(month, 'YYYY_MM');
+    if to_regclass(format('private.%I', partition_name)) is not null then
+      continue;
+    end if;
+    execute format('create table private.%I (like public.update_history including all)', partition_name);
+    execute format('alter table private.%I enable row level security', partition_name);
+    execute format('comment on table private.%I is %L', partition_name,
+      'Attempts that started in ' || to_char(month, 'YYYY-MM') || ' (UTC). Part of public.update_history.');
+    execute format(
+      'with moved as (delete from private.update_history_default where started_at >= %L and started_at < %L returning *)
+       insert into private.%I select * from moved',
+      month::text || ' 00:00+00', (month + interval '1 month')::date::text || ' 00:00+00', partition_name);
+    execute format('alter table public.update_history attach partition private.%I for values from (%L) to (%L)',
+      partition_name, month::text || ' 00:00+00', (month + interval '1 month')::date::text || ' 00:00+00');
+    made := made + 1;
+  end loop;
+  return made;
+end
+$$;
+comment on function private.make_history_partitions(timestamptz, int) is 'Makes the months of update_history from the last one to months_ahead.';
+revoke execute on function private.make_history_partitions(timestamptz, int) from public;
+grant execute on function private.make_history_partitions(timestamptz, int) to service_role;
+
+create function private.drop_old_history(at timestamptz) returns int
+language plpgsql security definer set search_path = ''
+as $$
+-- Definer: drops tables. Returns how many months were dropped.
+declare
+  keep_from date := (date_trunc('month', at at time zone 'UTC')
+    - make_interval(months => (select s.history_retention_months from public.fleet_settings s)))::date;
+  old_partition text;
+  dropped int := 0;
+begin
+  for old_partition in
+    select c.relname from pg_catalog.pg_inherits i join pg_catalog.pg_class c on c.oid = i.inhrelid
+    where i.inhparent = 'public.update_history'::regclass
+      and c.relname ~ '^update_history_\d{4}_\d{2}$'
+      and c.relname < 'update_history_' || to_char(keep_from, 'YYYY_MM')
+  loop
+    execute format('drop table private.%I', old_partition);
+    dropped := dropped + 1;
+  end loop;
+  -- A wild clock says nothing about age: what is in the default partition ages by its arrival.
+  delete from private.update_history_default where received_at < keep_from;
+  return dropped;
+end
+$$;
+comment on function private.drop_old_history(timestamptz) is 'Drops months of update_history past fleet_settings.history_retention_months.';
+revoke execute on function private.drop_old_history(timestamptz) from public;
+grant execute on function private.drop_old_history(timestamptz) to service_role;
+
+select private.make_history_partitions(now());

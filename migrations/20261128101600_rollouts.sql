@@ -1,0 +1,334 @@
+-- The staged delivery of a release: a rollout, its ordered stages, and the slots that devices hold in it. Edits of its
+-- rows are checked.
+
+create table public.rollouts (
+  id uuid primary key default gen_random_uuid(),
+  name text not null default ''
+    constraint "name must be at most 200 characters" check (length(name) <= 200),
+  release_id uuid not null references public.releases,
+  branch text references public.branches on update cascade,
+  role text references public.device_roles on update cascade,
+  label_selector jsonb not null default '{}'
+    constraint "label_selector must be an object of texts, like {""site"": ""rome""}"
+    check (jsonb_typeof(label_selector) = 'object' and not jsonb_path_exists(label_selector, '$.* ? (@.type() != "string")')),
+  state public.rollout_state not null default 'draft',
+  max_in_flight int constraint "max_in_flight must be 1 or more, or empty" check (max_in_flight >= 1),
+  max_per_minute int constraint "max_per_minute must be 1 or more, or empty" check (max_per_minute >= 1),
+  lease_s int not null default 3600
+    constraint "lease_s must be 60 to 604800 seconds" check (lease_s between 60 and 604800),
+  max_attempts int not null default 3
+    constraint "max_attempts must be 1 to 100" check (max_attempts between 1 and 100),
+  halt_failure_ratio numeric default 0.1
+    constraint "halt_failure_ratio must be 0 to 1, or empty" check (halt_failure_ratio between 0 and 1),
+  halt_min_attempted int not null default 5
+    constraint "halt_min_attempted must be 1 or more" check (halt_min_attempted >= 1),
+  halt_max_failures int constraint "halt_max_failures must be 1 or more, or empty" check (halt_max_failures >= 1),
+  halt_consecutive_failures int default 3
+    constraint "halt_consecutive_failures must be 1 or more, or empty" check (halt_consecutive_failures >= 1),
+  regression_s int not null default 3600
+    constraint "regression_s must be 0 to 604800 seconds" check (regression_s between 0 and 604800),
+  on_bad public.rollout_reaction not null default 'halt_rollout',
+  remember_patterns boolean not null default false,
+  allow_downgrade boolean not null default false,
+  notes text not null default '',
+  created_by uuid,
+  created_at timestamptz not null default now(),
+  started_by uuid,
+  started_at timestamptz,
+  ended_at timestamptz
+);
+comment on table public.rollouts is 'Staged deliveries. Insert a draft, add rows to rollout_stages, then set state to running.';
+comment on column public.rollouts.branch is 'The branch whose devices it concerns; that of the release, filled in by a trigger.';
+comment on column public.rollouts.role is 'Only devices of this role; empty means all.';
+comment on column public.rollouts.label_selector is 'Only devices that carry all these labels; {} means all.';
+comment on column public.rollouts.state is 'Set to running to start or resume, paused to give no new slots, cancelled to give up.';
+comment on column public.rollouts.max_in_flight is 'At most so many devices update at once; empty means no limit.';
+comment on column public.rollouts.max_per_minute is 'At most so many devices start within a minute; empty means no limit.';
+comment on column public.rollouts.lease_s is 'A device that holds a slot and is not heard of for so long counts as failed.';
+comment on column public.rollouts.max_attempts is 'A device whose attempt failed before the swap may try again, so many times in all.';
+comment on column public.rollouts.halt_failure_ratio is 'Halt when failed / attempted is above this, once halt_min_attempted devices were attempted.';
+comment on column public.rollouts.halt_min_attempted is 'halt_failure_ratio is looked at once so many devices were attempted.';
+comment on column public.rollouts.halt_max_failures is 'Halt at this many failed devices, whatever the ratio.';
+comment on column public.rollouts.halt_consecutive_failures is 'Halt at this many failures in a row.';
+comment on column public.rollouts.regression_s is 'A device that loses its health within so many seconds of its success counts as failed.';
+comment on column public.rollouts.on_bad is 'What follows when the halt rule strikes.';
+comment on column public.rollouts.remember_patterns is
+  'On: when the halt rule strikes and nearly all failures have an attribute in common, the release becomes known bad for all devices with it (known_bad_patterns), also after the halt is lifted.';
+comment on column public.rollouts.allow_downgrade is 'Lets devices go to this release though they run a newer one.';
+create index rollouts_for_devices on public.rollouts (branch, started_at desc) where state in ('running', 'paused', 'completed');
+create index rollouts_by_release on public.rollouts (release_id);
+
+alter table public.rollouts enable row level security;
+grant select, insert, update on public.rollouts to authenticated, service_role;
+create policy "operators read rollouts" on public.rollouts for select to authenticated
+  using ((select private.operator_is('viewer')));
+create policy "operators of rank operator write rollouts" on public.rollouts for insert to authenticated
+  with check ((select private.operator_is('operator')));
+create policy "operators of rank operator run rollouts" on public.rollouts for update to authenticated
+  using ((select private.operator_is('operator'))) with check ((select private.operator_is('operator')));
+
+create function private.check_rollout() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+-- Definer: looks at releases and stages, whatever the caller may read.
+declare
+  release public.releases;
+begin
+  select r.* into release from public.releases r where r.id = new.release_id;
+  if release.id is null then
+    perform private.refuse('release_unknown', 'There is no such release.', 'Pick one from the table releases.', 'PT400');
+  end if;
+  if tg_op = 'INSERT' then
+    if new.state <> 'draft' then
+      perform private.refuse('rollout_starts_as_draft', 'A new rollout has no stages yet, so it cannot run.',
+        'Insert it as draft, add rows to rollout_stages, then set state to running.');
+    end if;
+    new.created_by := coalesce(private.actor_id(), new.created_by);
+    new.branch := coalesce(new.branch, release.branch);
+    new.started_at := null; new.started_by := null; new.ended_at := null;
+  end if;
+  if new.name = '' then
+    new.name := release.version || coalesce(' on ' || new.role, '');
+  end if;
+  if new.branch is distinct from release.branch then
+    perform private.refuse('branch_mismatch', format('%s is a release of branch %s, not of %s.', release.version, release.branch, new.branch),
+      'Leave branch empty, or make a release of that branch.', 'PT400');
+  end if;
+  if tg_op = 'INSERT' then
+    return new;
+  end if;
+
+  if (new.id, new.created_at) is distinct from (old.id, old.created_at)
+     or (old.state <> 'draft' and (new.release_id, new.role, new.label_selector) is distinct from (old.release_id, old.role, old.label_selector)) then
+    perform private.refuse('rollout_is_fixed', 'A rollout that has started keeps its release, role and label selector.',
+      'Cancel it and start a new one.');
+  end if;
+  if new.state is distinct from old.state then
+    if not (case old.state
+      when 'draft' then new.state in ('running', 'cancelled')
+      when 'running' then new.state in ('paused', 'completed', 'superseded', 'cancelled')
+      when 'paused' then new.state in ('running', 'completed', 'superseded', 'cancelled')
+      when 'completed' then new.state in ('superseded', 'cancelled')
+      else false
+    end) then
+      perform private.refuse('rollout_state', format('A rollout that is %s cannot become %s.', old.state, new.state),
+        case when old.state in ('superseded', 'cancelled') then 'Start a new rollout.'
+             else 'draft becomes running; running and paused change into each other or become cancelled.' end);
+    end if;
+    if new.state = 'running' then
+      if release.state <> 'available' then
+        perform private.refuse('release_not_available', format('%s is withdrawn.', release.version),
+          'Set the release back to available first, or roll out another one.');
+      end if;
+      if not exists (select from public.rollout_stages s where s.rollout_id = new.id) then
+        perform private.refuse('no_stages', 'This rollout has no stages, so it would reach nobody.',
+          'Add rows to rollout_stages first.');
+      end if;
+    end if;
+    if old.state = 'draft' and new.state = 'running' then
+      new.started_at := coalesce(new.started_at, now());
+      new.started_by := coalesce(private.actor_id(), new.started_by);
+    end if;
+    new.ended_at := case when new.state in ('completed', 'superseded', 'cancelled') then coalesce(old.ended_at, now()) end;
+  end if;
+  return new;
+end
+$$;
+revoke execute on function private.check_rollout() from public;
+create trigger check_rollout before insert or update on public.rollouts
+  for each row execute function private.check_rollout();
+create trigger a_lock_policy_first before update on public.rollouts
+  for each statement execute function private.lock_policy_first();
+create trigger audit after insert or update or delete on public.rollouts
+  for each row execute function private.audit_change('id', 'ended_at');
+
+create table public.rollout_stages (
+  rollout_id uuid not null references public.rollouts on delete cascade,
+  position int not null constraint "position must be 1 to 100" check (position between 1 and 100),
+  segment text references public.segments on update cascade,
+  percent numeric(6, 3) constraint "percent must be 0 to 100, or empty" check (percent between 0 and 100),
+  device_ids uuid[] constraint "device_ids must hold at most 1000 devices" check (cardinality(device_ids) <= 1000),
+  max_in_flight int constraint "max_in_flight must be 1 or more, or empty" check (max_in_flight >= 1),
+  soak_s int not null default 0 constraint "soak_s must be 0 to 2592000 seconds" check (soak_s between 0 and 2592000),
+  min_attempted int not null default 1 constraint "min_attempted must be 1 or more" check (min_attempted >= 1),
+  min_success_ratio numeric not null default 0.9
+    constraint "min_success_ratio must be 0 to 1" check (min_success_ratio between 0 and 1),
+  needs_approval boolean not null default false,
+  approved_by uuid,
+  approved_at timestamptz,
+  opened_at timestamptz,
+  floor_bucket int,
+  size_at_opening int,
+  proved_at timestamptz,
+  primary key (rollout_id, position)
+);
+comment on table public.rollout_stages is 'The steps of a rollout, opened in order of position. A device is served when any open stage holds it.';
+comment on column public.rollout_stages.position is 'Stages open in this order; gaps are fine.';
+comment on column public.rollout_stages.segment is 'Only devices of this segment; empty means all segments.';
+comment on column public.rollout_stages.percent is 'This share of the matching devices, always the same ones; empty means all of them (none when device_ids is set).';
+comment on column public.rollout_stages.device_ids is 'These devices belong to the stage whatever their segment.';
+comment on column public.rollout_stages.max_in_flight is 'So many devices of the stage may be updating at once; empty means no limit but the rollout''s.';
+comment on column public.rollout_stages.soak_s is 'Seconds to wait after the stage is proved, before the next one opens.';
+comment on column public.rollout_stages.min_attempted is 'The stage is proved when so many of its devices (or all, if fewer) were attempted ...';
+comment on column public.rollout_stages.min_success_ratio is '... and at least this share of them succeeded.';
+comment on column public.rollout_stages.needs_approval is 'Opens only once somebody set approved_at.';
+comment on column public.rollout_stages.approved_at is 'Set it to approve; who and when is stamped.';
+comment on column public.rollout_stages.opened_at is 'When policy opened the stage. Set it by hand to skip the wait.';
+comment on column public.rollout_stages.floor_bucket is 'Kept by policy: a percentage above 0 holds at least one device that was there when the stage opened.';
+comment on column public.rollout_stages.size_at_opening is
+  'Kept by policy: devices that this stage added and that could try the release; counted again when a known-bad pattern comes or goes.';
+comment on column public.rollout_stages.proved_at is 'Kept by policy: since when the stage meets its success ratio.';
+
+alter table public.rollout_stages enable row level security;
+grant select, insert, update, delete on public.rollout_stages to authenticated, service_role;
+create policy "operators read stages" on public.rollout_stages for select to authenticated
+  using ((select private.operator_is('viewer')));
+create policy "operators of rank operator add stages" on public.rollout_stages for insert to authenticated
+  with check ((select private.operator_is('operator')));
+create policy "operators of rank operator change stages" on public.rollout_stages for update to authenticated
+  using ((select private.operator_is('operator'))) with check ((select private.operator_is('operator')));
+create policy "operators of rank operator remove stages" on public.rollout_stages for delete to authenticated
+  using ((select private.operator_is('operator')));
+
+create function private.check_stage() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+-- Definer: looks at the rollout, whatever the caller may read.
+declare
+  rollout_state public.rollout_state;
+  wanted_id uuid := case when tg_op = 'DELETE' then old.rollout_id else new.rollout_id end;
+begin
+  select r.state into rollout_state from public.rollouts r where r.id = wanted_id;
+  if rollout_state is null then
+    return case when tg_op = 'DELETE' then old else new end;  -- the foreign key says it, or the rollout is being deleted
+  end if;
+  if tg_op = 'DELETE' then
+    if rollout_state <> 'draft' and old.opened_at is not null then
+      perform private.refuse('stage_is_open', format('Stage %s is open, so it stays.', old.position),
+        'Pause or cancel the rollout instead.');
+    end if;
+    return old;
+  end if;
+  if rollout_state in ('superseded', 'cancelled') then
+    perform private.refuse('rollout_has_ended', format('The rollout is %s.', rollout_state), 'Start a new rollout.');
+  end if;
+  if tg_op = 'INSERT' then
+    new.opened_at := null; new.floor_bucket := null; new.size_at_opening := null; new.proved_at := null;
+    if new.approved_at is not null then
+      new.approved_by := private.actor_id();
+    end if;
+    if exists (select from public.rollout_stages s where s.rollout_id = new.rollout_id and s.position > new.position and s.opened_at is not null) then
+      perform private.refuse('stage_order', 'A later stage is open already.', 'Give the new stage a higher position.');
+    end if;
+    return new;
+  end if;
+  if (new.rollout_id, new.position) is distinct from (old.rollout_id, old.position) then
+    perform private.refuse('stage_is_fixed', 'A stage keeps its rollout and its position.', 'Add another stage instead.');
+  end if;
+  if old.opened_at is not null and new.opened_at is null then
+    perform private.refuse('stage_is_open', format('Stage %s is open and cannot be closed.', old.position),
+      'Pause the rollout, or lower percent: devices that hold a slot keep it.');
+  end if;
+  if new.approved_at is not null and old.approved_at is null then
+    new.approved_at := now();
+    new.approved_by := coalesce(private.actor_id(), new.approved_by);
+  end if;
+  return new;
+end
+$$;
+revoke execute on function private.check_stage() from public;
+create trigger check_stage before insert or update or delete on public.rollout_stages
+  for each row execute function private.check_stage();
+create trigger a_lock_policy_first before insert or update or delete on public.rollout_stages
+  for each statement execute function private.lock_policy_first();
+create trigger audit after insert or update or delete on public.rollout_stages
+  for each row execute function private.audit_change(
+    'rollout_id,position', 'floor_bucket', 'size_at_opening', 'proved_at');
+
+create table public.rollout_claims (
+  rollout_id uuid not null references public.rollouts,
+  device_id uuid not null references public.devices on delete cascade,
+  stage int not null,
+  state public.claim_state not null default 'claimed',
+  attempts int not null default 1,
+  claimed_at timestamptz not null,
+  lease_until timestamptz not null,
+  ended_at timestamptz,
+  attempt_id uuid,
+  from_release uuid references public.releases,
+  to_release uuid not null references public.releases,
+  primary key (rollout_id, device_id)
+) with (fillfactor = 80);
+comment on table public.rollout_claims is 'Which device holds, or held, a slot in which rollout. Written by policy only.';
+comment on column public.rollout_claims.stage is 'The position of the stage that gave the slot.';
+comment on column public.rollout_claims.state is 'claimed while the device is at it; then how it ended. expired: it went dark past its lease.';
+comment on column public.rollout_claims.attempts is 'How often the device took a slot in this rollout.';
+comment on column public.rollout_claims.lease_until is 'Not heard of until then: counts as failed.';
+comment on column public.rollout_claims.attempt_id is 'The row of update_history that ended it.';
+comment on column public.rollout_claims.from_release is 'What the device ran before: where a roll back takes it.';
+comment on column public.rollout_claims.to_release is 'The release that it was given.';
+create index rollout_claims_by_device on public.rollout_claims (device_id, claimed_at desc);
+create index rollout_claims_in_flight on public.rollout_claims (lease_until) where state = 'claimed';
+
+alter table public.rollout_claims enable row level security;
+grant select on public.rollout_claims to authenticated, service_role;
+create policy "operators read claims" on public.rollout_claims for select to authenticated
+  using ((select private.operator_is('viewer')));
+
+create table private.rollout_counters (
+  rollout_id uuid not null references public.rollouts on delete cascade,
+  position int not null,
+  in_flight int not null default 0 check (in_flight >= 0),
+  succeeded int not null default 0 check (succeeded >= 0),
+  failed int not null default 0 check (failed >= 0),
+  consecutive_failures int not null default 0,
+  base_attempted int not null default 0,
+  base_failed int not null default 0,
+  minute_start timestamptz not null default '-infinity',
+  minute_count int not null default 0,
+  primary key (rollout_id, position)
+) with (fillfactor = 50);
+comment on table private.rollout_counters is 'How many claims of a rollout are in which state: position 0 for all of it, otherwise a stage. Kept by the trigger count_claim.';
+comment on column private.rollout_counters.base_failed is 'Failures before the last halt was lifted: the halt rule counts from there.';
+
+alter table private.rollout_counters enable row level security;
+
+create function private.count_claim() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+-- Counters follow the claims, whatever changes them. Slots are (rollout, 0) and (rollout, stage).
+begin
+  if tg_op = 'UPDATE' and (old.state, old.stage) is not distinct from (new.state, new.stage) then
+    return null;
+  end if;
+  if tg_op <> 'INSERT' then
+    update private.rollout_counters c
+    set in_flight = c.in_flight - (old.state = 'claimed')::int,
+        succeeded = c.succeeded - (old.state = 'succeeded')::int,
+        failed = c.failed - (old.state in ('failed', 'rolled_back', 'expired', 'regressed'))::int
+    where c.rollout_id = old.rollout_id and c.position in (0, old.stage);
+  end if;
+  if tg_op <> 'DELETE' then
+    update private.rollout_counters c
+    set in_flight = c.in_flight + (new.state = 'claimed')::int,
+        succeeded = c.succeeded + (new.state = 'succeeded')::int,
+        failed = c.failed + (new.state in ('failed', 'rolled_back', 'expired', 'regressed'))::int
+    where c.rollout_id = new.rollout_id and c.position in (0, new.stage);
+  end if;
+  return null;
+end
+$$;
+revoke execute on function private.count_claim() from public;
+create trigger count_claim after insert or update or delete on public.rollout_claims
+  for each row execute function private.count_claim();
+
+create table private.rollout_queue (
+  rollout_id uuid not null references public.rollouts on delete cascade,
+  device_id uuid not null references public.devices on delete cascade,
+  asked_at timestamptz not null,
+  primary key (rollout_id, device_id)
+);
+comment on table private.rollout_queue is 'Devices that asked while every slot was taken: the first to be woken when one is free.';
+create index rollout_queue_in_order on private.rollout_queue (rollout_id, asked_at);
+
+alter table private.rollout_queue enable row level security;

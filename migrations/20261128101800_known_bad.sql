@@ -1,0 +1,452 @@
+-- Releases that are not for some devices: known bad for one device that rolled back, or by pattern for all that are alike.
+-- One gate, known_bad, reads both.
+
+-- A device that rolled back from a release is not offered it again, unless an operator says so: by deleting the row here,
+-- or by pinning the device to the release afterwards.
+
+create table public.known_bad_releases (
+  device_id uuid not null references public.devices on delete cascade,
+  release_id uuid not null references public.releases on delete cascade,
+  at timestamptz not null default now(),
+  history_id uuid,
+  error_kind text,
+  error text,
+  primary key (device_id, release_id)
+);
+comment on table public.known_bad_releases is 'Releases that a device rolled back from. Delete a row to let the device try again.';
+comment on column public.known_bad_releases.history_id is 'The attempt in update_history that showed it.';
+comment on column public.known_bad_releases.error_kind is 'Why it rolled back, as in update_history.';
+create index known_bad_releases_by_release on public.known_bad_releases (release_id);
+
+alter table public.known_bad_releases enable row level security;
+grant select, delete on public.known_bad_releases to authenticated, service_role;
+create policy "operators read known bad releases" on public.known_bad_releases for select to authenticated
+  using ((select private.operator_is('viewer')));
+create policy "operators of rank operator let a device try again" on public.known_bad_releases for delete to authenticated
+  using ((select private.operator_is('operator')));
+
+create function private.remember_outcome() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+-- Definer: devices may not write here.
+declare
+  tried uuid := coalesce(new.release_id, (
+    select r.id from public.releases r join public.devices d on d.id = new.device_id and d.branch = r.branch
+    where r.commit_sha = new.to_commit));
+begin
+  if tried is null then
+    return null;
+  end if;
+  if new.outcome = 'rolled_back' then
+    insert into public.known_bad_releases (device_id, release_id, at, history_id, error_kind, error)
+    values (new.device_id, tried, new.received_at, new.id, new.error_kind, new.error)
+    on conflict (device_id, release_id) do update
+      set at = excluded.at, history_id = excluded.history_id, error_kind = excluded.error_kind, error = excluded.error;
+  elsif new.outcome = 'succeeded' then
+    delete from public.known_bad_releases where device_id = new.device_id and release_id = tried;
+  end if;
+  return null;
+end
+$$;
+revoke execute on function private.remember_outcome() from public;
+create trigger remember_outcome after insert on public.update_history
+  for each row execute function private.remember_outcome();
+
+create function private.audit_forgiven() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+-- Only what people do is news for the audit log; what devices cause is in update_history.
+begin
+  if private.device_id() is null then
+    insert into public.audit_log (actor_id, actor, action, table_name, row_id, before)
+    values (private.actor_id(), private.actor_name(), 'delete', 'known_bad_releases',
+      old.device_id || ' ' || old.release_id, to_jsonb(old));
+  end if;
+  return null;
+end
+$$;
+revoke execute on function private.audit_forgiven() from public;
+create trigger audit_forgiven after delete on public.known_bad_releases
+  for each row execute function private.audit_forgiven();
+
+-- Known bad by pattern: one append-only row says that a release is not for devices with certain attributes (hardware model,
+-- OS, agent version, role, segment, labels; a site is the label "site"). It holds back who matches and has not started, and
+-- is the fleet's memory that this release does not go there, beside known_bad_releases, which is the memory of each device.
+--
+-- No claim commits after such a row: it takes the policy lock as halts do.
+--
+-- Who cannot have a release because it is known bad for them is counted as that, by preview_rollout() and
+-- rollout_progress(), is not woken for a slot, and keeps no stage from being proved.
+
+create table public.known_bad_patterns (
+  id uuid primary key default gen_random_uuid(),
+  release_id uuid not null references public.releases,
+  match jsonb not null,
+  cause text not null default 'operator' constraint "cause must be 1 to 100 characters" check (length(cause) between 1 and 100),
+  reason text not null constraint "a known-bad pattern needs a reason in words" check (btrim(reason) <> ''),
+  evidence jsonb not null default '{}' constraint "evidence must be an object" check (jsonb_typeof(evidence) = 'object'),
+  opened_by uuid,
+  opened_at timestamptz not null default now(),
+  lifted_by uuid,
+  lifted_at timestamptz,
+  lift_reason text,
+  constraint "lifting needs lifted_at and lift_reason together" check ((lifted_at is null) = (lift_reason is null))
+);
+comment on table public.known_bad_patterns is
+  'Releases that are known bad for every device with these attributes, and their history. Insert a row to keep a release from them; set lift_reason to let them have it. Never deleted.';
+comment on column public.known_bad_patterns.release_id is 'What they are kept from. Who runs it already keeps it.';
+comment on column public.known_bad_patterns.match is
+  'Attributes, all of which a device has to have, like {"hardware_model": "Pi 3", "labels": {"site": "rome"}}; also os, agent_version, role, segment.';
+comment on column public.known_bad_patterns.cause is 'operator, or failure_pattern: the halt rule of a rollout that has remember_patterns on.';
+comment on column public.known_bad_patterns.reason is 'In words, for whoever decides to lift it.';
+comment on column public.known_bad_patterns.evidence is 'What the rule saw: rollout, counts, lift.';
+comment on column public.known_bad_patterns.lift_reason is 'Write why they may have it: that lifts the row.';
+create unique index known_bad_patterns_open on public.known_bad_patterns (release_id, match) where lifted_at is null;
+create index known_bad_patterns_by_release on public.known_bad_patterns (release_id, opened_at);
+
+alter table public.known_bad_patterns enable row level security;
+grant select, insert, update on public.known_bad_patterns to authenticated, service_role;
+create policy "operators read known-bad patterns" on public.known_bad_patterns for select to authenticated
+  using ((select private.operator_is('viewer')));
+create policy "operators of rank operator mark known-bad patterns" on public.known_bad_patterns for insert to authenticated
+  with check ((select private.operator_is('operator')));
+create policy "operators of rank operator lift known-bad patterns" on public.known_bad_patterns for update to authenticated
+  using ((select private.operator_is('operator'))) with check ((select private.operator_is('operator')));
+
+-- Matching.
+
+-- Bound when created and immutable, so that PostgreSQL puts it into the query that asks about a whole fleet.
+create function private.matches(match jsonb, device public.devices, agent_version text) returns boolean
+language sql immutable
+return ((match ->> 'hardware_model') is null or (match ->> 'hardware_model') = device.hardware_model)
+  and ((match ->> 'os') is null or (match ->> 'os') = device.os)
+  and ((match ->> 'agent_version') is null or (match ->> 'agent_version') = matches.agent_version)
+  and ((match ->> 'role') is null or (match ->> 'role') = device.role)
+  and ((match ->> 'segment') is null or (match ->> 'segment') = device.segment)
+  and device.labels @> coalesce(match -> 'labels', '{}');
+comment on function private.matches(jsonb, public.devices, text) is
+  'Has the device every attribute of the pattern? agent_version is that of its last report. Null where it never said: it does not match.';
+revoke execute on function private.matches(jsonb, public.devices, text) from public;
+-- mark_known_bad(), matching_devices() and the view of patterns run with the rights of their caller.
+grant execute on function private.matches(jsonb, public.devices, text) to authenticated, service_role;
+
+create function private.describe_match(match jsonb) returns text
+language sql immutable
+return (
+  select string_agg(a.attribute || ' ' || a.value, ' and ' order by a.attribute)
+  from (
+    select m.key as attribute, m.value from jsonb_each_text(match - 'labels') m
+    union all
+    select 'label ' || l.key, l.value from jsonb_each_text(coalesce(match -> 'labels', '{}')) l) a);
+comment on function private.describe_match(jsonb) is 'A pattern in the words of failure_patterns: "hardware_model Pi 3 and label site rome".';
+revoke execute on function private.describe_match(jsonb) from public;
+grant execute on function private.describe_match(jsonb) to authenticated, service_role;
+
+create function private.match_of(attribute text, value text) returns jsonb
+language sql immutable
+return case when starts_with(attribute, 'label ')
+  then jsonb_build_object('labels', jsonb_build_object(substr(attribute, 7), value))
+  else jsonb_build_object(attribute, value) end;
+comment on function private.match_of(text, text) is 'An attribute and value of failure_patterns as a pattern.';
+revoke execute on function private.match_of(text, text) from public;
+grant execute on function private.match_of(text, text) to authenticated, service_role;
+
+create function private.known_bad_for(device public.devices, release_id uuid) returns public.known_bad_patterns
+language plpgsql stable set search_path = ''
+as $$
+declare
+  found_pattern public.known_bad_patterns;
+begin
+  select k.* into found_pattern from public.known_bad_patterns k
+  where k.release_id = known_bad_for.release_id and k.lifted_at is null
+    and (device.pinned_at is null or device.pinned_at <= k.opened_at)
+    and private.matches(k.match, device, (select s.agent_version from public.device_status s where s.device_id = device.id))
+  order by k.opened_at, k.id limit 1;
+  return found_pattern;
+end
+$$;
+comment on function private.known_bad_for(public.devices, uuid) is
+  'The open pattern that keeps this release from this device, or all null. A pin made after the pattern says to try it there.';
+revoke execute on function private.known_bad_for(public.devices, uuid) from public;
+
+create function private.known_bad_devices(wanted_id uuid) returns table (device_id uuid)
+language plpgsql stable set search_path = ''
+as $$
+-- The whole fleet at once, pins aside. Without an open pattern the fleet is not read.
+#variable_conflict use_column
+begin
+  if exists (select from public.known_bad_patterns k where k.release_id = wanted_id and k.lifted_at is null) then
+    return query
+    select k.device_id from public.known_bad_releases k where k.release_id = wanted_id
+    union
+    select d.id
+    from public.devices d
+    left join public.device_status s on s.device_id = d.id
+    join public.known_bad_patterns k on private.matches(k.match, d, s.agent_version)
+    where k.release_id = wanted_id and k.lifted_at is null;
+  else
+    return query
+    select k.device_id from public.known_bad_releases k where k.release_id = wanted_id;
+  end if;
+end
+$$;
+comment on function private.known_bad_devices(uuid) is 'Every device that this release is known bad for, by itself or by pattern.';
+revoke execute on function private.known_bad_devices(uuid) from public;
+
+-- Rows by hand: checked, audited, append-only.
+
+create function private.check_match(match jsonb) returns void
+language plpgsql stable set search_path = ''
+as $$
+declare
+  allowed constant text[] := array['hardware_model', 'os', 'agent_version', 'role', 'segment', 'labels'];
+  example constant text := 'For example {"hardware_model": "Pi 3"} or {"os": "11", "labels": {"site": "rome"}}.';
+  unknown text;
+begin
+  if jsonb_typeof(match) is distinct from 'object' or coalesce(nullif(match, '{"labels": {}}'), '{}') = '{}' then
+    perform private.refuse('match_empty', 'A pattern needs at least one attribute.',
+      example || ' To keep a release from everybody, halt it.', 'PT400');
+  end if;
+  select string_agg(k, ', ' order by k) into unknown from jsonb_object_keys(match) k where k <> all (allowed);
+  if unknown is not null then
+    perform private.refuse('match_unknown', format('Devices have no attribute %s.', unknown),
+      format('Use %s. %s', array_to_string(allowed, ', '), example), 'PT400');
+  end if;
+  if jsonb_path_exists(match - 'labels', '$.* ? (@.type() != "string")')
+     or jsonb_typeof(coalesce(match -> 'labels', '{}')) <> 'object'
+     or jsonb_path_exists(coalesce(match -> 'labels', '{}'), '$.* ? (@.type() != "string")') then
+    perform private.refuse('match_malformed', 'A pattern is an object of texts, with labels as an object of texts inside.', example, 'PT400');
+  end if;
+end
+$$;
+comment on function private.check_match(jsonb) is 'Refuses what is no pattern, with a sentence.';
+revoke execute on function private.check_match(jsonb) from public;
+grant execute on function private.check_match(jsonb) to authenticated, service_role;
+
+create function private.check_known_bad_pattern() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+-- Definer: looks for the release, whatever the caller may read.
+begin
+  if tg_op = 'DELETE' then
+    perform private.refuse('known_bad_stays', 'A known-bad pattern is never deleted, so that its story stays readable.',
+      'Write a lift_reason to lift it.');
+  end if;
+  if tg_op = 'INSERT' then
+    -- A device whose outcome made policy remember did not open the row.
+    new.opened_by := coalesce(private.claimed_id('authenticated'), case when private.device_id() is null then new.opened_by end);
+    if btrim(coalesce(new.reason, '')) = '' then
+      perform private.refuse('reason_missing', 'A known-bad pattern needs a reason in words.',
+        'Say what was seen, for whoever decides to lift it.', 'PT400');
+    end if;
+    if new.lifted_at is not null or new.lift_reason is not null or new.lifted_by is not null then
+      perform private.refuse('known_bad_starts_open', 'A new known-bad pattern is open.', 'Leave the lifted columns empty.', 'PT400');
+    end if;
+    if not exists (select from public.releases r where r.id = new.release_id) then
+      perform private.refuse('release_unknown', 'There is no such release.', 'Pick one from the table releases.', 'PT400');
+    end if;
+    perform private.check_match(new.match);
+    if new.match -> 'labels' = '{}' then
+      new.match := new.match - 'labels';
+    end if;
+    return new;
+  end if;
+  if (new.id, new.release_id, new.match, new.cause, new.reason, new.evidence, new.opened_by, new.opened_at)
+     is distinct from (old.id, old.release_id, old.match, old.cause, old.reason, old.evidence, old.opened_by, old.opened_at) then
+    perform private.refuse('known_bad_is_fixed', 'A known-bad pattern can only be lifted, not rewritten.',
+      'Write a lift_reason to lift it, and insert another row.');
+  end if;
+  if old.lifted_at is not null then
+    if (new.lifted_at, new.lifted_by, new.lift_reason) is distinct from (old.lifted_at, old.lifted_by, old.lift_reason) then
+      perform private.refuse('known_bad_is_lifted', 'This known-bad pattern is lifted already.', 'Insert another row.');
+    end if;
+    return new;
+  end if;
+  if new.lifted_at is not null or new.lift_reason is not null or new.lifted_by is not null then
+    if btrim(coalesce(new.lift_reason, '')) = '' then
+      perform private.refuse('reason_missing', 'Lifting a known-bad pattern needs a reason in words.',
+        'Write lift_reason: why these devices may have the release.', 'PT400');
+    end if;
+    new.lifted_at := now();
+    new.lifted_by := coalesce(private.actor_id(), new.lifted_by);
+  end if;
+  return new;
+end
+$$;
+revoke execute on function private.check_known_bad_pattern() from public;
+create trigger check_known_bad_pattern before insert or update or delete on public.known_bad_patterns
+  for each row execute function private.check_known_bad_pattern();
+
+create trigger a_lock_policy_first before insert or update on public.known_bad_patterns
+  for each statement execute function private.lock_policy_first();
+create trigger refuse_truncate before truncate on public.known_bad_patterns
+  for each statement execute function private.refuse_truncate();
+create trigger audit after insert or update on public.known_bad_patterns
+  for each row execute function private.audit_change('id');
+
+-- What follows: who is moving to it stops, and who waited for it is told.
+
+create function private.devices_concerned(pattern public.known_bad_patterns) returns uuid[]
+language plpgsql stable security definer set search_path = ''
+as $$
+-- Definer: reads devices, reports and claims. Those that match and are moving to the release, are pinned to it, or get it
+-- without a rollout.
+begin
+  return array(
+    select d.id
+    from public.devices d left join public.device_status s on s.device_id = d.id
+    where d.state = 'active' and private.matches(pattern.match, d, s.agent_version)
+      and (d.pinned_release = pattern.release_id
+        or exists (select from public.rollout_claims c
+          where c.device_id = d.id and c.to_release = pattern.release_id and c.state = 'claimed')
+        or (d.branch = (select r.branch from public.releases r where r.id = pattern.release_id)
+          and not exists (select from public.rollouts o where o.release_id = pattern.release_id))));
+end
+$$;
+comment on function private.devices_concerned(public.known_bad_patterns) is 'Whom a pattern makes another answer for at once.';
+revoke execute on function private.devices_concerned(public.known_bad_patterns) from public;
+
+create function private.follow_known_bad_pattern() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+-- Definer: queues, wakes and alerts are policy's own.
+declare
+  rollout_id uuid;
+begin
+  if tg_op = 'INSERT' then
+    -- A wake for who cannot have it would be one less for who can.
+    delete from private.rollout_queue q using public.rollouts r
+    where q.rollout_id = r.id and r.release_id = new.release_id
+      and q.device_id in (select k.device_id from private.known_bad_devices(new.release_id) k);
+    perform private.wake_devices(private.devices_concerned(new), 'known_bad_marked');
+    perform private.open_alert('known_bad_pattern', case when new.cause = 'operator' then 'info' else 'warning' end::public.alert_severity,
+      format('%s is known bad for devices with %s: %s', private.release_name(new.release_id), private.describe_match(new.match), new.reason),
+      new.opened_at, rollout_id => (new.evidence ->> 'rollout_id')::uuid, subject => new.id::text,
+      evidence => new.evidence || jsonb_build_object('pattern_id', new.id, 'match', new.match, 'cause', new.cause));
+  elsif new.lifted_at is not null and old.lifted_at is null then
+    update public.alerts a set resolved_at = new.lifted_at where a.resolved_at is null and a.subject = new.id::text;
+    perform private.wake_devices(private.devices_concerned(new), 'known_bad_lifted');
+    for rollout_id in
+      select r.id from public.rollouts r where r.release_id = new.release_id and r.state in ('running', 'completed') order by r.id
+    loop
+      perform private.wake_candidates(rollout_id, 'known_bad_lifted');
+    end loop;
+  end if;
+  return null;
+end
+$$;
+revoke execute on function private.follow_known_bad_pattern() from public;
+create trigger follow after insert or update on public.known_bad_patterns
+  for each row execute function private.follow_known_bad_pattern();
+
+create function private.stage_size(wanted_id uuid, wanted_position int) returns int
+language plpgsql stable security definer set search_path = ''
+as $$
+-- Definer: policy's own view of the fleet. Who already took a slot counts whatever is known by now.
+begin
+  return (
+    select count(*)
+    from private.rollout_devices(wanted_id) p
+    left join private.known_bad_devices((select r.release_id from public.rollouts r where r.id = wanted_id)) k on k.device_id = p.device_id
+    left join public.rollout_claims c on c.rollout_id = wanted_id and c.device_id = p.device_id
+    where p.stage = wanted_position and (k.device_id is null or c.device_id is not null));
+end
+$$;
+comment on function private.stage_size(uuid, int) is 'How many devices a stage has that could try the release: those it is known bad for cannot prove it.';
+revoke execute on function private.stage_size(uuid, int) from public;
+
+create function private.count_stages_again() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+-- Definer: policy moves its own rows. A stage whose last open slots are all known bad would never be proved.
+declare
+  open_stage record;
+begin
+  if tg_op = 'UPDATE' and (new.lifted_at is null or old.lifted_at is not null) then
+    return null;
+  end if;
+  for open_stage in
+    select s.rollout_id, max(s.position) as position
+    from public.rollout_stages s join public.rollouts r on r.id = s.rollout_id
+    where r.release_id = new.release_id and r.state in ('running', 'paused') and s.size_at_opening is not null
+    group by s.rollout_id order by s.rollout_id
+  loop
+    update public.rollout_stages s set size_at_opening = private.stage_size(s.rollout_id, s.position)
+    where s.rollout_id = open_stage.rollout_id and s.position = open_stage.position;
+    perform private.advance_rollout(open_stage.rollout_id, now());
+  end loop;
+  return null;
+end
+$$;
+revoke execute on function private.count_stages_again() from public;
+create trigger count_stages_again after insert or update on public.known_bad_patterns
+  for each row execute function private.count_stages_again();
+
+-- What operators call.
+
+create function public.mark_known_bad(release_id uuid, match jsonb, reason text) returns public.known_bad_patterns
+language plpgsql volatile set search_path = ''
+as $$
+declare
+  marked public.known_bad_patterns;
+begin
+  perform private.require_rank('operator');
+  -- By hand the unique index says so; a trigger would tell it also to those who may not insert.
+  if exists (select from public.known_bad_patterns k where k.lifted_at is null
+    and k.release_id = mark_known_bad.release_id and k.match = mark_known_bad.match) then
+    perform private.refuse('known_bad_already', format('%s is known bad already for devices with %s.',
+      (select r.version from public.releases r where r.id = mark_known_bad.release_id),
+      private.describe_match(mark_known_bad.match)), 'Nothing is left to do.');
+  end if;
+  insert into public.known_bad_patterns (release_id, match, reason)
+  values (mark_known_bad.release_id, mark_known_bad.match, mark_known_bad.reason) returning * into marked;
+  return marked;
+end
+$$;
+comment on function public.mark_known_bad(uuid, jsonb, text) is
+  'Keeps a release from every device with these attributes, until it is lifted. See matching_devices() first.';
+revoke execute on function public.mark_known_bad(uuid, jsonb, text) from public;
+grant execute on function public.mark_known_bad(uuid, jsonb, text) to authenticated, service_role;
+
+create function public.lift_known_bad(pattern_id uuid, reason text) returns public.known_bad_patterns
+language plpgsql volatile set search_path = ''
+as $$
+declare
+  lifted public.known_bad_patterns;
+begin
+  perform private.require_rank('operator');
+  if btrim(coalesce(lift_known_bad.reason, '')) = '' then
+    perform private.refuse('reason_missing', 'Lifting a known-bad pattern needs a reason in words.',
+      'Say why these devices may have the release.', 'PT400');
+  end if;
+  update public.known_bad_patterns k set lift_reason = lift_known_bad.reason
+  where k.id = lift_known_bad.pattern_id and k.lifted_at is null returning * into lifted;
+  if lifted.id is null then
+    if exists (select from public.known_bad_patterns k where k.id = lift_known_bad.pattern_id) then
+      perform private.refuse('known_bad_is_lifted', 'This known-bad pattern is lifted already.', 'Nothing is left to do.');
+    end if;
+    perform private.refuse('known_bad_unknown', 'There is no such known-bad pattern.', 'Look it up in the table known_bad_patterns.', 'PT404');
+  end if;
+  return lifted;
+end
+$$;
+comment on function public.lift_known_bad(uuid, text) is 'Lets devices that match have the release again, and keeps why.';
+revoke execute on function public.lift_known_bad(uuid, text) from public;
+grant execute on function public.lift_known_bad(uuid, text) to authenticated, service_role;
+
+create function public.matching_devices(match jsonb) returns setof public.devices
+language plpgsql stable set search_path = ''
+as $$
+-- Runs under the caller's row-level security.
+begin
+  perform private.require_rank('viewer');
+  perform private.check_match(matching_devices.match);
+  return query
+  select d.* from public.devices d left join public.device_status s on s.device_id = d.id
+  where private.matches(matching_devices.match, d, s.agent_version)
+  order by d.name;
+end
+$$;
+comment on function public.matching_devices(jsonb) is 'The devices that have all these attributes, as mark_known_bad() reads them.';
+revoke execute on function public.matching_devices(jsonb) from public;
+grant execute on function public.matching_devices(jsonb) to authenticated, service_role;

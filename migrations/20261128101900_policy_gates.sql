@@ -1,0 +1,468 @@
+-- The policy cut into its gates: each is one small function that a person can read, call and replace alone, such as
+--   select (private.judge_window(d, false, now())).* from public.devices d where d.name = 'lobby';
+-- decide() only asks them in order, and asks all of them, also behind one that already said no: an explanation names
+-- everything in the way. A gate that does not pass also says what would have to change (`hint`), apart from what is the
+-- matter (`detail`). See docs/policy.md for every gate with an example.
+
+create type private.gate_result as (
+  gate text,
+  verdict text,
+  detail text,
+  hint text,
+  look_again timestamptz,
+  blocks boolean
+);
+comment on type private.gate_result is
+  'What one gate says: pass, wait or refuse; what is the matter; what would have to change; when to ask again (null: no special time); whether it keeps the device where it is.';
+
+-- Bodies that are bound when created, so that PostgreSQL puts them into the gates and a gate costs microseconds.
+create function private.gate_pass(gate text, detail text) returns private.gate_result
+language sql immutable
+return row(gate, 'pass', detail, null, null, false)::private.gate_result;
+comment on function private.gate_pass(text, text) is 'A gate that is open.';
+revoke execute on function private.gate_pass(text, text) from public;
+
+create function private.gate_wait(gate text, detail text, hint text, look_again timestamptz default null) returns private.gate_result
+language sql immutable
+return row(gate, 'wait', detail, hint, look_again, true)::private.gate_result;
+comment on function private.gate_wait(text, text, text, timestamptz) is 'A gate that time or a person will open.';
+revoke execute on function private.gate_wait(text, text, text, timestamptz) from public;
+
+create function private.gate_refuse(gate text, detail text, hint text) returns private.gate_result
+language sql immutable
+return row(gate, 'refuse', detail, hint, null, true)::private.gate_result;
+comment on function private.gate_refuse(text, text, text) is 'A gate that only a person will open.';
+revoke execute on function private.gate_refuse(text, text, text) from public;
+
+create function private.gate_note(gate text, detail text, hint text, look_again timestamptz default null) returns private.gate_result
+language sql immutable
+return row(gate, 'wait', detail, hint, look_again, false)::private.gate_result;
+comment on function private.gate_note(text, text, text, timestamptz) is 'Says why something newer is not offered; what is older is not held up by it.';
+revoke execute on function private.gate_note(text, text, text, timestamptz) from public;
+
+create function private.all_pass(said private.gate_result[]) returns boolean
+language sql immutable
+return not exists (select from unnest(said) j where j.blocks);
+comment on function private.all_pass(private.gate_result[]) is 'Does none of these gates keep the device where it is?';
+revoke execute on function private.all_pass(private.gate_result[]) from public;
+
+create function private.gates(said private.gate_result[]) returns jsonb
+language sql immutable
+return (
+  select jsonb_agg(jsonb_strip_nulls(jsonb_build_object('gate', j.gate, 'verdict', j.verdict, 'detail', j.detail, 'hint', j.hint)) order by n)
+  from unnest(said) with ordinality as j (gate, verdict, detail, hint, look_again, blocks, n));
+comment on function private.gates(private.gate_result[]) is 'The gates as devices and people are told them.';
+revoke execute on function private.gates(private.gate_result[]) from public;
+
+create function private.poll_by(next_poll_s int, at timestamptz, event timestamptz) returns int
+language sql immutable set search_path = ''
+as $$
+  -- One second late rather than early: asking before the event would cost a poll and learn nothing.
+  select greatest(1, least(next_poll_s, ceil(extract(epoch from event - at))::int + 1))
+$$;
+comment on function private.poll_by(int, timestamptz, timestamptz) is 'The poll interval in seconds, shortened so that a poll falls just after an event.';
+revoke execute on function private.poll_by(int, timestamptz, timestamptz) from public;
+
+-- Gates of the device itself.
+
+create function private.judge_state(device public.devices) returns private.gate_result
+language plpgsql stable set search_path = ''
+as $$
+begin
+  if device.state = 'active' then
+    return private.gate_pass('device_state', 'The device is active.');
+  end if;
+  return private.gate_refuse('device_state', format('The device is %s.', device.state), case device.state
+    when 'pending' then 'Accept it: accept_device(), or set its state to active.'
+    when 'suspended' then 'Set its state back to active.'
+    else 'Enroll the machine again with a new key.' end);
+end
+$$;
+comment on function private.judge_state(public.devices) is 'Gate device_state: is the device active?';
+revoke execute on function private.judge_state(public.devices) from public;
+
+create function private.judge_halt(device public.devices) returns private.gate_result
+language plpgsql stable set search_path = ''
+as $$
+declare
+  brake public.halts;
+begin
+  select h.* into brake from public.halts h
+  where h.lifted_at is null
+    and (h.scope, coalesce(h.target, '')) in (
+      ('fleet', ''), ('segment', device.segment), ('role', device.role), ('branch', device.branch))
+  order by h.scope, h.opened_at limit 1;
+  if brake.id is null then
+    return private.gate_pass('halt', 'No halt is open.');
+  end if;
+  return private.gate_wait('halt', format('%s is halted: %s',
+    case brake.scope when 'fleet' then 'The fleet' else initcap(brake.scope::text) || ' ' || brake.target end, brake.reason),
+    private.how_to_lift(brake));
+end
+$$;
+comment on function private.judge_halt(public.devices) is 'Gate halt: is the fleet halted, or the device''s segment, role or branch?';
+revoke execute on function private.judge_halt(public.devices) from public;
+
+create function private.judge_hold(device public.devices, at timestamptz) returns private.gate_result
+language plpgsql stable set search_path = ''
+as $$
+begin
+  if not device.hold then
+    return private.gate_pass('hold', 'Not held.');
+  elsif device.hold_until <= at then
+    return private.gate_pass('hold', 'The hold has ended.');
+  end if;
+  return private.gate_wait('hold', format('Held%s%s.',
+    coalesce(' until ' || private.local_time(device.hold_until, device.timezone), ''), coalesce(': ' || device.hold_reason, '')),
+    case when device.hold_until is null then 'Switch its hold off.'
+      else 'Nothing to do: the hold ends by itself. Switch it off to go on now.' end,
+    device.hold_until);
+end
+$$;
+comment on function private.judge_hold(public.devices, timestamptz) is 'Gate hold: was the device put on hold, and has the hold ended?';
+revoke execute on function private.judge_hold(public.devices, timestamptz) from public;
+
+-- Taking back what it runs.
+
+create function private.taken_back_by(device_id uuid, release_id uuid) returns public.halts
+language plpgsql stable set search_path = ''
+as $$
+declare
+  brake public.halts;
+begin
+  select h.* into brake from public.halts h
+  where h.lifted_at is null and h.roll_back and h.scope in ('release', 'rollout')
+    and (h.target = release_id::text or exists (
+      select from public.rollout_claims c
+      where h.scope = 'rollout' and c.rollout_id::text = h.target
+        and c.device_id = taken_back_by.device_id and c.to_release = taken_back_by.release_id))
+  order by h.opened_at limit 1;
+  return brake;
+end
+$$;
+comment on function private.taken_back_by(uuid, uuid) is 'The open halt that takes this release back from this device, or all null.';
+revoke execute on function private.taken_back_by(uuid, uuid) from public;
+
+-- Who is taken back from a release does not go to another one that is known bad for it.
+create function private.release_before(device_id uuid, release_id uuid) returns uuid
+language plpgsql stable set search_path = ''
+as $$
+begin
+  return (
+    select c.from_release
+    from public.rollout_claims c join public.releases r on r.id = c.from_release join public.devices d on d.id = c.device_id
+    where c.device_id = release_before.device_id and c.to_release = release_before.release_id and r.state = 'available'
+      and not exists (select from public.halts h where h.lifted_at is null and h.scope = 'release' and h.target = r.id::text)
+      and (private.known_bad_for(d, r.id)).id is null
+    order by c.claimed_at desc limit 1);
+end
+$$;
+comment on function private.release_before(uuid, uuid) is 'What the device ran before a rollout gave it this release, if it may still run that; null when not known.';
+revoke execute on function private.release_before(uuid, uuid) from public;
+
+create function private.judge_roll_back(current_release public.releases, brake public.halts, back_to uuid) returns private.gate_result
+language plpgsql stable set search_path = ''
+as $$
+begin
+  if back_to is null then
+    return private.gate_note('roll_back', format('%s is taken back (%s), but no release to go back to is known.',
+      current_release.version, brake.reason), 'Pin the device to a release that is known to be good.');
+  end if;
+  return private.gate_pass('roll_back', format('%s is taken back (%s): back to %s.',
+    current_release.version, brake.reason, private.release_name(back_to)));
+end
+$$;
+comment on function private.judge_roll_back(public.releases, public.halts, uuid) is 'Gate roll_back: is what it runs being taken back, and where to?';
+revoke execute on function private.judge_roll_back(public.releases, public.halts, uuid) from public;
+
+-- Gates on the way to an offer.
+
+create function private.judge_pin(target public.releases) returns private.gate_result
+language plpgsql stable set search_path = ''
+as $$
+begin
+  if target.id is null then
+    return private.gate_pass('pin', 'Not pinned.');
+  elsif target.state = 'withdrawn' then
+    return private.gate_refuse('pin', format('Pinned to %s, which is withdrawn.', target.version),
+      format('Unpin the device, pin it to another release, or set %s back to available.', target.version));
+  end if;
+  return private.gate_pass('pin', format('Pinned to %s.', target.version));
+end
+$$;
+comment on function private.judge_pin(public.releases) is 'Gate pin: is the device pinned, and to a release that is available?';
+revoke execute on function private.judge_pin(public.releases) from public;
+
+create function private.judge_rollout_state(rollout public.rollouts, target public.releases, claim public.rollout_claims, current_id uuid) returns private.gate_result
+language plpgsql stable set search_path = ''
+as $$
+begin
+  if rollout.state = 'paused' and claim.state is distinct from 'claimed' and target.id is distinct from current_id then
+    return private.gate_wait('rollout', format('The rollout of %s is paused.', target.version), 'Resume the rollout: resume_rollout(), or set its state to running.');
+  end if;
+  return private.gate_pass('rollout', format('%s is %s.', target.version,
+    case rollout.state when 'completed' then 'rolled out' else 'being rolled out' end));
+end
+$$;
+comment on function private.judge_rollout_state(public.rollouts, public.releases, public.rollout_claims, uuid) is 'Gate rollout: does the rollout give slots? Who holds one goes on.';
+revoke execute on function private.judge_rollout_state(public.rollouts, public.releases, public.rollout_claims, uuid)
+  from public;
+
+create function private.proof_lacking(stage public.rollout_stages) returns text
+language plpgsql stable set search_path = ''
+as $$
+declare
+  counters private.rollout_counters;
+  attempted int;
+  needed int := least(stage.min_attempted, stage.size_at_opening);
+begin
+  select c.* into counters from private.rollout_counters c where c.rollout_id = stage.rollout_id and c.position = stage.position;
+  attempted := counters.succeeded + counters.failed;
+  if attempted < needed then
+    return format('%s of %s devices have tried it', attempted, needed);
+  elsif counters.succeeded < stage.min_success_ratio * attempted then
+    return format('%s of %s devices succeeded, %s %% must', counters.succeeded, attempted, trim_scale(stage.min_success_ratio * 100));
+  end if;
+  return null;
+end
+$$;
+comment on function private.proof_lacking(public.rollout_stages) is 'What an open stage still lacks to be proved, as half a sentence; null for nothing.';
+revoke execute on function private.proof_lacking(public.rollout_stages) from public;
+
+create function private.brake_on_stages(rollout public.rollouts) returns public.halts
+language plpgsql stable set search_path = ''
+as $$
+declare
+  brake public.halts;
+begin
+  select h.* into brake from public.halts h
+  where h.lifted_at is null
+    and (h.scope = 'fleet' or (h.scope = 'rollout' and h.target = rollout.id::text)
+      or (h.scope = 'release' and h.target = rollout.release_id::text)
+      or (h.scope = 'branch' and h.target = rollout.branch) or (h.scope = 'role' and h.target = rollout.role))
+  order by h.opened_at limit 1;
+  return brake;
+end
+$$;
+comment on function private.brake_on_stages(public.rollouts) is 'The open halt that keeps the next stage of this rollout shut, or all null.';
+revoke execute on function private.brake_on_stages(public.rollouts) from public;
+
+-- What keeps a stage shut is said here alone: advance_rollout() opens what this says nothing about, and a device is told
+-- the same, so that an explanation cannot drift from the rule.
+create function private.shut_because(rollout public.rollouts, timezone text, at timestamptz) returns private.gate_result
+language plpgsql stable set search_path = ''
+as $$
+declare
+  last_open public.rollout_stages;
+  following public.rollout_stages;
+  brake public.halts;
+  lacking text;
+  soaked_at timestamptz;
+  skip constant text := 'Set opened_at of the stage to skip the wait.';
+begin
+  if rollout.state = 'paused' then
+    return private.gate_note('stage', 'the rollout is paused.', 'Resume the rollout: resume_rollout(), or set its state to running.');
+  elsif rollout.state = 'completed' then
+    return private.gate_note('stage', 'the rollout was completed without it.', 'Set opened_at of the stage to open it.');
+  end if;
+  select s.* into last_open from public.rollout_stages s
+  where s.rollout_id = rollout.id and s.opened_at is not null order by s.position desc limit 1;
+  if last_open.position is not null then
+    brake := private.brake_on_stages(rollout);
+    lacking := private.proof_lacking(last_open);
+    soaked_at := last_open.proved_at + make_interval(secs => last_open.soak_s);
+    if brake.id is not null then
+      return private.gate_note('stage', format('%s is halted: %s',
+        case brake.scope when 'fleet' then 'the fleet' when 'rollout' then 'the rollout' when 'release' then 'the release'
+          else brake.scope::text || ' ' || brake.target end, brake.reason), private.how_to_lift(brake));
+    elsif lacking is not null then
+      return private.gate_note('stage', format('stage %s is not proved (%s).', last_open.position, lacking),
+        format('Nothing to do: it opens when stage %s is proved and has soaked. %s', last_open.position, skip));
+    elsif at < soaked_at then
+      return private.gate_note('stage', format('stage %s soaks until %s.', last_open.position, private.local_time(soaked_at, timezone)),
+        'Nothing to do: it opens by itself. ' || skip, soaked_at);
+    end if;
+  end if;
+  select s.* into following from public.rollout_stages s
+  where s.rollout_id = rollout.id and s.opened_at is null order by s.position limit 1;
+  if following.needs_approval and following.approved_at is null then
+    return private.gate_note('stage', format('stage %s waits for approval.', following.position),
+      format('Approve it: approve_stage(''%s'', %s), or set its approved_at.', rollout.id, following.position));
+  end if;
+  return null;
+end
+$$;
+comment on function private.shut_because(public.rollouts, text, timestamptz) is
+  'What keeps the next stage of a rollout shut (after the last: keeps it from being completed), as half a sentence, on the clock of a time zone; all null when it is due.';
+revoke execute on function private.shut_because(public.rollouts, text, timestamptz) from public;
+
+create function private.remark_shut_stage(rollout public.rollouts, stage int, timezone text, at timestamptz) returns private.gate_result
+language plpgsql stable set search_path = ''
+as $$
+declare
+  because private.gate_result;
+  version text := private.release_name(rollout.release_id);
+begin
+  if stage is null then
+    return private.gate_note('stage', format('%s is being rolled out, but no stage holds this device.', version),
+      'Add a stage that holds it, raise the percentage of one, or pin the device.');
+  end if;
+  because := private.shut_because(rollout, timezone, at);
+  return private.gate_note('stage',
+    format('%s is being rolled out, but stage %s is not open yet: %s', version, stage, coalesce(because.detail, 'it is due.')),
+    coalesce(because.hint, 'Nothing to do: it opens within a minute.'), because.look_again);
+end
+$$;
+comment on function private.remark_shut_stage(public.rollouts, int, text, timestamptz) is
+  'Gate stage: why a rollout that concerns the device has no open stage for it, on the device''s clock. `stage` is the one it waits for; null for none.';
+revoke execute on function private.remark_shut_stage(public.rollouts, int, text, timestamptz) from public;
+
+-- Gates of a move.
+
+create function private.judge_release_halt(target public.releases, rollout_id uuid) returns private.gate_result
+language plpgsql stable set search_path = ''
+as $$
+declare
+  brake public.halts;
+begin
+  select h.* into brake from public.halts h
+  where h.lifted_at is null
+    and ((h.scope = 'release' and h.target = judge_release_halt.target.id::text)
+      or (h.scope = 'rollout' and h.target = judge_release_halt.rollout_id::text))
+  order by h.opened_at limit 1;
+  if brake.id is null then
+    return private.gate_pass('release_halt', format('%s is not halted.', target.version));
+  end if;
+  return private.gate_wait('release_halt', format('%s%s is halted: %s',
+    case brake.scope when 'rollout' then 'The rollout of ' else '' end, target.version, brake.reason), private.how_to_lift(brake));
+end
+$$;
+comment on function private.judge_release_halt(public.releases, uuid) is 'Gate release_halt: is the release halted, or the rollout that offers it?';
+revoke execute on function private.judge_release_halt(public.releases, uuid) from public;
+
+create function private.judge_known_bad(device public.devices, target public.releases) returns private.gate_result
+language plpgsql stable set search_path = ''
+as $$
+declare
+  bad public.known_bad_releases;
+  pattern public.known_bad_patterns;
+begin
+  select k.* into bad from public.known_bad_releases k where k.device_id = device.id and k.release_id = target.id;
+  if bad.device_id is not null and (device.pinned_at > bad.at) is not true then
+    return private.gate_refuse('known_bad', format('It rolled back from %s on %s%s.', target.version,
+        private.local_time(bad.at, 'UTC'), coalesce(': ' || bad.error, '')),
+      'Delete its row in known_bad_releases, or pin it again, to let it try.');
+  end if;
+  pattern := private.known_bad_for(device, target.id);
+  if pattern.id is not null then
+    return private.gate_refuse('known_bad', format('%s is known bad for devices with %s: %s', target.version,
+        private.describe_match(pattern.match), pattern.reason),
+      format('Lift pattern %s with a reason: lift_known_bad(), or its lift_reason. Or pin the device again, to try it here.', pattern.id));
+  elsif bad.device_id is not null then
+    return private.gate_pass('known_bad', format('It rolled back from %s, but was pinned to it afterwards.', target.version));
+  end if;
+  return private.gate_pass('known_bad', format('It never rolled back from %s.', target.version));
+end
+$$;
+comment on function private.judge_known_bad(public.devices, public.releases) is
+  'Gate known_bad: did it roll back from this release before, or is the release known bad for devices like it? A pin made afterwards says to try again.';
+revoke execute on function private.judge_known_bad(public.devices, public.releases) from public;
+
+create function private.judge_downgrade(device public.devices, current_release public.releases, target public.releases, allowed boolean) returns private.gate_result
+language plpgsql stable set search_path = ''
+as $$
+begin
+  if device.pinned_release is null and not coalesce(allowed, false)
+     and current_release.state = 'available' and current_release.branch = target.branch
+     and target.created_at < current_release.created_at then
+    return private.gate_refuse('downgrade', format('It runs %s, which is newer than %s.', current_release.version, target.version),
+      format('Withdraw %s, pin the device, or allow the rollout to downgrade.', current_release.version));
+  end if;
+  return private.gate_pass('downgrade', format('Going to %s is not going back unasked.', target.version));
+end
+$$;
+comment on function private.judge_downgrade(public.devices, public.releases, public.releases, boolean) is
+  'Gate downgrade: never back by itself. Only a pin, a withdrawal, another branch or the rollout (`allowed`) may say so.';
+revoke execute on function private.judge_downgrade(public.devices, public.releases, public.releases, boolean)
+  from public;
+
+-- A device with a window always polls inside it, also one that polls less often than its window opens and asks while the
+-- window is open or does not count: the next opening counts whatever the verdict, or it would sleep through it.
+create function private.judge_window(device public.devices, begun boolean, at timestamptz) returns private.gate_result
+language plpgsql stable set search_path = ''
+as $$
+declare
+  judged private.gate_result;
+  window_name text := private.window_of(device);
+  open_until timestamptz;
+  opens_at timestamptz;
+begin
+  if window_name is null then
+    return private.gate_pass('window', 'It has no maintenance window: any time will do.');
+  end if;
+  select w.open_until, w.opens_at into open_until, opens_at from private.window_at(window_name, device.timezone, at) w;
+  judged := case
+    when open_until is not null then private.gate_pass('window',
+      format('Window %s is open until %s.', window_name, private.local_time(open_until, device.timezone)))
+    when at < device.ignore_window_until then private.gate_pass('window',
+      format('Window %s does not count until %s.', window_name, private.local_time(device.ignore_window_until, device.timezone)))
+    when begun then private.gate_pass('window', format('Window %s has closed, but the update has begun.', window_name))
+    when opens_at is null then private.gate_wait('window',
+      format('Window %s never opens: it has no row in maintenance_openings.', window_name),
+      'Add an opening to maintenance_openings, or give the device another window.')
+    else private.gate_wait('window', format('Window %s opens %s.', window_name, private.local_time(opens_at, device.timezone)),
+      'Nothing to do: the window opens by itself. Set ignore_window_until of the device to go on sooner.')
+  end;
+  -- Up to two minutes in, different for each device, so that a window does not open with a stampede.
+  judged.look_again := opens_at + make_interval(secs => private.bucket(device.id, device.id) * 120 / 100000);
+  return judged;
+end
+$$;
+comment on function private.judge_window(public.devices, boolean, timestamptz) is 'Gate window: may it start now? What has begun goes on.';
+revoke execute on function private.judge_window(public.devices, boolean, timestamptz) from public;
+
+create function private.judge_slot(rollout public.rollouts, stage int, claim public.rollout_claims, at timestamptz) returns private.gate_result
+language plpgsql stable set search_path = ''
+as $$
+declare
+  counters private.rollout_counters;
+  stage_in_flight int;
+  stage_limit int;
+  fleet_limit int;
+  in_line constant text := 'Nothing to do: it stands in line, and is woken when a slot is free. ';
+begin
+  if claim.state = 'claimed' then
+    return private.gate_pass('slot', format('It holds a slot since %s.', private.local_time(claim.claimed_at, 'UTC')));
+  elsif claim.attempts >= rollout.max_attempts and claim.state in ('failed', 'expired') then
+    return private.gate_refuse('slot', format('It tried %s times, as often as the rollout allows.', claim.attempts),
+      'Raise max_attempts of the rollout, or pin the device.');
+  end if;
+  select c.* into counters from private.rollout_counters c where c.rollout_id = rollout.id and c.position = 0;
+  if counters.in_flight >= rollout.max_in_flight then
+    return private.gate_wait('slot', format('All %s slots of the rollout are taken.', rollout.max_in_flight),
+      in_line || 'Raise max_in_flight of the rollout for more at once.');
+  end if;
+  select s.max_in_flight, c.in_flight into stage_limit, stage_in_flight
+  from public.rollout_stages s
+  left join private.rollout_counters c on c.rollout_id = s.rollout_id and c.position = s.position
+  where s.rollout_id = rollout.id and s.position = stage;
+  if stage_in_flight >= stage_limit then
+    return private.gate_wait('slot', format('All %s slots of stage %s are taken.', stage_limit, stage),
+      in_line || 'Raise max_in_flight of the stage for more at once.');
+  elsif at < counters.minute_start + interval '1 minute' and counters.minute_count >= rollout.max_per_minute then
+    return private.gate_wait('slot', format('%s devices started within this minute, as many as allowed.', rollout.max_per_minute),
+      'Nothing to do: it asks again when the minute is over. Raise max_per_minute of the rollout for more.',
+      counters.minute_start + interval '1 minute');
+  end if;
+  select s.max_in_flight into fleet_limit from public.fleet_settings s;
+  if fleet_limit is not null
+    and (select sum(c.in_flight) from private.rollout_counters c where c.position = 0 and c.in_flight > 0) >= fleet_limit then
+    return private.gate_wait('slot', format('All %s slots of the fleet are taken.', fleet_limit),
+      in_line || 'Raise max_in_flight of fleet_settings for more at once.');
+  end if;
+  return private.gate_pass('slot', 'A slot is free.');
+end
+$$;
+comment on function private.judge_slot(public.rollouts, int, public.rollout_claims, timestamptz) is
+  'Gate slot: is a slot free under every limit? Who holds one goes on.';
+revoke execute on function private.judge_slot(public.rollouts, int, public.rollout_claims, timestamptz) from public;

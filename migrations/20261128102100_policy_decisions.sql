@@ -1,0 +1,265 @@
+-- decide() is the one place: desired_state() and explain_device() both ask it, so what operators read is what the device
+-- was told.
+
+create type private.decision as (
+  action text,
+  release_id uuid,
+  prefetch_id uuid,
+  rollout_id uuid,
+  stage int,
+  needs_slot boolean,
+  gates jsonb,
+  next_poll_s int
+);
+comment on type private.decision is
+  'What a device should do: release_id is what it should be on, null for nothing yet; prefetch_id is what it may fetch ahead of its window, or null.';
+
+create function private.decide(device public.devices, at timestamptz) returns private.decision
+language plpgsql stable security definer set search_path = ''
+as $$
+-- Definer: its gates read policy tables that devices cannot. Pure reading: same rows and same `at`, same answer.
+declare
+  answer private.decision;
+  said private.gate_result[];
+  current_release public.releases := private.release_on(device.id);
+  brake public.halts;
+  back_to uuid;
+  offer private.offer;
+  target public.releases;
+  opening private.gate_result;
+  slot private.gate_result;
+begin
+  answer.next_poll_s := coalesce(device.poll_interval_s, (select s.default_poll_interval_s from public.fleet_settings s));
+  answer.action := 'run';
+  answer.release_id := current_release.id;
+  answer.needs_slot := false;
+  said := array[private.judge_state(device), private.judge_halt(device), private.judge_hold(device, at)];
+
+  -- A halt that takes devices back beats everything below: what it runs is known to hurt.
+  if current_release.id is not null and private.all_pass(said) then
+    brake := private.taken_back_by(device.id, current_release.id);
+    if brake.id is not null then
+      back_to := private.release_before(device.id, current_release.id);
+      said := said || private.judge_roll_back(current_release, brake, back_to);
+      if back_to is not null then
+        answer.action := 'rollback';
+        answer.release_id := back_to;
+        answer.gates := private.gates(said);
+        return answer;
+      end if;
+    end if;
+  end if;
+
+  offer := private.offer_to(device, current_release, at);
+  target := offer.release;
+  answer.rollout_id := (offer.rollout).id;
+  answer.stage := offer.stage;
+  said := said || offer.said;
+  opening := private.judge_window(device, coalesce((offer.claim).state = 'claimed', false), at);
+  if target.id is distinct from current_release.id and target.id is not null then
+    said := said || array[
+      private.judge_release_halt(target, answer.rollout_id),
+      private.judge_known_bad(device, target),
+      private.judge_downgrade(device, current_release, target, (offer.rollout).allow_downgrade),
+      opening];
+    if answer.rollout_id is not null then
+      slot := private.judge_slot(offer.rollout, offer.stage, offer.claim, at);
+      answer.needs_slot := private.all_pass(said) and slot.verdict <> 'refuse' and (offer.claim).state is distinct from 'claimed';
+      said := said || slot;
+    end if;
+    if private.all_pass(said) then
+      answer.action := 'update';
+      answer.release_id := target.id;
+    elsif opening.blocks and opening.look_again is not null and private.may_prefetch(device)
+      and not exists (select from unnest(said) j where j.blocks and j.gate <> 'window') then
+      answer.prefetch_id := target.id;
+    end if;
+  end if;
+  answer.gates := private.gates(said);
+  answer.next_poll_s := private.poll_by(answer.next_poll_s, at,
+    least(opening.look_again, (select min(j.look_again) from unnest(said) j)));
+  return answer;
+end
+$$;
+comment on function private.decide(public.devices, timestamptz) is 'The policy: every gate''s verdict and what follows for this device at this time.';
+revoke execute on function private.decide(public.devices, timestamptz) from public;
+
+-- A device's question, in its parts.
+
+create function private.asking_device() returns public.devices
+language plpgsql stable security definer set search_path = ''
+as $$
+-- Definer: devices read no policy table. It can only ever be about the caller.
+declare
+  device public.devices;
+begin
+  select d.* into device from public.devices d where d.id = private.device_id();
+  if device.id is null then
+    perform private.refuse('device_unknown', 'The control plane does not know this device.',
+      'Enroll it again.', 'PT403');
+  end if;
+  if device.state <> 'active' then
+    perform private.refuse('device_' || device.state,
+      format('%s is %s, so it is told nothing.', device.name, device.state),
+      case device.state when 'pending' then 'An operator must accept it: set its state to active.'
+        when 'suspended' then 'An operator can set its state back to active.'
+        else 'Enroll the machine again with a new key.' end, 'PT403');
+  end if;
+  return device;
+end
+$$;
+comment on function private.asking_device() is 'The device that calls; refused when it is not an active one.';
+revoke execute on function private.asking_device() from public;
+
+create function private.lock_for_claim(device_id uuid, rollout_id uuid) returns public.devices
+language plpgsql volatile set search_path = ''
+as $$
+-- In the order that the file policy_lock gives. Each statement of the caller after this one sees what was committed before
+-- it, so a halt, a pause or a taken slot that raced us is seen.
+declare
+  device public.devices;
+begin
+  perform private.lock_policy_shared();
+  select d.* into device from public.devices d where d.id = lock_for_claim.device_id for no key update;
+  if (select s.max_in_flight from public.fleet_settings s) is not null then
+    perform pg_advisory_xact_lock(7305422303);
+  end if;
+  perform from private.rollout_counters c where c.rollout_id = lock_for_claim.rollout_id and c.position = 0 for update;
+  return device;
+end
+$$;
+comment on function private.lock_for_claim(uuid, uuid) is 'Takes every lock under which a slot may be given, and returns the device as it is then.';
+revoke execute on function private.lock_for_claim(uuid, uuid) from public;
+
+create function private.claim_slot(device public.devices, decided private.decision, at timestamptz) returns void
+language plpgsql volatile security definer set search_path = ''
+as $$
+-- Definer: devices may not write claims. The caller holds the policy lock (shared), the device's row and, where the
+-- fleet has a cap, that lock; it has locked the rollout's counters and decided once more after that.
+begin
+  insert into public.rollout_claims as c
+    (rollout_id, device_id, stage, claimed_at, lease_until, from_release, to_release)
+  select r.id, device.id, decided.stage, at, at + make_interval(secs => r.lease_s),
+    (select s.current_release from public.device_status s where s.device_id = device.id), r.release_id
+  from public.rollouts r where r.id = decided.rollout_id
+  on conflict (rollout_id, device_id) do update
+    set state = 'claimed', stage = excluded.stage, claimed_at = excluded.claimed_at, lease_until = excluded.lease_until,
+        ended_at = null, attempt_id = null, attempts = c.attempts + 1,
+        from_release = coalesce(excluded.from_release, c.from_release)
+    where c.state <> 'claimed';
+  if found then
+    update private.rollout_counters c
+    set minute_start = case when at < c.minute_start + interval '1 minute' then c.minute_start else at end,
+        minute_count = case when at < c.minute_start + interval '1 minute' then c.minute_count + 1 else 1 end
+    where c.rollout_id = decided.rollout_id and c.position = 0;
+    delete from private.rollout_queue q where q.rollout_id = decided.rollout_id and q.device_id = device.id;
+  end if;
+end
+$$;
+comment on function private.claim_slot(public.devices, private.decision, timestamptz) is 'Gives the device its slot; everything was checked under locks.';
+revoke execute on function private.claim_slot(public.devices, private.decision, timestamptz) from public;
+
+create function private.decide_under_locks(device public.devices, locked_rollout uuid, at timestamptz) returns private.decision
+language plpgsql volatile set search_path = ''
+as $$
+declare
+  decided private.decision := private.decide(device, at);
+begin
+  if not decided.needs_slot or decided.action <> 'update' then
+    return decided;
+  end if;
+  if decided.rollout_id = locked_rollout then
+    perform private.claim_slot(device, decided, at);
+    return decided;
+  end if;
+  -- Another rollout took over in between, and its counters are not locked: the device asks again.
+  decided.action := 'run';
+  decided.release_id := (private.release_on(device.id)).id;
+  decided.next_poll_s := 1;
+  decided.gates := decided.gates || private.gates(array[private.gate_wait('slot', 'A newer rollout has just begun: ask again.',
+    'Nothing to do: the device asks again at once.')]);
+  decided.needs_slot := false;
+  return decided;
+end
+$$;
+comment on function private.decide_under_locks(public.devices, uuid, timestamptz) is 'Decides once more, and claims the slot if it is still free.';
+revoke execute on function private.decide_under_locks(public.devices, uuid, timestamptz) from public;
+
+create function private.answer(device public.devices, decided private.decision, at timestamptz) returns jsonb
+language sql stable security definer set search_path = ''
+as $$
+  -- Definer: reads releases and commands for the device.
+  select jsonb_build_object(
+    'action', decided.action,
+    'device', jsonb_build_object('id', device.id, 'name', device.name, 'role', device.role,
+      'segment', device.segment, 'branch', device.branch),
+    'release', private.release_facts(decided.release_id),
+    'prefetch', private.release_facts(decided.prefetch_id),
+    'rollout_id', decided.rollout_id,
+    'gates', decided.gates,
+    'commands', coalesce((
+      select jsonb_agg(jsonb_build_object('id', c.id, 'kind', c.kind, 'args', c.args) order by c.requested_at, c.id)
+      from public.device_commands c
+      where c.device_id = device.id and c.state = 'queued' and at < c.expires_at), '[]'),
+    'config', jsonb_build_object('poll_interval_s', device.poll_interval_s, 'labels', device.labels),
+    'next_poll_s', decided.next_poll_s,
+    'server_time', at)
+$$;
+comment on function private.answer(public.devices, private.decision, timestamptz) is 'The JSON that desired_state() and explain_device() share.';
+revoke execute on function private.answer(public.devices, private.decision, timestamptz) from public;
+
+create function public.desired_state() returns jsonb
+language plpgsql volatile security definer set search_path = ''
+as $$
+-- Definer: a device reads no policy table itself. It can only ever ask about itself.
+declare
+  device public.devices := private.asking_device();
+  at timestamptz := clock_timestamp();
+  decided private.decision := private.decide(device, at);
+begin
+  if decided.needs_slot and decided.action = 'update' then
+    -- A slot looks free: decide again under the locks.
+    device := private.lock_for_claim(device.id, decided.rollout_id);
+    decided := private.decide_under_locks(device, decided.rollout_id, at);
+  end if;
+  if decided.needs_slot and decided.action <> 'update' then
+    -- It stands in line: the first in line are woken when a slot is free.
+    insert into private.rollout_queue (rollout_id, device_id, asked_at) values (decided.rollout_id, device.id, at)
+    on conflict do nothing;
+  end if;
+  return private.answer(device, decided, at);
+end
+$$;
+comment on function public.desired_state() is 'For devices: what the calling device should do now, why, and when to ask again.';
+revoke execute on function public.desired_state() from public;
+grant execute on function public.desired_state() to fleet_device;
+
+-- The same answer, for operators.
+
+create function public.explain_device(device_id uuid, at timestamptz default now()) returns jsonb
+language plpgsql stable security definer set search_path = ''
+as $$
+-- Definer: policy functions are not granted to people. Any operator may ask.
+declare
+  device public.devices;
+  decided private.decision;
+begin
+  perform private.require_rank('viewer');
+  select d.* into device from public.devices d where d.id = explain_device.device_id;
+  if device.id is null then
+    perform private.refuse('device_unknown', 'There is no such device.', 'Look it up in the table devices.', 'PT404');
+  end if;
+  decided := private.decide(device, at);
+  return private.answer(device, decided, at) || jsonb_build_object(
+    'blocked_by', coalesce((
+      select jsonb_agg(g ->> 'gate') from jsonb_array_elements(decided.gates) g where g ->> 'verdict' <> 'pass'), '[]'),
+    'summary', coalesce((
+      select string_agg(g ->> 'detail', ' ') from jsonb_array_elements(decided.gates) g where g ->> 'verdict' <> 'pass'),
+      case decided.action when 'run' then format('It runs %s, as it should.', private.release_name(decided.release_id))
+        else format('It may go to %s now.', private.release_name(decided.release_id)) end));
+end
+$$;
+comment on function public.explain_device(uuid, timestamptz) is
+  'For operators: every gate of one device with its verdict and sentence, judged by the code that answers the device.';
+revoke execute on function public.explain_device(uuid, timestamptz) from public;
+grant execute on function public.explain_device(uuid, timestamptz) to authenticated, service_role;

@@ -1,0 +1,235 @@
+-- Reports over 30 days read two small tables instead of half a million attempts: attempts by day, release, outcome and
+-- rounded duration; and who ran what at the end of each day. private.tick() keeps both.
+--
+-- Days are UTC and by arrival (server time): a device's clock may be years wrong. Everything up to `through` is in
+-- private.update_days and what arrived later is read from update_history itself, so a report is never late.
+
+create table private.report_state (
+  id boolean primary key default true check (id),
+  through timestamptz not null
+);
+comment on table private.report_state is 'Up to when update_history is rolled up into private.update_days. One row.';
+
+alter table private.report_state enable row level security;
+-- The views below read these tables with the rights of their reader; schema private itself is not exposed.
+grant select on private.report_state to authenticated, service_role;
+create policy "operators read how far reports are" on private.report_state for select to authenticated
+  using ((select private.operator_is('viewer')));
+
+insert into private.report_state (through) values ('-infinity');
+
+create table private.update_days (
+  day date not null,
+  release_id uuid,
+  outcome public.update_outcome not null,
+  seconds int not null,
+  attempts bigint not null,
+  bytes_fetched numeric not null,
+  unique nulls not distinct (day, release_id, outcome, seconds)
+);
+comment on table private.update_days is 'Attempts by day of arrival, release, outcome and duration to two digits: any percentile is exact to 5 %. Kept by tick().';
+comment on column private.update_days.seconds is 'Duration of the attempt by the device''s clock, rounded to two digits.';
+
+alter table private.update_days enable row level security;
+grant select on private.update_days to authenticated, service_role;
+create policy "operators read attempts by day" on private.update_days for select to authenticated
+  using ((select private.operator_is('viewer')));
+
+create table private.adoption_days (
+  day date not null,
+  release_id uuid not null,
+  devices bigint not null,
+  primary key (day, release_id)
+);
+comment on table private.adoption_days is 'How many active devices ran which release at the end of each day (for today: so far). Kept by tick().';
+
+alter table private.adoption_days enable row level security;
+grant select on private.adoption_days to authenticated, service_role;
+create policy "operators read adoption by day" on private.adoption_days for select to authenticated
+  using ((select private.operator_is('viewer')));
+
+create function private.two_digits(seconds double precision) returns int
+language sql immutable parallel safe
+return case
+  when seconds is null or seconds < 0 then 0
+  when seconds >= 1e9 then 1000000000
+  when seconds < 100 then round(seconds)::int
+  else (round(seconds / 10 ^ (floor(log(seconds)) - 1)) * 10 ^ (floor(log(seconds)) - 1))::int
+end;
+comment on function private.two_digits(double precision) is '12345 becomes 12000. A clock that jumped back gives 0.';
+revoke execute on function private.two_digits(double precision) from public;
+grant execute on function private.two_digits(double precision) to authenticated, service_role;
+
+create view private.update_days_now with (security_invoker = true) as
+select u.day, u.release_id, u.outcome, u.seconds, u.attempts, u.bytes_fetched from private.update_days u
+union all
+select (h.received_at at time zone 'UTC')::date, h.release_id, h.outcome,
+  private.two_digits(extract(epoch from h.finished_at - h.started_at)::double precision), 1, h.bytes_fetched
+from public.update_history h
+where h.received_at >= (select r.through from private.report_state r);
+comment on view private.update_days_now is 'update_days and, after it, what arrived since: never late.';
+revoke all on private.update_days_now from public;
+grant select on private.update_days_now to authenticated, service_role;
+
+create function private.roll_up_history(at timestamptz) returns bigint
+language plpgsql volatile security definer set search_path = ''
+as $$
+-- Definer: the rollups are policy's own rows. Returns how many attempts it took in. Each row is taken exactly once: by
+-- its time of arrival, ten minutes behind, when no transaction that could still add an earlier one is left (devices
+-- are cut off after five seconds). Never past the real clock, whatever `at` says: rows arrive by the real clock.
+declare
+  since timestamptz;
+  until timestamptz := date_trunc('minute', least(at, clock_timestamp()) - interval '10 minutes');
+  taken bigint;
+begin
+  select r.through into since from private.report_state r for update;
+  if until <= since then
+    return 0;
+  end if;
+  with arrived as (
+    select (h.received_at at time zone 'UTC')::date as day, h.release_id, h.outcome,
+      private.two_digits(extract(epoch from h.finished_at - h.started_at)::double precision) as seconds,
+      count(*) as attempts, sum(h.bytes_fetched) as bytes_fetched
+    from public.update_history h
+    where h.received_at >= since and h.received_at < until
+    group by 1, 2, 3, 4
+  ),
+  added as (
+    insert into private.update_days as u (day, release_id, outcome, seconds, attempts, bytes_fetched)
+    select a.day, a.release_id, a.outcome, a.seconds, a.attempts, a.bytes_fetched from arrived a
+    on conflict (day, release_id, outcome, seconds) do update
+      set attempts = u.attempts + excluded.attempts, bytes_fetched = u.bytes_fetched + excluded.bytes_fetched
+  )
+  select coalesce(sum(a.attempts), 0) into taken from arrived a;
+  if taken > 0 then
+    -- Only then: a fleet without a history yet may still have one imported, and nothing is lost by waiting.
+    update private.report_state r set through = until where r.id;
+  end if;
+  return taken;
+end
+$$;
+comment on function private.roll_up_history(timestamptz) is 'Takes the attempts that arrived since the last time into private.update_days.';
+revoke execute on function private.roll_up_history(timestamptz) from public;
+
+create function private.count_adoption(at timestamptz) returns int
+language plpgsql volatile security definer set search_path = ''
+as $$
+-- Definer: the rollups are policy's own rows. Returns how many releases are in use. The last call of a day stands.
+declare
+  today date := (at at time zone 'UTC')::date;
+  counted int;
+begin
+  delete from private.adoption_days a where a.day = today;
+  insert into private.adoption_days (day, release_id, devices)
+  select today, s.current_release, count(*)
+  from public.device_status s join public.devices d on d.id = s.device_id
+  where d.state = 'active' and s.current_release is not null
+  group by s.current_release;
+  get diagnostics counted = row_count;
+  return counted;
+end
+$$;
+comment on function private.count_adoption(timestamptz) is 'Notes how many devices run which release on the day of `at`.';
+revoke execute on function private.count_adoption(timestamptz) from public;
+
+create function private.rebuild_reports(at timestamptz) returns void
+language plpgsql volatile security definer set search_path = ''
+as $$
+-- Definer: the rollups are policy's own rows. For a fleet that had a history before these tables, and after rows were
+-- imported or mended by hand. Past days of adoption come from the attempts: a device ran what it last moved to.
+declare
+  today date := (at at time zone 'UTC')::date;
+  first_day date;
+begin
+  delete from private.update_days where true;
+  update private.report_state r set through = '-infinity' where r.id;
+  perform private.roll_up_history(at);
+  delete from private.adoption_days where true;
+  select (min(h.received_at) at time zone 'UTC')::date into first_day from public.update_history h;
+  insert into private.adoption_days (day, release_id, devices)
+  with moves as (
+    select h.device_id, h.release_id, (h.received_at at time zone 'UTC')::date as day,
+      lead((h.received_at at time zone 'UTC')::date) over (partition by h.device_id order by h.received_at, h.id) as next_day
+    from public.update_history h join public.devices d on d.id = h.device_id
+    where h.outcome = 'succeeded' and h.release_id is not null and d.state = 'active'
+  ),
+  steps as (
+    -- A device counts for what it ran when the day ended.
+    select m.day, m.release_id, 1 as change from moves m where m.day is distinct from m.next_day
+    union all
+    select m.next_day, m.release_id, -1 from moves m where m.next_day is not null and m.day <> m.next_day
+  ),
+  daily as (
+    select s.release_id, s.day, sum(s.change) as change from steps s group by s.release_id, s.day
+  ),
+  running as (
+    select d.release_id, g.day::date as day,
+      sum(sum(c.change)) over (partition by d.release_id order by g.day) as devices
+    from (select release_id, min(day) as first_day from daily group by release_id) d
+    cross join lateral generate_series(d.first_day, today - 1, interval '1 day') as g (day)
+    left join daily c on c.release_id = d.release_id and c.day = g.day::date
+    group by d.release_id, g.day
+  )
+  select r.day, r.release_id, r.devices from running r where r.devices > 0 and r.day >= first_day;
+  perform private.count_adoption(at);
+end
+$$;
+comment on function private.rebuild_reports(timestamptz) is 'Makes the rollups anew from update_history and device_status; for imported or mended rows.';
+revoke execute on function private.rebuild_reports(timestamptz) from public;
+grant execute on function private.rebuild_reports(timestamptz) to service_role;
+
+create view public.update_outcomes_per_day with (security_invoker = true) as
+select u.day, u.release_id, u.outcome, sum(u.attempts)::bigint as attempts, sum(u.bytes_fetched)::bigint as bytes_fetched
+from private.update_days_now u
+group by u.day, u.release_id, u.outcome;
+comment on view public.update_outcomes_per_day is 'Attempts to update by day of arrival (UTC), release and outcome.';
+comment on column public.update_outcomes_per_day.release_id is 'Empty for a commit that is no release here.';
+revoke all on public.update_outcomes_per_day from public;
+grant select on public.update_outcomes_per_day to authenticated, service_role;
+
+create view public.version_adoption with (security_invoker = true) as
+with today as (
+  select (now() at time zone 'UTC')::date as day
+),
+counted as (
+  select a.day, a.release_id, a.devices from private.adoption_days a where a.day < (select t.day from today t)
+  union all
+  select (select t.day from today t), s.current_release, count(*)
+  from public.device_status s join public.devices d on d.id = s.device_id
+  where d.state = 'active' and s.current_release is not null
+  group by s.current_release
+)
+select c.day, c.release_id, r.version, r.branch, c.devices,
+  round(100.0 * c.devices / sum(c.devices) over (partition by c.day), 2) as percent
+from counted c left join public.releases r on r.id = c.release_id;
+comment on view public.version_adoption is
+  'How many active devices ran which release at the end of each day (UTC); today as of now.';
+comment on column public.version_adoption.percent is 'Share of the devices that ran any release that day.';
+revoke all on public.version_adoption from public;
+grant select on public.version_adoption to authenticated, service_role;
+
+create view public.update_durations with (security_invoker = true) as
+with weighted as (
+  select u.day, u.release_id, u.outcome, u.seconds, sum(u.attempts) as attempts
+  from private.update_days_now u
+  where u.outcome in ('succeeded', 'rolled_back')
+  group by u.day, u.release_id, u.outcome, u.seconds
+),
+ranked as (
+  select w.*, sum(w.attempts) over (partition by w.day, w.release_id, w.outcome order by w.seconds) as so_far,
+    sum(w.attempts) over (partition by w.day, w.release_id, w.outcome) as total
+  from weighted w
+)
+select r.day, r.release_id,
+  case r.outcome when 'succeeded' then 'update' else 'roll_back' end as what,
+  max(r.total)::bigint as attempts,
+  min(r.seconds) filter (where r.so_far >= 0.5 * r.total) as p50_s,
+  min(r.seconds) filter (where r.so_far >= 0.9 * r.total) as p90_s,
+  min(r.seconds) filter (where r.so_far >= 0.99 * r.total) as p99_s
+from ranked r
+group by r.day, r.release_id, r.outcome;
+comment on view public.update_durations is
+  'How long updates and roll backs took, start to end: nearest-rank percentiles by day (UTC) and release, in seconds to two digits.';
+comment on column public.update_durations.what is 'update: ended healthy on the new release. roll_back: ended back on the old one.';
+revoke all on public.update_durations from public;
+grant select on public.update_durations to authenticated, service_role;

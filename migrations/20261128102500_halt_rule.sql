@@ -1,0 +1,158 @@
+-- When a rollout goes bad: the halt rule, asked as each failure arrives. And: where would this rule have stopped that
+-- rollout?
+
+-- The rule itself is a pure function that the live judgment and replay_halt_rule() share, so that what is tried out is
+-- what will strike.
+create function private.broken_rule(rule public.rollouts, attempted int, failed int, in_a_row int) returns text
+language sql immutable set search_path = ''
+as $$
+  select case
+    when failed >= rule.halt_max_failures then 'failure_cap'
+    when in_a_row >= rule.halt_consecutive_failures then 'consecutive_failures'
+    when attempted >= rule.halt_min_attempted and failed > rule.halt_failure_ratio * attempted then 'failure_ratio'
+  end
+$$;
+comment on function private.broken_rule(public.rollouts, int, int, int) is
+  'The halt rule itself: which part of it these numbers break, or null. Pure.';
+revoke execute on function private.broken_rule(public.rollouts, int, int, int) from public;
+
+create function private.judge_rollout(wanted_id uuid, at timestamptz) returns text
+language plpgsql volatile security definer set search_path = ''
+as $$
+-- Definer: opens halts by itself. Returns the cause, or null when the rule is met or a halt stands already. The
+-- rule counts from the last lifted halt on, so that lifting one means a fresh start.
+declare
+  rollout public.rollouts;
+  counters private.rollout_counters;
+  attempted int;
+  failed int;
+  cause text;
+begin
+  select r.* into rollout from public.rollouts r where r.id = wanted_id;
+  select c.* into counters from private.rollout_counters c where c.rollout_id = wanted_id and c.position = 0;
+  if rollout.state not in ('running', 'paused', 'completed') then
+    return null;
+  end if;
+  attempted := counters.succeeded + counters.failed - counters.base_attempted;
+  failed := counters.failed - counters.base_failed;
+  cause := private.broken_rule(rollout, attempted, failed, counters.consecutive_failures);
+  if cause is null or exists (
+    select from public.halts h where h.lifted_at is null
+      and ((h.scope = 'rollout' and h.target = wanted_id::text) or (h.scope = 'release' and h.target = rollout.release_id::text))) then
+    return null;
+  end if;
+  insert into public.halts (scope, target, cause, reason, evidence, roll_back, opened_at)
+  values (
+    case when rollout.on_bad = 'halt_rollout' then 'rollout' else 'release' end::public.halt_scope,
+    case when rollout.on_bad = 'halt_rollout' then wanted_id else rollout.release_id end::text,
+    cause,
+    case cause
+      when 'failure_cap' then format('%s of %s devices failed; %s are allowed.', failed, attempted, rollout.halt_max_failures - 1)
+      when 'consecutive_failures' then format('%s devices failed in a row.', counters.consecutive_failures)
+      else format('%s of %s attempted devices failed (%s %%); %s %% are allowed.', failed, attempted,
+        round(100.0 * failed / attempted), round(100 * rollout.halt_failure_ratio))
+    end,
+    jsonb_build_object('rollout_id', wanted_id, 'attempted', attempted, 'failed', failed,
+      'consecutive_failures', counters.consecutive_failures,
+      'error_kinds', coalesce((
+        select jsonb_object_agg(kind, n) from (
+          select coalesce(h.error_kind, c.state::text) as kind, count(*) as n
+          from public.rollout_claims c
+          left join public.update_history h on h.id = c.attempt_id and h.device_id = c.device_id
+          where c.rollout_id = wanted_id and c.state in ('failed', 'rolled_back', 'expired', 'regressed')
+          group by 1 order by 2 desc limit 10) kinds), '{}')),
+    rollout.on_bad = 'roll_back', at);
+  if rollout.remember_patterns then
+    perform private.remember_patterns(rollout.release_id, look_now => true, at => at);
+  end if;
+  return cause;
+end
+$$;
+comment on function private.judge_rollout(uuid, timestamptz) is 'The halt rule: opens a halt when a rollout goes bad. Called as each failure arrives.';
+revoke execute on function private.judge_rollout(uuid, timestamptz) from public;
+
+create function private.start_afresh() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  if new.lifted_at is not null and old.lifted_at is null and new.scope in ('rollout', 'release') then
+    update private.rollout_counters c
+    set base_attempted = c.succeeded + c.failed, base_failed = c.failed, consecutive_failures = 0
+    where c.position = 0 and c.rollout_id in (
+      select r.id from public.rollouts r
+      where (new.scope = 'rollout' and r.id::text = new.target) or (new.scope = 'release' and r.release_id::text = new.target));
+  end if;
+  return null;
+end
+$$;
+revoke execute on function private.start_afresh() from public;
+create trigger start_afresh after update on public.halts
+  for each row execute function private.start_afresh();
+
+create function public.replay_halt_rule(rollout_id uuid, rule jsonb default '{}') returns jsonb
+language plpgsql stable security definer set search_path = ''
+as $$
+-- Definer: reads claims and history as policy does. Any operator may ask; nothing changes. Outcomes count in the order
+-- in which they arrived, each device by its latest one, and lifted halts are ignored: the rule looks at it all.
+declare
+  tried public.rollouts;
+  unknown text;
+  outcome record;
+  latest jsonb := '{}';
+  was_bad boolean;
+  succeeded int := 0;
+  failed int := 0;
+  in_a_row int := 0;
+  seen int := 0;
+  cause text;
+  stopped jsonb;
+begin
+  perform private.require_rank('viewer');
+  select r.* into tried from public.rollouts r where r.id = replay_halt_rule.rollout_id;
+  if tried.id is null then
+    perform private.refuse('rollout_unknown', 'There is no such rollout.', 'Look it up in the table rollouts.', 'PT404');
+  end if;
+  select string_agg(k, ', ') into unknown from jsonb_object_keys(coalesce(rule, '{}')) k
+  where k not in ('halt_failure_ratio', 'halt_min_attempted', 'halt_max_failures', 'halt_consecutive_failures');
+  if unknown is not null then
+    perform private.refuse('unknown_option', format('A halt rule has no %s.', unknown),
+      'Use halt_failure_ratio, halt_min_attempted, halt_max_failures, halt_consecutive_failures.', 'PT400');
+  end if;
+  tried := jsonb_populate_record(tried, coalesce(rule, '{}'));
+  for outcome in
+    select h.device_id, h.outcome <> 'succeeded' as bad, h.received_at as at
+    from public.update_history h join public.releases r on r.commit_sha = h.to_commit and r.id = tried.release_id
+    where h.rollout_id = tried.id and h.outcome <> 'skipped'
+    union all
+    -- Silence and lost health leave no row in the history.
+    select c.device_id, true, c.ended_at from public.rollout_claims c
+    where c.rollout_id = tried.id and c.state in ('expired', 'regressed')
+    order by at
+  loop
+    seen := seen + 1;
+    was_bad := (latest ->> outcome.device_id::text)::boolean;
+    succeeded := succeeded - (was_bad is false)::int + (not outcome.bad)::int;
+    failed := failed - (was_bad is true)::int + outcome.bad::int;
+    in_a_row := case when outcome.bad then in_a_row + 1 else 0 end;
+    latest := latest || jsonb_build_object(outcome.device_id, outcome.bad);
+    if stopped is null and outcome.bad then
+      cause := private.broken_rule(tried, succeeded + failed, failed, in_a_row);
+      if cause is not null then
+        stopped := jsonb_build_object('cause', cause, 'at', outcome.at, 'after_outcomes', seen,
+          'attempted', succeeded + failed, 'failed', failed);
+      end if;
+    end if;
+  end loop;
+  return jsonb_build_object(
+    'rollout_id', tried.id, 'outcomes', seen, 'attempted', succeeded + failed, 'failed', failed,
+    'would_halt', stopped is not null, 'halt', stopped,
+    'spared', case when stopped is not null then seen - (stopped ->> 'after_outcomes')::int end,
+    'summary', case when stopped is null then format('This rule would not have stopped it: %s of %s devices failed.', failed, succeeded + failed)
+      else format('This rule would have stopped it (%s) after %s of %s outcomes, with %s of %s devices failed.', stopped ->> 'cause',
+        stopped ->> 'after_outcomes', seen, stopped ->> 'failed', stopped ->> 'attempted') end);
+end
+$$;
+comment on function public.replay_halt_rule(uuid, jsonb) is
+  'Where a halt rule would have stopped a past rollout: the rollout''s own rule, with the given parts replaced.';
+revoke execute on function public.replay_halt_rule(uuid, jsonb) from public;
+grant execute on function public.replay_halt_rule(uuid, jsonb) to authenticated, service_role;

@@ -1,0 +1,332 @@
+-- What operators do with rollouts, and ask about them: for fleetctl, the dashboard and the SQL editor.
+
+create function public.create_rollout(
+  release_id uuid, role text default null, template text default null, stages jsonb default null,
+  options jsonb default '{}'
+) returns public.rollouts
+language plpgsql volatile set search_path = ''
+as $$
+-- Runs under the caller's row-level security. `stages`: a list of rows of rollout_stages without rollout_id, position
+-- by order; `options`: columns of rollouts. Without stages the template's are taken, `staged` if none is named.
+declare
+  made public.rollouts;
+  pattern public.rollouts;
+  stage jsonb;
+  number int := 0;
+  unknown text;
+begin
+  perform private.require_rank('operator');
+  select string_agg(k, ', ') into unknown from jsonb_object_keys(coalesce(options, '{}')) k
+  where k not in ('name', 'label_selector', 'max_in_flight', 'max_per_minute', 'lease_s', 'max_attempts', 'halt_failure_ratio',
+    'halt_min_attempted', 'halt_max_failures', 'halt_consecutive_failures', 'regression_s', 'on_bad', 'remember_patterns', 'allow_downgrade', 'notes');
+  if unknown is not null then
+    perform private.refuse('unknown_option', format('A rollout has no option %s.', unknown), 'See the columns of the table rollouts.', 'PT400');
+  end if;
+  if stages is not null and (jsonb_typeof(stages) <> 'array' or jsonb_array_length(stages) = 0) then
+    perform private.refuse('bad_stages', 'stages must be a list of at least one stage.',
+      'For example [{"segment": "canary", "soak_s": 600}, {"percent": 100}].', 'PT400');
+  end if;
+  select t.role, t.label_selector, t.max_in_flight, t.max_per_minute, t.lease_s, t.max_attempts, t.halt_failure_ratio,
+      t.halt_min_attempted, t.halt_max_failures, t.halt_consecutive_failures, t.regression_s, t.on_bad,
+      t.remember_patterns
+    into pattern.role, pattern.label_selector, pattern.max_in_flight, pattern.max_per_minute, pattern.lease_s, pattern.max_attempts,
+      pattern.halt_failure_ratio, pattern.halt_min_attempted, pattern.halt_max_failures, pattern.halt_consecutive_failures,
+      pattern.regression_s, pattern.on_bad, pattern.remember_patterns
+    from public.rollout_templates t where t.name = coalesce(template, 'staged');
+  if not found and (template is not null or stages is null) then
+    perform private.refuse('unknown_template', format('There is no template "%s".', coalesce(template, 'staged')),
+      'Pick one from the table rollout_templates, or give stages.', 'PT400');
+  end if;
+  pattern.release_id := create_rollout.release_id;
+  pattern.role := coalesce(create_rollout.role, pattern.role);
+  pattern := jsonb_populate_record(pattern, coalesce(options, '{}'));
+  insert into public.rollouts (name, release_id, role, label_selector, max_in_flight, max_per_minute, lease_s, max_attempts,
+    halt_failure_ratio, halt_min_attempted, halt_max_failures, halt_consecutive_failures, regression_s, on_bad, remember_patterns,
+    allow_downgrade, notes)
+  values (coalesce(pattern.name, ''), pattern.release_id, pattern.role, coalesce(pattern.label_selector, '{}'), pattern.max_in_flight,
+    pattern.max_per_minute, coalesce(pattern.lease_s, 3600), coalesce(pattern.max_attempts, 3), pattern.halt_failure_ratio,
+    coalesce(pattern.halt_min_attempted, 5), pattern.halt_max_failures, pattern.halt_consecutive_failures,
+    coalesce(pattern.regression_s, 3600), coalesce(pattern.on_bad, 'halt_rollout'), coalesce(pattern.remember_patterns, false),
+    coalesce(pattern.allow_downgrade, false),
+    coalesce(pattern.notes, ''))
+  returning * into made;
+  if stages is null then
+    insert into public.rollout_stages (rollout_id, position, segment, percent, max_in_flight, soak_s, min_attempted, min_success_ratio, needs_approval)
+    select made.id, s.position, s.segment, s.percent, s.max_in_flight, s.soak_s, s.min_attempted, s.min_success_ratio, s.needs_approval
+    from public.rollout_template_stages s where s.template = coalesce(create_rollout.template, 'staged');
+  else
+    for stage in select e from jsonb_array_elements(stages) e loop
+      number := number + 1;
+      select string_agg(k, ', ') into unknown from jsonb_object_keys(stage) k
+      where k not in ('segment', 'percent', 'device_ids', 'max_in_flight', 'soak_s', 'min_attempted', 'min_success_ratio', 'needs_approval');
+      if unknown is not null then
+        perform private.refuse('unknown_option', format('A stage has no option %s.', unknown), 'See the columns of the table rollout_stages.', 'PT400');
+      end if;
+      insert into public.rollout_stages (rollout_id, position, segment, percent, device_ids, max_in_flight, soak_s, min_attempted, min_success_ratio, needs_approval)
+      select made.id, number, s.segment, s.percent, s.device_ids, s.max_in_flight, coalesce(s.soak_s, 0), coalesce(s.min_attempted, 1),
+        coalesce(s.min_success_ratio, 0.9), coalesce(s.needs_approval, false)
+      from jsonb_populate_record(null::public.rollout_stages, stage) s;
+    end loop;
+  end if;
+  return made;
+end
+$$;
+comment on function public.create_rollout(uuid, text, text, jsonb, jsonb) is
+  'Makes a draft of a rollout from stages, or from a template. Look at preview_rollout(), then start_rollout().';
+revoke execute on function public.create_rollout(uuid, text, text, jsonb, jsonb) from public;
+grant execute on function public.create_rollout(uuid, text, text, jsonb, jsonb) to authenticated, service_role;
+
+create function private.set_rollout_state(rollout_id uuid, wanted public.rollout_state) returns public.rollouts
+language plpgsql volatile set search_path = ''
+as $$
+declare
+  changed public.rollouts;
+begin
+  perform private.require_rank('operator');
+  update public.rollouts r set state = wanted where r.id = set_rollout_state.rollout_id returning * into changed;
+  if changed.id is null then
+    perform private.refuse('rollout_unknown', 'There is no such rollout.', 'Look it up in the table rollouts.', 'PT404');
+  end if;
+  return changed;
+end
+$$;
+comment on function private.set_rollout_state(uuid, public.rollout_state) is 'Changes a rollout''s state under the caller''s rights.';
+revoke execute on function private.set_rollout_state(uuid, public.rollout_state) from public;
+grant execute on function private.set_rollout_state(uuid, public.rollout_state) to authenticated, service_role;
+
+create function public.start_rollout(rollout_id uuid) returns public.rollouts
+language sql volatile set search_path = ''
+as $$ select * from private.set_rollout_state(rollout_id, 'running') $$;
+comment on function public.start_rollout(uuid) is 'Starts a draft: opens its first stage. Takes over from a running rollout for the same devices.';
+revoke execute on function public.start_rollout(uuid) from public;
+grant execute on function public.start_rollout(uuid) to authenticated, service_role;
+
+create function public.pause_rollout(rollout_id uuid) returns public.rollouts
+language sql volatile set search_path = ''
+as $$ select * from private.set_rollout_state(rollout_id, 'paused') $$;
+comment on function public.pause_rollout(uuid) is 'Gives no new slots; devices that hold one finish.';
+revoke execute on function public.pause_rollout(uuid) from public;
+grant execute on function public.pause_rollout(uuid) to authenticated, service_role;
+
+create function public.resume_rollout(rollout_id uuid) returns public.rollouts
+language plpgsql volatile set search_path = ''
+as $$
+begin
+  if (select r.state from public.rollouts r where r.id = resume_rollout.rollout_id) = 'draft' then
+    perform private.refuse('rollout_state', 'This rollout has not been started.', 'Start it with start_rollout().');
+  end if;
+  return private.set_rollout_state(rollout_id, 'running');
+end
+$$;
+comment on function public.resume_rollout(uuid) is 'Goes on with a paused rollout.';
+revoke execute on function public.resume_rollout(uuid) from public;
+grant execute on function public.resume_rollout(uuid) to authenticated, service_role;
+
+create function public.cancel_rollout(rollout_id uuid) returns public.rollouts
+language sql volatile set search_path = ''
+as $$ select * from private.set_rollout_state(rollout_id, 'cancelled') $$;
+comment on function public.cancel_rollout(uuid) is 'Gives a rollout up; devices keep what they run.';
+revoke execute on function public.cancel_rollout(uuid) from public;
+grant execute on function public.cancel_rollout(uuid) to authenticated, service_role;
+
+-- The argument is called `stage`, as in preview_rollout() and fleetctl, and not `position`: that is a word of SQL's
+-- grammar (pg_get_keywords() category C), and Lite, which writes the names of arguments as they are, could not call it.
+-- tests/sql/test_catalog.py keeps such names out of every exposed function.
+create function public.approve_stage(rollout_id uuid, stage int) returns public.rollout_stages
+language plpgsql volatile set search_path = ''
+as $$
+-- Runs under the caller's row-level security.
+declare
+  approved public.rollout_stages;
+begin
+  perform private.require_rank('operator');
+  update public.rollout_stages s set approved_at = now()
+  where s.rollout_id = approve_stage.rollout_id and s.position = approve_stage.stage and s.approved_at is null;
+  select s.* into approved from public.rollout_stages s
+  where s.rollout_id = approve_stage.rollout_id and s.position = approve_stage.stage;
+  if approved.rollout_id is null then
+    perform private.refuse('stage_unknown', 'There is no such stage.', 'Look it up in the table rollout_stages.', 'PT404');
+  end if;
+  return approved;
+end
+$$;
+comment on function public.approve_stage(uuid, int) is
+  'Lets a stage that waits for approval open when it is due. stage: its position.';
+revoke execute on function public.approve_stage(uuid, int) from public;
+grant execute on function public.approve_stage(uuid, int) to authenticated, service_role;
+
+-- Asking.
+
+create function public.preview_rollout(rollout_id uuid, at timestamptz default now()) returns table (
+  stage int, device_id uuid, name text, segment text, already_there boolean, known_bad boolean, held boolean, earliest timestamptz)
+language plpgsql stable security definer set search_path = ''
+as $$
+-- Definer: policy's own view of the fleet. Any operator may ask; nothing is started. `earliest` adds up the soak times
+-- before the stage and the device's window; caps and failures can only make it later. Approvals count as given.
+declare
+  asked_for public.rollouts;
+begin
+  perform private.require_rank('viewer');
+  select r.* into asked_for from public.rollouts r where r.id = preview_rollout.rollout_id;
+  if asked_for.id is null then
+    perform private.refuse('rollout_unknown', 'There is no such rollout.', 'Look it up in the table rollouts.', 'PT404');
+  end if;
+  return query
+  with stages as (
+    select s.position, coalesce(s.opened_at, preview_rollout.at + make_interval(secs => coalesce((
+      select sum(b.soak_s) from public.rollout_stages b
+      where b.rollout_id = s.rollout_id and b.position < s.position
+        and b.position >= coalesce((select max(o.position) from public.rollout_stages o
+          where o.rollout_id = s.rollout_id and o.opened_at is not null), 0)), 0))) as opens
+    from public.rollout_stages s where s.rollout_id = preview_rollout.rollout_id
+  )
+  select p.stage, p.device_id, p.name, p.segment,
+    p.current_release is not distinct from asked_for.release_id, k.device_id is not null,
+    d.hold and (d.hold_until is null or d.hold_until > preview_rollout.at),
+    case
+      when p.current_release is not distinct from asked_for.release_id or k.device_id is not null then null
+      when d.hold and d.hold_until is null then null
+      when g.window_name is null or g.ready < d.ignore_window_until then g.ready
+      else case when w.open_until is not null then g.ready else w.opens_at end
+    end
+  from private.rollout_devices(preview_rollout.rollout_id) p
+  join stages s on s.position = p.stage
+  join public.devices d on d.id = p.device_id
+  join public.segments ring on ring.name = d.segment
+  left join private.known_bad_devices(asked_for.release_id) k on k.device_id = p.device_id
+  cross join lateral (
+    select coalesce(d.maintenance_window, ring.maintenance_window) as window_name,
+      greatest(s.opens, preview_rollout.at, case when d.hold then d.hold_until end) as ready) g
+  -- The condition stands inside, so that devices without a window do not pay for the question.
+  left join lateral (
+    select asked.* from private.window_at(g.window_name, d.timezone, g.ready) asked where g.window_name is not null) w on true
+  order by p.stage, p.bucket;
+end
+$$;
+comment on function public.preview_rollout(uuid, timestamptz) is
+  'Who would get the release, in which stage, and when at the earliest (null: never as things stand). Starts nothing.';
+revoke execute on function public.preview_rollout(uuid, timestamptz) from public;
+grant execute on function public.preview_rollout(uuid, timestamptz) to authenticated, service_role;
+
+create function public.rollout_progress(rollout_id uuid) returns jsonb
+language plpgsql stable security definer set search_path = ''
+as $$
+-- Definer: reads policy's counters. Any operator may ask. Counts devices as they are now; one frozen now().
+declare
+  rollout public.rollouts;
+  answer jsonb;
+begin
+  perform private.require_rank('viewer');
+  select r.* into rollout from public.rollouts r where r.id = rollout_progress.rollout_id;
+  if rollout.id is null then
+    perform private.refuse('rollout_unknown', 'There is no such rollout.', 'Look it up in the table rollouts.', 'PT404');
+  end if;
+  with concerned as materialized (
+    select p.stage, p.current_release = rollout.release_id as done, c.state as claim,
+      p.reported_at is null or private.is_offline(p.reported_at, coalesce(said.pinned_poll_interval_s, d.poll_interval_s),
+        f.default_poll_interval_s, f.offline_after_intervals, now()) as offline,
+      k.device_id is not null as known_bad
+    from private.rollout_devices(rollout.id) p
+    cross join public.fleet_settings f
+    join public.devices d on d.id = p.device_id
+    left join public.device_status said on said.device_id = p.device_id
+    left join private.known_bad_devices(rollout.release_id) k on k.device_id = p.device_id
+    left join public.rollout_claims c on c.rollout_id = rollout.id and c.device_id = p.device_id
+  ),
+  stages as (
+    select s.position, jsonb_build_object(
+      'position', s.position, 'segment', s.segment, 'percent', s.percent, 'opened_at', s.opened_at, 'proved_at', s.proved_at,
+      'soaked_at', s.proved_at + make_interval(secs => s.soak_s),
+      'needs_approval', s.needs_approval, 'approved_at', s.approved_at,
+      'devices', (select count(*) from concerned p where p.stage = s.position),
+      'on_release', (select count(*) from concerned p where p.stage = s.position and p.done),
+      'in_flight', coalesce(c.in_flight, 0), 'succeeded', coalesce(c.succeeded, 0), 'failed', coalesce(c.failed, 0),
+      'known_bad', (select count(*) from concerned p where p.stage = s.position and p.done is not true and p.claim is null and p.known_bad),
+      'waiting', (select count(*) from concerned p
+        where p.stage = s.position and p.done is not true and p.claim is null and not p.known_bad and not p.offline),
+      'offline', (select count(*) from concerned p
+        where p.stage = s.position and p.done is not true and p.claim is null and not p.known_bad and p.offline)
+    ) as stage
+    from public.rollout_stages s
+    left join private.rollout_counters c on c.rollout_id = s.rollout_id and c.position = s.position
+    where s.rollout_id = rollout.id
+  )
+  select jsonb_build_object(
+    'rollout_id', rollout.id, 'name', rollout.name, 'state', rollout.state, 'release_id', rollout.release_id,
+    'version', private.release_name(rollout.release_id), 'started_at', rollout.started_at, 'ended_at', rollout.ended_at,
+    'devices', (select count(*) from concerned p where p.stage is not null),
+    'on_release', (select count(*) from concerned p where p.done),
+    'in_flight', coalesce(t.in_flight, 0), 'succeeded', coalesce(t.succeeded, 0), 'failed', coalesce(t.failed, 0),
+    'known_bad', (select count(*) from concerned p where p.stage is not null and p.done is not true and p.claim is null and p.known_bad),
+    'in_line', (select count(*) from private.rollout_queue q where q.rollout_id = rollout.id),
+    'halts', coalesce((
+      select jsonb_agg(jsonb_build_object('id', h.id, 'scope', h.scope, 'cause', h.cause, 'reason', h.reason, 'opened_at', h.opened_at) order by h.opened_at)
+      from public.halts h where h.lifted_at is null and (h.scope = 'fleet'
+        or (h.scope = 'rollout' and h.target = rollout.id::text) or (h.scope = 'release' and h.target = rollout.release_id::text)
+        or (h.scope = 'branch' and h.target = rollout.branch) or (h.scope = 'role' and h.target = rollout.role))), '[]'),
+    'known_bad_patterns', coalesce((
+      select jsonb_agg(jsonb_build_object('id', k.id, 'match', k.match, 'cause', k.cause, 'reason', k.reason, 'opened_at', k.opened_at) order by k.opened_at)
+      from public.known_bad_patterns k where k.lifted_at is null and k.release_id = rollout.release_id), '[]'),
+    'stages', coalesce((select jsonb_agg(s.stage order by s.position) from stages s), '[]'))
+  into answer
+  from (select 1) one left join private.rollout_counters t on t.rollout_id = rollout.id and t.position = 0;
+  return answer || jsonb_build_object('summary', case
+    when jsonb_array_length(answer -> 'halts') > 0 then 'Halted: ' || (answer -> 'halts' -> 0 ->> 'reason')
+    else format('%s: %s of %s devices run %s; %s in flight, %s failed%s.', initcap(rollout.state::text), answer ->> 'on_release',
+      answer ->> 'devices', answer ->> 'version', answer ->> 'in_flight', answer ->> 'failed',
+      case when (answer ->> 'known_bad')::int > 0 then format(', known bad for %s', answer ->> 'known_bad') else '' end) end);
+end
+$$;
+comment on function public.rollout_progress(uuid) is
+  'Where a rollout stands, stage by stage, and what holds it. offline: never offered, because not heard of. known_bad: not offered, by device or by pattern.';
+revoke execute on function public.rollout_progress(uuid) from public;
+grant execute on function public.rollout_progress(uuid) to authenticated, service_role;
+
+-- A push to a branch can make the usual rollout by itself: the branch names a template, and each new release of the branch
+-- gets a running rollout made from it.
+
+create function private.rollout_from_template(wanted_release uuid, template_name text) returns uuid
+language plpgsql volatile security definer set search_path = ''
+as $$
+-- Definer: used by a trigger for whoever adds the release. Makes a draft.
+declare
+  made uuid;
+begin
+  insert into public.rollouts (release_id, role, label_selector, max_in_flight, max_per_minute, lease_s, max_attempts,
+    halt_failure_ratio, halt_min_attempted, halt_max_failures, halt_consecutive_failures, regression_s, on_bad,
+    remember_patterns, notes)
+  select wanted_release, t.role, t.label_selector, t.max_in_flight, t.max_per_minute, t.lease_s, t.max_attempts,
+    t.halt_failure_ratio, t.halt_min_attempted, t.halt_max_failures, t.halt_consecutive_failures, t.regression_s, t.on_bad,
+    t.remember_patterns,
+    'Made from template ' || t.name || '.'
+  from public.rollout_templates t where t.name = template_name
+  returning id into made;
+  insert into public.rollout_stages (rollout_id, position, segment, percent, max_in_flight, soak_s, min_attempted, min_success_ratio, needs_approval)
+  select made, s.position, s.segment, s.percent, s.max_in_flight, s.soak_s, s.min_attempted, s.min_success_ratio, s.needs_approval
+  from public.rollout_template_stages s where s.template = template_name and made is not null;
+  return made;
+end
+$$;
+comment on function private.rollout_from_template(uuid, text) is 'Makes a draft of a rollout from a template; null if there is no such template.';
+revoke execute on function private.rollout_from_template(uuid, text) from public;
+
+create function private.follow_template() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  wanted text := (select b.rollout_template from public.branches b where b.name = new.branch);
+  made uuid;
+begin
+  if wanted is not null and new.state = 'available' then
+    perform private.lock_policy();
+    made := private.rollout_from_template(new.id, wanted);
+    -- A template without stages stays a draft: refusing it here would refuse the push.
+    update public.rollouts r set state = 'running'
+    where r.id = made and exists (select from public.rollout_stages s where s.rollout_id = made);
+  end if;
+  return null;
+end
+$$;
+revoke execute on function private.follow_template() from public;
+create trigger follow_template after insert on public.releases
+  for each row execute function private.follow_template();

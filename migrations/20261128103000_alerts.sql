@@ -1,0 +1,124 @@
+-- What somebody should look at: opened and resolved as rows, once each however often it is seen. Sending them out is
+-- another part's work.
+
+create table public.alerts (
+  id uuid primary key default gen_random_uuid(),
+  kind text not null constraint "kind must be 1 to 63 of a-z, 0-9 and _" check (kind ~ '^[a-z0-9_]{1,63}$'),
+  severity public.alert_severity not null default 'warning',
+  device_id uuid references public.devices on delete cascade,
+  rollout_id uuid references public.rollouts on delete cascade,
+  subject text not null default '',
+  summary text not null,
+  evidence jsonb not null default '{}',
+  opened_at timestamptz not null default now(),
+  acknowledged_by uuid,
+  acknowledged_at timestamptz,
+  resolved_at timestamptz
+);
+comment on table public.alerts is 'What somebody should look at. Opened and resolved by policy; people acknowledge.';
+comment on column public.alerts.kind is 'device_offline, rollout_halted, fleet_halted, lease_expired, ...';
+comment on column public.alerts.severity is 'critical: policy stopped something, or many devices are silent. warning: look when you can.';
+comment on column public.alerts.subject is 'What it is about, when that is neither a device nor a rollout: keeps one open alert for each.';
+comment on column public.alerts.evidence is 'The numbers and ids behind the summary.';
+comment on column public.alerts.acknowledged_at is 'Set it to say that somebody looks; who and when is stamped.';
+create unique index alerts_open_once on public.alerts
+  (kind, coalesce(device_id, '00000000-0000-0000-0000-000000000000'), coalesce(rollout_id, '00000000-0000-0000-0000-000000000000'), subject)
+  where resolved_at is null;
+create index alerts_by_time on public.alerts (opened_at desc);
+create index alerts_by_device on public.alerts (device_id) where device_id is not null;
+
+alter table public.alerts enable row level security;
+grant select, update (acknowledged_at) on public.alerts to authenticated;
+grant select, insert, update on public.alerts to service_role;
+create policy "operators read alerts" on public.alerts for select to authenticated
+  using ((select private.operator_is('viewer')));
+create policy "operators of rank operator acknowledge alerts" on public.alerts for update to authenticated
+  using ((select private.operator_is('operator'))) with check ((select private.operator_is('operator')));
+
+create function private.check_alert() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  if new.acknowledged_at is not null and old.acknowledged_at is null then
+    new.acknowledged_at := now();
+    new.acknowledged_by := coalesce(private.actor_id(), new.acknowledged_by);
+  end if;
+  return new;
+end
+$$;
+revoke execute on function private.check_alert() from public;
+create trigger check_alert before update on public.alerts for each row execute function private.check_alert();
+create trigger announce_insert after insert on public.alerts referencing new table as new_rows
+  for each statement execute function private.announce_rows();
+create trigger announce_update after update on public.alerts referencing old table as old_rows new table as new_rows
+  for each statement execute function private.announce_rows();
+
+create function private.open_alert(
+  kind text, severity public.alert_severity, summary text, at timestamptz,
+  device_id uuid default null, rollout_id uuid default null, subject text default '', evidence jsonb default '{}'
+) returns void
+language sql volatile security definer set search_path = ''
+as $$
+  -- Definer: alerts are policy's own rows.
+  insert into public.alerts (kind, severity, summary, opened_at, device_id, rollout_id, subject, evidence)
+  values (open_alert.kind, open_alert.severity, open_alert.summary, at, open_alert.device_id, open_alert.rollout_id, open_alert.subject, open_alert.evidence)
+  on conflict do nothing
+$$;
+comment on function private.open_alert(text, public.alert_severity, text, timestamptz, uuid, uuid, text, jsonb) is 'Opens an alert unless the same one is open.';
+revoke execute on function private.open_alert(text, public.alert_severity, text, timestamptz, uuid, uuid, text, jsonb)
+  from public;
+
+create function private.alert_about_halt() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  if tg_op = 'INSERT' then
+    perform private.open_alert(case when new.scope = 'rollout' or new.evidence ? 'rollout_id' then 'rollout_halted' else new.scope || '_halted' end,
+      case when new.cause = 'operator' then 'warning' else 'critical' end::public.alert_severity,
+      new.reason, new.opened_at,
+      rollout_id => case when new.scope = 'rollout' then new.target::uuid else (new.evidence ->> 'rollout_id')::uuid end,
+      subject => new.id::text, evidence => new.evidence || jsonb_build_object('halt_id', new.id, 'cause', new.cause));
+  elsif new.lifted_at is not null and old.lifted_at is null then
+    update public.alerts a set resolved_at = new.lifted_at where a.resolved_at is null and a.subject = new.id::text;
+  end if;
+  return null;
+end
+$$;
+revoke execute on function private.alert_about_halt() from public;
+create trigger zz_alert after insert or update on public.halts
+  for each row execute function private.alert_about_halt();
+
+create function private.watch_offline(at timestamptz) returns jsonb
+language plpgsql volatile security definer set search_path = ''
+as $$
+-- Definer: alerts are policy's own rows. Offline is derived from the last report; only the alert is stored.
+declare
+  opened int;
+  resolved int;
+begin
+  with late as (
+    select d.id, d.name, s.reported_at
+    from public.devices d join public.device_status s on s.device_id = d.id cross join public.fleet_settings f
+    where d.state = 'active'
+      and s.reported_at < at - make_interval(secs => coalesce(s.pinned_poll_interval_s, d.poll_interval_s, f.default_poll_interval_s)
+        * f.offline_after_intervals)
+  ),
+  made as (
+    insert into public.alerts (kind, severity, device_id, summary, opened_at)
+    select 'device_offline', 'warning', l.id, format('%s was last heard of at %s.', l.name,
+      to_char(l.reported_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI UTC')), at
+    from late l where not exists (
+      select from public.alerts a where a.kind = 'device_offline' and a.device_id = l.id and a.resolved_at is null)
+    on conflict do nothing returning 1
+  ),
+  gone as (
+    update public.alerts a set resolved_at = at
+    where a.kind = 'device_offline' and a.resolved_at is null and not exists (select from late l where l.id = a.device_id)
+    returning 1
+  )
+  select (select count(*) from made), (select count(*) from gone) into opened, resolved;
+  return jsonb_build_object('offline_opened', opened, 'offline_resolved', resolved);
+end
+$$;
+comment on function private.watch_offline(timestamptz) is 'Opens an alert for each device that missed its polls, and resolves those that are back.';
+revoke execute on function private.watch_offline(timestamptz) from public;

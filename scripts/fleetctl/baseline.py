@@ -1,0 +1,89 @@
+"""Which text of the migrations made a database.
+
+Until the first tagged release `migrations/` is edited in place, so nothing leads from a database made by an
+older text to the present one. The text's hash is noted in `private.baseline`; a database that was made by
+another text is refused. `supabase db push` runs the files without us and notes nothing: there the statements
+in the CLI's history are compared.
+See docs/decisions/2026-11-28-the-baseline-is-edited-until-the-first-tag.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from fleetctl.errors import FleetctlError
+
+if TYPE_CHECKING:
+    from fleetctl.migrate import Migration
+
+# The CLI stores one element a statement, without the `;` and the space between them.
+_NOT_COMPARED = re.compile(r"--[^\n]*|[\s;]")
+
+# What was applied, by version; None where the history does not say what it was.
+History = Mapping[str, list[str] | None]
+
+
+def fingerprint(texts: Iterable[tuple[str, str]]) -> str:
+    """SHA-256 of (version, text) in order of version; comments, spaces and `;` do not count."""
+    digest = hashlib.sha256()
+    for version, text in sorted(texts):
+        digest.update(f"{version}\n{_NOT_COMPARED.sub('', text)}\n".encode())
+    return digest.hexdigest()
+
+
+def refuse_another(
+    connection: psycopg.Connection, migrations: Sequence[Migration], history: History, start_over: str
+) -> None:
+    """Raises FleetctlError `baseline_changed` if another text made it; `start_over` is the way out."""
+    if not history or not _exists(connection, "public.fleet_settings"):
+        return
+    files = {migration.version: migration for migration in migrations}
+    made_by = _noted(connection) or _of_history(history)
+    if history.keys() <= files.keys() and (
+        made_by is None or made_by == _of_files(files[v] for v in history)
+    ):
+        return
+    raise FleetctlError(
+        "baseline_changed",
+        "The database was made by another text of the migrations than the one in this checkout, "
+        "and before the first release nothing leads from one to the other.",
+        hint=start_over,
+    )
+
+
+def note(connection: psycopg.Connection, migrations: Sequence[Migration]) -> None:
+    """Note in the database that all of these made it."""
+    if _exists(connection, "private.baseline"):
+        connection.execute(
+            "insert into private.baseline as b (text_hash) values (%s) "
+            "on conflict (id) do update set text_hash = excluded.text_hash, noted_at = now() "
+            "where b.text_hash <> excluded.text_hash",
+            (_of_files(migrations),),
+        )
+
+
+def _of_files(migrations: Iterable[Migration]) -> str:
+    return fingerprint((m.version, m.path.read_text(encoding="utf-8")) for m in migrations)
+
+
+def _of_history(history: History) -> str | None:
+    """None where the history lacks the text of any of them, as after `supabase migration repair`."""
+    texts = [(version, "\n".join(statements)) for version, statements in history.items() if statements]
+    return fingerprint(texts) if len(texts) == len(history) else None
+
+
+def _noted(connection: psycopg.Connection) -> str | None:
+    if not _exists(connection, "private.baseline"):
+        return None
+    row = connection.execute("select text_hash from private.baseline").fetchone()
+    return None if row is None else str(row[0])
+
+
+def _exists(connection: psycopg.Connection, table: str) -> bool:
+    row = connection.execute("select to_regclass(%s) is not null", (table,)).fetchone()
+    return row is not None and bool(row[0])
