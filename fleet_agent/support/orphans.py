@@ -2,7 +2,7 @@
 
 Every program that the engine starts inherits an open descriptor of `state/children.lock`, and so does what
 that starts in turn, in whichever session. The engine holds the file's flock, and an inherited descriptor
-shares it: if the lock cannot be taken, something of an earlier engine is alive, and `/proc` tells what. So
+shares it: if the lock cannot be taken, something of an earlier engine is alive, and `/proc` shows what. So
 nothing has to be written down about a child, and nothing that was can be lost, be out of date, or point at a
 stranger that was given the same process id.
 """

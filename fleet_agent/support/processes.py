@@ -81,7 +81,7 @@ def run(
 
 
 def bound_to_us() -> dict[str, Any]:
-    """Options for Popen beside `ending_with_us`: a session of its own, and the mark."""
+    """Options for Popen, used with `ending_with_us`: a session of its own, and the mark."""
     return {"start_new_session": True, "pass_fds": orphans.inherited()}
 
 
