@@ -115,11 +115,18 @@ def _end(mark: os.stat_result, patience_s: float) -> str:
                 # Held by a descriptor before the look: a moment later the id may belong to a stranger.
                 process = os.pidfd_open(pid)
                 stack.callback(os.close, process)
-                if _holds(pid, mark):
-                    killed[process] = f"{_name(pid)} ({pid})"
-                    signal.pidfd_send_signal(process, signal.SIGKILL)
+                killed |= _killed(process, pid, mark)
         _wait_until_gone(set(killed), patience_s)
     return ", ".join(killed.values())
+
+
+def _killed(process: int, pid: int, mark: os.stat_result) -> dict[int, str]:
+    """Kill it if it has `mark` open, and return its name by its descriptor."""
+    if not _holds(pid, mark):
+        return {}
+    name = _name(pid)
+    signal.pidfd_send_signal(process, signal.SIGKILL)
+    return {process: f"{name} ({pid})"}
 
 
 def _wait_until_gone(processes: set[int], patience_s: float) -> None:
