@@ -97,7 +97,7 @@ class Subscription:
                 failures, base_s=base_s, cap_s=self.timing.backoff_cap, uniform=self.uniform
             )
             logger.info(
-                "realtime is away ({reason}), try {n} in {wait:.1f} s; polling goes on",
+                "realtime is away ({reason}), try {n} in {wait:.1f} s; polling continues",
                 reason=problem, n=failures + 1, wait=wait,
             )  # fmt: skip
             await self.sleep(wait)
@@ -211,6 +211,6 @@ class Subscription:
         try:
             wake = Wake.model_validate(message.get("payload"))
         except PydanticValidationError:
-            logger.debug("a wake that says nothing readable")
+            logger.debug("ignoring a wake that cannot be read")
             wake = Wake(reason="unreadable wake")
         self.on_wake(wake)

@@ -181,7 +181,7 @@ class Daemon:
         self.turn.note_progress()
         while not (task.done() or stopped.done()):
             if not self.engine.busy and self.turn.stalled_s() > self.stall_s:
-                logger.error("the check-in got nowhere for {n:g} s and is given up", n=self.stall_s)
+                logger.error("the check-in made no progress for {n:g} s; giving up", n=self.stall_s)
                 return False
             self.notifier.alive()
             await asyncio.wait({task, stopped}, timeout=look_s, return_when=asyncio.FIRST_COMPLETED)

@@ -32,12 +32,12 @@ GROWING_RESTART_VERSION = 254
 SYSTEMCTL_LIMIT_S = 90
 
 _RESTART_GROWING = """\
-# After a crash: 2 s, then longer each time, up to five minutes; for ever.
+# After a crash: 2 s, then longer each time, up to five minutes; forever.
 RestartSec=2
 RestartSteps=8
 RestartMaxDelaySec=5min"""
 _RESTART_CONSTANT = """\
-# Longer after each crash would need systemd 254; this is seldom enough to do no harm, for ever.
+# Longer after each crash would need systemd 254; this is rare enough to do no harm, forever.
 RestartSec=10"""
 
 _PLAIN = re.compile(r"[\w./@+:,=-]+", re.ASCII)
