@@ -48,9 +48,11 @@ class RescueAccess(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
-    authorized_keys: FilePath
-    port: int = Field(default=2222, ge=1, le=65535)
-    user: str = Field(default="root", pattern=r"^[a-z_][a-z0-9_-]{0,31}$")
+    authorized_keys: FilePath = Field(description="File with the public keys that may sign in.")
+    port: int = Field(default=2222, ge=1, le=65535, description="Port that is open while in safe mode.")
+    user: str = Field(
+        default="root", pattern=r"^[a-z_][a-z0-9_-]{0,31}$", description="User that the keys sign in as."
+    )
 
     def __str__(self) -> str:
         return f"port {self.port} for {self.user} with the keys in {self.authorized_keys}"
@@ -65,31 +67,37 @@ class DeviceConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
-    api_url: str = Field(description="Where the control plane is: https://<project>.supabase.co")
-    publishable_key: str = Field(description="The project's public key (sb_publishable_… or the anon key).")
+    api_url: str = Field(description="Address of the control plane, such as https://abc.supabase.co.")
+    publishable_key: str = Field(description="The project's public key (`sb_publishable_…` or the anon key).")
     git_url: str = Field(description="The fleet repository that releases are fetched from.")
     allowed_signers: FilePath | None = Field(
-        default=None, description="OpenSSH allowed_signers file; commits signed by others are refused."
+        default=None,
+        description="OpenSSH allowed_signers file; commits signed by anyone else are refused. "
+        "Required while `verify_signatures` is true. A relative path starts at this file's folder.",
     )
     verify_signatures: bool = Field(
-        default=True, description="false runs unsigned commits: anyone who can push can run code here."
+        default=True,
+        description="`false` runs unsigned commits: anyone who can push can then run code on the device.",
     )
     name: str | None = Field(
         default=None,
         min_length=1,
         max_length=63,
-        description="Name to request at enrollment; default: the host name.",
+        description="Name to request at enrollment; empty means the host name.",
     )
     runtime: Literal["auto", "docker", "simulated"] = Field(
-        default="auto", description="Where containers run; auto is docker if a Docker engine answers."
+        default="auto", description="Container runtime; `auto` uses Docker if an engine answers."
     )
     project: str = Field(
         default="fleet",
         pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$",
-        description="Compose project name; two agents on one machine need two.",
+        description="Compose project; each agent on a machine needs its own.",
     )
     poll_interval_s: int | None = Field(
-        default=None, ge=1, le=7 * 86400, description="Pins the poll interval (seconds) on this device."
+        default=None,
+        ge=1,
+        le=7 * 86400,
+        description="Seconds between two polls, overriding the control plane's interval.",
     )
     isolated_after_s: int = Field(
         default=3600,
@@ -97,21 +105,25 @@ class DeviceConfig(BaseModel):
         le=30 * 86400,
         description="Seconds of unanswered check-ins after which the device is isolated.",
     )
-    wake: bool = Field(default=True, description="Keep a Realtime subscription; polling goes on regardless.")
+    wake: bool = Field(
+        default=True, description="Keep a Realtime subscription; polling continues either way."
+    )
     labels: dict[LabelName, LabelValue] = Field(
         default_factory=dict,
         max_length=32,
-        description="Labels of this device; they take precedence over the server's.",
+        description="Labels of this device; each one overrides the server's label with the same name.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        default="INFO", description="What goes to standard error."
+        default="INFO", description="Least severe level that is logged to standard error."
     )
     min_free_bytes: int = Field(
-        default=DEFAULT_MIN_FREE_BYTES, ge=0, description="Free disk space an update must leave."
+        default=DEFAULT_MIN_FREE_BYTES,
+        ge=0,
+        description="Bytes of free disk space that an update must leave.",
     )
     rescue_access: RescueAccess | None = Field(
         default=None,
-        description="ssh by key while in safe mode; `fleet-agent install` applies it. Default: off.",
+        description="ssh with a key while in safe mode; `fleet-agent install` applies it. Empty means off.",
     )
 
     @field_validator("api_url")

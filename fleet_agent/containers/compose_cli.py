@@ -44,7 +44,7 @@ class ComposeCli:
                 Kind.COMPOSE_INVALID,
                 f"The compose file is not valid: {telling_line(done)}.",
                 hint="Run `fleetctl role check` in the fleet repository.",
-                evidence={"output": done.last_words},
+                evidence={"output": done.tail},
             )
         unset = sorted(set(_UNSET.findall(done.stderr)))
         if unset:
@@ -81,7 +81,7 @@ class ComposeCli:
         if done.exit_code != 0:
             raise compose_failed("restart the services", done)
 
-    def _on(self, stack: ComposeStack, arguments: list[str]) -> processes.Ended:
+    def _on(self, stack: ComposeStack, arguments: list[str]) -> processes.CompletedProcess:
         return self._compose(
             ["--project-name", stack.project, "--file", stack.file, "--env-file", os.devnull, *arguments],
             limit_s=self._up_limit_s,
@@ -89,7 +89,7 @@ class ComposeCli:
 
     def _compose(
         self, arguments: Sequence[str | Path], *, limit_s: float, variables: Mapping[str, str] | None = None
-    ) -> processes.Ended:
+    ) -> processes.CompletedProcess:
         command = [*self.program, *arguments]
         ours = {key: value for key, value in os.environ.items() if _PASSED.fullmatch(key)}
         try:

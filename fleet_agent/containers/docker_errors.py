@@ -67,7 +67,7 @@ def is_damage(text: str) -> bool:
     return _DAMAGED.search(text) is not None
 
 
-def compose_failed(doing: str, done: processes.Ended) -> ContainerError:
+def compose_failed(doing: str, done: processes.CompletedProcess) -> ContainerError:
     """Why Compose could not do it: `docker_unavailable`, `disk_full`, `port_conflict`, …"""
     message, retryable, kind = f"Compose could not {doing}: {telling_line(done)}.", False, Kind.COMPOSE_FAILED
     for pattern, named, may_pass in (
@@ -79,7 +79,7 @@ def compose_failed(doing: str, done: processes.Ended) -> ContainerError:
         if pattern.search(done.stderr):
             kind, retryable = named, may_pass
             break
-    evidence = {"exit_code": done.exit_code, "output": done.last_words}
+    evidence = {"exit_code": done.exit_code, "output": done.tail}
     return ContainerError(kind, message, retryable=retryable, evidence=evidence)
 
 
@@ -114,8 +114,8 @@ def pull_failed(image: str, why: str, damage: str | None) -> ContainerError:
     )
 
 
-def telling_line(done: processes.Ended) -> str:
+def telling_line(done: processes.CompletedProcess) -> str:
     """The line of Compose's output that tells what is wrong, else its last."""
-    lines = [line.strip() for line in done.last_words]
+    lines = [line.strip() for line in done.tail]
     telling = [line for line in lines if re.search(r"error|invalid|failed|cannot|required|not ", line, re.I)]
     return ((telling or lines or [f"exit code {done.exit_code}"])[-1]).rstrip(".")[:500]

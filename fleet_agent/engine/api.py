@@ -202,12 +202,12 @@ def _at_rest(
     """The engine with the lock held, once what the last run left is finished and the release runs."""
     from fleet_agent.engine import heal, recovery, runner
     from fleet_agent.engine.core import Engine
-    from fleet_agent.engine.stack_store import Stacks
-    from fleet_agent.engine.state_files import Files
+    from fleet_agent.engine.stack_store import StackStore
+    from fleet_agent.engine.state_files import StateFiles
 
     dependencies = dependencies or Dependencies()
     with converging(config.paths.lock, what), orphans.none_beside(config.paths.children):
-        stacks = Stacks(config.paths, Files(dependencies.effects, config.paths.state / "reserve"))
+        stacks = StackStore(config.paths, StateFiles(dependencies.effects, config.paths.state / "reserve"))
         journal = recovery.load(config.paths, stacks, dependencies.clock.corrected())
         engine = Engine(config, dependencies, report, journal)
         recovery.resume(engine)

@@ -25,7 +25,7 @@ class EngineConfig(Frozen):
     min_free_bytes: int = Field(default=256 * MIB, ge=0)
     #: Less than this free, after cleaning up, and the device is in safe mode until space is back.
     critical_free_bytes: int = Field(default=16 * MIB, ge=0)
-    #: The Compose program; looked for where it is not given.
+    #: The Compose program; looked for if it is not given.
     compose: Path | None = None
     #: Memory that must be available when a release is validated.
     min_memory_bytes: int = Field(default=24 * MIB, ge=0)
@@ -33,7 +33,7 @@ class EngineConfig(Frozen):
     docker_patience_s: float = Field(default=120, ge=0)
     #: What systemd opens while this device is in safe mode; None: rescue access is off.
     rescue_access: RescueAccess | None = None
-    #: Failed attempts in a row, or failed tries to heal the running release, that lead to safe mode.
+    #: Failed attempts in a row, or failed tries to start the committed release again, that lead to safe mode.
     safe_mode_after: int = Field(default=3, ge=1)
 
     @property

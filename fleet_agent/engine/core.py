@@ -23,8 +23,8 @@ from fleet_agent.engine.git_source import GitSource
 from fleet_agent.engine.instrumented_runtime import InstrumentedRuntime
 from fleet_agent.engine.journal import AttemptInHand, AttemptKind, Deployed, Failure, Journal
 from fleet_agent.engine.phases import RESTING, Phase, check_move
-from fleet_agent.engine.stack_store import Stacks
-from fleet_agent.engine.state_files import Files
+from fleet_agent.engine.stack_store import StackStore
+from fleet_agent.engine.state_files import StateFiles
 from fleet_agent.errors import ContainerError, FleetError, Kind, StateError
 from fleet_agent.model import DevicePlace, Progress
 from fleet_agent.support import retry
@@ -44,8 +44,8 @@ class Engine:
         self.clock, self.effects = dependencies.clock, dependencies.effects
         self.paths = config.paths
         self.journal = journal
-        self.files = Files(self.effects, self.paths.state / "reserve")
-        self.stacks = Stacks(self.paths, self.files)
+        self.files = StateFiles(self.effects, self.paths.state / "reserve")
+        self.stacks = StackStore(self.paths, self.files)
         self.outbox = Outbox(self.paths.outbox)
         self.random = Random()  # noqa: S311  spreads retries, hides nothing
         #: True until the first phase after a start is done: what was under way may be half done.

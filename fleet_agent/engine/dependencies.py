@@ -76,7 +76,7 @@ class Source(Protocol):
         """Who signed it."""
 
     def export(self, release: Release, role: str) -> None:
-        """Have the whole folder `releases/<commit>/`, complete or not at all."""
+        """Write the folder `releases/<commit>/`, completely or not at all."""
 
     def check(self, release: Release, role: str) -> None:
         """Refuse a folder that is not what was exported."""

@@ -11,7 +11,7 @@ from fleet_agent.engine.phases import Phase
 from fleet_agent.errors import Kind, StateError
 from fleet_agent.model import Action, CommandKind, DevicePlace, Directive, Release
 
-#: The kind of a safe mode that somebody asked for.
+#: The kind of a safe mode that was requested, not caused by a failure.
 REQUESTED = "requested"
 #: Safe mode of these kinds ends by a command or with its cause, not by being offered the same release again.
 _STAYS = (REQUESTED, Kind.DISK_FULL)

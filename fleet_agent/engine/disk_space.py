@@ -10,14 +10,14 @@ from fleet_agent.support.sizes import MIB
 
 
 def need_space(engine: Engine) -> None:
-    """Raises ReleaseError (`disk_full`) where less is free than the configuration wants to stay free."""
+    """Raises ReleaseError (`disk_full`) if less is free than must stay free."""
     free = free_bytes(engine)
     wanted = engine.config.min_free_bytes
     if free < wanted:
         raise ReleaseError(
             Kind.DISK_FULL,
-            f"Too little space: {free // MIB} MiB are free and {wanted // MIB} MiB must stay free.",
-            hint="Free some space on the device.",
+            f"Not enough disk space: {free // MIB} MiB are free and {wanted // MIB} MiB must stay free.",
+            hint="Free some disk space on the device.",
             retryable=True,
             evidence={"free_bytes": free, "needed_bytes": wanted},
         )

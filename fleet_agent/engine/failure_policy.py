@@ -7,7 +7,7 @@ from loguru import logger
 from fleet_agent.engine import links, prefetch
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import AttemptInHand, AttemptKind, SafeMode
-from fleet_agent.engine.phases import UNTOUCHED, Phase
+from fleet_agent.engine.phases import UNPROVEN, UNTOUCHED, Phase
 from fleet_agent.errors import ContainerError, FleetError, Kind
 from fleet_agent.model import Outcome, ReportState
 
@@ -19,8 +19,6 @@ LOG_TOTAL = 40
 #: Starts in which a fault of the agent kept the previous release from being proven.
 GOING_BACK = 3
 
-_ONWARDS = frozenset({Phase.SWAPPING, Phase.STARTING, Phase.PROBATION})
-
 
 def follow(engine: Engine, error: FleetError) -> None:
     """Move on after a step failed. Raises `error` again if only another start can help."""
@@ -28,7 +26,7 @@ def follow(engine: Engine, error: FleetError) -> None:
     if phase in UNTOUCHED:
         logger.warning("gave up while {phase}: {error}", phase=phase, error=error.message)
         _give_up(engine, error)
-    elif phase in _ONWARDS:
+    elif phase in UNPROVEN:
         logger.error("{phase} failed: {error}", phase=phase, error=error.message)
         attempt = with_last_output(engine, engine.with_failure(error))
         engine.move(

@@ -25,8 +25,8 @@ def keep_running(engine: Engine) -> None:
     Only what has stopped is started; a release that runs and fails its checks is reported, not touched.
     """
     links.sync(engine)
-    prefetch.look_after(engine)
-    retention.clean_up_again(engine)
+    prefetch.check(engine)
+    retention.finish_cleaning(engine)
     _watch_disk(engine)
     safe_mode.mark(engine)
     journal = engine.journal

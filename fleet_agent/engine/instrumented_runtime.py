@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class InstrumentedRuntime:
-    """Delegates to `runtime`. `clean` takes the secrets out of an error: Compose quotes what it got."""
+    """Delegates to `runtime`. `clean` takes the secrets out of an error: Compose quotes its input."""
 
     def __init__(self, runtime: Runtime, effects: Effects, clean: Callable[[FleetError], object]) -> None:
         self._runtime, self._effects, self._clean = runtime, effects, clean
@@ -42,7 +42,7 @@ class InstrumentedRuntime:
         self._perform("compose restart", lambda: self._runtime.restart(stack))
 
     def restarted(self) -> bool:
-        # Asks nobody: it only notices that a connection has ended.
+        # Not an effect: it only notices that a connection has ended.
         return self._runtime.restarted()
 
     def services(self, project: str) -> tuple[Container, ...]:

@@ -82,7 +82,7 @@ class AttemptInHand(Frozen):
     interruptions: int = 0
     durations_ms: dict[str, int] = Field(default_factory=dict)
     bytes_fetched: int = 0
-    #: Bytes that came ahead of it, when the release was prefetched; None where it was not.
+    #: Bytes that came ahead of it, when the release was prefetched; None if it was not.
     prefetched_bytes: int | None = None
     #: What the probation rested on, for people; empty until it has ended.
     proof: str = ""
@@ -105,9 +105,9 @@ class SafeMode(Frozen):
 
 
 class PrefetchRecord(Frozen):
-    """The release that was asked for ahead of its update; with `ready` all of it is here, validated.
+    """The release that was requested ahead of its update; with `ready`, all of it is here and validated.
 
-    `at` is when that was so, or when it was asked for. `error` says why it could not be made ready.
+    `at` is when that was so, or when it was requested. `error` tells why it could not be made ready.
     """
 
     target: Deployed

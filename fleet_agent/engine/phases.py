@@ -31,6 +31,9 @@ RESTING = frozenset({Phase.STEADY, Phase.SAFE_MODE})
 #: Nothing that runs has been touched yet in these: giving up costs nothing.
 UNTOUCHED = frozenset({Phase.FETCHING, Phase.VERIFYING, Phase.VALIDATING, Phase.PULLING})
 
+#: The new release may be running in these, and is not committed: the way out is back.
+UNPROVEN = frozenset({Phase.SWAPPING, Phase.STARTING, Phase.PROBATION})
+
 #: The whole life of an attempt. A failure before the swap is only recorded; after it, the way out is back.
 MOVES: dict[Phase, frozenset[Phase]] = {
     # Swapping directly: back to the previous release, which is still complete here.

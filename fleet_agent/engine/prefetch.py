@@ -20,9 +20,9 @@ from fleet_agent.engine.phases import Phase
 from fleet_agent.errors import ContainerError, FleetError, Kind
 from fleet_agent.model import DevicePlace, Outcome
 
-#: What nobody applies is not kept for ever. Longer than the month that may lie between two windows.
+#: What is never applied is not kept forever. Longer than the month that may lie between two windows.
 KEPT_FOR = timedelta(days=40)
-#: Ends that say nothing about the release or the device.
+#: Ends that tell nothing about the release or the device.
 _SILENT = (Kind.SUPERSEDED, Kind.INTERRUPTED)
 
 
@@ -35,14 +35,14 @@ def is_here(journal: Journal, target: Deployed) -> bool:
 
 
 def rename(engine: Engine, target: Deployed) -> None:
-    """The same commit under another row or version: the words change, nothing else."""
+    """The same commit under another row or version: only what it is called changes."""
     found = engine.journal.prefetch
     if found is not None and found.target.key == target.key and found.target != target:
         engine.save(prefetch=found.model_copy(update={"target": target}))
 
 
 def objection(memory: Memory, target: Deployed, env: str, now: datetime) -> BadRelease | Trouble | None:
-    """Why it is not prefetched now: it failed here, as an update or ahead of one, or trouble has to pass."""
+    """Why it is not prefetched now: it failed here, as an update or ahead of one, or has to wait."""
     return (
         memory.known_bad(target.key, env)
         or memory.known_bad(target.prefetch_key, env)
@@ -51,7 +51,7 @@ def objection(memory: Memory, target: Deployed, env: str, now: datetime) -> BadR
 
 
 def begin(engine: Engine, target: Deployed, place: DevicePlace) -> None:
-    """Take it in hand. What was prefetched before is superseded by being asked for this."""
+    """Begin the attempt. It supersedes what was prefetched before."""
     engine.begin(
         AttemptKind.PREFETCH,
         target,
@@ -62,7 +62,7 @@ def begin(engine: Engine, target: Deployed, place: DevicePlace) -> None:
 
 
 def succeed(engine: Engine) -> None:
-    """All of it is here. Raises ReleaseError (`disk_full`) where too little space is left beside it."""
+    """All of it is here. Raises ReleaseError (`disk_full`) if too little space is left."""
     disk_space.need_space(engine)
     attempt = engine.attempt
     engine.move(
@@ -78,29 +78,29 @@ def succeed(engine: Engine) -> None:
 
 
 def fail(engine: Engine) -> None:
-    """It ends with the failure that was noted. The device's own state and error stay what they were."""
+    """End with the failure of the attempt. The device's own state and error stay as they were."""
     attempt, failure = engine.attempt, engine.attempt.failure
-    told = failure is not None and failure.kind not in _SILENT
+    recorded = failure is not None and failure.kind not in _SILENT
     engine.move(
         Phase.RECORDING,
         attempt=attempt.model_copy(update={"outcome": Outcome.SKIPPED}),
         prefetch=PrefetchRecord(
             target=attempt.target,
             at=engine.clock.corrected(),
-            error_kind=failure.kind if failure is not None and told else None,
-            error=failure.message if failure is not None and told else None,
+            error_kind=failure.kind if failure is not None and recorded else None,
+            error=failure.message if failure is not None and recorded else None,
         ),
     )
 
 
 def kept_for(journal: Journal, target: Deployed) -> PrefetchRecord | None:
-    """What stays prefetched when an update to `target` begins: only that. Another target supersedes it."""
+    """What stays prefetched when an update to `target` begins: only that one."""
     found = journal.prefetch
     return found if found is not None and found.target.key == target.key else None
 
 
 def left(journal: Journal, attempt: AttemptInHand) -> PrefetchRecord | None:
-    """What stays prefetched when `attempt` is recorded: its update ends it, unless that is tried again."""
+    """What stays prefetched when `attempt` is recorded: its own update ends it, unless that is retried."""
     found = journal.prefetch
     if found is None or attempt.kind is AttemptKind.PREFETCH or found.target.key != attempt.target.key:
         return found
@@ -108,8 +108,8 @@ def left(journal: Journal, attempt: AttemptInHand) -> PrefetchRecord | None:
     return found if again else None
 
 
-def is_told(attempt: AttemptInHand) -> bool:
-    """Whether the attempt makes a row: a prefetch only where it found the release bad for this device."""
+def makes_row(attempt: AttemptInHand) -> bool:
+    """Whether the attempt makes a row: a prefetch only if it found the release bad for this device."""
     if attempt.kind is not AttemptKind.PREFETCH:
         return True
     failure = attempt.failure
@@ -130,33 +130,33 @@ def learned(engine: Engine, attempt: AttemptInHand) -> Memory:
     return memory.with_bad(key, engine.bad_release(failure.kind, failure.message))
 
 
-def look_after(engine: Engine) -> None:
-    """At rest: what is said to be ready is ready; it goes when its time is over, or when space is short."""
+def check(engine: Engine) -> None:
+    """At rest: what is marked ready is ready; drop it when its time is over, or when space is short."""
     found = engine.journal.prefetch
     if found is None or not found.ready:
         return
     version = found.target.release.version
     now = engine.clock.corrected()
     if not found.at <= now <= found.at + KEPT_FOR:
-        # A clock that jumped costs one more download, and only where it is still asked for.
+        # A clock that jumped costs one more download, and only if it is still requested.
         logger.info(
-            "{version} was prefetched at {at} and never applied: it goes", version=version, at=found.at
+            "{version} was prefetched at {at} and never applied; removing it", version=version, at=found.at
         )
         _drop(engine, None)
     elif disk_space.free_bytes(engine) < engine.config.min_free_bytes:
         drop_for_space(engine)
     elif not _is_here(engine, found.target):
-        logger.warning("what was prefetched of {version} is no longer whole", version=version)
+        logger.warning("the prefetched {version} is no longer complete", version=version)
         _drop(engine, None)
 
 
 def drop_for_space(engine: Engine) -> None:
-    """The floor of free space wins. It is not prefetched again: that would fetch it again and again."""
+    """The minimum of free space wins. It is not prefetched again: that would fetch it again and again."""
     found = engine.journal.prefetch
     if found is None or not found.ready:
         return
-    message = f"Too little space to keep {found.target.release.version} ahead of its update."
-    logger.warning("{message} It is removed, and fetched again by the update.", message=message)
+    message = f"Not enough disk space to keep {found.target.release.version} before its update."
+    logger.warning("{message} Removing it; the update will fetch it again.", message=message)
     bad = engine.bad_release(Kind.DISK_FULL, message)
     engine.remember(engine.memory.with_bad(found.target.prefetch_key, bad))
     said = {"ready": False, "error_kind": Kind.DISK_FULL, "error": message}
@@ -173,11 +173,9 @@ def _is_here(engine: Engine, target: Deployed) -> bool:
         return False
     try:
         record = engine.stacks.load(target)
-        if not all((engine.stacks.content / name).is_dir() for name in engine.stacks.content_of(target.key)):
-            return False
-        return not engine.runtime.missing_images(record.images)
+        return engine.stacks.has_content(target.key) and not engine.runtime.missing_images(record.images)
     except ContainerError:
-        # Docker does not say.
+        # Docker does not answer: unknown.
         return True
     except FleetError:
         return False

@@ -1,4 +1,4 @@
-"""From whatever the last run left behind to a place the engine can go on from."""
+"""From whatever the last run left to a state that the engine can continue from."""
 
 from __future__ import annotations
 
@@ -12,30 +12,29 @@ from fleet_agent.engine import journal as journals
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.failure_memory import INTERRUPTIONS_LIMIT
 from fleet_agent.engine.journal import AttemptInHand, Deployed, Failure, Journal, SafeMode
-from fleet_agent.engine.phases import RESTING, UNTOUCHED, Phase
-from fleet_agent.engine.stack_store import Stacks
+from fleet_agent.engine.phases import RESTING, UNPROVEN, UNTOUCHED, Phase
+from fleet_agent.engine.stack_store import StackStore
 from fleet_agent.engine.state_files import RESERVE_BYTES
 from fleet_agent.errors import FleetError, Kind, StateError
 from fleet_agent.model import Outcome, ReportState
 from fleet_agent.paths import Paths
 
-#: A release in which the engine died this often after the swap is not started once more.
+#: A release during which the engine died this often after the swap is not started again.
 STARTS = 2
-_ONWARDS = (Phase.SWAPPING, Phase.STARTING, Phase.PROBATION)
 
 
-def load(paths: Paths, stacks: Stacks, now: datetime) -> Journal:
-    """The journal; where there is none that can be read, what the links and the attempt's copy say."""
+def load(paths: Paths, stacks: StackStore, now: datetime) -> Journal:
+    """The journal; if there is none that can be read, one made from the links and the attempt's copy."""
     found = journals.load(paths.journal)
     return found if found is not None else rebuild(paths, stacks, now)
 
 
-def rebuild(paths: Paths, stacks: Stacks, now: datetime) -> Journal:
+def rebuild(paths: Paths, stacks: StackStore, now: datetime) -> Journal:
     """Make a journal out of the links (see `links`). Undecided means back to what has proved itself."""
     seen, attempt, marked = links.read(paths), _copy_of_attempt(paths), paths.in_safe_mode.exists()
     if seen.current is None and attempt is None and not marked:
         return Journal()
-    logger.warning("the journal is rebuilt from the links: {links}", links=seen)
+    logger.warning("rebuilding the journal from the links: {links}", links=seen)
     current, previous, staged = (_deployed(stacks, c) for c in (seen.current, seen.previous, seen.next))
     if seen.next is not None:
         # Swapped already, then the older one is `app_prev`; not yet, then it is still `app_current`.
@@ -91,8 +90,8 @@ def _lost(phase: Phase) -> Failure:
 
 
 def _in_safe_mode(journal: Journal, now: datetime, *, beside: bool) -> Journal:
-    """What runs is not known to have worked, or the device was in safe mode and why went with the journal."""
-    why = "no release is known to have worked here" if journal.current is None else "why is no longer known"
+    """What runs is not known to have worked, or the device was in safe mode for a reason that is lost."""
+    why = "no release is known to have worked here" if journal.current is None else "the reason with it"
     reason = f"Safe mode: the agent's journal was lost, and {why}."
     mode = SafeMode(reason=reason, kind=Kind.STATE_CORRUPT, release_runs=beside, since=now)
     return journal.model_copy(
@@ -108,20 +107,20 @@ def _in_safe_mode(journal: Journal, now: datetime, *, beside: bool) -> Journal:
 
 
 def resume(engine: Engine) -> None:
-    """Decide how an interrupted attempt goes on; afterwards the steps can simply be run."""
+    """Decide how an interrupted attempt continues; afterwards the steps can simply be run."""
     journal = engine.journal
-    _tidy(engine)
+    _remove_unfinished_writes(engine)
     if disk_space.free_bytes(engine) < RESERVE_BYTES:
-        # Full of what the last run left, perhaps: without room nothing can even be given up.
+        # Perhaps full of what the last run left: without space nothing can even be given up.
         retention.clean(engine)
     if not engine.paths.journal.exists() and journal != Journal():
-        # Rebuilt, and nothing else may have to be written: who only looks must find it, too.
+        # Rebuilt, and nothing else may have to be written: a mere look must find it, too.
         engine.save()
     if journal.phase in RESTING:
         # Written before the journal, removed after it: at rest it is only a leftover.
         engine.files.remove(engine.attempt_file)
         return
-    logger.warning("the last run ended while {phase}; going on from there", phase=journal.phase)
+    logger.warning("the last run ended while {phase}; continuing from there", phase=journal.phase)
     attempt = engine.journal.attempt
     if attempt is None:
         return
@@ -129,12 +128,14 @@ def resume(engine: Engine) -> None:
     engine.save(attempt=attempt)
     if journal.phase in UNTOUCHED:
         _give_up(engine, attempt)
-    elif journal.phase in _ONWARDS and attempt.interruptions >= STARTS:
-        failure_policy.follow(engine, _interrupted(attempt, "The device or the agent died twice with it."))
+    elif journal.phase in UNPROVEN and attempt.interruptions >= STARTS:
+        failure_policy.follow(
+            engine, _interrupted(attempt, "The device or the agent crashed twice while running it.")
+        )
 
 
-def _tidy(engine: Engine) -> None:
-    """Remove what a crash left of files being written. Only ours: the daemon writes in this folder too."""
+def _remove_unfinished_writes(engine: Engine) -> None:
+    """Remove what a crash left of files being written. Only ours: the daemon writes to this folder, too."""
     state = engine.paths.state
     ours = (
         "journal.json",
@@ -151,21 +152,21 @@ def _tidy(engine: Engine) -> None:
             engine.files.remove(left)
     for link in (engine.paths.current, engine.paths.previous, engine.paths.next):
         engine.files.remove(link.with_name(f".{link.name}.new"))
-    # Attempts are put by whoever holds the lock, so by us.
+    # Attempts are written by whoever holds the lock, so by us.
     for left in engine.paths.outbox.glob(".*.json.*"):
         engine.files.remove(left)
 
 
 def _give_up(engine: Engine, attempt: AttemptInHand) -> None:
-    """Nothing was touched and other things may be wanted by now: the next check-in decides."""
+    """Nothing was touched, and something else may be requested by now: the next check-in decides."""
     memory = engine.memory.with_interruption(attempt.memory_key)
     engine.remember(memory)
     often = memory.interruptions[attempt.memory_key]
     if often >= INTERRUPTIONS_LIMIT:
         error = StateError(
             Kind.INTERNAL,
-            f"The agent died {often} times while it prefetched this release.",
-            hint="Its log of the previous boots says more (journalctl -b -1).",
+            f"The agent crashed {often} times while preparing this release.",
+            hint="See its log of the previous boots (journalctl -b -1).",
         )
         failure_policy.follow(engine, error)
         return
@@ -178,7 +179,7 @@ def _interrupted(attempt: AttemptInHand, sentence: str) -> FleetError:
     return StateError(Kind.INTERRUPTED, sentence, evidence={"interruptions": attempt.interruptions})
 
 
-def _deployed(stacks: Stacks, commit: str | None) -> Deployed | None:
+def _deployed(stacks: StackStore, commit: str | None) -> Deployed | None:
     record = stacks.of_commit(commit) if commit is not None else None
     return record.deployed if record is not None else None
 

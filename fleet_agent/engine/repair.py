@@ -1,6 +1,6 @@
-"""Bring back what should be on the disk and is not: somebody cleaned up by hand, or the disk is ageing.
+"""Bring back what should be on the disk and is not: somebody cleaned up by hand, or the disk is failing.
 
-Only for releases that were whole here once, before they are started again. Cheap where nothing is missing.
+Only for releases that were complete here once, before they are started again. Cheap if nothing is missing.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from fleet_agent.errors import ContainerError, FleetError, Kind, StateError
 
 
 def restore_folder(engine: Engine, deployed: Deployed) -> None:
-    """Export the release's folder again where it is gone. Best effort: what runs does not need it."""
+    """Export the release's folder again if it is gone. Best effort: what runs does not need it."""
     if engine.role_folder(deployed).is_dir():
         return
     logger.warning("the folder of {version} is gone; exporting it again", version=deployed.release.version)
     try:
         engine.source.export(deployed.release, deployed.role)
     except FleetError as error:
-        logger.error("it cannot be brought back without Git: {error}", error=error.message)
+        logger.error("cannot export it: {error}", error=error.message)
 
 
 def restore_stack(engine: Engine, deployed: Deployed) -> StackRecord:
-    """Have everything that starting needs. Raises FleetError where it cannot be had."""
+    """Bring back everything that starting needs. Raises FleetError if that fails."""
     restore_folder(engine, deployed)
     try:
         record = engine.stacks.load(deployed)
-        if all((engine.stacks.content / name).is_dir() for name in engine.stacks.content_of(deployed.key)):
+        if engine.stacks.has_content(deployed.key):
             _images(engine, record)
             return record
         logger.warning("files that {version} mounts are gone", version=deployed.release.version)
@@ -42,7 +42,7 @@ def restore_stack(engine: Engine, deployed: Deployed) -> StackRecord:
 
 
 def start(engine: Engine, record: StackRecord) -> None:
-    """Start it. Where that fails an image may be damaged deep inside: those are replaced, then once more.
+    """Start it. If that fails, an image may be damaged deep inside: those are replaced, then once more.
 
     Only then: finding it takes time, and going back should not. Raises ContainerError.
     """
@@ -57,7 +57,7 @@ def start(engine: Engine, record: StackRecord) -> None:
 
 
 def _images(engine: Engine, record: StackRecord, *, thoroughly: bool = False) -> int:
-    """Pull again what is gone, where that is possible, and return how many; starting says what is missing."""
+    """Pull again what is gone, if possible, and return how many; starting reports what is missing."""
     pulled = 0
     for image in engine.runtime.missing_images(record.images, thoroughly=thoroughly):
         try:

@@ -1,22 +1,26 @@
-"""What stays on the disk: the releases that run, ran before, are in hand or prefetched. All else goes."""
+"""What stays on the disk: releases that run, ran before, are in hand or prefetched. All others go."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from loguru import logger
 
 from fleet_agent.engine import safe_mode
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import Deployed
-from fleet_agent.errors import FleetError, StateError
+from fleet_agent.errors import FleetError, Kind, StateError
+
+T = TypeVar("T")
 
 
 def clean(engine: Engine) -> None:
     """Remove what nothing refers to any more. Best effort: what cannot be removed now goes another time."""
     deployed = _kept(engine)
     keys = {one.key for one in deployed}
-    # First: on a disk that is full to the last byte, what an unfinished fetch or export left is what can go.
+    # First: on a disk that is full to the last byte, only what an unfinished fetch or export left can go.
     engine.source.prune({one.release.commit_sha for one in deployed})
     try:
         _images(engine, keys)
@@ -25,18 +29,30 @@ def clean(engine: Engine) -> None:
                 engine.stacks.remove(key)
         _content(engine, keys)
     except (FleetError, OSError) as error:
-        logger.warning("cleaning up stopped: {error}", error=error)
+        logger.warning("clean-up was interrupted: {error}", error=error)
 
 
-def clean_up_again(engine: Engine) -> None:
-    """Clean where an earlier clean-up was cut off: the next one may be months away.
+def cleaning_up_once(engine: Engine, action: Callable[[], T]) -> T:
+    """Do it; if the disk is full, clean up and do it once more. Raises what `action` raises."""
+    try:
+        return action()
+    except FleetError as error:
+        if error.kind is not Kind.DISK_FULL:
+            raise
+        logger.warning("{error} Cleaning up, then retrying once.", error=error.message)
+    clean(engine)
+    return action()
 
-    A look at three folders; fetched commits that no release folder stands for wait for the next update.
+
+def finish_cleaning(engine: Engine) -> None:
+    """Finish a clean-up that was interrupted: the next one may be months away.
+
+    Looks at three folders; fetched commits without a release folder wait for the next update.
     """
     deployed = _kept(engine)
     commits, keys = {one.release.commit_sha for one in deployed}, {one.key for one in deployed}
     if _names(engine.paths.releases) - commits or set(engine.stacks.names()) - keys or _unused(engine, keys):
-        logger.info("an earlier clean-up was cut off: it is done again")
+        logger.info("an earlier clean-up was interrupted; cleaning up again")
         clean(engine)
 
 
@@ -56,7 +72,7 @@ def _names(folder: Path) -> set[str]:
 
 
 def _images(engine: Engine, keys: set[str]) -> None:
-    """Only images that our own releases brought, and that no kept release names."""
+    """Only images that our own releases brought and that no kept release uses."""
     used: set[str] = safe_mode.images(engine).union(*(engine.stacks.images(key) for key in keys))
     gone: set[str] = set().union(
         *(engine.stacks.images(key) for key in engine.stacks.names() if key not in keys)
@@ -72,13 +88,13 @@ def _content(engine: Engine, keys: set[str]) -> None:
 
 
 def _unused(engine: Engine, keys: set[str]) -> set[str]:
-    """Content folders that no kept release mounts; none where that is not known."""
+    """Content folders that no kept release mounts; none if that is not known."""
     there = _names(engine.stacks.content)
     if not there:
         return set()
     try:
         used = safe_mode.content(engine).union(*(engine.stacks.content_of(key) for key in keys))
     except StateError as error:
-        logger.warning("no content is removed: {error}", error=error.message)
+        logger.warning("not removing any content: {error}", error=error.message)
         return set()
     return there - used

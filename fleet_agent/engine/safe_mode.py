@@ -1,8 +1,8 @@
 """The safe-mode stack: a status page from `roles/common/safe-mode`, kept ready while everything is well.
 
 It is resolved, its files are copied and its images fetched before it is needed, so that entering safe mode
-needs neither network nor Git nor a pull. A fleet without one still has safe mode: the device reports it,
-there is only no page. Its compose file gets, besides what every role gets, `SAFE_MODE_*` of the .env and
+needs no network, no Git and no pull. A fleet without one still has safe mode: the device reports it, there
+is just no page. Its compose file gets, besides what every role gets, `SAFE_MODE_*` of the .env and
 
     FLEET_SAFE_MODE_STATE   a folder with `status.json` (reason, kind, since, release), to mount read-only
 """
@@ -29,11 +29,11 @@ from fleet_agent.support.atomic_files import make_folder
 
 FOLDER = Path("roles") / "common" / "safe-mode"
 #: In the mark of safe mode.
-BESIDE = "the release runs beside it"
+BESIDE = "the release keeps running next to it"
 
 
 def prepare(engine: Engine, deployed: Deployed, *, unless_there: bool = False) -> None:
-    """Keep the release's safe-mode stack ready. Best effort: a release is not refused for its sake."""
+    """Keep the release's safe-mode stack ready. Best effort: no release is refused because of it."""
     folder = engine.paths.release(deployed.release.commit_sha) / FOLDER
     file = _compose(engine)
     if not (folder / COMPOSE_FILE).is_file() or (unless_there and file.exists()):
@@ -56,7 +56,9 @@ def prepare(engine: Engine, deployed: Deployed, *, unless_there: bool = False) -
         if not file.exists() or file.read_bytes() != fresh:
             engine.files.write(file, fresh)
     except (FleetError, OSError) as error:
-        logger.warning("safe mode of this release is not ready, an older one stays: {error}", error=error)
+        logger.warning(
+            "cannot prepare this release's safe-mode page, keeping an older one: {error}", error=error
+        )
 
 
 def bring_up(engine: Engine) -> None:
@@ -73,13 +75,13 @@ def bring_up(engine: Engine) -> None:
         "release_runs": mode.release_runs,
         "release": current.release.version if current else None,
         "rescue_access": access.describe() if access is not None else "off",
-        "way_out": "Offer the device a release that works, or send it the command leave_safe_mode.",
+        "way_out": "Roll out a working release, or send the leave_safe_mode command.",
     }
     try:
         _make_public(engine)
-        _tell(_public(engine) / "status.json", json.dumps(said, indent=1).encode(), engine)
+        _write_changed(_public(engine) / "status.json", json.dumps(said, indent=1).encode(), engine)
         if not _compose(engine).exists():
-            logger.warning("this fleet has no safe-mode page (roles/common/safe-mode)")
+            logger.warning("the fleet repository has no safe-mode page (roles/common/safe-mode)")
             return
         missing = engine.runtime.missing_images(compose_file.images(read_compose(_compose(engine))))
         if missing:
@@ -90,18 +92,18 @@ def bring_up(engine: Engine) -> None:
         logger.error("the safe-mode page did not start: {error}", error=error.message)
 
 
-def _tell(file: Path, said: bytes, engine: Engine) -> None:
-    """A device that rests writes nothing, in safe mode neither."""
+def _write_changed(file: Path, content: bytes, engine: Engine) -> None:
+    """A device at rest writes nothing, not even in safe mode."""
     with contextlib.suppress(OSError):
-        if file.read_bytes() == said:
+        if file.read_bytes() == content:
             return
-    engine.files.write(file, said, mode=0o644)
+    engine.files.write(file, content, mode=0o644)
 
 
 def mark(engine: Engine) -> None:
-    """Keep the file by which systemd knows of safe mode as the journal has it.
+    """Keep the file that tells systemd about safe mode as in the journal.
 
-    Best effort, and again at each look: whether a device is in safe mode does not depend on it.
+    Best effort, and repeated at each look: whether a device is in safe mode does not depend on it.
     """
     file, mode = engine.paths.in_safe_mode, engine.journal.safe_mode
     try:
@@ -116,7 +118,7 @@ def mark(engine: Engine) -> None:
 
 
 def is_marked_beside(paths: Paths) -> bool:
-    """Whether the mark says that the release ran beside the page, for when the journal is lost."""
+    """Whether the release ran beside the page according to the mark, in case the journal is lost."""
     try:
         return BESIDE in paths.in_safe_mode.read_text(errors="replace")
     except OSError:
@@ -124,7 +126,7 @@ def is_marked_beside(paths: Paths) -> bool:
 
 
 def take_down(engine: Engine) -> None:
-    """Stop the status page, where there may be one. Raises ContainerError."""
+    """Stop the status page, if there may be one. Raises ContainerError."""
     if engine.journal.safe_mode is not None or _compose(engine).exists():
         running = engine.patiently(
             "look for safe mode", lambda: engine.runtime.services(engine.config.safe_project)
@@ -142,7 +144,7 @@ def images(engine: Engine) -> set[str]:
 
 
 def content(engine: Engine) -> set[str]:
-    """The content folders it mounts. Raises StateError where its file cannot be read."""
+    """The content folders it mounts. Raises StateError if its file cannot be read."""
     if not _compose(engine).exists():
         return set()
     try:
@@ -157,7 +159,7 @@ def _compose(engine: Engine) -> Path:
 
 
 def _make_public(engine: Engine) -> None:
-    """Mounted into the page's container, which reads it as another user."""
+    """The folder is mounted into the page's container, which reads it as another user."""
     folder = _public(engine)
     if not folder.is_dir():
         make_folder(folder)

@@ -53,7 +53,7 @@ def keep(engine: Engine, draft: Draft) -> StackRecord:
 
 
 def rebuild(engine: Engine, deployed: Deployed) -> StackRecord:
-    """Make the stack of a release again that was whole here before, with today's .env. Raises FleetError."""
+    """Make the stack of a release again that was complete here before, with today's .env."""
     return keep(engine, resolve(engine, deployed))
 
 

@@ -1,4 +1,4 @@
-"""What a release became on this device: its resolved Compose file, its images, how to tell that it is well.
+"""What a release became on this device: its resolved Compose file, its images, its health checks.
 
 Kept beside the release (`state/stacks/<commit>.<role>/`), so that going back needs neither Git nor the .env
 of today: it is exactly what ran before.
@@ -15,7 +15,7 @@ from pydantic import ValidationError as PydanticValidationError
 from fleet_agent.containers import compose_file, content_store
 from fleet_agent.containers.base import ComposeStack
 from fleet_agent.engine.journal import Deployed
-from fleet_agent.engine.state_files import Files
+from fleet_agent.engine.state_files import StateFiles
 from fleet_agent.errors import Kind, StateError
 from fleet_agent.model import Frozen
 from fleet_agent.paths import Paths
@@ -31,10 +31,10 @@ class StackRecord(Frozen):
     health: ProbationSettings
 
 
-class Stacks:
+class StackStore:
     """Folder of records; the compose file is written first, so a record that reads is complete."""
 
-    def __init__(self, paths: Paths, files: Files) -> None:
+    def __init__(self, paths: Paths, files: StateFiles) -> None:
         self.folder = paths.state / "stacks"
         self.content = paths.root / "content"
         self._files = files
@@ -45,7 +45,7 @@ class Stacks:
         self._files.write(folder / "stack.json", record.model_dump_json(indent=1).encode())
 
     def load(self, deployed: Deployed) -> StackRecord:
-        """Raises StateError (`state_corrupt`) where it is absent or cannot be read."""
+        """Raises StateError (`state_corrupt`) if it is absent or cannot be read."""
         return self._read(self.folder / deployed.key)
 
     def stack(self, deployed: Deployed, project: str) -> ComposeStack:
@@ -72,8 +72,12 @@ class Stacks:
             return set()
 
     def content_of(self, key: str) -> set[str]:
-        """The content folders that a stack mounts. Raises StateError where its file cannot be read."""
+        """The content folders that a stack mounts. Raises StateError if its file cannot be read."""
         return content_store.used_content(read_compose(self.folder / key / "compose.json"), self.content)
+
+    def has_content(self, key: str) -> bool:
+        """Whether all that a stack mounts is here. Raises StateError if its file cannot be read."""
+        return all((self.content / name).is_dir() for name in self.content_of(key))
 
     def remove(self, key: str) -> None:
         self._files.remove_tree(self.folder / key)
@@ -83,7 +87,7 @@ class Stacks:
             record = StackRecord.model_validate_json((folder / "stack.json").read_bytes())
         except (OSError, PydanticValidationError) as error:
             raise StateError(
-                Kind.STATE_CORRUPT, f"What the agent kept about {folder.name[:12]} cannot be read."
+                Kind.STATE_CORRUPT, f"The agent's record of {folder.name[:12]} cannot be read."
             ) from error
         read_compose(folder / "compose.json")
         return record
@@ -96,7 +100,7 @@ def read_compose(file: Path) -> dict[str, Any]:
         compose_file.services(compose)
     except Exception as error:
         raise StateError(
-            Kind.STATE_CORRUPT, f"{file.parent.name[:12]}'s compose file cannot be read."
+            Kind.STATE_CORRUPT, f"The compose file of {file.parent.name[:12]} cannot be read."
         ) from error
     assert isinstance(compose, dict)  # noqa: S101  `services` refuses anything else
     return compose

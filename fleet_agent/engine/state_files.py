@@ -13,15 +13,15 @@ from fleet_agent.engine.dependencies import Effects
 from fleet_agent.errors import Kind, StateError
 from fleet_agent.support import atomic_files
 
-#: Enough for a journal, a row and the links, some times over.
+#: Enough for a journal, a row and the links, several times over.
 RESERVE_BYTES = 256 * 1024
 
 
-class Files:
+class StateFiles:
     """Raises StateError (`disk_full`, `state_unwritable`) only.
 
-    A reserve of disk space is kept, and given up when a write of ours finds the disk full: an update can then
-    still be brought to an end and recorded.
+    A reserve of disk space is kept, and used when the disk is full: an update can then still be finished and
+    recorded.
     """
 
     def __init__(self, effects: Effects, reserve: Path) -> None:
@@ -35,7 +35,7 @@ class Files:
         )
 
     def on_reserve(self, action: Callable[[], None]) -> None:
-        """Do something small and needed; where the disk is full, on the reserve."""
+        """Do something small and needed; if the disk is full, with the space of the reserve."""
         try:
             action()
         except StateError as error:
@@ -45,35 +45,35 @@ class Files:
             action()
 
     def keep_reserve(self) -> None:
-        """Make the reserve where there is none. Best effort: without space there is none."""
+        """Make the reserve if there is none. Best effort: without space there is none."""
         if self._reserve.exists():
             return
         try:
-            # Random bytes: a file system that compresses or leaves holes would keep nothing free.
+            # Random bytes: a file system that compresses or leaves holes would reserve nothing.
             atomic_files.write_atomic(self._reserve, os.urandom(RESERVE_BYTES), mode=0o600)
         except StateError as error:
             logger.debug("no reserve of disk space: {error}", error=error.message)
 
     def link(self, link: Path, target: Path) -> None:
-        """Point `link` at `target`; nothing is written where it does already."""
+        """Point `link` at `target`; writes nothing if it already does."""
         if points_at(link) != target:
             self._effects.perform(
                 f"link {link.name}", lambda: self.on_reserve(lambda: atomic_files.swap_link(link, target))
             )
 
     def remove(self, path: Path) -> None:
-        """Remove a file or link; absent is fine and costs nothing."""
+        """Remove a file or link; an absent one costs nothing."""
         if path.is_symlink() or path.exists():
             self._effects.perform(f"remove {path.name}", lambda: atomic_files.remove(path))
 
     def discard_tree(self, folder: Path) -> None:
-        """Remove what nobody will look for; half of it may stay for the next time."""
+        """Remove what nothing looks for; part of it may stay for the next time."""
         self._effects.perform(
             f"discard {folder.parent.name}/", lambda: shutil.rmtree(folder, ignore_errors=True)
         )
 
     def remove_tree(self, folder: Path) -> None:
-        """Remove a folder: first out of the way by one rename, so that half of it is never taken for it."""
+        """Remove a folder: first by one rename, so that half of it is never taken for the whole."""
         doomed = folder.with_name(f".{folder.name}.doomed")
 
         def remove() -> None:
@@ -91,7 +91,7 @@ class Files:
 
 
 def points_at(link: Path) -> Path | None:
-    """Where a link leads, as a path beside it; None where there is no link."""
+    """Where a link points, as an absolute path; None if there is no link."""
     try:
         return Path(os.path.normpath(link.parent / link.readlink()))
     except OSError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from urllib.parse import SplitResult, urlsplit
 
 from fleet_agent.health.base import CheckContext, CheckOutcome, CheckResult
@@ -47,17 +47,24 @@ class HttpResponds:
         url, limit = urlsplit(self._wanted.url), self._wanted.timeout_s
         with contextlib.closing(_connection(url, limit)) as connection:
             connection.connect()
-            with limited(connection.sock, limit - (monotonic() - started)) as late:
-                try:
-                    return _ask(connection, (url.path or "/") + (f"?{url.query}" if url.query else ""))
-                finally:
-                    if late.is_set():
-                        raise _SlowError(f"incomplete after {limit:g} s")
+            with _limited(connection, limit - (monotonic() - started)):
+                return _ask(connection, (url.path or "/") + (f"?{url.query}" if url.query else ""))
 
     def _fail(self, detail: str, **evidence: object) -> CheckResult:
         return CheckResult(
             self.name, CheckOutcome.FAIL, f"GET {self._wanted.url} {detail}", evidence=dict(evidence)
         )
+
+
+@contextlib.contextmanager
+def _limited(connection: http.client.HTTPConnection, seconds: float) -> Iterator[None]:
+    """Whatever comes of a connection that was shut down: it was too slow."""
+    with limited(connection.sock, seconds) as late:
+        try:
+            yield
+        finally:
+            if late.is_set():
+                raise _SlowError(f"incomplete after {connection.timeout:g} s")
 
 
 def _connection(url: SplitResult, timeout_s: float) -> http.client.HTTPConnection:

@@ -54,7 +54,7 @@ def fetch(
     connections are retried, and what arrived is kept; a corrupt repository is recreated, once.
 
     Raises ReleaseError: `git_unreachable` and `timed_out` (retryable), `clock_wrong`, `git_refused`,
-    `commit_missing`, `role_missing`, `disk_full`, `config_invalid`, `tool_missing`; StateError where the
+    `commit_missing`, `role_missing`, `disk_full`, `config_invalid`, `tool_missing`; StateError if the
     folder cannot be written.
     """
     check_names(commit, role)

@@ -1,4 +1,4 @@
-"""Git as the agent runs it: no prompts, no hooks, nobody else's settings, no network unless asked for.
+"""Git as the agent runs it: no prompts, no hooks, no inherited settings, no network unless asked for.
 
 GitPython starts the processes and reads their progress; what it cannot do (end a silent transfer, keep
 inherited `GIT_*` variables out) is here.
@@ -330,7 +330,7 @@ def _feed(process: subprocess.Popen[bytes], stdin: bytes) -> None:
         process.stdin.write(stdin)
         process.stdin.close()
     except BrokenPipeError:
-        pass  # it ended early and says why on standard error
+        pass  # it ended early; standard error tells why
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

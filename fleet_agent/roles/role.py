@@ -54,8 +54,8 @@ class Role:
     def load(cls, folder: Path) -> Role:
         """Read and check the folder.
 
-        Raises ReleaseError (`role_missing`) where the folder is absent, ValidationError (`role_invalid`)
-        where role.yaml or compose.yaml is absent or wrong; the sentence names every wrong field.
+        Raises ReleaseError (`role_missing`) if the folder is absent, ValidationError (`role_invalid`) if
+        role.yaml or compose.yaml is absent or wrong; the sentence names every wrong field.
         """
         if not folder.is_dir():
             raise ReleaseError(

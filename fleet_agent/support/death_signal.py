@@ -35,7 +35,7 @@ def _become(user: str) -> None:
 
 
 def _environment() -> dict[bytes, bytes]:
-    """As it was given to us: Python adds a variable to it where there is no locale (`LC_CTYPE`)."""
+    """As it was given to us: Python adds a variable to it if there is no locale (`LC_CTYPE`)."""
     try:
         with open("/proc/self/environ", "rb") as file:  # noqa: PTH123  # pathlib would be half of the time here
             given = file.read()

@@ -1,10 +1,10 @@
-"""What a killed engine leaves running: found by a file it has open, and ended before the next one works.
+"""What a killed engine leaves running: found by a file it has open, and ended before the next one starts.
 
 Every program that the engine starts inherits an open descriptor of `state/children.lock`, and so does what
 that starts in turn, in whichever session. The engine holds the file's flock, and an inherited descriptor
-shares it: whoever cannot take the lock knows that something of an earlier engine is alive, and `/proc` says
-what. So nothing has to be written down about a child, and nothing that was can be lost, be out of date, or
-point at a stranger that was given the same process id.
+shares it: if the lock cannot be taken, something of an earlier engine is alive, and `/proc` shows what. So
+nothing has to be written down about a child, and nothing that was can be lost, be out of date, or point at a
+stranger that was given the same process id.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from loguru import logger
 
 from fleet_agent.errors import Kind, StateError
 
-#: How long to wait for what was killed to be gone. Longer only where it is stuck in the kernel (a dead disk).
+#: How long to wait until what was killed is gone. It takes longer only if stuck in the kernel (a dead disk).
 PATIENCE_S = 10.0
 
 _marked: ContextVar[int | None] = ContextVar("children_mark", default=None)
@@ -33,8 +33,8 @@ _marked: ContextVar[int | None] = ContextVar("children_mark", default=None)
 def none_beside(mark: Path, *, patience_s: float = PATIENCE_S) -> Iterator[None]:
     """End what earlier engines left running, then mark what is started inside the block.
 
-    Only for whoever holds the converge lock. Raises StateError (`locked`) where something cannot be ended: it
-    may still change containers or the repository, so nobody else should.
+    Only for the holder of the converge lock. Raises StateError (`locked`) if something cannot be ended: it
+    may still change containers or the repository, so nothing else should.
     """
     handle = _alone(mark, patience_s)
     token = _marked.set(handle)
@@ -75,14 +75,14 @@ def _take(handle: int, deadline: float) -> None:
         if patience_s <= 0:
             raise StateError(
                 Kind.LOCKED,
-                "A program of an earlier update still runs and cannot be ended.",
-                hint="Restart the device if this stays so.",
+                "A process left over from an earlier update cannot be killed.",
+                hint="If this persists, restart the device.",
                 retryable=True,
             )
         if names := _end(os.fstat(handle), patience_s):
-            logger.warning("an earlier update left {names} running: ended", names=names)
+            logger.warning("killed what an earlier update left running: {names}", names=names)
         else:
-            # It ended just now, or belongs to a user whose processes we may not see.
+            # It has just ended, or belongs to a user whose processes we may not see.
             time.sleep(0.02)
 
 
@@ -93,7 +93,7 @@ def _open(mark: Path) -> int:
     except OSError as error:
         raise StateError(
             Kind.STATE_UNWRITABLE,
-            f"{mark} could not be opened: {error.strerror}.",
+            f"Cannot open {mark}: {error.strerror}.",
             hint="Check that the file system is mounted read-write and that the agent owns the folder.",
         ) from error
 
@@ -107,27 +107,37 @@ def _taken(handle: int) -> bool:
 
 
 def _end(mark: os.stat_result, patience_s: float) -> str:
-    """Kill every process but ours that has `mark` open, wait until they are gone, say which they were."""
-    names = []
+    """Kill every process but ours that has `mark` open, wait until they are gone, return which they were."""
     with contextlib.ExitStack() as stack:
-        gone, waiting = select.poll(), set()
+        killed: dict[int, str] = {}
         for pid in _processes():
-            # Held by a descriptor, then looked at: an id may belong to a stranger a moment later.
             with contextlib.suppress(ProcessLookupError):
+                # Held by a descriptor before the look: a moment later the id may belong to a stranger.
                 process = os.pidfd_open(pid)
                 stack.callback(os.close, process)
-                if not _holds(pid, mark):
-                    continue
-                names.append(f"{_name(pid)} ({pid})")
-                signal.pidfd_send_signal(process, signal.SIGKILL)
-                gone.register(process, select.POLLIN)
-                waiting.add(process)
-        deadline = time.monotonic() + patience_s
-        while waiting and (left := deadline - time.monotonic()) > 0:
-            for process, _ in gone.poll(left * 1000):
-                gone.unregister(process)
-                waiting.discard(process)
-    return ", ".join(names)
+                killed |= _killed(process, pid, mark)
+        _wait_until_gone(set(killed), patience_s)
+    return ", ".join(killed.values())
+
+
+def _killed(process: int, pid: int, mark: os.stat_result) -> dict[int, str]:
+    """Kill it if it has `mark` open, and return its name by its descriptor."""
+    if not _holds(pid, mark):
+        return {}
+    name = _name(pid)
+    signal.pidfd_send_signal(process, signal.SIGKILL)
+    return {process: f"{name} ({pid})"}
+
+
+def _wait_until_gone(processes: set[int], patience_s: float) -> None:
+    """Wait for the ends of these, given by their descriptors, for `patience_s` at most."""
+    gone, deadline = select.poll(), time.monotonic() + patience_s
+    for process in processes:
+        gone.register(process, select.POLLIN)
+    while processes and (left_s := deadline - time.monotonic()) > 0:
+        for process, _ in gone.poll(left_s * 1000):
+            gone.unregister(process)
+            processes.discard(process)
 
 
 def _processes() -> list[int]:
@@ -145,7 +155,7 @@ def _holds(pid: int, mark: os.stat_result) -> bool:
             if named.endswith("/children.lock") and os.path.samestat(os.stat(f"{folder}/{entry}"), mark):  # noqa: PTH116
                 return True
     except OSError:
-        # It ended while we looked, or is none of ours.
+        # It ended meanwhile, or is not one of ours.
         pass
     return False
 

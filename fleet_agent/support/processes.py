@@ -2,8 +2,8 @@
 
 It is killed when we are, by the kernel; what it has started itself is found by its mark (`orphans`).
 
-A program has to ask the kernel for that itself, so a small one asks and then becomes the program that is
-meant. `preexec_fn` would do without, but with it Python copies the page tables of the starting process (10 ms
+A program has to ask the kernel for that itself, so a small one asks and then becomes the intended program.
+`preexec_fn` could do it, too, but with it Python copies the page tables of the starting process (10 ms
 in the engine) instead of lending them (vfork), and it may deadlock beside threads.
 """
 
@@ -22,10 +22,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fleet_agent.support import death_signal
-from fleet_agent.support import orphans as leftovers
+from fleet_agent.support import death_signal, orphans
 
-#: Bytes of output kept for evidence; what a program says last matters most.
+#: Bytes of output kept for evidence; the last output matters most.
 OUTPUT_LIMIT = 64 * 1024
 
 
@@ -38,14 +37,14 @@ class HungError(Exception):
 
 
 @dataclass(frozen=True)
-class Ended:
+class CompletedProcess:
     exit_code: int
     stdout: str
     stderr: str
 
     @property
-    def last_words(self) -> list[str]:
-        """The last lines it said, standard error first choice."""
+    def tail(self) -> list[str]:
+        """The last lines of its output, of standard error if there are any."""
         return [line for line in (self.stderr or self.stdout).splitlines() if line.strip()][-20:]
 
 
@@ -55,8 +54,8 @@ def run(
     timeout_s: float,
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
-) -> Ended:
-    """Run `command` to its end. Raises HungError after `timeout_s`, OSError where it cannot be started.
+) -> CompletedProcess:
+    """Run `command` to its end. Raises HungError after `timeout_s`, OSError if it cannot be started.
 
     Standard input is empty. Being stopped ourselves kills the whole group too.
     """
@@ -78,12 +77,12 @@ def run(
     except BaseException:
         kill(process)
         raise
-    return Ended(process.returncode, _text(stdout), _text(stderr))
+    return CompletedProcess(process.returncode, _text(stdout), _text(stderr))
 
 
 def bound_to_us() -> dict[str, Any]:
-    """Options for Popen beside `ending_with_us`: a session of its own, and the mark."""
-    return {"start_new_session": True, "pass_fds": leftovers.inherited()}
+    """Options for Popen, used with `ending_with_us`: a session of its own, and the mark."""
+    return {"start_new_session": True, "pass_fds": orphans.inherited()}
 
 
 def ending_with_us(command: Sequence[str], path: str | None = None) -> list[str]:
@@ -108,7 +107,7 @@ def surely_ending_with_us(
 ) -> list[str]:
     """`command`, run as `user`, so that the kernel sends it `by` when we die, at whatever moment that is.
 
-    15 ms dearer than `ending_with_us`: a Python of its own asks the kernel and looks who its parent is.
+    Costs 15 ms more than `ending_with_us`: a Python of its own asks the kernel and checks its parent.
     """
     program = _startable(command[0], path)
     asks = [sys.executable, "-I", "-S", death_signal.__file__, str(os.getpid()), str(int(by)), user or ""]
@@ -117,7 +116,7 @@ def surely_ending_with_us(
 
 @cache
 def _setpriv() -> tuple[str, ...] | None:
-    """What of util-linux asks the kernel; None where it cannot (busybox, util-linux before 2.33)."""
+    """The command of util-linux that asks the kernel; None without it (busybox, util-linux before 2.33)."""
     program = shutil.which("setpriv") if sys.platform == "linux" else None
     if program is None:
         return None
@@ -145,7 +144,7 @@ def _startable(program: str, path: str | None) -> str:
         if not interpreter or not Path(os.fsdecode(interpreter[0])).exists():
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), program)
     elif sys.platform == "linux" and not start.startswith(b"\x7fELF"):
-        # The C library would have a shell read it.
+        # The C library would run it with a shell.
         raise OSError(errno.ENOEXEC, os.strerror(errno.ENOEXEC), program)
     return found
 
@@ -153,7 +152,7 @@ def _startable(program: str, path: str | None) -> str:
 def kill(process: subprocess.Popen[bytes]) -> None:
     """Kill the session and all that is left of it, and stop listening."""
     if process.returncode is None:
-        # Not waited for yet, so the number is still its own.
+        # Not waited for yet, so the process id is still its own.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     for pipe in (process.stdin, process.stdout, process.stderr):
@@ -161,8 +160,8 @@ def kill(process: subprocess.Popen[bytes]) -> None:
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()
     process.wait()
-    # Whatever took itself a session of its own.
-    leftovers.end_descendants()
+    # Whatever started a session of its own.
+    orphans.end_descendants()
 
 
 def _text(raw: bytes) -> str:

@@ -21,7 +21,7 @@ _NAME = re.compile(r"^(?P<version>[0-9]+)_(?P<name>.*)\.sql$")
 # Any fixed number: two runners on one database take turns.
 _LOCK = 7_305_422_301
 START_OVER = (
-    "Make the database anew from this checkout, which deletes its data (supabase db reset --linked), "
+    "Recreate the database from this checkout, which deletes its data (supabase db reset --linked), "
     "or use the checkout that made it."
 )
 

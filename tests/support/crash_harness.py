@@ -30,8 +30,8 @@ from fleet_agent.engine.dependencies import Dependencies, Direct
 from fleet_agent.engine.git_source import GitSource
 from fleet_agent.engine.journal import AttemptKind, Journal
 from fleet_agent.engine.phases import RESTING
-from fleet_agent.engine.stack_store import Stacks
-from fleet_agent.engine.state_files import Files
+from fleet_agent.engine.stack_store import StackStore
+from fleet_agent.engine.state_files import StateFiles
 from fleet_agent.errors import FleetError, Kind
 from fleet_agent.model import Action, Directive, Outcome, Release, ReportState
 from tests.support.broken_disk import ForgettingDisk, survivors
@@ -424,7 +424,7 @@ class Lab:
         kept = {one for one in (journal.current, journal.previous, ready) if one is not None}
         if ready is not None:
             runtime = SimulatedRuntime(config.paths.state / "simulated.json")
-            stacks = Stacks(config.paths, Files(Direct(), config.paths.state / "reserve"))
+            stacks = StackStore(config.paths, StateFiles(Direct(), config.paths.state / "reserve"))
             if runtime.missing_images(stacks.load(ready).images):
                 yield f"{ready.release.version} is said to be ready and has no image"
             if not (config.paths.release(ready.release.commit_sha) / "release.json").exists():

@@ -1,6 +1,6 @@
-"""One file a phase. A step does its phase's work, may be repeated from its start, and moves on by itself.
+"""One file for each phase. A step does the work of its phase, may be repeated from its start, and moves on.
 
-It raises FleetError where its work cannot be done; what follows from that is `failures.py`'s to decide.
+It raises FleetError if its work cannot be done; `failure_policy` decides what follows.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The new release is the one that counts from here on."""
+"""The new release counts from here on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def run(engine: Engine) -> None:
     attempt = engine.attempt
     safe_mode.prepare(engine, attempt.target)
     engine.files.remove(engine.paths.next)
-    # A revived release has no new predecessor.
+    # A release that is started again after safe mode has no new predecessor.
     previous = engine.journal.previous if attempt.target == engine.journal.current else engine.journal.current
     engine.move(
         Phase.RECORDING,

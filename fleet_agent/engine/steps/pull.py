@@ -1,10 +1,8 @@
-"""Bring every image here while the old release still runs: nothing stops for want of one."""
+"""Bring every image here while the old release still runs, so that nothing stops because one is missing."""
 
 from __future__ import annotations
 
 from functools import partial
-
-from loguru import logger
 
 from fleet_agent.engine import disk_space, prefetch, retention, safe_mode
 from fleet_agent.engine.core import Engine
@@ -16,15 +14,8 @@ from fleet_agent.support import retry
 
 def run(engine: Engine) -> None:
     record = engine.stacks.load(engine.attempt.target)
-    try:
-        _pull(engine, record.images)
-    except FleetError as error:
-        if error.kind is not Kind.DISK_FULL:
-            raise
-        logger.warning("{error} Cleaning up, then once more.", error=error.message)
-        retention.clean(engine)
-        _pull(engine, record.images)
-    # The first release has no older safe mode to fall back on.
+    retention.cleaning_up_once(engine, lambda: _pull(engine, record.images))
+    # The first release has no older safe-mode page to fall back on.
     safe_mode.prepare(engine, engine.attempt.target, unless_there=True)
     if engine.attempt.kind is AttemptKind.PREFETCH:
         prefetch.succeed(engine)
@@ -45,7 +36,9 @@ def _pull(engine: Engine, images: tuple[str, ...]) -> None:
     missing = runtime.missing_images(images)
     if missing:
         raise ContainerError(
-            Kind.IMAGE_MISSING, f"{missing[0]} is still not on this device after pulling it.", retryable=True
+            Kind.IMAGE_MISSING,
+            f"{missing[0]} is still not on this device after it was pulled.",
+            retryable=True,
         )
 
 

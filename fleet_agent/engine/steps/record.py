@@ -1,4 +1,4 @@
-"""Hand the finished attempt to the outbox, exactly once by its id, and remember what it taught."""
+"""Put the finished attempt into the outbox, exactly once by its id, and remember what it taught."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from fleet_agent.engine.phases import Phase
 from fleet_agent.errors import Kind, StateError
 from fleet_agent.model import Attempt, Outcome
 
-LEFT = "An operator went back from it."
+LEFT = "An operator rolled it back."
 
 
 def run(engine: Engine) -> None:
     attempt = engine.attempt
-    if prefetch.is_told(attempt):
+    if prefetch.makes_row(attempt):
         row = as_row(attempt)
         engine.effects.perform("put attempt", lambda: engine.files.on_reserve(lambda: engine.outbox.put(row)))
     engine.remember(learned(engine, attempt))

@@ -1,4 +1,4 @@
-"""Swap back, start what ran before, prove it healthy. Where that does not work either: safe mode."""
+"""Swap back, start what ran before, prove it healthy. If that fails, too: safe mode."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def run(engine: Engine) -> None:
         return
     try:
         _start(engine, origin)
-        # Not the whole watch again: it was well for a long time before.
+        # Not the whole watch again: it was healthy for a long time before.
         proof = health_watch.until_proven(engine, origin, since=engine.clock.now(), briefly=True)
     except FleetError as error:
         if error.kind is Kind.DOCKER_UNAVAILABLE or isinstance(error, StateError):
-            # Nothing is known, nothing is decided: the next start goes on from here.
+            # Nothing is known, so nothing is decided: the next start continues from here.
             raise
         logger.error("the previous release did not come back: {error}", error=error.message)
         failure_policy.into_safe_mode(engine, f"the previous release did not come back: {error.message}")
         return
     links.clear_staged(engine)
-    logger.info("{version} runs again: {proof}", version=origin.release.version, proof=proof)
+    logger.info("{version} is running again: {proof}", version=origin.release.version, proof=proof)
     failure_policy.record(engine, Outcome.ROLLED_BACK, ReportState.ROLLED_BACK)
 
 

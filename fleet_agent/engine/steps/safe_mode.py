@@ -1,4 +1,4 @@
-"""Stop what does not work and show why, on a stack that needs neither network nor a pull."""
+"""Stop what does not work and show why, on a stack that needs no network and no pull."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from fleet_agent.errors import Kind, StateError
 def run(engine: Engine) -> None:
     mode = engine.journal.safe_mode
     if mode is None:
-        raise StateError(Kind.INTERNAL, "The engine enters safe mode without a reason.")
-    # First: whoever comes to help gets in even where Docker does not let go of the release.
+        raise StateError(Kind.INTERNAL, "Internal error: safe mode without a reason.")
+    # First: whoever comes to help gets in even if Docker cannot stop the release.
     safe_mode.mark(engine)
     if not mode.release_runs:
         engine.patiently("stop the release", lambda: engine.runtime.down(engine.config.project))

@@ -1,4 +1,4 @@
-"""Point the links at the new release. In this order: `app_next` is there while nothing is decided yet."""
+"""Point the links at the new release. In this order: `app_next` exists while nothing is decided yet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything that can be known before anything stops. Each refusal leaves the running release untouched."""
+"""Everything that can be checked before anything stops. A refusal leaves the running release untouched."""
 
 from __future__ import annotations
 
@@ -66,13 +66,13 @@ def _check_ports(engine: Engine, compose: dict[str, Any]) -> None:
         if other != service:
             raise ValidationError(
                 Kind.PORT_CONFLICT,
-                f"{other} and {service} both want port {port}/{protocol}.",
+                f"{other} and {service} both need port {port}/{protocol}.",
                 hint="Give one of them another port.",
             )
         if (port, protocol) not in ours and not _is_free(address, port, protocol):
             raise ValidationError(
                 Kind.PORT_CONFLICT,
-                f"Port {port}/{protocol}, which {service} wants, is taken by another program of this device.",
+                f"Port {port}/{protocol}, which {service} needs, is used by another program on this device.",
                 hint="Stop that program, or give the service another port in the device's .env.",
                 evidence={"service": service, "port": port},
             )
@@ -88,7 +88,7 @@ def _is_free(address: str, port: int, protocol: str) -> bool:
         try:
             probe.bind((address, port))
         except OSError as error:
-            # An address that this machine does not have is Compose's to complain about.
+            # An address that this machine does not have is left to Compose to report.
             return error.errno != errno.EADDRINUSE
     return True
 
@@ -103,7 +103,7 @@ def _check_memory(engine: Engine, compose: dict[str, Any]) -> None:
         raise ValidationError(
             Kind.MEMORY_SHORT,
             f"The release reserves {reserved // MIB} MiB and the device has {total // MIB} MiB.",
-            hint="Lower the reservations, or keep this release from small devices.",
+            hint="Lower the reservations, or do not roll this release out to small devices.",
         )
     if available < engine.config.min_memory_bytes:
         raise ValidationError(
@@ -115,7 +115,7 @@ def _check_memory(engine: Engine, compose: dict[str, Any]) -> None:
 
 
 def _reserved(service: dict[str, Any]) -> int:
-    """Bytes that a service reserves, by either of Compose's two ways to say it."""
+    """Bytes that a service reserves, in either of Compose's two notations."""
     resources = (service.get("deploy") or {}).get("resources") or {}
     said = service.get("mem_reservation") or (resources.get("reservations") or {}).get("memory") or 0
     match = _SIZE.fullmatch(str(said).strip())
@@ -145,7 +145,9 @@ def _run_validate(engine: Engine, role: Role, environment: Mapping[str, str]) ->
     if not role.validation.network:
         wall = network_wall()
         if wall is None:
-            logger.warning("this machine cannot take the network from a role's validate; it runs with it")
+            logger.warning(
+                "cannot isolate the role's validate from the network; running it with network access"
+            )
         command = [*(wall or []), *command]
     limit = role.validation.timeout_s
     path = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(role.folder), "LANG": "C.UTF-8"}
@@ -159,12 +161,12 @@ def _run_validate(engine: Engine, role: Role, environment: Mapping[str, str]) ->
     except processes.HungError as error:
         raise ValidationError(
             Kind.VALIDATE_FAILED,
-            f"The role's validate did not end within {limit:g} s.",
+            f"The role's validate did not finish within {limit:g} s.",
             evidence={"output": error.output.splitlines()[-20:]},
         ) from error
     except OSError as error:
         raise ValidationError(
-            Kind.VALIDATE_FAILED, f"The role's validate could not be started: {error.strerror}."
+            Kind.VALIDATE_FAILED, f"Cannot start the role's validate: {error.strerror}."
         ) from error
     finally:
         # A script that put something into the background is not left running.
@@ -172,17 +174,17 @@ def _run_validate(engine: Engine, role: Role, environment: Mapping[str, str]) ->
     if done.exit_code != 0:
         output = engine.redact(f"{done.stdout}\n{done.stderr}")
         said = [line for line in output.splitlines() if line.strip()]
-        why = said[-1].strip().rstrip(".") if said else "it gave no reason"
+        why = said[-1].strip().rstrip(".") if said else "it printed no reason"
         raise ValidationError(
             Kind.VALIDATE_FAILED,
-            f"The role's validate refused (exit code {done.exit_code}): {why[:300]}.",
+            f"The role's validate refused the release (exit code {done.exit_code}): {why[:300]}.",
             evidence={"exit_code": done.exit_code, "output": said[-20:]},
         )
 
 
 @cache
 def network_wall() -> list[str] | None:
-    """A command prefix that takes the network away, or None where this machine allows no such thing."""
+    """A command prefix that removes network access, or None if this machine does not allow it."""
     for prefix in (["unshare", "--net"], ["unshare", "--map-root-user", "--net"]):
         try:
             if processes.run([*prefix, "true"], timeout_s=10).exit_code == 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fleet_agent.containers.docker_errors import compose_failed, pull_failed
-from fleet_agent.support.processes import Ended, HungError, run
+from fleet_agent.support.processes import CompletedProcess, HungError, run
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ from fleet_agent.support.processes import Ended, HungError, run
     ],
 )
 def test_compose_failures_have_kinds(said: str, kind: str, retryable: bool) -> None:
-    error = compose_failed("start the services", Ended(1, "", f"noise\n{said}\n"))
+    error = compose_failed("start the services", CompletedProcess(1, "", f"noise\n{said}\n"))
     assert (error.kind, error.retryable) == (kind, retryable)
     assert said.rstrip(".") in error.message
     assert error.evidence["exit_code"] == 1

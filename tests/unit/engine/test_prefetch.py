@@ -146,7 +146,7 @@ def test_a_release_that_fails_is_told_once_and_is_no_failed_update(
     assert status.prefetch is not None
     assert (status.prefetch.ready, status.prefetch.again) == (False, False)
     assert status.prefetch.error_kind == "validate_failed"
-    assert status.prefetch.error == "The role's validate refused (exit code 3): the moon is full."
+    assert status.prefetch.error == "The role's validate refused the release (exit code 3): the moon is full."
     [_, row] = rows(config)
     # Skipped: policy counts neither a failure nor an attempt, and does not take the release for known bad.
     assert (row.outcome, row.error_kind, row.failed_phase) == (

@@ -287,7 +287,7 @@ def test_safe_mode_outlives_a_lost_journal(
     _lose_journal(root)
     status = api.recover(config, dependencies=dependencies)
     assert (status.state, status.phase, status.current) == (ReportState.SAFE_MODE, "safe_mode", v1)
-    assert status.reason == "Safe mode: the agent's journal was lost, and why is no longer known."
+    assert status.reason == "Safe mode: the agent's journal was lost, and the reason with it."
     assert {service.state for service in status.services} == ({"running"} if beside else set())
     assert config.paths.in_safe_mode.exists()
     status = api.converge(config, fleet.directive(v2), dependencies=dependencies)

@@ -123,7 +123,7 @@ def test_release_that_cannot_be_validated_touches_nothing(
     refusing = fleet.release("refusing", edits={"validate": "#!/bin/sh\necho the moon is full\nexit 3\n"})
     status = api.converge(config, fleet.directive(refusing), dependencies=dependencies)
     assert (status.state, status.current, status.error_kind) == (ReportState.HEALTHY, v1, "validate_failed")
-    assert status.error == "The role's validate refused (exit code 3): the moon is full."
+    assert status.error == "The role's validate refused the release (exit code 3): the moon is full."
     assert _ids(root) == before
     row = rows(config)[-1]
     assert (row.outcome, row.failed_phase) == (Outcome.FAILED, "validating")
@@ -242,7 +242,7 @@ def test_secrets_reach_no_row(fleet: Fleet, root: Path, dependencies: Dependenci
     (root / ".env").write_text("PASSWORD=correct-horse-battery\n")
     refusing = fleet.release("tells", edits={"validate": '#!/bin/sh\necho "bad $PASSWORD"\nexit 1\n'})
     status = api.converge(config, fleet.directive(refusing), dependencies=dependencies)
-    assert status.error == "The role's validate refused (exit code 1): bad ***."
+    assert status.error == "The role's validate refused the release (exit code 1): bad ***."
     assert "correct-horse" not in rows(config)[0].model_dump_json()
     assert "correct-horse" not in config.paths.journal.read_text()
 

@@ -125,7 +125,7 @@ def test_paths_of_the_device_are_left_alone(tmp_path: Path) -> None:
         (
             {"validate": "#!/bin/sh\nsleep 60\n", "role.yaml": ROLE_YAML + "validate: {timeout_s: 0.3}\n"},
             "validate_failed",
-            "The role's validate did not end within 0.3 s.",
+            "The role's validate did not finish within 0.3 s.",
         ),
         ({"compose.yaml": "services: []\n"}, "compose_invalid", None),
         ({"role.yaml": "description: x\nunknown: 1\n"}, "role_invalid", None),
