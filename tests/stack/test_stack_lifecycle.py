@@ -287,7 +287,7 @@ def test_stack_made_by_another_text_of_the_migrations_is_refused_until_it_starts
 
 
 @pytest.mark.parametrize(
-    "stage", ["Making the database", "Starting PostgreSQL", "Applying migrations", "Starting the API"]
+    "stage", ["Creating the database", "Starting PostgreSQL", "Applying migrations", "Starting the API"]
 )
 def test_start_that_was_killed_at_any_stage_does_not_hinder_the_next(empty: Path, stage: str) -> None:
     options = {"data": str(empty), "port": 0, "web": False, "durable": False}
@@ -298,10 +298,14 @@ def test_start_that_was_killed_at_any_stage_does_not_hinder_the_next(empty: Path
         assert supervisor.stdout is not None
         supervisor.stdin.write(json.dumps(options) + "\n")
         supervisor.stdin.flush()
-        for line in supervisor.stdout:
-            if json.loads(line).get("progress") == stage:
-                break
-        supervisor.kill()
+        try:
+            for line in supervisor.stdout:
+                message = json.loads(line)
+                if message.get("progress") == stage:
+                    break
+                assert "ready" not in message, f"the start never said {stage!r}"
+        finally:
+            supervisor.kill()
     with start(empty) as stack:
         name = add_segment(stack)
         assert has_segment(stack, name)
