@@ -183,7 +183,7 @@ def _apply(connection: psycopg.Connection, migration: Migration, text: str) -> N
 
 
 def _failed(kind: str, path: Path, text: str, error: psycopg.Error) -> FleetctlError:
-    """The server's words, with the line of the file where it stopped when the server names a position."""
+    """The server's words, with the line at which it stopped if the server reports a position."""
     diag = error.diag
     where = path.name
     if diag.statement_position is not None:
