@@ -18,7 +18,7 @@ from fleetctl.commands.rollout_view import picture, print_preview, print_progres
 from fleetctl.console import counted, out, print_json
 from fleetctl.errors import FleetctlError
 
-app = typer.Typer(help="Rollouts: deliver a release stage by stage.", no_args_is_help=True)
+app = typer.Typer(help="Deliver a release stage by stage.", no_args_is_help=True)
 
 _POLL_S = 2.0
 _OVER = ("completed", "superseded", "cancelled")
