@@ -126,7 +126,7 @@ def test_no_secret_reaches_the_logs_or_other_users(data: Path) -> None:
 
 def test_database_without_its_keys_is_refused(empty: Path) -> None:
     (empty / "postgres").mkdir(parents=True)
-    with pytest.raises(FleetctlError, match="is gone") as caught:
+    with pytest.raises(FleetctlError, match="is missing") as caught:
         start(empty)
     assert caught.value.kind == "keys_lost"
 
@@ -256,8 +256,8 @@ def test_half_made_database_is_made_anew(empty: Path) -> None:
 @pytest.mark.parametrize(
     ("version", "kind", "said"),
     [
-        ("15\n", "postgres_too_old", "was made by PostgreSQL 15; this fleetctl brings 18"),
-        ("19\n", "postgres_too_new", "was made by PostgreSQL 19; this fleetctl brings 18"),
+        ("15\n", "postgres_too_old", "was created by PostgreSQL 15; this fleetctl has 18"),
+        ("19\n", "postgres_too_new", "was created by PostgreSQL 19; this fleetctl has 18"),
         ("", "postgres_damaged", "it has no readable PG_VERSION"),
     ],
 )
@@ -324,7 +324,7 @@ def test_taken_port_is_named_with_its_owner(data: Path, offset: int, purpose: st
         with pytest.raises(FleetctlError) as caught:
             start(data, taken - offset)
     assert caught.value.kind == "port_taken"
-    assert caught.value.message.startswith(f"Port {taken}, wanted for {purpose}")
+    assert caught.value.message.startswith(f"Port {taken}, needed for {purpose}")
     assert f"(process {os.getpid()})" in caught.value.message
 
 
