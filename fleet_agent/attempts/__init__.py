@@ -7,3 +7,5 @@ The engine writes the outbox, the daemon uploads attempts and moves them to the 
 `fleet-agent history` reads both. May import `support` and the shared words. Imports nothing here: the daemon
 uses it.
 """
+
+__all__ = ["history", "outbox"]

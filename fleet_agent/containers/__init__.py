@@ -11,3 +11,5 @@
 
 May import `roles`, `support` and the shared words. Imports nothing here: Docker's SDK loads when it is used.
 """
+
+__all__ = ["base", "compose", "compose_file", "compose_program", "content_store", "factory"]

@@ -2,7 +2,7 @@
 
     __main__     the engine as a process: requests and answers
     api          its verbs; `directive` (what the control plane asks for), `status` (what is reported)
-    core         `Engine`: the journal in hand and the one function that changes phase; `dependencies`
+    core         `Engine`: the journal and the one function that changes phase; `config`, `dependencies`
     phases       the table of phases and moves; `steps/` has one file for each phase; `runner` runs them
     failure_policy, failure_memory   what follows from a failure, and what is remembered of it
     recovery, links, journal         after a crash: from the journal, or from the links if it is lost
@@ -13,3 +13,5 @@
 May import every room but `control_plane`, `daemon` and `cli`. Imports nothing here: the daemon uses only
 `phases` and `lock`, and starts the rest as a process.
 """
+
+__all__ = ["api", "config", "dependencies", "lock", "phases"]

@@ -7,3 +7,5 @@
 
 May import `containers`, `roles`, `support` and the shared words. Imports nothing here.
 """
+
+__all__ = ["base", "checks", "container", "judge"]

@@ -7,3 +7,5 @@
 May import the shared words (`errors`, ...) only. Imports nothing here: the parser needs yaml, which the
 daemon never loads.
 """
+
+__all__ = ["role", "schema", "variables"]

@@ -2,6 +2,7 @@
 
     atomic_files  files that are the old version or the new one, and never half of one
     processes     run a program, limited in time, that ends with us
+    death_signal  has the kernel end a program with the process that started it
     orphans       end what a killed engine left running
     clock         the time on a machine whose clock may be wrong
     deadline      a limit for a whole connection, not for each read
@@ -10,3 +11,5 @@
 
 May import the shared words (`errors`, `model`, `paths`, ...) only. Imports nothing here: the daemon uses it.
 """
+
+__all__ = ["atomic_files", "clock", "deadline", "death_signal", "orphans", "processes", "retry", "sizes"]
