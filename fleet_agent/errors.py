@@ -159,7 +159,7 @@ def config_invalid(
 def config_missing(
     file: object, why: object, *, hint: str, error: type[FleetError] = ConfigError
 ) -> FleetError:
-    return error(Kind.CONFIG_MISSING, f"{file} cannot be read: {why}.", hint=hint)
+    return error(Kind.CONFIG_MISSING, f"Cannot read {file}: {why}.", hint=hint)
 
 
 def not_enrolled(*, error: type[FleetError] = StateError) -> FleetError:
@@ -185,14 +185,14 @@ def interrupted(verb: object, what: str) -> StateError:
 
 
 def disk_full(
-    what: str, *, hint: str = "Free some space.", error: type[FleetError] = StateError, **more: Any
+    what: str, *, hint: str = "Free some disk space.", error: type[FleetError] = StateError, **more: Any
 ) -> FleetError:
     return error(Kind.DISK_FULL, f"Not enough disk space: {what}.", hint=hint, **more)
 
 
 def state_unwritable(path: object, why: object, *, hint: str = "") -> StateError:
     hint = hint or "Check that the file system is mounted read-write and that the agent owns the folder."
-    return StateError(Kind.STATE_UNWRITABLE, f"{path} cannot be written: {why}.", hint=hint)
+    return StateError(Kind.STATE_UNWRITABLE, f"Cannot write {path}: {why}.", hint=hint)
 
 
 def state_corrupt(file: object, why: str, *, hint: str = "") -> StateError:
@@ -203,7 +203,7 @@ def tool_missing(
     tool: str, package: str, *, needed_for: str = "", error: type[FleetError] = StateError
 ) -> FleetError:
     why = f", so {needed_for}" if needed_for else ""
-    return error(Kind.TOOL_MISSING, f"{tool} is not installed{why}.", hint=f"Install the package {package}.")
+    return error(Kind.TOOL_MISSING, f"{tool} is not installed{why}.", hint=f"Install the {package} package.")
 
 
 def bad_answer(function: str, what: str, *, retryable: bool = True) -> ControlPlaneError:

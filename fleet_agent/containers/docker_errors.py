@@ -6,7 +6,7 @@ import contextlib
 import re
 from collections.abc import Iterator
 
-from fleet_agent.errors import ContainerError, Kind
+from fleet_agent.errors import ContainerError, FleetError, Kind, disk_full
 from fleet_agent.support import processes
 
 _NO_ENGINE = re.compile(
@@ -83,10 +83,10 @@ def compose_failed(doing: str, done: processes.CompletedProcess) -> ContainerErr
     return ContainerError(kind, message, retryable=retryable, evidence=evidence)
 
 
-def pull_failed(image: str, why: str, damage: str | None) -> ContainerError:
+def pull_failed(image: str, why: str, damage: str | None) -> FleetError:
     why = why.strip().rstrip(".")
     if _DISK_FULL.search(why):
-        return ContainerError(Kind.DISK_FULL, f"The disk is full: cannot load {image}.", retryable=True)
+        return disk_full(f"cannot load {image}", error=ContainerError, retryable=True)
     if damage is None and re.search("failed to register layer", why, re.I) and _DAMAGED.search(why):
         # A layer that it shares with another image.
         damage = why

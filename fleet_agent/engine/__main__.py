@@ -28,7 +28,7 @@ from fleet_agent import log
 from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.dependencies import CorrectedClock, Dependencies
-from fleet_agent.errors import EXIT_LOCKED, FleetError, Kind
+from fleet_agent.errors import EXIT_LOCKED, FleetError, Kind, config_invalid, internal
 from fleet_agent.model import Directive, EngineStatus, Frozen, Progress
 from fleet_agent.support import death_signal
 from fleet_agent.support.clock import Clock, Heard
@@ -139,7 +139,7 @@ def _change(request: Request, rest: bytes) -> EngineStatus:
         case "leave_safe_mode":
             return api.leave_safe_mode(config, _say, dependencies=dependencies)
         case other:
-            raise FleetError(Kind.INTERNAL, f"The engine does not support the verb {other}.")
+            raise internal(f"the engine does not support the verb {other}")
 
 
 def _as_json(line: LogLine) -> dict[str, Any]:
@@ -168,16 +168,10 @@ def main() -> int:
         where = "; ".join(
             f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_input=False)
         )
-        _say(
-            {
-                "error": _problem(
-                    FleetError(Kind.CONFIG_INVALID, f"The engine's request is not valid: {where}.")
-                )
-            }
-        )
+        _say({"error": _problem(config_invalid("The engine's request", where))})
         return 2
     except ValueError:
-        _say({"error": _problem(FleetError(Kind.CONFIG_INVALID, "The engine's request is not JSON."))})
+        _say({"error": _problem(config_invalid("The engine's request", "it is not JSON"))})
         return 2
     except FleetError as error:
         logger.error("{kind}: {error}", kind=error.kind.value, error=error)

@@ -25,7 +25,7 @@ from fleet_agent.engine.journal import AttemptInHand, AttemptKind, Deployed, Fai
 from fleet_agent.engine.phases import RESTING, Phase, check_move
 from fleet_agent.engine.stack_store import StackStore
 from fleet_agent.engine.state_files import StateFiles
-from fleet_agent.errors import ContainerError, FleetError, Kind, StateError
+from fleet_agent.errors import ContainerError, FleetError, Kind, internal
 from fleet_agent.model import DevicePlace, Progress
 from fleet_agent.support import retry
 
@@ -100,7 +100,7 @@ class Engine:
     def attempt(self) -> AttemptInHand:
         """Raises StateError (`internal`) if there is none: a bug."""
         if self.journal.attempt is None:
-            raise StateError(Kind.INTERNAL, f"Internal error: phase {self.journal.phase} has no attempt.")
+            raise internal(f"phase {self.journal.phase} has no attempt")
         return self.journal.attempt
 
     def begin(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 from fleet_agent.engine.core import Engine
-from fleet_agent.errors import Kind, ReleaseError
+from fleet_agent.errors import ReleaseError, disk_full
 from fleet_agent.support.sizes import MIB
 
 
@@ -14,10 +14,9 @@ def need_space(engine: Engine) -> None:
     free = free_bytes(engine)
     wanted = engine.config.min_free_bytes
     if free < wanted:
-        raise ReleaseError(
-            Kind.DISK_FULL,
-            f"Not enough disk space: {free // MIB} MiB are free and {wanted // MIB} MiB must stay free.",
-            hint="Free some disk space on the device.",
+        raise disk_full(
+            f"{free // MIB} MiB are free and {wanted // MIB} MiB must stay free",
+            error=ReleaseError,
             retryable=True,
             evidence={"free_bytes": free, "needed_bytes": wanted},
         )

@@ -9,7 +9,7 @@ from loguru import logger
 
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.dependencies import Effects
-from fleet_agent.errors import Kind, ReleaseError, StateError
+from fleet_agent.errors import Kind, ReleaseError, StateError, config_missing
 from fleet_agent.model import Progress, Release
 
 if TYPE_CHECKING:
@@ -46,10 +46,9 @@ class GitSource:
             return "nobody (not verified)"
         signers = self._config.allowed_signers
         if signers is None:
-            raise ReleaseError(
-                Kind.CONFIG_MISSING,
-                "This device has no allowed_signers file, so it trusts no release.",
-                hint="Set allowed_signers in device.json, or turn verify_signatures off there.",
+            hint = "Set it there, or turn verify_signatures off there."
+            raise config_missing(
+                "allowed_signers", "device.json does not set it", hint=hint, error=ReleaseError
             )
         from fleet_agent import release as git
 

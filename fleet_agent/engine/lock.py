@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fleet_agent.errors import Kind, StateError
+from fleet_agent.errors import Kind, StateError, locked
 
 
 @contextmanager
@@ -24,12 +24,7 @@ def converging(lock: Path, what: str) -> Iterator[None]:
     handle = _open(lock)
     try:
         if not _take(handle):
-            raise StateError(
-                Kind.LOCKED,
-                f"Another process is updating this device: {holder(lock) or 'an unnamed process'}.",
-                hint="Wait for it to finish.",
-                retryable=True,
-            )
+            raise locked(holder(lock) or "its name is not known")
         os.ftruncate(handle, 0)
         os.pwrite(handle, _self_description(what), 0)
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from fleet_agent.errors import Kind, StateError
+from fleet_agent.errors import internal
 
 
 class Phase(StrEnum):
@@ -58,7 +58,7 @@ MOVES: dict[Phase, frozenset[Phase]] = {
 def check_move(was: Phase, to: Phase) -> None:
     """Refuse a move that is not in the table. Raises StateError (`internal`): it is a bug."""
     if to not in MOVES[was]:
-        raise StateError(Kind.INTERNAL, f"Internal error: no move from {was} to {to}.")
+        raise internal(f"no move from {was} to {to}")
 
 
 def diagram() -> str:

@@ -15,7 +15,7 @@ from fleet_agent.engine.journal import AttemptInHand, Deployed, Failure, Journal
 from fleet_agent.engine.phases import RESTING, UNPROVEN, UNTOUCHED, Phase
 from fleet_agent.engine.stack_store import StackStore
 from fleet_agent.engine.state_files import RESERVE_BYTES
-from fleet_agent.errors import FleetError, Kind, StateError
+from fleet_agent.errors import FleetError, Kind, StateError, internal
 from fleet_agent.model import Outcome, ReportState
 from fleet_agent.paths import Paths
 
@@ -163,11 +163,7 @@ def _give_up(engine: Engine, attempt: AttemptInHand) -> None:
     engine.remember(memory)
     often = memory.interruptions[attempt.memory_key]
     if often >= INTERRUPTIONS_LIMIT:
-        error = StateError(
-            Kind.INTERNAL,
-            f"The agent crashed {often} times while preparing this release.",
-            hint="See its log of the previous boots (journalctl -b -1).",
-        )
+        error = internal(f"the agent crashed {often} times while preparing this release")
         failure_policy.follow(engine, error)
         return
     failure_policy.follow(

@@ -13,7 +13,7 @@ from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import AttemptKind, SafeMode
 from fleet_agent.engine.phases import RESTING, UNTOUCHED, Phase
 from fleet_agent.engine.steps import STEPS
-from fleet_agent.errors import FleetError, Kind, ReleaseError, StateError
+from fleet_agent.errors import FleetError, Kind, ReleaseError, StateError, internal
 from fleet_agent.model import Action, Directive, ReportState
 from fleet_agent.support.atomic_files import is_disk_full
 
@@ -65,7 +65,7 @@ def _step(engine: Engine) -> None:
     except Exception as error:
         # A bug must end like any other failure: with the old release running and a row that reports it.
         logger.opt(exception=error).error("internal error while {phase}", phase=phase)
-        raise StateError(Kind.INTERNAL, f"Internal error while {phase}: {type(error).__name__}.") from error
+        raise internal(f"{type(error).__name__} while {phase}") from error
 
 
 def _refuse_if_superseded(engine: Engine) -> None:

@@ -16,7 +16,7 @@ from fleet_agent.containers import compose_file, content_store
 from fleet_agent.containers.base import ComposeStack
 from fleet_agent.engine.journal import Deployed
 from fleet_agent.engine.state_files import StateFiles
-from fleet_agent.errors import Kind, StateError
+from fleet_agent.errors import StateError, state_corrupt
 from fleet_agent.model import Frozen
 from fleet_agent.paths import Paths
 from fleet_agent.roles.schema import ProbationSettings
@@ -86,9 +86,7 @@ class StackStore:
         try:
             record = StackRecord.model_validate_json((folder / "stack.json").read_bytes())
         except (OSError, PydanticValidationError) as error:
-            raise StateError(
-                Kind.STATE_CORRUPT, f"The agent's record of {folder.name[:12]} cannot be read."
-            ) from error
+            raise state_corrupt(folder / "stack.json", "it cannot be read") from error
         read_compose(folder / "compose.json")
         return record
 
@@ -99,8 +97,6 @@ def read_compose(file: Path) -> dict[str, Any]:
         compose = json.loads(file.read_bytes())
         compose_file.services(compose)
     except Exception as error:
-        raise StateError(
-            Kind.STATE_CORRUPT, f"The compose file of {file.parent.name[:12]} cannot be read."
-        ) from error
+        raise state_corrupt(file, "it cannot be read") from error
     assert isinstance(compose, dict)  # noqa: S101  `services` refuses anything else
     return compose

@@ -18,7 +18,7 @@ from pathlib import Path
 from pydantic import ValidationError as PydanticValidationError
 
 from fleet_agent.config import RescueAccess
-from fleet_agent.errors import FleetError, Kind, StateError, config_invalid, tool_missing
+from fleet_agent.errors import FleetError, config_invalid, state_unwritable, tool_missing
 from fleet_agent.paths import UNIT_FOLDER, Paths
 from fleet_agent.support.atomic_files import make_folder, unwritable
 
@@ -144,7 +144,7 @@ def make_host_key(setup: Setup) -> str:
             raise unwritable(key.parent, error) from error
         made = _run([setup.tools.keygen, "-q", "-t", "ed25519", "-N", "", "-C", "rescue", "-f", str(key)])
         if made.returncode != 0:
-            raise StateError(Kind.STATE_UNWRITABLE, f"The host key cannot be created: {_last(made)}")
+            raise state_unwritable(key, _last(made))
     return fingerprint(setup.paths) or "not known"
 
 

@@ -173,7 +173,7 @@ def _write(job: _Job, entries: list[_Entry], target: Path) -> Manifest:
     except OSError as error:
         problem = atomic_files.unwritable(target, error)
         if problem.kind is Kind.DISK_FULL:
-            raise ReleaseError(Kind.DISK_FULL, problem.message, hint=problem.hint) from error
+            raise ReleaseError(problem.kind, problem.message, hint=problem.hint) from error
         raise problem from error
     return manifest
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
-from fleet_agent.errors import Kind, ReleaseError
+from fleet_agent.errors import FleetError, Kind, ReleaseError, config_invalid, tool_missing
 from fleet_agent.support import processes
 
 if TYPE_CHECKING:
@@ -252,13 +252,14 @@ def check_url(url: str) -> None:
     parts = urlsplit(url)
     allowed = scp_like or url.startswith("/") or parts.scheme in ("file", "https", "ssh", "git")
     if not allowed and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
-        raise ReleaseError(
-            Kind.CONFIG_INVALID,
-            f"{without_secrets(url)!r} is not an address that releases may come from.",
-            hint="Use https://, ssh://, git:// or file:// in device.json (git_url).",
+        raise config_invalid(
+            "git_url",
+            f"releases cannot be fetched from {without_secrets(url)!r}",
+            hint="Use https://, ssh://, git:// or file:// in device.json.",
+            error=ReleaseError,
         )
     if any(character in url for character in '\n\r\0"\\'):
-        raise ReleaseError(Kind.CONFIG_INVALID, "The Git address contains characters that are not allowed.")
+        raise config_invalid("git_url", "it contains characters that are not allowed", error=ReleaseError)
 
 
 def without_secrets(text: str) -> str:
@@ -272,10 +273,8 @@ def without_secrets(text: str) -> str:
     return re.sub(r"\w+://[^\s'\"]*@[^\s'\"]+", hide, text)
 
 
-def git_missing() -> ReleaseError:
-    return ReleaseError(
-        Kind.TOOL_MISSING, "git is not installed on this device.", hint="Install the git package."
-    )
+def git_missing() -> FleetError:
+    return tool_missing("git", "git", error=ReleaseError)
 
 
 def _git_module() -> Any:

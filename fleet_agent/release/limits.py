@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from fleet_agent.errors import Kind, ReleaseError
+from fleet_agent.errors import ReleaseError, disk_full
 from fleet_agent.support.retry import FETCH
 from fleet_agent.support.sizes import MIB
 
@@ -40,9 +40,8 @@ def need_space(folder: Path, needed: int, min_free: int, purpose: str) -> None:
     free = shutil.disk_usage(there).free
     wanted = needed + min_free
     if free < wanted:
-        raise ReleaseError(
-            Kind.DISK_FULL,
-            f"Not enough disk space {purpose}: {free // MIB} MiB free, {wanted // MIB} MiB needed.",
-            hint="Free some disk space; remove unused images first.",
+        raise disk_full(
+            f"{free // MIB} MiB are free and {wanted // MIB} MiB are needed {purpose}",
+            error=ReleaseError,
             evidence={"free_bytes": free, "needed_bytes": wanted},
         )

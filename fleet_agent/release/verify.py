@@ -6,7 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
-from fleet_agent.errors import Kind, ReleaseError
+from fleet_agent.errors import Kind, ReleaseError, config_invalid, config_missing, tool_missing
 from fleet_agent.release.repository import COMMIT, CorruptError, Repository
 
 _SSH_ARMOUR = b"-----BEGIN SSH SIGNATURE-----"
@@ -46,10 +46,8 @@ def verify(repository: Path, commit: str, allowed_signers: Path) -> str:
 def _ask_git(repo: Repository, commit: str, allowed_signers: Path) -> str:
     keygen = shutil.which("ssh-keygen")
     if keygen is None:
-        raise ReleaseError(
-            Kind.TOOL_MISSING,
-            "Signatures cannot be verified: ssh-keygen is not installed on this device.",
-            hint="Install the openssh-client package.",
+        raise tool_missing(
+            "ssh-keygen", "openssh-client", needed_for="signatures cannot be verified", error=ReleaseError
         )
     settings = {
         "gpg.ssh.allowedSignersFile": str(allowed_signers.absolute()),
@@ -87,11 +85,8 @@ def _check_git(repo: Repository) -> None:
     said = repo.git.local("version").out.decode(errors="replace")
     found = re.search(r"(\d+)\.(\d+)", said)
     if found and (int(found[1]), int(found[2])) < (2, 34):
-        raise ReleaseError(
-            Kind.TOOL_MISSING,
-            f"Signatures cannot be verified: {said.strip()} is too old.",
-            hint="Install Git 2.34 or newer.",
-        )
+        needed_for = f"signatures cannot be verified (this is {said.strip()})"
+        raise tool_missing("Git 2.34 or newer", "git", needed_for=needed_for, error=ReleaseError)
 
 
 def _why(said: str, complaint: str) -> str:
@@ -107,21 +102,13 @@ def _check_signers(file: Path) -> None:
     try:
         text = file.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError as error:
-        raise ReleaseError(
-            Kind.CONFIG_MISSING,
-            f"Signatures cannot be verified: {file} does not exist.",
-            hint="Put the fleet's allowed_signers file there, or give its path in device.json.",
-        ) from error
+        hint = "Put the fleet's allowed_signers file there, or give its path in device.json."
+        raise config_missing(file, error.strerror, hint=hint, error=ReleaseError) from error
     except OSError as error:
-        raise ReleaseError(
-            Kind.CONFIG_INVALID, f"Signatures cannot be verified: {file} cannot be read ({error.strerror})."
-        ) from error
+        raise config_invalid(file, f"it cannot be read ({error.strerror})", error=ReleaseError) from error
     if not any(line.strip() and not line.lstrip().startswith("#") for line in text.splitlines()):
-        raise ReleaseError(
-            Kind.CONFIG_INVALID,
-            f"Signatures cannot be verified: {file} lists no key.",
-            hint='Each line is: <principal> namespaces="git" <key type> <key>.',
-        )
+        hint = 'Each line is: <principal> namespaces="git" <key type> <key>.'
+        raise config_invalid(file, "it does not list a key", hint=hint, error=ReleaseError)
 
 
 def _signatures(raw: bytes) -> list[bytes]:

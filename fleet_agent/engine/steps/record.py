@@ -10,7 +10,7 @@ from fleet_agent.engine.core import Engine
 from fleet_agent.engine.failure_memory import Memory
 from fleet_agent.engine.journal import AttemptInHand, AttemptKind
 from fleet_agent.engine.phases import Phase
-from fleet_agent.errors import Kind, StateError
+from fleet_agent.errors import Kind, internal
 from fleet_agent.model import Attempt, Outcome
 
 LEFT = "An operator rolled it back."
@@ -33,7 +33,7 @@ def run(engine: Engine) -> None:
 def as_row(attempt: AttemptInHand) -> Attempt:
     """The row of `update_history`: always the same for the same journal, so repeating it changes nothing."""
     if attempt.outcome is None or attempt.finished_at is None:
-        raise StateError(Kind.INTERNAL, "An attempt without an outcome cannot be recorded.")
+        raise internal("an attempt without an outcome cannot be recorded")
     failure = attempt.failure
     tried, before, outcome = attempt.target, attempt.origin, attempt.outcome
     error_kind = failure.kind if failure else None

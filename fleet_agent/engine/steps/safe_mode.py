@@ -5,13 +5,13 @@ from __future__ import annotations
 from fleet_agent.engine import safe_mode
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.phases import Phase
-from fleet_agent.errors import Kind, StateError
+from fleet_agent.errors import internal
 
 
 def run(engine: Engine) -> None:
     mode = engine.journal.safe_mode
     if mode is None:
-        raise StateError(Kind.INTERNAL, "Internal error: safe mode without a reason.")
+        raise internal("safe mode without a reason")
     # First: whoever comes to help gets in even if Docker cannot stop the release.
     safe_mode.mark(engine)
     if not mode.release_runs:
