@@ -165,7 +165,7 @@ def test_a_fault_of_our_own_on_the_way_back_does_not_last_for_ever(fleet: Fleet,
         assert api.status(config).phase == "rolling_back"
     status = api.recover(config, dependencies=dependencies)
     assert (status.state, status.phase) == (ReportState.SAFE_MODE, "safe_mode")
-    assert "going back failed 3 times: Internal error while rolling_back: KeyError." in status.reason
+    assert "going back failed 3 times: Internal error: KeyError while rolling_back." in status.reason
     assert not config.paths.next.is_symlink()
     row = rows(config)[-1]
     # What went wrong first is what is told.
