@@ -10,6 +10,8 @@ from pathlib import Path
 
 from fleet_agent.errors import Kind, StateError
 
+_CHECK_THE_FOLDER = "Check that the file system is mounted read-write and that the agent owns the folder."
+
 
 def sync_file(file: Path) -> None:
     """Make the content of `file` durable."""
@@ -84,19 +86,25 @@ def remove(path: Path) -> None:
         raise unwritable(path, error) from error
 
 
-def is_disk_full(error: OSError) -> bool:
-    """Whether writing failed because the disk is full."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+def open_lock(file: Path, *, mode: int) -> int:
+    """A descriptor of `file` to lock; makes it, and its folder. Raises StateError (`state_unwritable`)."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
+    except OSError as error:
+        raise StateError(
+            Kind.STATE_UNWRITABLE, f"Cannot open {file}: {error.strerror}.", hint=_CHECK_THE_FOLDER
+        ) from error
+
+
+def kind_of(error: OSError) -> Kind:
+    """`disk_full`, or `state_unwritable` for any other failure of a write."""
+    return Kind.DISK_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else Kind.STATE_UNWRITABLE
 
 
 def unwritable(path: Path, error: OSError) -> StateError:
     """The error to raise if writing `path` failed."""
-    if is_disk_full(error):
-        return StateError(
-            Kind.DISK_FULL, f"The disk is full: cannot write {path}.", hint="Free some disk space."
-        )
-    return StateError(
-        Kind.STATE_UNWRITABLE,
-        f"Cannot write {path}: {error.strerror}.",
-        hint="Check that the file system is mounted read-write and that the agent owns the folder.",
-    )
+    kind = kind_of(error)
+    if kind is Kind.DISK_FULL:
+        return StateError(kind, f"The disk is full: cannot write {path}.", hint="Free some disk space.")
+    return StateError(kind, f"Cannot write {path}: {error.strerror}.", hint=_CHECK_THE_FOLDER)

@@ -22,6 +22,7 @@ from pathlib import Path
 from loguru import logger
 
 from fleet_agent.errors import Kind, StateError
+from fleet_agent.support.atomic_files import open_lock
 
 #: How long to wait until what was killed is gone. It takes longer only if stuck in the kernel (a dead disk).
 PATIENCE_S = 10.0
@@ -60,7 +61,7 @@ def end_descendants() -> None:
 
 def _alone(mark: Path, patience_s: float) -> int:
     """A descriptor of `mark` with the lock on it, once nobody else has it open."""
-    handle = _open(mark)
+    handle = open_lock(mark, mode=0o600)
     try:
         _take(handle, time.monotonic() + patience_s)
     except BaseException:
@@ -84,18 +85,6 @@ def _take(handle: int, deadline: float) -> None:
         else:
             # It has just ended, or belongs to a user whose processes we may not see.
             time.sleep(0.02)
-
-
-def _open(mark: Path) -> int:
-    try:
-        mark.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return os.open(mark, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StateError(
-            Kind.STATE_UNWRITABLE,
-            f"Cannot open {mark}: {error.strerror}.",
-            hint="Check that the file system is mounted read-write and that the agent owns the folder.",
-        ) from error
 
 
 def _taken(handle: int) -> bool:
