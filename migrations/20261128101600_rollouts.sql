@@ -332,3 +332,15 @@ comment on table private.rollout_queue is 'Devices that asked while every slot w
 create index rollout_queue_in_order on private.rollout_queue (rollout_id, asked_at);
 
 alter table private.rollout_queue enable row level security;
+
+create function private.halts_on(rollout public.rollouts) returns setof public.halts
+language sql stable set search_path = ''
+as $$
+  select h.* from public.halts h
+  where h.lifted_at is null
+    and (h.scope = 'fleet' or (h.scope = 'rollout' and h.target = rollout.id::text)
+      or (h.scope = 'release' and h.target = rollout.release_id::text)
+      or (h.scope = 'branch' and h.target = rollout.branch) or (h.scope = 'role' and h.target = rollout.role))
+$$;
+comment on function private.halts_on(public.rollouts) is 'The open halts that keep the next stage of this rollout shut.';
+revoke execute on function private.halts_on(public.rollouts) from public;

@@ -258,24 +258,6 @@ $$;
 comment on function private.proof_lacking(public.rollout_stages) is 'What an open stage still lacks to be proved, as half a sentence; null for nothing.';
 revoke execute on function private.proof_lacking(public.rollout_stages) from public;
 
-create function private.brake_on_stages(rollout public.rollouts) returns public.halts
-language plpgsql stable set search_path = ''
-as $$
-declare
-  brake public.halts;
-begin
-  select h.* into brake from public.halts h
-  where h.lifted_at is null
-    and (h.scope = 'fleet' or (h.scope = 'rollout' and h.target = rollout.id::text)
-      or (h.scope = 'release' and h.target = rollout.release_id::text)
-      or (h.scope = 'branch' and h.target = rollout.branch) or (h.scope = 'role' and h.target = rollout.role))
-  order by h.opened_at limit 1;
-  return brake;
-end
-$$;
-comment on function private.brake_on_stages(public.rollouts) is 'The open halt that keeps the next stage of this rollout shut, or all null.';
-revoke execute on function private.brake_on_stages(public.rollouts) from public;
-
 -- What keeps a stage shut is said here alone: advance_rollout() opens what this says nothing about, and a device is told
 -- the same, so that an explanation cannot drift from the rule.
 create function private.shut_because(rollout public.rollouts, timezone text, at timestamptz) returns private.gate_result
@@ -297,7 +279,7 @@ begin
   select s.* into last_open from public.rollout_stages s
   where s.rollout_id = rollout.id and s.opened_at is not null order by s.position desc limit 1;
   if last_open.position is not null then
-    brake := private.brake_on_stages(rollout);
+    select h.* into brake from private.halts_on(rollout) h order by h.opened_at limit 1;
     lacking := private.proof_lacking(last_open);
     soaked_at := last_open.proved_at + make_interval(secs => last_open.soak_s);
     if brake.id is not null then

@@ -261,9 +261,7 @@ begin
     'in_line', (select count(*) from private.rollout_queue q where q.rollout_id = rollout.id),
     'halts', coalesce((
       select jsonb_agg(jsonb_build_object('id', h.id, 'scope', h.scope, 'cause', h.cause, 'reason', h.reason, 'opened_at', h.opened_at) order by h.opened_at)
-      from public.halts h where h.lifted_at is null and (h.scope = 'fleet'
-        or (h.scope = 'rollout' and h.target = rollout.id::text) or (h.scope = 'release' and h.target = rollout.release_id::text)
-        or (h.scope = 'branch' and h.target = rollout.branch) or (h.scope = 'role' and h.target = rollout.role))), '[]'),
+      from private.halts_on(rollout) h), '[]'),
     'known_bad_patterns', coalesce((
       select jsonb_agg(jsonb_build_object('id', k.id, 'match', k.match, 'cause', k.cause, 'reason', k.reason, 'opened_at', k.opened_at) order by k.opened_at)
       from public.known_bad_patterns k where k.lifted_at is null and k.release_id = rollout.release_id), '[]'),
