@@ -110,7 +110,7 @@ begin
   perform private.require_rank('viewer');
   select r.* into tried from public.rollouts r where r.id = replay_halt_rule.rollout_id;
   if tried.id is null then
-    perform private.refuse('rollout_unknown', 'There is no such rollout.', 'Look it up in the table rollouts.', 'PT404');
+    perform private.refuse_unknown('rollout', 'rollouts');
   end if;
   select string_agg(k, ', ') into unknown from jsonb_object_keys(coalesce(rule, '{}')) k
   where k not in ('halt_failure_ratio', 'halt_min_attempted', 'halt_max_failures', 'halt_consecutive_failures');

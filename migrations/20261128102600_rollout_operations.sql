@@ -85,7 +85,7 @@ begin
   perform private.require_rank('operator');
   update public.rollouts r set state = wanted where r.id = set_rollout_state.rollout_id returning * into changed;
   if changed.id is null then
-    perform private.refuse('rollout_unknown', 'There is no such rollout.', 'Look it up in the table rollouts.', 'PT404');
+    perform private.refuse_unknown('rollout', 'rollouts');
   end if;
   return changed;
 end
@@ -145,7 +145,7 @@ begin
   select s.* into approved from public.rollout_stages s
   where s.rollout_id = approve_stage.rollout_id and s.position = approve_stage.stage;
   if approved.rollout_id is null then
-    perform private.refuse('stage_unknown', 'There is no such stage.', 'Look it up in the table rollout_stages.', 'PT404');
+    perform private.refuse_unknown('stage', 'rollout_stages');
   end if;
   return approved;
 end
@@ -169,7 +169,7 @@ begin
   perform private.require_rank('viewer');
   select r.* into asked_for from public.rollouts r where r.id = preview_rollout.rollout_id;
   if asked_for.id is null then
-    perform private.refuse('rollout_unknown', 'There is no such rollout.', 'Look it up in the table rollouts.', 'PT404');
+    perform private.refuse_unknown('rollout', 'rollouts');
   end if;
   return query
   with stages as (
@@ -219,7 +219,7 @@ begin
   perform private.require_rank('viewer');
   select r.* into rollout from public.rollouts r where r.id = rollout_progress.rollout_id;
   if rollout.id is null then
-    perform private.refuse('rollout_unknown', 'There is no such rollout.', 'Look it up in the table rollouts.', 'PT404');
+    perform private.refuse_unknown('rollout', 'rollouts');
   end if;
   with concerned as materialized (
     select p.stage, p.current_release = rollout.release_id as done, c.state as claim,
