@@ -293,6 +293,13 @@ comment on column private.rollout_counters.base_failed is 'Failures before the l
 
 alter table private.rollout_counters enable row level security;
 
+-- Bound when created, so that PostgreSQL puts it into the queries that count.
+create function private.is_failure(state public.claim_state) returns boolean
+language sql immutable
+return state in ('failed', 'rolled_back', 'expired', 'regressed');
+comment on function private.is_failure(public.claim_state) is 'Does a claim that ended so count as a failure of its rollout?';
+revoke execute on function private.is_failure(public.claim_state) from public;
+
 create function private.count_claim() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
@@ -305,14 +312,14 @@ begin
     update private.rollout_counters c
     set in_flight = c.in_flight - (old.state = 'claimed')::int,
         succeeded = c.succeeded - (old.state = 'succeeded')::int,
-        failed = c.failed - (old.state in ('failed', 'rolled_back', 'expired', 'regressed'))::int
+        failed = c.failed - private.is_failure(old.state)::int
     where c.rollout_id = old.rollout_id and c.position in (0, old.stage);
   end if;
   if tg_op <> 'DELETE' then
     update private.rollout_counters c
     set in_flight = c.in_flight + (new.state = 'claimed')::int,
         succeeded = c.succeeded + (new.state = 'succeeded')::int,
-        failed = c.failed + (new.state in ('failed', 'rolled_back', 'expired', 'regressed'))::int
+        failed = c.failed + private.is_failure(new.state)::int
     where c.rollout_id = new.rollout_id and c.position in (0, new.stage);
   end if;
   return null;

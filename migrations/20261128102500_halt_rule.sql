@@ -59,7 +59,7 @@ begin
           select coalesce(h.error_kind, c.state::text) as kind, count(*) as n
           from public.rollout_claims c
           left join public.update_history h on h.id = c.attempt_id and h.device_id = c.device_id
-          where c.rollout_id = wanted_id and c.state in ('failed', 'rolled_back', 'expired', 'regressed')
+          where c.rollout_id = wanted_id and private.is_failure(c.state)
           group by 1 order by 2 desc limit 10) kinds), '{}')),
     rollout.on_bad = 'roll_back', at);
   if rollout.remember_patterns then
