@@ -1,7 +1,7 @@
 """The device's own configuration: one small JSON file that a person or an installer writes.
 
-What the file says wins over what the control plane sends (`poll_interval_s`, `labels`); everything else about
-a device (role, segment, pin) is the control plane's and is not in it.
+A value in the file takes precedence over what the control plane sends (`poll_interval_s`, `labels`).
+Everything else about a device (role, segment, pin) belongs to the control plane and is not in the file.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _without_nul(path: Path) -> Path:
     return path
 
 
-#: pydantic takes a path that no call of the system would.
+#: pydantic accepts a path that the system calls refuse.
 FilePath = Annotated[Path, AfterValidator(_without_nul)]
 LabelName = Annotated[str, StringConstraints(min_length=1, max_length=63)]
 LabelValue = Annotated[str, StringConstraints(max_length=255)]
@@ -48,67 +48,82 @@ class RescueAccess(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
-    authorized_keys: FilePath
-    port: int = Field(default=2222, ge=1, le=65535)
-    user: str = Field(default="root", pattern=r"^[a-z_][a-z0-9_-]{0,31}$")
+    authorized_keys: FilePath = Field(description="File with the public keys that may sign in.")
+    port: int = Field(default=2222, ge=1, le=65535, description="Port that is open while in safe mode.")
+    user: str = Field(
+        default="root", pattern=r"^[a-z_][a-z0-9_-]{0,31}$", description="User that the keys sign in as."
+    )
 
     def __str__(self) -> str:
         return f"port {self.port} for {self.user} with the keys in {self.authorized_keys}"
 
     def describe(self) -> str:
-        """For people who stand before a device in safe mode."""
+        """For the safe-mode page and the reported reason."""
         return f"ssh is open on {self}"
 
 
 class DeviceConfig(BaseModel):
-    """`device.json`. Unknown keys are refused: a misspelt key must not be a silent default."""
+    """`device.json`. Unknown keys are refused, so that a misspelled key is not silently a default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
-    api_url: str = Field(description="Where the control plane is: https://<project>.supabase.co")
-    publishable_key: str = Field(description="The project's public key (sb_publishable_… or the anon key).")
+    api_url: str = Field(description="Address of the control plane, such as https://abc.supabase.co.")
+    publishable_key: str = Field(description="The project's public key (`sb_publishable_…` or the anon key).")
     git_url: str = Field(description="The fleet repository that releases are fetched from.")
     allowed_signers: FilePath | None = Field(
-        default=None, description="OpenSSH allowed_signers file; commits signed by others are refused."
+        default=None,
+        description="OpenSSH allowed_signers file; commits signed by anyone else are refused. "
+        "Required while `verify_signatures` is true. A relative path starts at this file's folder.",
     )
     verify_signatures: bool = Field(
-        default=True, description="false runs unsigned commits: whoever can push then runs code here."
+        default=True,
+        description="`false` runs unsigned commits: anyone who can push can then run code on the device.",
     )
     name: str | None = Field(
-        default=None, min_length=1, max_length=63, description="Wished name; default: the host name."
+        default=None,
+        min_length=1,
+        max_length=63,
+        description="Name to request at enrollment; empty means the host name.",
     )
     runtime: Literal["auto", "docker", "simulated"] = Field(
-        default="auto", description="Where containers run; auto is docker where an engine answers."
+        default="auto", description="Container runtime; `auto` uses Docker if an engine answers."
     )
     project: str = Field(
         default="fleet",
         pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$",
-        description="Compose project name; two agents on one machine need two.",
+        description="Compose project; each agent on a machine needs its own.",
     )
     poll_interval_s: int | None = Field(
-        default=None, ge=1, le=7 * 86400, description="Pins the poll interval (seconds) on this device."
+        default=None,
+        ge=1,
+        le=7 * 86400,
+        description="Seconds between two polls, overriding the control plane's interval.",
     )
     isolated_after_s: int = Field(
         default=3600,
         ge=1,
         le=30 * 86400,
-        description="Seconds of check-ins without an answer after which the device is isolated.",
+        description="Seconds of unanswered check-ins after which the device is isolated.",
     )
-    wake: bool = Field(default=True, description="Keep a Realtime subscription; polling goes on regardless.")
+    wake: bool = Field(
+        default=True, description="Keep a Realtime subscription; polling continues either way."
+    )
     labels: dict[LabelName, LabelValue] = Field(
         default_factory=dict,
         max_length=32,
-        description="Labels of this device; they win over the server's.",
+        description="Labels of this device; each one overrides the server's label with the same name.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        default="INFO", description="What goes to standard error."
+        default="INFO", description="Least severe level that is logged to standard error."
     )
     min_free_bytes: int = Field(
-        default=DEFAULT_MIN_FREE_BYTES, ge=0, description="Free disk space an update must leave."
+        default=DEFAULT_MIN_FREE_BYTES,
+        ge=0,
+        description="Bytes of free disk space that an update must leave.",
     )
     rescue_access: RescueAccess | None = Field(
         default=None,
-        description="ssh by key while in safe mode; `fleet-agent install` puts it into effect. Default: off.",
+        description="ssh with a key while in safe mode; `fleet-agent install` applies it. Empty means off.",
     )
 
     @field_validator("api_url")
@@ -153,7 +168,7 @@ class DeviceConfig(BaseModel):
 
 
 def parse(text: bytes | str, *, source: Path) -> DeviceConfig:
-    """Parse a configuration. Raises ConfigError whose sentence names every key that is wrong."""
+    """Parse a configuration. Raises ConfigError; its sentence names every wrong key."""
     try:
         raw = json.loads(text)
     except ValueError as error:
@@ -178,13 +193,13 @@ def load(path: Path) -> DeviceConfig:
     except OSError as error:
         raise config_missing(path, error.strerror, hint="Check its owner and mode.") from error
     config = parse(text, source=path)
-    # Relative to the file, not to wherever the agent happens to be started.
+    # Relative to the file, not to the current folder.
     if config.allowed_signers is not None and not config.allowed_signers.is_absolute():
         absolute = (path.parent / config.allowed_signers).resolve()
         config = config.model_copy(update={"allowed_signers": absolute})
     access = config.rescue_access
     if access is not None and not access.authorized_keys.is_absolute():
-        # Not resolved: in the tree of an image a link means something else than here.
+        # Not resolved: in the tree of an image a link leads elsewhere.
         absolute = Path(os.path.normpath(path.parent / access.authorized_keys))
         access = access.model_copy(update={"authorized_keys": absolute})
         config = config.model_copy(update={"rescue_access": access})
@@ -241,7 +256,7 @@ def _fingerprint(path: Path) -> tuple[int, int, int] | None:
 
 
 def _problems(error: PydanticValidationError) -> list[dict[str, Any]]:
-    # The values stay out: a key pasted into the wrong place must not reach the log.
+    # Without the values: a key pasted into the wrong place must not reach the log.
     return [dict(item) for item in error.errors(include_input=False, include_url=False)]
 
 

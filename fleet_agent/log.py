@@ -1,6 +1,6 @@
 """The log, set up once at the entry point: standard error (journald), and a short memory for the dashboard.
 
-Secrets reach neither: every finished line passes `redact`, whatever put the secret into it.
+Secrets reach neither: every finished line is redacted, wherever the secret came from.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Ring:
 
 
 class _ToLoguru(logging.Handler):
-    """Libraries log through `logging`; their warnings belong into the same stream, redacted."""
+    """Libraries log through `logging`; their warnings go to the same stream, redacted."""
 
     def emit(self, record: logging.LogRecord) -> None:
         level = record.levelname if record.levelname in _PRIORITY else record.levelno
@@ -107,7 +107,7 @@ def set_up(level: str = "INFO") -> Log:
     logger.remove()
     log = Log(level)
     logging.basicConfig(handlers=[_ToLoguru()], level=logging.WARNING, force=True)
-    # They report at ERROR what the supervisor handles and reports itself, once, with the backoff.
+    # They log at ERROR what the subscription handles and logs itself, once, with the backoff.
     for noisy in ("realtime", "websockets"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     return log

@@ -1,6 +1,6 @@
 """The words that the parts of the agent share: what the control plane asks for, and what came of it.
 
-Parsed from the network with pydantic (`parse_directive`), frozen and trusted afterwards.
+Parsed from the network with pydantic (`parse_directive`), frozen, and trusted from then on.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-#: No control plane's time is outside of these; dates near the ends of the calendar cannot be reckoned with.
+#: No control plane's time is outside of these; arithmetic fails on dates near the ends of the calendar.
 EARLIEST, LATEST = datetime(2020, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
@@ -96,7 +96,7 @@ class DevicePlace(Frozen):
 
 
 class ServerConfig(Frozen):
-    """Overrides sent by the server; the device's own file wins where it pins a value."""
+    """Settings sent by the server; a value that the device's own file pins takes precedence."""
 
     poll_interval_s: int | None = Field(default=None, ge=30, le=7 * 86400)
     labels: dict[str, str] = Field(default_factory=dict)
@@ -108,7 +108,7 @@ class Directive(Frozen):
     action: Action
     device: DevicePlace
     release: Release | None = None
-    #: With `run`: what may be brought here now and is applied only when the action says `update`.
+    #: With `run`: what may be fetched now, and is applied only once the action is `update`.
     prefetch: Release | None = None
     rollout_id: UUID | None = None
     gates: tuple[Gate, ...] = ()
@@ -121,7 +121,7 @@ class Directive(Frozen):
 class Attempt(Frozen):
     """One try to move this device to one release: becomes one row of `update_history`.
 
-    `id` and `started_at` are made once, when the attempt starts, so shipping it twice is harmless.
+    `id` and `started_at` are set once, when the attempt starts, so uploading it twice is harmless.
     Times are UTC, durations milliseconds, sizes bytes.
     """
 
@@ -143,7 +143,7 @@ class Attempt(Frozen):
 
 
 class ServiceState(Frozen):
-    """One container as a person wants to see it."""
+    """One container, as it is shown to people."""
 
     service: str
     image: str

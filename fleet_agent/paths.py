@@ -58,7 +58,7 @@ class Paths:
 
     @property
     def known_bad(self) -> Path:
-        """What the engine remembers of releases that failed here."""
+        """What the engine remembers about releases that failed here."""
         return self.state / "known_bad.json"
 
     @property
@@ -67,42 +67,42 @@ class Paths:
 
     @property
     def history(self) -> Path:
-        """The last attempts that the control plane has."""
+        """The last attempts that were uploaded."""
         return self.state / "history"
 
     @property
     def clock_floor(self) -> Path:
-        """The control plane's time, no older than a day while it is heard: it was never earlier than that."""
+        """The control plane's time, at most a day old while it answers: the true time is never earlier."""
         return self.state / "clock_floor"
 
     @property
     def command_journal(self) -> Path:
-        """There while a command was begun and its answer has not got through."""
+        """Exists while a command has begun and its answer has not been sent."""
         return self.state / "commands.json"
 
     @property
     def isolated(self) -> Path:
-        """There while this device is without the control plane for long."""
+        """Exists while this device is isolated."""
         return self.state / "isolated.json"
 
     @property
     def in_safe_mode(self) -> Path:
-        """There while this device is in safe mode: systemd opens the rescue access by it."""
+        """Exists while this device is in safe mode; systemd opens rescue access when it appears."""
         return self.state / "in_safe_mode"
 
     @property
     def host_key(self) -> Path:
-        """What the rescue access proves itself by; the public half is beside it (`.pub`)."""
+        """Rescue access's own host key; the public key is beside it (`.pub`)."""
         return self.state / "rescue" / "host_key"
 
     @property
     def lock(self) -> Path:
-        """Held with flock by whoever converges: daemon, timer or a hand-run command."""
+        """Held with flock by the process that updates the device: daemon, timer or a command run by hand."""
         return self.state / "converge.lock"
 
     @property
     def children(self) -> Path:
-        """Open in every program that the engine started, so that none is overlooked (`leftovers`)."""
+        """Open in every program that the engine started, so that none is missed (`support/orphans.py`)."""
         return self.state / "children.lock"
 
     @property

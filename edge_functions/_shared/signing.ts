@@ -1,5 +1,5 @@
 // Minting device tokens with the project's own key: ES256 with an imported key on hosted Supabase, HS256 with
-// the JWT secret on the embedded stack. Which one is told by the JWK itself.
+// the JWT secret on the embedded stack. The JWK itself says which one.
 
 import * as jose from "npm:jose@6.2.18";
 

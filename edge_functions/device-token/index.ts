@@ -1,5 +1,5 @@
 // POST device-token: a device proves who it is with a fresh assertion and gets the JWT that it uses for REST and
-// Realtime. The database is asked twice: for the key before verifying, and to use up the assertion after, so
+// Realtime. It calls the database twice: for the key before verifying, and to use up the assertion after, so
 // that only the key's holder can use up a device's assertions or its allowance.
 
 import { z } from "npm:zod@4.6.7";

@@ -9,6 +9,7 @@
     exit_codes  what the process exits with
 
 A command imports what it needs when it runs, so that `--help` is quick and the daemon stays small.
+May import every room.
 """
 
 __all__ = ["context", "enroll", "exit_codes", "main", "run", "service", "status"]

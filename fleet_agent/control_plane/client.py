@@ -1,4 +1,4 @@
-"""What the agent asks of Supabase: one question, three kinds of writing, each idempotent, each retried here.
+"""The REST calls of the agent: one question and three kinds of writes, all idempotent, all retried here.
 
 postgrest-py over one httpx client. HTTP/1.1 on purpose: two small requests every quarter of an hour gain
 nothing from HTTP/2, and `h2` costs memory.
@@ -32,14 +32,14 @@ Result = TypeVar("Result")
 
 #: A phone network asleep takes seconds to wake; a hung server must not hold the loop for minutes.
 TIMEOUT = httpx.Timeout(20.0, connect=15.0)
-#: One request with its answer, whole: the limits above are between two bytes, which a drip never meets.
+#: One request with its answer: the limits above are between two bytes, which a slow trickle never exceeds.
 WHOLE_CALL_S = 90.0
-#: Attempts shipped in one request.
+#: Attempts uploaded in one request.
 HISTORY_BATCH = 20
 
 
 def tls_context() -> ssl.SSLContext:
-    """The machine's own certificate authorities, so that a fleet may run behind its own; else certifi's."""
+    """The machine's certificate authorities, so that a fleet may use its own; otherwise certifi's."""
     paths = ssl.get_default_verify_paths()
     if paths.cafile or (paths.capath and any(Path(paths.capath).glob("*.0"))):
         return ssl.create_default_context()

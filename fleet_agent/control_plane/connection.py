@@ -1,4 +1,4 @@
-"""The control plane as the daemon holds it: one client, and one subscription beside it, rebuilt together."""
+"""One client and one subscription, rebuilt together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fleet_agent.support.clock import Clock
 if TYPE_CHECKING:
     from fleet_agent.control_plane.subscription import Subscription, Wake
 
-#: After joining its topics a device looks for what it missed, spread over this.
+#: After joining its topics a device asks for what it missed, spread over this.
 SUBSCRIBED_SPREAD_S = 2.0
 
 #: Takes a spread in seconds and why: the daemon's schedule.
@@ -50,13 +50,13 @@ class Connection:
         await self.plane.close()
 
     def listen(self, segment: str) -> None:
-        """Hold a subscription for this device and its segment; one that died is started again."""
+        """Keep a subscription for this device and its segment; restart one that died."""
         if self.subscription is None:
             self.subscription = self._subscription()
         self.subscription.move_to(segment)
         if self.task is None or self.task.done():
             if self.task is not None and not self.task.cancelled():
-                logger.error("the subscription died and is started again: {e}", e=self.task.exception())
+                logger.error("the subscription failed and is restarted: {e}", e=self.task.exception())
             self.task = asyncio.create_task(self.subscription.run())
 
     def rest(self) -> None:
@@ -70,7 +70,7 @@ class Connection:
         self._hasten(wake.spread_s, f"woken: {wake.reason}")
 
     def _subscription(self) -> Subscription:
-        # Imported late: a device without a subscription does without its memory.
+        # Imported late: a device without a subscription does not need the memory.
         from fleet_agent.control_plane.subscription import Subscription
 
         return Subscription(

@@ -1,4 +1,4 @@
-"""The two calls a device makes to the edge functions: `enroll` once, `device-token` about twice a day.
+"""The two calls that a device makes to the edge functions: `enroll` once, `device-token` about twice a day.
 
 Both prove possession of the device's key with a fresh assertion. A device whose clock is wrong is told the
 server's time, corrects itself and tries once more; what the correction was is in the answer.
@@ -49,7 +49,7 @@ class EnrollmentRequest:
 
 
 class Enrollment(Frozen):
-    """The place that the control plane gave this device.
+    """What the control plane registered this device as.
 
     `kind` is `pending` until an operator accepts the device; enroll again later to learn that they did.
     """
@@ -99,7 +99,7 @@ async def enroll(
     *,
     clock: Clock = utc_now,
 ) -> Enrollment:
-    """Ask for a place in the fleet. Idempotent: the same key always gets the same device.
+    """Register with the fleet. Idempotent: the same key always gets the same device.
 
     The caller keeps the id with `identity.remember(enrollment.device_id)`. Raises ControlPlaneError, of kind
     `token_invalid` when the provisioning token is wrong, expired or used up, `clock_wrong` when even the
@@ -133,7 +133,7 @@ async def fetch_token(
     clock: Clock = utc_now,
     in_child: bool = False,
 ) -> DeviceToken:
-    """Get a fresh device JWT; an assertion found stale is made once more with the server's time.
+    """Get a fresh device JWT; a stale assertion is signed again, once, with the server's time.
 
     With `in_child` the assertion is signed in a short-lived process, which keeps about 9 MiB of crypto
     libraries out of this one. Raises ControlPlaneError: `device_pending`, `device_suspended`,

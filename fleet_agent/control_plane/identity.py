@@ -5,7 +5,7 @@ the device in no form; what leaves are short-lived assertions signed with it. A 
 error and never replaced: a new key would be a new device.
 
 PyJWT and cryptography cost about 9 MiB of memory for good, so they are imported only to sign, and a daemon
-that wants them gone afterwards signs in a child process (`assertion_from_child`).
+that must not keep them signs in a child process (`assertion_from_child`).
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ class RealtimeClient(AsyncRealtimeClient):
         return socket
 
     async def _heartbeat(self) -> None:
-        """Keep the server from hanging up, and hang up on a server that does not answer."""
+        """Keep the server from closing the socket, and close it if the server does not answer."""
         socket = self._socket
         loop = asyncio.get_running_loop()
         while socket is not None and self.is_connected:
@@ -118,7 +118,7 @@ class RealtimeClient(AsyncRealtimeClient):
                 return
             await asyncio.sleep(self._timing.reply)
             if socket.heard_at < asked_at:
-                # No close handshake with somebody who does not answer.
+                # No close handshake with a server that does not answer.
                 socket.transport.abort()
                 return
 

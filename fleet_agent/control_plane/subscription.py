@@ -45,10 +45,10 @@ class Wake(Frozen):
 
 @dataclass
 class Subscription:
-    """Keeps one subscription alive until cancelled: `run()` never returns by itself.
+    """Keeps one subscription alive until canceled: `run()` never returns by itself.
 
     `on_wake` is called for each new wake, `on_subscribed` each time the device's own topic is joined: what
-    was sent before that was missed, so the loop should look for itself.
+    was sent before that was missed, so the loop should ask.
     """
 
     url: str
@@ -97,7 +97,7 @@ class Subscription:
                 failures, base_s=base_s, cap_s=self.timing.backoff_cap, uniform=self.uniform
             )
             logger.info(
-                "realtime is away ({reason}), try {n} in {wait:.1f} s; polling goes on",
+                "realtime is not connected ({reason}); try {n} in {wait:.1f} s; polling continues",
                 reason=problem, n=failures + 1, wait=wait,
             )  # fmt: skip
             await self.sleep(wait)
@@ -159,11 +159,11 @@ class Subscription:
         joining = False
         if outcome is None:
             return
-        # The library would rejoin by itself, unspread and for ever.
+        # The library would rejoin by itself, forever and without jitter.
         channel.rejoin_timer.reset()
         if required or "Unauthorized" not in str(outcome):
             raise outcome
-        logger.warning("the topic {topic} is refused: {reason}", topic=topic, reason=outcome)
+        logger.warning("joining the topic {topic} was refused: {reason}", topic=topic, reason=outcome)
 
     async def _stay(self, client: RealtimeClient, token: Token, lost: asyncio.Future[Lost]) -> None:
         """Wait for the end of the session, renewing the token when it is due."""
@@ -194,7 +194,7 @@ class Subscription:
             if remaining <= 0:
                 raise
             logger.info("the token could not be renewed yet: {error}", error=error)
-            # The present one still works; ask again after a tenth of what is left of it.
+            # The current one still works; try again after a tenth of what is left of it.
             return Token(token.value, token.ends, self.clock.monotonic() + max(remaining / 10, 1.0))
         if fresh.value != token.value:
             await client.set_auth(fresh.value)
@@ -205,12 +205,12 @@ class Subscription:
         message_id = str(meta.get("id") or "") if isinstance(meta, Mapping) else ""
         if message_id:
             if message_id in self._seen:
-                logger.debug("wake {id} again, ignored", id=message_id)
+                logger.debug("wake {id} is a duplicate, ignored", id=message_id)
                 return
             self._seen.append(message_id)
         try:
             wake = Wake.model_validate(message.get("payload"))
         except PydanticValidationError:
-            logger.debug("a wake that says nothing readable")
+            logger.debug("a wake that cannot be read")
             wake = Wake(reason="unreadable wake")
         self.on_wake(wake)

@@ -27,7 +27,7 @@ from fleet_agent.support.clock import Clock
 
 #: A token is renewed when this share of its life is over, give or take a fleet's spread.
 RENEW_AT = (0.75, 0.9)
-#: A token's fetch, whole: signing in a child, one corrected second try, and no server that drips its answer.
+#: One fetch as a whole: signing in a child, a second try with the corrected time, a slow server.
 WHOLE_FETCH_S = 120.0
 #: A token with less than this left is not used for a request.
 MARGIN_S = 60.0
@@ -53,7 +53,7 @@ class _Kept(BaseModel):
 
 
 class Tokens:
-    """Hands out a valid token, fetching a new one when needed; concurrent callers share one fetch."""
+    """Returns a valid token, fetching a new one if needed; concurrent callers share one fetch."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class Tokens:
 
     async def _fetch(self) -> Token:
         async def attempt() -> edge_functions.DeviceToken:
-            # Twice a day: a client kept for it would only cost memory.
+            # Twice a day: a client kept for this would only cost memory.
             async with self._http() as http:
                 try:
                     async with asyncio.timeout(WHOLE_FETCH_S):
@@ -107,10 +107,10 @@ class Tokens:
                     raise error_mapping.from_transport(error) from error
                 except ControlPlaneError as error:
                     if error_mapping.refuses_this_device(error):
-                        # Until a person acts; the next poll is soon enough to learn of it.
+                        # Until a person acts; the next poll is soon enough to find out.
                         error.retryable = False
                     if isinstance(error.__cause__, httpx.HTTPError):
-                        # Only here it is known how this device's clock is, and which error that made.
+                        # Only here is it known whether this device's clock caused the error.
                         raise error_mapping.from_transport(error.__cause__, self._clock) from error
                     raise
 
@@ -118,7 +118,7 @@ class Tokens:
         self._clock.observe(fresh.server_time)
         self._token = self._timed(timedelta(seconds=fresh.expires_in_s), timedelta(), fresh.access_token)
         self._keep(fresh)
-        logger.debug("a new device token, good until {until}", until=fresh.expires_at.isoformat())
+        logger.debug("new device token, valid until {until}", until=fresh.expires_at.isoformat())
         return self._token
 
     def _timed(self, life: timedelta, age: timedelta, value: str) -> Token:
@@ -140,7 +140,7 @@ class Tokens:
         try:
             atomic_files.write_atomic(self._file, kept.model_dump_json().encode(), mode=0o600)
         except StateError as error:
-            logger.warning("the device token is not kept for a restart: {error}", error=error)
+            logger.warning("the device token could not be saved for a restart: {error}", error=error)
 
     def _read(self) -> Token | None:
         try:
@@ -148,11 +148,11 @@ class Tokens:
         except FileNotFoundError:
             return None
         except (OSError, PydanticValidationError):
-            logger.warning("{file} is unreadable; a new token is fetched", file=self._file)
+            logger.warning("{file} cannot be read; fetching a new token", file=self._file)
             return None
         age = self._clock.now() - kept.issued_at
         ours = kept.device_id == str(self._identity.device_id) and kept.api_url == self._config().api_url
-        # A clock behind the token's birth is a wrong clock: how much life is left cannot be told.
+        # A clock before the token was issued is wrong: how much time is left is not known.
         if not ours or age < timedelta():
             return None
         return self._timed(kept.expires_at - kept.issued_at, age, kept.access_token)

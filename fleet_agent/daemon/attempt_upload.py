@@ -1,4 +1,4 @@
-"""The way of finished attempts from the outbox to `update_history`, and to the device's own history."""
+"""Finished attempts: from the outbox to `update_history`, and to the device's own history."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from fleet_agent.errors import ControlPlaneError, Kind, StateError
 from fleet_agent.model import Attempt
 from fleet_agent.support.clock import Clock
 
-#: A row of history that has to stay in the outbox is offered again after this: one that the control plane
-#: refuses for itself (not the device), and one that it has taken while the disk could not be written.
+#: A row that stays in the outbox is sent again after this: one that the control plane refused, and one that
+#: it accepted while the disk could not be written.
 LEFT_ROW_S = 3600.0
 
 
 class AttemptUpload:
-    """`note_progress` is told whenever a request ended, so that a long way is no hang."""
+    """`note_progress` is called after each request, so that a long upload does not count as a hang."""
 
     def __init__(
         self, outbox: Outbox, history: History, clock: Clock, note_progress: Callable[[], None]
@@ -32,9 +32,9 @@ class AttemptUpload:
         self._left_at: dict[UUID, float] = {}
 
     async def upload(self, plane: ControlPlane) -> None:
-        """Send the outbox. Raises ControlPlaneError only where nothing else would get through either.
+        """Send the outbox. Raises ControlPlaneError only if nothing else would succeed either.
 
-        Where the disk cannot be written it is all sent again later, which changes nothing.
+        If the disk cannot be written, everything is sent again later, which changes nothing.
         """
         now = self._clock.monotonic()
         pending = [
@@ -54,7 +54,7 @@ class AttemptUpload:
             self._note_progress()
             for attempt in batch:
                 self._hand_over(attempt)
-            logger.info("{n} attempts recorded", n=len(batch))
+            logger.info("{n} attempts uploaded", n=len(batch))
 
     async def _one_by_one(self, plane: ControlPlane, batch: Sequence[Attempt]) -> None:
         """One bad row must not hold up the others; it stays in the outbox."""
@@ -67,12 +67,12 @@ class AttemptUpload:
                 if error.kind != Kind.REFUSED:
                     raise
                 self._left_at[attempt.id] = self._clock.monotonic()
-                logger.error("the attempt {id} is not accepted: {error}", id=attempt.id, error=error)
+                logger.error("attempt {id} was refused: {error}", id=attempt.id, error=error)
 
     def _hand_over(self, attempt: Attempt) -> None:
-        """A disk that cannot be written must not keep the device from asking, nor from telling about it."""
+        """A disk that cannot be written must not keep the device from polling or reporting."""
         try:
             self._outbox.hand_over(attempt.id, self._history)
         except StateError as error:
             self._left_at[attempt.id] = self._clock.monotonic()
-            logger.warning("a recorded attempt stays in the outbox: {error}", error=error)
+            logger.warning("an uploaded attempt stays in the outbox: {error}", error=error)

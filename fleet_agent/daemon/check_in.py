@@ -1,4 +1,4 @@
-"""One check-in: look after what runs, ship, ask, carry out commands, decide, act, report."""
+"""One check-in: repair what runs, upload, ask, carry out commands, decide, act, report."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from fleet_agent.log import Ring
 from fleet_agent.model import Action, Directive, EngineStatus
 from fleet_agent.support.clock import Clock
 
-#: The containers are looked at for a report no more often than this: it costs a child process.
+#: The containers are checked for a report at most this often: it costs a child process.
 LOOK_AT_CONTAINERS_S = 300.0
-#: How often a watcher beside a running update looks up.
+#: How often the watcher next to a running update checks for a wake.
 LOOK_S = 15.0
 
 
 @dataclass
 class CheckInDependencies:
-    """What a check-in works with. `connection` is another one after the control plane's address changed."""
+    """What a check-in works with. `connection` is replaced if the control plane's address changes."""
 
     config_file: ConfigFile
     clock: Clock
@@ -90,11 +90,11 @@ class CheckIn:
         return self.settings().poll_interval_s
 
     def note_progress(self) -> None:
-        """Note that the check-in does not hang: a step of it has ended."""
+        """Note that a step has ended, so the check-in does not hang."""
         self._progress_at = self._clock.monotonic()
 
     def stalled_s(self) -> float:
-        """How long no step of it has ended."""
+        """Seconds since a step has ended."""
         return self._clock.monotonic() - self._progress_at
 
     async def run(self, why: str) -> Outcome:
@@ -119,7 +119,7 @@ class CheckIn:
         self.note_progress()
         updates = await self._commands.carry_out_all(directive)
         if updates is None:
-            # A command changed what runs here; what was asked before it is no longer the question.
+            # A command changed what runs here, so the directive is out of date.
             self._schedule.hasten(0.0, "a command was carried out")
             return await self._report_back(Outcome.CONVERGED)
         begun = await self._commands.begin(updates)
@@ -133,9 +133,9 @@ class CheckIn:
     # What runs here
 
     async def _look_after_what_runs(self) -> FleetError | None:
-        """Finish what was interrupted, start what has stopped, see how it is; now and then, network or not.
+        """Finish what was interrupted, start what has stopped, read the status; with or without a network.
 
-        Returns what stood in the way: the device then checks in and reports, and changes nothing.
+        Returns the error if that failed: the device then checks in and reports, and changes nothing.
         """
         fresh = self._clock.monotonic() - self._looked_at_containers < LOOK_AT_CONTAINERS_S
         if self.engine_status is not None and not decide.is_unfinished(self.engine_status) and fresh:
@@ -179,15 +179,15 @@ class CheckIn:
         return self._arrived(directive)
 
     def _note_what_waits(self, directive: Directive, step: decide.Step) -> None:
-        """For the report: what keeps the device where it is, and what is brought here meanwhile."""
+        """For the report: what keeps the device where it is, and what is prefetched meanwhile."""
         self.reporter.waiting = step.why if directive.action in (Action.RUN, Action.HOLD) else ""
         self.reporter.ahead = directive.prefetch if directive.action == Action.RUN else None
 
     @contextlib.asynccontextmanager
     async def _passing_on_what_is_newer(self, directive: Directive) -> AsyncIterator[None]:
-        """A wake during an update: ask again, and tell the engine if the answer differs.
+        """On a wake during an update: ask again, and tell the engine if the answer differs.
 
-        Whatever comes of that, the loop asks once more right after the update: there may be commands, too.
+        The loop asks once more right after the update in any case: there may be commands, too.
         """
 
         async def watch() -> None:
@@ -201,14 +201,16 @@ class CheckIn:
                     newer = self.directive = await self._plane.desired_state()
                 except FleetError as error:
                     if not (isinstance(error, ControlPlaneError) and refuses_this_device(error)):
-                        logger.info("a wake during the update waits: {error}", error=error)
+                        logger.info(
+                            "a wake during the update could not be followed yet: {error}", error=error
+                        )
                         asked_s = getattr(error, "retry_after_s", None) or 0.0
                         self._schedule.hasten(LOOK_S, "a wake during the update", after_s=asked_s)
                         continue
                     newer = _nothing_more(directive)
-                # Compared with what the engine knows, not with what it began with: the first wish may return.
-                if _wish(newer) != _wish(told):
-                    logger.info("the control plane asks for something else by now")
+                # Compared with what the engine knows: the directive that it began with may return.
+                if _work_of(newer) != _work_of(told):
+                    logger.info("the control plane now asks for something else")
                     await self._engine.supersede(_without_commands(newer))
                     told = newer
 
@@ -254,7 +256,7 @@ class CheckIn:
                     on_progress=say,
                 )
         except FleetError:
-            # The journal knows more than we do now.
+            # The journal has what the lost answer would have said.
             self.engine_status = await self._status()
             self._looked_at_containers = float("-inf")
             raise
@@ -262,7 +264,7 @@ class CheckIn:
             self.note_progress()
         self._looked_at_containers = self._clock.monotonic()
         outcome = _in_short(self.engine_status, self.engine_status.reason)
-        # The last phase is what systemd was told so far.
+        # So far systemd was told the last phase.
         self._notifier.status(outcome)
         level = "DEBUG" if verb == Verb.RECOVER and self.engine_status == before else "INFO"
         logger.log(level, "{verb}: {outcome}", verb=verb.value, outcome=outcome)
@@ -272,7 +274,7 @@ class CheckIn:
         try:
             return await self._engine.run(Verb.STATUS)
         except FleetError as error:
-            logger.warning("the engine does not say how it is: {error}", error=error)
+            logger.warning("cannot read the engine's status: {error}", error=error)
             return None
 
     # What came of it
@@ -284,11 +286,11 @@ class CheckIn:
         return outcome
 
     def _problem(self) -> FleetError | None:
-        """What is wrong beside the engine's own last error."""
+        """What is wrong apart from the engine's own last error."""
         return self._trouble or self._dependencies.config_file.config_error or self._not_ready()
 
     def _not_ready(self) -> FleetError | None:
-        """Why the release that is wanted ahead of its update could not be made ready."""
+        """Why the wanted release could not be prefetched."""
         found = decide.prefetched(self.directive, self.engine_status) if self.directive is not None else None
         if found is None or found.error_kind is None:
             return None
@@ -301,17 +303,17 @@ class CheckIn:
 
 
 def _without_commands(directive: Directive) -> Directive:
-    """For the engine: it is told in so many words what an operator asked for, and asked once."""
+    """For the engine: `operator_requested` tells it about `update_now`, and only once."""
     return directive.model_copy(update={"commands": ()})
 
 
 def _nothing_more(directive: Directive) -> Directive:
-    """What a device that is suspended or retired meanwhile is asked for: nothing it has not touched yet."""
+    """For a device that was suspended or retired meanwhile: nothing that it has not touched yet."""
     return directive.model_copy(update={"action": Action.HOLD, "release": None, "prefetch": None})
 
 
-def _wish(directive: Directive) -> tuple[object, ...]:
-    """What of a directive the engine works by."""
+def _work_of(directive: Directive) -> tuple[object, ...]:
+    """The parts of a directive that the engine uses."""
     return directive.action, directive.release, directive.prefetch
 
 

@@ -1,8 +1,8 @@
-"""Which commands of operators were begun here and what was answered, on disk: none is carried out twice.
+"""Which commands were begun here and how they were answered, on disk, so that none is carried out twice.
 
-A command is written down before it is begun, and its answer before it is sent. So whenever the daemon dies,
-its successor knows a command that may be half or wholly done: it is answered as interrupted, not repeated.
-Entries go once the control plane no longer offers their command, so the file is gone most of the time.
+A command is recorded before it is begun, and its answer before it is sent. So whenever the daemon dies, the
+next one knows which command may have partly completed: it answers `interrupted`, and does not repeat it.
+An entry is removed once the control plane no longer offers its command, so most of the time there is no file.
 """
 
 from __future__ import annotations
@@ -46,26 +46,26 @@ class CommandJournal:
         self._commands, self._in_doubt = _read(file)
 
     def knows(self, command_id: UUID) -> bool:
-        """Whether this command must not be begun: it was begun before, or that cannot be told."""
+        """Whether this command must not be begun: it was begun before, or that is not known."""
         return self._in_doubt or command_id in self._commands
 
     def answer(self, command_id: UUID) -> CommandResult:
-        """What to answer to a command that `knows` is true of."""
+        """The answer to a command for which `knows` is true."""
         entry = self._commands.get(command_id)
         if entry is None:
-            return _interrupted("What this device remembered of commands became unreadable")
+            return _interrupted("This device's record of commands is corrupt")
         return entry.answer or _interrupted(
-            f"The agent ended while it carried this out, begun at {entry.begun_at:%Y-%m-%d %H:%M:%S} UTC"
+            f"The agent stopped during this command, which began at {entry.begun_at:%Y-%m-%d %H:%M:%S} UTC"
         )
 
     def begin(self, command: Command) -> None:
-        """Note durably that `command` is begun. Raises StateError; then it must not be begun."""
+        """Record durably that `command` begins. Raises StateError; then it must not begin."""
         self._write({**self._commands, command.id: _Entry(begun_at=self._clock.now())})
 
     def note(self, command_id: UUID, answer: CommandResult) -> None:
-        """Keep `answer` until it got through; on a full disk in memory only, which a warning says.
+        """Keep `answer` until it has been sent; on a full disk only in memory, with a warning.
 
-        A command that was never begun needs no memory.
+        A command that was never begun is not recorded.
         """
         if not self.knows(command_id):
             return
@@ -75,7 +75,7 @@ class CommandJournal:
             self._write_if_possible(commands)
 
     def keep_only(self, offered: Iterable[UUID]) -> None:
-        """Forget the commands that the control plane no longer offers: it has their answers."""
+        """Drop the commands that the control plane no longer offers: it has their answers."""
         ids = set(offered)
         commands = {command_id: entry for command_id, entry in self._commands.items() if command_id in ids}
         if self._in_doubt or commands != self._commands:
@@ -94,7 +94,7 @@ class CommandJournal:
             self._write(commands)
         except StateError as error:
             self._commands = commands
-            logger.warning("what is known of commands is not on disk: {error}", error=error)
+            logger.warning("the record of commands could not be written to disk: {error}", error=error)
 
 
 def _read(file: Path) -> tuple[dict[UUID, _Entry], bool]:
@@ -104,7 +104,7 @@ def _read(file: Path) -> tuple[dict[UUID, _Entry], bool]:
     except FileNotFoundError:
         return {}, False
     except (OSError, PydanticValidationError):
-        logger.error("{file} is unreadable: commands offered now are not carried out", file=file)
+        logger.error("{file} is corrupt: the commands offered now are not carried out", file=file)
         return {}, True
 
 
@@ -113,7 +113,7 @@ def _interrupted(what: str) -> CommandResult:
         state="failed",
         result={
             "kind": Kind.INTERRUPTED.value,
-            "message": f"{what}. It may be half or wholly done and is not repeated.",
-            "hint": "Look at the device's state, and give the command again where it is still wanted.",
+            "message": f"{what}. The command may have partly completed, so it is not retried.",
+            "hint": "Check the device, and send the command again if it is still needed.",
         },
     )

@@ -1,7 +1,7 @@
-"""Commands of operators (`device_commands`): what each does on this device, and what is answered.
+"""Commands of operators (`device_commands`): what each does on this device, and its answer.
 
-Each is carried out at most once (`command_journal`). `update_now` is carried out by the check-in itself and
-answered when the update ended.
+Each is carried out at most once (`command_journal`). The check-in itself carries out `update_now` and answers
+it after the update.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class CommandRunner:
         return None if changed else updates
 
     async def begin(self, commands: Sequence[Command]) -> list[Command]:
-        """Those that are written down as begun: what cannot be remembered could be done twice."""
+        """Those that are recorded as begun: one that cannot be recorded could be carried out twice."""
         begun = []
         for command in commands:
             try:
@@ -88,7 +88,7 @@ class CommandRunner:
             await self.plane().answer(command_id, result.state, result.result)
             self.note_progress()
         except ControlPlaneError as error:
-            logger.warning("the answer to a command did not get through yet: {error}", error=error)
+            logger.warning("the answer to a command could not be sent yet: {error}", error=error)
 
 
 async def carry_out(command: Command, context: CommandContext) -> tuple[CommandResult, bool]:
@@ -129,7 +129,7 @@ def outcome_of_update(
 
 
 async def _roll_back(_command: Command, context: CommandContext) -> tuple[CommandResult, bool]:
-    status = await context.work(Verb.ROLLBACK, reason="An operator asked for it.")
+    status = await context.work(Verb.ROLLBACK, reason="Requested by an operator.")
     return _reached(status, status.state not in _UNWELL), True
 
 
@@ -139,7 +139,7 @@ async def _restart(_command: Command, context: CommandContext) -> tuple[CommandR
 
 
 def _reached(status: EngineStatus, reached: bool) -> CommandResult:
-    """The answer to a command that moves the device, from where it is afterwards."""
+    """The answer to a command that moves the device, from where it then is."""
     release = status.current.version if status.current is not None else None
     if not reached:
         return CommandResult(
@@ -172,7 +172,7 @@ async def _check_drift(_command: Command, context: CommandContext) -> tuple[Comm
 
 
 async def _enter_safe_mode(command: Command, context: CommandContext) -> tuple[CommandResult, bool]:
-    reason = str(command.args.get("reason") or "An operator asked for it.")[:REASON_LIMIT]
+    reason = str(command.args.get("reason") or "Requested by an operator.")[:REASON_LIMIT]
     status = await context.work(Verb.ENTER_SAFE_MODE, reason=reason)
     return _reached(status, status.state == ReportState.SAFE_MODE), True
 
@@ -182,7 +182,7 @@ async def _leave_safe_mode(_command: Command, context: CommandContext) -> tuple[
     return _reached(status, status.state != ReportState.SAFE_MODE), True
 
 
-#: To a command of a kind that a newer control plane knows and this agent does not.
+#: The answer to a kind of command that only a newer agent knows.
 NOT_SUPPORTED = CommandResult(
     state="failed",
     result={

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from fleet_agent.engine.phases import RESTING
 from fleet_agent.model import Action, Directive, EngineStatus, PrefetchStatus, ReportState
 
-#: Polls are spread by this share of the interval, both ways: a fleet that booted together drifts apart.
+#: Polls vary by this share of the interval, both ways, so that devices that booted together drift apart.
 POLL_JITTER = 0.2
-#: After a failed check-in or attempt: doubled each time, spread, never longer than the poll interval.
+#: After a failed check-in: doubled each time, randomized, never longer than the poll interval.
 FAILURE_BASE_S = 15.0
-#: An isolated device asks after `U(0, this or the poll interval)`: a fleet that got lost together returns
-#: spread.
+#: An isolated device asks after `U(0, this or the poll interval)`, so that a fleet that was cut off together
+#: returns spread out.
 ISOLATED_POLL_S = 1800.0
-#: Reports older than this many poll intervals are renewed although nothing changed: at every second poll. The
-#: dashboard shows a device as offline after three intervals without one.
+#: A report older than this many poll intervals is renewed even without a change: at every second poll. The
+#: dashboard shows a device as offline after three intervals without a report.
 HEARTBEAT_INTERVALS = 1.5
 
 
@@ -29,7 +29,7 @@ class Stay:
 
 @dataclass(frozen=True)
 class Finish:
-    """An attempt was interrupted: let the engine bring it to its end first."""
+    """An attempt was interrupted: the engine finishes it first."""
 
     why: str
 
@@ -49,21 +49,21 @@ Step = Stay | Finish | Converge
 def next_step(directive: Directive, engine: EngineStatus, *, operator_requested: bool = False) -> Step:
     """Return the one thing this device should do about `directive`.
 
-    Which releases are bad, and when a passing trouble may be tried again, is the engine's own memory.
+    The engine itself remembers which releases are bad, and when to retry after a temporary problem.
     """
     if is_unfinished(engine):
         return Finish(f"an attempt was interrupted while {engine.phase}")
-    # All of the release: the same commit under another row or version is taken over by the engine, untouched.
+    # The whole release: if only its row or version differs, the engine takes that over and touches nothing.
     at_target = engine.current == directive.release and engine.role == directive.device.role
     match directive.action:
         case Action.RUN | Action.HOLD:
             return _ahead(directive, engine, operator_requested=operator_requested)
         case Action.SAFE_MODE if engine.state == ReportState.SAFE_MODE:
-            return Stay("in safe mode, as the control plane asks")
+            return Stay("in safe mode, as requested by the control plane")
         case Action.SAFE_MODE:
-            why = "into safe mode, as the control plane asks"
+            why = "into safe mode, as requested by the control plane"
         case Action.UPDATE | Action.ROLLBACK if directive.release is None:
-            return Stay(f"the control plane asks for {directive.action} and names no release")
+            return Stay(f"the control plane requested {directive.action} without a release")
         case Action.UPDATE | Action.ROLLBACK if at_target and engine.state != ReportState.SAFE_MODE:
             return Stay(f"already on {directive.release.version}")
         case Action.UPDATE:
@@ -74,22 +74,22 @@ def next_step(directive: Directive, engine: EngineStatus, *, operator_requested:
 
 
 def _ahead(directive: Directive, engine: EngineStatus, *, operator_requested: bool) -> Step:
-    """Nothing to apply: at most to bring here what only the maintenance window keeps away."""
+    """Nothing to apply; possibly a release to prefetch that only waits for the maintenance window."""
     wanted = directive.prefetch
     if wanted is None or directive.action == Action.HOLD:
-        return Stay(_waiting(directive) or "the control plane asks for nothing")
+        return Stay(_waiting(directive) or "nothing to do")
     if engine.current == wanted and engine.role == directive.device.role:
         return Stay(f"already on {wanted.version}")
     found = prefetched(directive, engine)
     if found is not None and found.ready:
-        return Stay(f"{wanted.version} is ready; applied when the window opens{_behind(directive)}")
+        return Stay(f"{wanted.version} is ready; {_when_open('applied', directive)}")
     if found is not None and not found.again and not operator_requested:
-        return Stay(f"{wanted.version} is not ready; fetched when the window opens{_behind(directive)}")
+        return Stay(f"{wanted.version} was not prefetched; {_when_open('fetched', directive)}")
     return Converge(directive, f"prefetching {wanted.version}", operator_requested)
 
 
 def prefetched(directive: Directive, engine: EngineStatus | None) -> PrefetchStatus | None:
-    """What came of prefetching the release that `directive` wants ahead; None where nothing was tried."""
+    """The result of prefetching the release that `directive` names; None if it was not tried."""
     found = engine.prefetch if engine is not None else None
     if found is None or directive.action != Action.RUN:
         return None
@@ -98,13 +98,13 @@ def prefetched(directive: Directive, engine: EngineStatus | None) -> PrefetchSta
 
 
 def is_unfinished(engine: EngineStatus) -> bool:
-    """Whether the engine's journal holds an attempt that nobody is working on."""
+    """Whether the engine's journal has an attempt that is not finished."""
     return engine.phase not in RESTING
 
 
-def _behind(directive: Directive) -> str:
+def _when_open(done: str, directive: Directive) -> str:
     waiting = _waiting(directive)
-    return f" ({waiting.rstrip('.')})" if waiting else ""
+    return f"it will be {done} when the window opens" + (f" ({waiting.rstrip('.')})" if waiting else "")
 
 
 def _waiting(directive: Directive) -> str:
@@ -123,19 +123,19 @@ def poll_wait_s(interval_s: float, uniform: Callable[[float, float], float]) -> 
 def failure_wait_s(failures: int, interval_s: float, uniform: Callable[[float, float], float]) -> float:
     """Seconds to the next try after `failures` failures in a row (1 or more).
 
-    Half of it is fixed: the call itself was already retried within a minute.
+    Half of it is fixed, because the call itself was already retried for up to a minute.
     """
     ceiling: float = min(interval_s, FAILURE_BASE_S * 2 ** min(failures - 1, 20))
     return ceiling * uniform(0.5, 1.0)
 
 
 def isolated_wait_s(interval_s: float, uniform: Callable[[float, float], float]) -> float:
-    """Seconds until an isolated device asks again: full jitter, so that a fleet returns spread."""
+    """Seconds until an isolated device asks again: full jitter, so that a fleet returns spread out."""
     return uniform(0.0, max(interval_s, ISOLATED_POLL_S))
 
 
 def wake_wait_s(spread_s: float, uniform: Callable[[float, float], float]) -> float:
-    """Seconds a woken device waits, so that a woken fleet does not ask all at once."""
+    """Seconds that a woken device waits, so that a fleet does not ask all at once."""
     return uniform(0.0, spread_s)
 
 

@@ -2,8 +2,8 @@
 
 One JSON request on its standard input, which stays open: newer directives may follow.
 One `Progress` a line on its standard output, the last line `{"done": EngineStatus}` or `{"error": …}`. Exit
-code 0: it ran to an end (a rollback is one). 75: somebody else converges. Anything else: it could not come to
-rest, and its journal lets the next start go on.
+code 0: it finished (also with a rollback). 75: another process is updating the device. Anything else: it
+could not come to rest; the next start goes on from its journal.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from fleet_agent.paths import Paths
 from fleet_agent.support.clock import Heard
 
 ENGINE_COMMAND = (sys.executable, "-m", "fleet_agent.engine")
-#: How an engine ends that came to its end; any other way something of it may be left.
+#: Exit codes of an engine that ended by itself; after any other, programs of it may still run.
 EXITS = (0, 1, 2, EXIT_LOCKED)
-#: A large image over a slow link says nothing for a while; a hung child must not say nothing for ever.
+#: A large image over a slow link brings no progress for a while; a hung child must not block forever.
 SILENCE_LIMIT_S = 45 * 60.0
-#: To look costs a second or two, even where Docker takes its time.
+#: Reading the status takes a second or two, even if Docker is slow.
 LOOK_LIMIT_S = 120.0
-#: How long a child may take to end after it was asked to.
+#: How long a child may take to stop after SIGTERM.
 STOP_GRACE_S = 15.0
 #: One line: a status with many containers is long.
 _LINE_LIMIT = 4 * 1024 * 1024
@@ -153,11 +153,11 @@ class EngineProcess:
 
     @property
     def busy(self) -> bool:
-        """Whether an engine is at work; it is not waited for without limits."""
+        """Whether an engine is at work. It has limits of its own."""
         return self._child is not None
 
     async def supersede(self, directive: Directive) -> None:
-        """Tell the engine at work what the control plane asks for by now; it may still give up."""
+        """Tell the engine at work what the control plane now asks for; it may still give up."""
         child = self._child
         if child is None or child.stdin is None:
             return
@@ -166,7 +166,7 @@ class EngineProcess:
             await child.stdin.drain()
 
     async def stop(self) -> None:
-        """Ask a running child to end; kill it when it does not. Its journal lets the next start finish."""
+        """Ask a running child to stop; kill it if it does not. The next start finishes from its journal."""
         if self._child is not None:
             await self._end(self._child)
 
@@ -193,7 +193,7 @@ class EngineProcess:
                 logger.warning("the engine wrote a line that cannot be read: {line}", line=line[:200])
 
     async def _ended(self, child: asyncio.subprocess.Process, verb: Verb) -> int:
-        """The exit code of a child that closed its output, or StateError where it stays although done."""
+        """The exit code of a child that closed its output, or StateError if it stays after its last line."""
         try:
             async with asyncio.timeout(self.stop_grace_s):
                 return await child.wait()
@@ -216,12 +216,12 @@ class EngineProcess:
                 async with asyncio.timeout(self.stop_grace_s):
                     await child.wait()
             except TimeoutError:
-                # Stuck in the kernel (a dead disk). It holds the lock for as long as it lives; we go on.
+                # Stuck in the kernel (a dead disk). It keeps the lock for as long as it lives; we go on.
                 logger.error("the engine (process {pid}) cannot be killed", pid=child.pid)
 
 
 def engine_settings(paths: Paths, config: DeviceConfig) -> dict[str, object]:
-    """The part of the device's configuration that the engine works by."""
+    """The part of the device's configuration that the engine uses."""
     access = rescue_ssh.in_effect()
     return {
         "root": str(paths.root),
@@ -231,7 +231,7 @@ def engine_settings(paths: Paths, config: DeviceConfig) -> dict[str, object]:
         "allowed_signers": str(config.allowed_signers) if config.allowed_signers is not None else None,
         "verify_signatures": config.verify_signatures,
         "min_free_bytes": config.min_free_bytes,
-        # What is installed, not what the file says by now: this is shown to people.
+        # What is installed, not what the file now says: this is shown to people.
         "rescue_access": access.model_dump(mode="json") if access is not None else None,
     }
 
@@ -258,7 +258,7 @@ def _parsed(shape: type[Shape], done: Any) -> Shape:
 
 
 def _end_leftovers(settings: dict[str, object]) -> None:
-    """End what a killed engine left running; whoever converges by now has done so already."""
+    """End what a killed engine left running; a process that updates the device now has done so already."""
     from fleet_agent.engine.lock import converging
     from fleet_agent.support import orphans
 
@@ -280,7 +280,7 @@ def _named(problem: Any) -> FleetError:
     kind = problem.get("kind")
     return StateError(
         Kind(kind) if kind in set(Kind) else Kind.INTERNAL,
-        str(problem.get("message") or "The engine refused."),
+        str(problem.get("message") or "The engine refused without a message."),
         hint=str(problem.get("hint") or ""),
         retryable=bool(problem.get("retryable", False)),
     )

@@ -1,8 +1,8 @@
-"""Without the control plane for so long that it is the device's state: `isolated`.
+"""Cut off from the control plane for so long that it becomes the device's state: `isolated`.
 
-Counted from the first check-in that was not answered, on the monotonic clock, so a long poll interval is no
-isolation. It is written down once when it begins and removed once when it ends: `fleet-agent status` sees it,
-and a restart in the middle does not begin to count anew.
+Counted from the first check-in that was not answered, on the monotonic clock, so a long poll interval alone
+does not isolate a device. The file is written when isolation begins and removed when it ends: `fleet-agent
+status` reads it, and a restart in between keeps the state.
 """
 
 from __future__ import annotations
@@ -52,24 +52,24 @@ class Isolation:
         try:
             atomic_files.write_atomic(self._file, self.mark.model_dump_json().encode())
         except StateError as problem:
-            # A full disk must not stop anything; a restart will count anew.
-            logger.warning("that this device is isolated is not written down: {e}", e=problem)
+            # A full disk must not stop anything; after a restart, counting starts again.
+            logger.warning("the isolation could not be recorded: {e}", e=problem)
         return True
 
     def answered(self) -> Mark | None:
-        """Note that the control plane spoke; return what just ended, if the device was isolated."""
+        """Note that the control plane answered; return the isolation that just ended, if any."""
         ended, self.mark = self.mark, None
         self._first_unanswered = None
         if ended is not None:
             try:
                 atomic_files.remove(self._file)
             except StateError as problem:
-                logger.warning("a restart will believe this device isolated: {e}", e=problem)
+                logger.warning("after a restart this device will count as isolated: {e}", e=problem)
         return ended
 
 
 def read(file: Path) -> Mark | None:
-    """The mark on disk; None where there is none, or an unreadable one."""
+    """The mark on disk; None if there is none or it cannot be read."""
     try:
         mark = Mark.model_validate_json(file.read_bytes())
     except (OSError, PydanticValidationError):

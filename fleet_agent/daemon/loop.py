@@ -1,8 +1,8 @@
 """The loop: gather, decide, act, record, report. All in one task; wakes only move the due time.
 
-This is the process: turns, signals, the watchdog, the configuration. What a turn does is in `check_in`, when
-the next one is due in `schedule`. Failures are handled where they belong: an update's by the engine (a child
-process), a request's by its retry policy, and what is left by the next turn, after a spread, growing wait.
+This is the process: turns, signals, the watchdog, the configuration. `check_in` has what a turn does,
+`schedule` when the next one is due. An update's failures are handled by the engine (a child process), a
+request's by its retry policy, and the rest by the next turn, after a random, growing delay.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from fleet_agent.paths import Paths
 from fleet_agent.support import retry
 from fleet_agent.support.clock import Clock
 
-#: How often the loop looks up while it waits: at the configuration file, and for the watchdog.
+#: How often a waiting loop checks the configuration file and feeds the watchdog.
 LOOK_S = 15.0
-#: A check-in that gets nowhere for this long hangs, unless the engine is at work (which has its own limits).
+#: A check-in without progress for this long hangs, unless the engine is at work (which has its own limits).
 #: Longer than the longest call with all its tries.
 STALL_S = 600.0
 
 
 @dataclass
 class Daemon:
-    """One device's agent. `run` is the daemon, `once` a single convergence."""
+    """One device's agent. `run` is the daemon, `once` a single check-in."""
 
     paths: Paths
     config_file: ConfigFile
@@ -95,7 +95,7 @@ class Daemon:
         """Run until SIGTERM or SIGINT."""
         with self._signals():
             logger.info(
-                "agent of {device} starts, control plane {url}",
+                "agent for device {device} started; control plane {url}",
                 device=self.identity.device_id, url=self.config.api_url,
             )  # fmt: skip
             self.notifier.ready()
@@ -108,10 +108,10 @@ class Daemon:
                 self.notifier.stopping()
                 await self.engine.stop()
                 await self.connection.close()
-                logger.info("agent stops")
+                logger.info("agent stopped")
 
     async def once(self) -> Outcome:
-        """Converge a single time: what the timer and a hand-run `fleet-agent once` do."""
+        """Check in once, as the timer and `fleet-agent once` do."""
         try:
             return await self.check_in("once")
         finally:
@@ -122,7 +122,7 @@ class Daemon:
         return await self.turn.run(why)
 
     def stop(self) -> None:
-        """End after the present step; a running update is interrupted and finished by the next start."""
+        """Stop after the current step; the next start finishes an interrupted update."""
         self._stop.set()
         self.schedule.stir()
 
@@ -132,7 +132,7 @@ class Daemon:
         handled = {
             signal.SIGTERM: self.stop,
             signal.SIGINT: self.stop,
-            # systemctl reload: look at the configuration now, or right after the present check-in.
+            # systemctl reload: read the configuration now, or right after the current check-in.
             signal.SIGHUP: self._reload,
         }
         for number, handler in handled.items():
@@ -163,7 +163,7 @@ class Daemon:
                 raise
             outcome = Outcome.NOT_CONVERGED
         except Exception as error:
-            # The one broad net: a bug must not end the loop, the next turn tries again.
+            # The one broad `except`: a bug must not end the loop; the next turn tries again.
             logger.opt(exception=error).error("check-in failed: {error}", error=error)
             outcome = Outcome.NOT_CONVERGED
         finally:
@@ -173,15 +173,15 @@ class Daemon:
         process_memory.trim()
 
     async def _watched(self, task: asyncio.Task[Outcome], stopped: asyncio.Task[Literal[True]]) -> bool:
-        """Wait for the check-in or the stop, feeding the watchdog; False once the check-in hangs.
+        """Wait for the check-in or the stop, feeding the watchdog; False if the check-in hangs.
 
-        Should it then not even let itself be cancelled, nobody feeds any more and systemd ends the process.
+        If it then cannot be canceled either, feeding stops and systemd kills the process.
         """
         look_s = self.notifier.feed_s(self.look_s)
         self.turn.note_progress()
         while not (task.done() or stopped.done()):
             if not self.engine.busy and self.turn.stalled_s() > self.stall_s:
-                logger.error("the check-in got nowhere for {n:g} s and is given up", n=self.stall_s)
+                logger.error("the check-in made no progress for {n:g} s; giving up", n=self.stall_s)
                 return False
             self.notifier.alive()
             await asyncio.wait({task, stopped}, timeout=look_s, return_when=asyncio.FIRST_COMPLETED)
@@ -199,7 +199,7 @@ class Daemon:
     # Between two turns
 
     async def _wait(self) -> None:
-        """Until the next check-in is due; looks up now and then at the configuration and the subscription."""
+        """Wait until the next check-in is due, checking the configuration and the subscription meanwhile."""
         look_s = self.notifier.feed_s(self.look_s)
         while not self._stopping:
             await self._follow_configuration()
@@ -210,7 +210,7 @@ class Daemon:
             await self.schedule.rest(look_s)
 
     def _start_listening(self) -> None:
-        """Subscribe after the first answer: before it, the segment is unknown."""
+        """Subscribe after the first answer; the segment is not known earlier."""
         directive = self.turn.directive
         if not self.config.wake or directive is None:
             return
@@ -226,7 +226,7 @@ class Daemon:
         self.schedule.stir()
 
     async def _follow_configuration(self) -> None:
-        """Use the configuration as the file has it by now, if that can be used."""
+        """Apply the configuration file if it changed and is valid."""
         asked, self._reload_asked = self._reload_asked, False
         if not asked:
             await self._use_what_changed()
@@ -236,7 +236,7 @@ class Daemon:
             await self._use_what_changed()
         finally:
             self.notifier.ready()
-        logger.info("the configuration was looked at, as asked by SIGHUP")
+        logger.info("the configuration was read again on SIGHUP")
 
     async def _use_what_changed(self) -> None:
         before, error = self.config, self.config_file.config_error
@@ -246,7 +246,7 @@ class Daemon:
             return
         self.log.set_level(self.config.log_level)
         if before.rescue_access != self.config.rescue_access:
-            logger.warning("rescue access changes once `fleet-agent install` was run, and not before")
+            logger.warning("rescue_access changed: run `fleet-agent install` to apply it")
         if not self.connection.serves(self.config):
             await self.connection.close()
             self._dependencies.connection = self._connect()

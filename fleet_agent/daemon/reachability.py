@@ -20,7 +20,7 @@ class Reachability:
         self._clock = clock
         self._notifier = notifier
         self._refusal: Kind | None = None
-        #: While isolated, or where it asked for time, the control plane is left alone until then (monotonic).
+        #: While isolated, or after Retry-After, the control plane is not asked before this (monotonic).
         self.ask_again_at = float("-inf")
 
     @property
@@ -41,7 +41,7 @@ class Reachability:
         self.ask_again_at = float("-inf")
         told = self._no_longer_isolated()
         if self._refusal is not None:
-            logger.info("the control plane serves this device again")
+            logger.info("the control plane accepts this device again")
             self._refusal = None
         return told
 
@@ -53,7 +53,7 @@ class Reachability:
             self._no_longer_isolated()
         if refuses_this_device(error):
             return self._refused(error)
-        # One warning a stretch of trouble; what follows is in the journal at INFO.
+        # One warning for each stretch of failures; what follows is logged at INFO.
         level = "WARNING" if self._schedule.failures == 0 else "INFO"
         logger.log(level, "{kind}: {error}", kind=error.kind.value, error=error)
         self._notifier.status(str(error))
@@ -79,10 +79,10 @@ class Reachability:
         return told
 
     def _went_unanswered(self, error: ControlPlaneError, after_s: float, interval_s: float) -> None:
-        """Note it: after long enough the device is isolated, and asks seldom and spread."""
+        """Note it: after long enough the device is isolated, and asks rarely, at random times."""
         if self._isolation.unanswered(error, after_s):
             logger.warning(
-                "isolated: no answer from the control plane for {n:g} s; what runs is kept and looked after",
+                "isolated: no answer from the control plane for {n:g} s; what runs is kept and repaired",
                 n=after_s,
             )
         if self._isolation.is_on:
@@ -91,7 +91,7 @@ class Reachability:
             self._notifier.status(f"isolated: {error}")
 
     def _asked_to_wait_until(self, error: ControlPlaneError) -> float:
-        """Retry-After outlasts the check-in; what else answers (a captive portal) has no say in that."""
+        """Retry-After outlasts the check-in, but not that of a captive portal."""
         ours = error.kind in (Kind.RATE_LIMITED, Kind.SERVER_ERROR)
         if not ours or error.retry_after_s is None:
             return float("-inf")
@@ -99,4 +99,4 @@ class Reachability:
 
 
 def _where_it_was(ended: Mark) -> str:
-    return f"Without the control plane since {ended.since:%Y-%m-%d %H:%M} UTC ({ended.error_kind})."
+    return f"Was cut off from the control plane since {ended.since:%Y-%m-%d %H:%M} UTC ({ended.error_kind})."

@@ -1,6 +1,6 @@
 """When the next check-in is due, and why: polls, wakes and failures all end here.
 
-Everything is counted on the monotonic clock, so a clock that jumps neither hurries nor delays anything.
+Everything is counted on the monotonic clock, so a clock that jumps changes nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fleet_agent.support.clock import Clock
 
 #: Why the loop turns when nothing else made it.
 POLL = "poll"
-#: A device that an operator must accept asks this often: no wake can reach it yet.
+#: A device that waits to be accepted asks this often: no wake can reach it yet.
 PENDING_POLL_S = 60.0
 
 
@@ -57,11 +57,11 @@ class Schedule:
 
     @property
     def left_s(self) -> float:
-        """How long until the next check-in is due; not above zero once it is."""
+        """Seconds until the next check-in is due; zero or less once it is."""
         return self.due.at - self.clock.monotonic()
 
     def take(self) -> str:
-        """Begin what was due, and return why; what comes up from now on is for the next time."""
+        """Begin what was due, and return why; what is noted from now on is for the next turn."""
         why, self.due = self.due.why, Due(float("inf"), POLL)
         return why
 
@@ -72,11 +72,11 @@ class Schedule:
             self.stir()
 
     def stir(self) -> None:
-        """End a `rest` early: there is something to look at."""
+        """End a `rest` early: there is something to do."""
         self._stir.set()
 
     async def rest(self, at_most_s: float) -> None:
-        """Wait for the due time, a stir, or `at_most_s`, whatever comes first."""
+        """Wait for the due time, a stir, or `at_most_s`, whichever comes first."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(self.left_s, at_most_s)):
                 await self._stir.wait()
@@ -89,7 +89,7 @@ class Schedule:
         self.due.no_later_than(self.clock.monotonic() + wait_s, POLL)
 
     def wait_s(self, outcome: Outcome, interval_s: float, *, isolated: bool, pending: bool) -> float:
-        """How long after `outcome` the device checks in again by itself."""
+        """Seconds after `outcome` until the device checks in again by itself."""
         if outcome == Outcome.CONVERGED:
             return decide.poll_wait_s(interval_s, self.uniform)
         if outcome == Outcome.REFUSED:
@@ -97,6 +97,6 @@ class Schedule:
                 min(interval_s, PENDING_POLL_S) if pending else interval_s, self.uniform
             )
         if isolated:
-            # What runs is looked after as often as ever; the control plane is not asked each time.
+            # What runs is repaired as often as ever; the control plane is not asked each time.
             return decide.poll_wait_s(interval_s, self.uniform)
         return decide.failure_wait_s(self.failures, interval_s, self.uniform)

@@ -30,7 +30,7 @@ CONTAINER_LIMIT = 100
 #: Within one phase, progress is reported no more often than this.
 PROGRESS_EVERY_S = 15.0
 
-#: What makes a report worth sending; the rest (resources, clocks, log) rides along.
+#: What makes a report worth sending; the rest (resources, clocks, log) is sent along.
 _TELLING = (
     "state", "phase", "reason", "current_release", "target_release", "containers", "error_kind", "error",
     "agent_version", "settings",
@@ -51,13 +51,13 @@ class Reporter:
         self._told: str | None = None
         self._told_at: float | None = None
         self._target: Release | None = None
-        #: Why nothing happens, from the gates; shown while the engine itself has nothing to say.
+        #: Why nothing happens, from the gates; shown while the engine itself has no reason.
         self.waiting = ""
-        #: What is in force here; None before the control plane was heard.
+        #: What is in effect here; None before the control plane answered.
         self.settings: Settings | None = None
-        #: An older control plane has no such column.
+        #: False for an older control plane without that column.
         self._takes_settings = True
-        #: What is brought here ahead of its update. On a device that is well it is all there is to say.
+        #: What is prefetched. On a healthy device it is the only news.
         self.ahead: Release | None = None
 
     def working_towards(self, target: Release | None) -> None:
@@ -71,13 +71,13 @@ class Reporter:
     async def report(
         self, plane: ControlPlane, engine: EngineStatus | None, problem: FleetError | None
     ) -> None:
-        """Tell the resting state. A report that does not get through is made again at the next check-in."""
+        """Report the state at rest. A report that fails is sent again at the next check-in."""
         await self._send(plane, self._resting(engine, problem))
 
     async def report_isolated(
         self, plane: ControlPlane, engine: EngineStatus | None, problem: FleetError | None, told: str
     ) -> None:
-        """Tell that this device was isolated, just returned; `report` then tells how it is."""
+        """Report that this device was isolated until now; `report` then sends its present state."""
         row = self._resting(engine, problem)
         await self._send(plane, {**row, "state": ReportState.ISOLATED.value, "reason": _text(told)})
 
@@ -89,7 +89,7 @@ class Reporter:
         problem: FleetError | None,
         notifier: Notifier,
     ) -> AsyncIterator[OnProgress]:
-        """Tell the phases of the engine's work beside it: a slow control plane does not slow an update."""
+        """Report the engine's phases in a task of its own: a slow control plane does not slow an update."""
         fresh: asyncio.Event = asyncio.Event()
         latest: Progress | None = None
 
@@ -134,7 +134,7 @@ class Reporter:
             await self._upsert(plane, {**row, **self._circumstances()})
         except FleetError as error:
             self._told = None
-            logger.info("the report did not get through: {error}", error=error)
+            logger.info("the report could not be sent: {error}", error=error)
             return
         self._told, self._told_at = fingerprint, self._clock.monotonic()
 
@@ -144,10 +144,10 @@ class Reporter:
         except ControlPlaneError as error:
             if "settings" in row and error.evidence.get("code") in _NO_SUCH_COLUMN:
                 self._takes_settings = False
-                logger.info("the control plane does not take this device's settings yet: {e}", e=error)
+                logger.info("the control plane has no column for this device's settings yet: {e}", e=error)
                 await self._upsert(plane, {key: row[key] for key in row if key != "settings"})
                 return
-            # The control plane forgot a release (a foreign key): the rest of the report still counts.
+            # The control plane no longer has a release (a foreign key): the rest of the report still counts.
             if error.kind != Kind.REFUSED or error.evidence.get("code") != "23503":
                 raise
             await plane.report({**row, "current_release": None, "target_release": None})
@@ -155,7 +155,7 @@ class Reporter:
     def _resting(self, engine: EngineStatus | None, problem: FleetError | None) -> dict[str, Any]:
         row = self._common(engine, problem)
         if engine is None:
-            # The engine does not even start: all that is known is that something is wrong.
+            # The engine does not start: all that is known is the error.
             return {
                 **row,
                 "state": ReportState.DEGRADED.value,
@@ -179,7 +179,7 @@ class Reporter:
         row["phase"] = progress.phase
         row["reason"] = _text(progress.detail)
         if progress.prefetching and engine is not None and target is not None:
-            # What runs is not touched: the device is as well as it was.
+            # What runs is not touched: the device keeps its state.
             row["state"] = engine.state.value
             row["reason"] = _text(f"prefetching {target.version} {progress.detail}".strip())
         row["target_release"] = str(target.id) if target is not None else None
@@ -224,7 +224,7 @@ def _fingerprint(row: dict[str, Any]) -> str:
     telling = {key: row.get(key) for key in _TELLING if key != "agent_version"}
     settings = telling["settings"]
     if settings is not None and "poll_interval_s" not in settings["pinned"]:
-        # The control plane's own wish; it shortens it now and then, and needs no answer to that.
+        # The control plane's own value, which it shortens at times; it needs no report about that.
         telling["settings"] = {**settings, "poll_interval_s": None}
     return json.dumps(telling, sort_keys=True)
 

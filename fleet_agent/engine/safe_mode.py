@@ -29,7 +29,7 @@ from fleet_agent.support.atomic_files import make_folder
 
 FOLDER = Path("roles") / "common" / "safe-mode"
 #: In the mark of safe mode.
-BESIDE = "the release runs beside it"
+BESIDE = "the release keeps running next to it"
 
 
 def prepare(engine: Engine, deployed: Deployed, *, unless_there: bool = False) -> None:

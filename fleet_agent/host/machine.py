@@ -1,4 +1,4 @@
-"""What this machine says of itself, from /proc and /sys. Missing facts are left out, never guessed."""
+"""What this machine reports about itself, from /proc and /sys. Missing facts are left out, never guessed."""
 
 from __future__ import annotations
 
@@ -115,5 +115,5 @@ class Machine:
 
 
 def host_name() -> str:
-    """The host name as a device name, where nobody wished for another."""
+    """The host name, as the default name of the device."""
     return socket.gethostname().split(".")[0] or "device"

@@ -18,7 +18,7 @@ def leave_out() -> None:
 
 
 def keep_small() -> None:
-    """Called once everything is imported: one malloc arena, and nothing to collect in what stays for ever."""
+    """Call when everything is imported: one malloc arena, and what stays forever is not collected again."""
     with contextlib.suppress(OSError, AttributeError):
         arena_max, keep_free = -8, -1
         library = ctypes.CDLL(None)
@@ -30,7 +30,7 @@ def keep_small() -> None:
 
 
 def trim() -> None:
-    """An hour-long idle process should not sit on the peak of its last minute."""
+    """Return unused memory: a process that idles for an hour should not keep its peak."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,6 +1,6 @@
-"""Rescue access: ssh by key while this device is in safe mode, where its own configuration asks for it.
+"""Rescue access: ssh by key while this device is in safe mode, if its own configuration turns it on.
 
-The agent runs none of it. `fleet-agent install` checks what `device.json` says (`rescue_access`) and
+The agent itself runs none of it. `fleet-agent install` checks what `device.json` says (`rescue_access`) and
 writes a path unit, a service and a configuration for an sshd of its own; systemd starts that when the
 engine's mark of safe mode is there. What is in effect is what is installed: it is read back to be shown.
 """
@@ -27,7 +27,7 @@ SERVICE = "fleet-agent-rescue.service"
 SSHD_CONFIG = "fleet-agent-rescue.sshd_config"
 #: In the order in which they are written: the one that starts the others last.
 FILES = (SSHD_CONFIG, SERVICE, PATH_UNIT)
-#: Where sshd is, beside what $PATH names.
+#: Where sshd is, in addition to $PATH.
 SYSTEM_FOLDERS = ("usr/sbin", "usr/bin", "usr/local/sbin", "sbin")
 #: sshd does not even check its configuration without it.
 PRIVILEGE_SEPARATION = Path("/run/sshd")
@@ -40,7 +40,7 @@ _LINE = "RescueAccess="
 
 
 def in_effect(folder: Path = UNIT_FOLDER) -> RescueAccess | None:
-    """What is installed on this machine; None where rescue access is off."""
+    """What is installed on this machine; None if rescue access is off."""
     try:
         lines = (folder / PATH_UNIT).read_text().splitlines()
         (line,) = (line for line in lines if line.startswith(_LINE))
@@ -83,16 +83,16 @@ class Setup:
 
 
 def set_up(access: RescueAccess, paths: Paths, *, tree: Path = Path("/")) -> Setup:
-    """Check that it would let in who is meant, and nobody else; `tree` is where the machine's files are.
+    """Check that it lets in those it should, and nobody else; `tree` has the machine's files.
 
-    Raises ConfigError (`config_invalid`), StateError (`tool_missing`) where there is no sshd.
+    Raises ConfigError (`config_invalid`), StateError (`tool_missing`) if there is no sshd.
     """
     check(access, paths, tree=tree)
     return Setup(access, paths, tools(tree))
 
 
 def check(access: RescueAccess, paths: Paths, *, tree: Path = Path("/")) -> None:
-    """Whether sshd would take the keys: it refuses some of them without a word.
+    """Whether sshd would accept the keys: it refuses some without telling the user.
 
     Raises ConfigError (`config_invalid`).
     """
@@ -134,7 +134,7 @@ def tools(tree: Path = Path("/")) -> Tools:
 
 
 def make_host_key(setup: Setup) -> str:
-    """Make the host key where there is none yet; return its fingerprint. Raises StateError."""
+    """Create the host key if there is none yet; return its fingerprint. Raises StateError."""
     key = setup.paths.host_key
     if not key.exists():
         try:
@@ -149,7 +149,7 @@ def make_host_key(setup: Setup) -> str:
 
 
 def fingerprint(paths: Paths) -> str | None:
-    """Of the host key, as ssh shows it to who connects; None where there is none yet."""
+    """Of the host key, as ssh shows it to whoever connects; None if there is none yet."""
     public = paths.host_key.with_name(f"{paths.host_key.name}.pub")
     keygen = shutil.which("ssh-keygen")
     if keygen is None or not public.exists():
@@ -159,7 +159,7 @@ def fingerprint(paths: Paths) -> str | None:
 
 
 def try_out(setup: Setup) -> None:
-    """Let this machine's sshd judge its configuration: an emergency is no time to find out.
+    """Have this machine's sshd check its configuration now, not when it is needed.
 
     Raises ConfigError (`config_invalid`).
     """
@@ -190,18 +190,18 @@ def _entry(file: Path, user: str) -> list[str] | None:
     try:
         lines = file.read_text().splitlines()
     except OSError:
-        # /etc/shadow is root's; who cannot read it cannot install either.
+        # Only root can read /etc/shadow, and only root can install.
         return None
     return next((line.split(":") for line in lines if line.startswith(f"{user}:")), None)
 
 
 def _check_modes(file: Path, user: str, tree: Path) -> None:
-    """sshd refuses keys that somebody else could change, and tells only its log."""
+    """sshd refuses keys that another user could change, and tells only its log."""
     account = _entry(tree / "etc/passwd", user)
     owners = {0, int(account[2])} if account is not None else {0}
     for path in (file, *file.parents):
         seen = path.stat()
-        # Who builds an image need not be root; its owners are fixed when it is packed.
+        # An image may be built by another user than root; its owners are set when it is packed.
         strange = tree == Path("/") and seen.st_uid not in owners
         if seen.st_mode & 0o022 or strange:
             raise _invalid(

@@ -1,4 +1,4 @@
-"""sd_notify: tells systemd that the daemon is ready, alive and what it does; silent without systemd."""
+"""sd_notify: tells systemd that the daemon is ready and alive, and what it does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SEND_LIMIT_S = 1.0
 class Notifier:
     """Sends to `$NOTIFY_SOCKET`. The watchdog is fed by the loop's progress, never by a timer of its own.
 
-    `watchdog_s` is how long systemd waits for `alive` before it kills the process; None where it does not.
+    `watchdog_s` is how long systemd waits for `alive` before it kills the process; None if it does not.
     """
 
     def __init__(self, address: str | None = None, environment: Mapping[str, str] = os.environ) -> None:
@@ -44,7 +44,7 @@ class Notifier:
             self._send(f"STATUS={line}")
 
     def feed_s(self, at_most: float) -> float:
-        """How often to call `alive` (seconds): thrice within systemd's patience, or more often."""
+        """How often to call `alive` (seconds): three times within systemd's limit, or more often."""
         return at_most if self.watchdog_s is None else min(at_most, self.watchdog_s / 3)
 
     def _send(self, message: str) -> None:
@@ -59,7 +59,7 @@ class Notifier:
 
 
 def _watchdog_s(environment: Mapping[str, str]) -> float | None:
-    """The watchdog's patience, where it is this very process that systemd watches."""
+    """The watchdog's limit, if systemd watches this very process."""
     if environment.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     try:

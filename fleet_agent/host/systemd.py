@@ -1,4 +1,4 @@
-"""The agent as a service of systemd: renders the units of `fleet_agent/host/units/`, puts them in place."""
+"""The agent as a systemd service: renders the units in `fleet_agent/host/units/` and installs them."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ ONCE_TIMER = "fleet-agent-once.timer"
 UNITS = (SERVICE, ONCE_SERVICE, ONCE_TIMER)
 #: What starts with the machine; the once-service is the timer's.
 ENABLED = (SERVICE, ONCE_TIMER)
-#: Exists exactly where systemd runs the machine (sd_booted(3)).
+#: Exists exactly if the machine was booted with systemd (sd_booted(3)).
 BOOTED = Path("/run/systemd/system")
 #: The first version that can wait longer after each crash.
 GROWING_RESTART_VERSION = 254
 SYSTEMCTL_LIMIT_S = 90
 
 _RESTART_GROWING = """\
-# After a crash: 2 s, then longer each time, up to five minutes; for ever.
+# After a crash: 2 s, then longer each time, up to five minutes, without end.
 RestartSec=2
 RestartSteps=8
 RestartMaxDelaySec=5min"""
 _RESTART_CONSTANT = """\
-# Longer after each crash would need systemd 254; this is seldom enough to do no harm, for ever.
+# Longer after each crash would need systemd 254; this is rare enough to do no harm, without end.
 RestartSec=10"""
 
 _PLAIN = re.compile(r"[\w./@+:,=-]+", re.ASCII)
@@ -53,7 +53,7 @@ class Agent:
     python: Path
 
     def check(self) -> None:
-        """Raise ConfigError (`config_invalid`) where a service could not work with these paths."""
+        """Raise ConfigError (`config_invalid`) if a service could not work with these paths."""
         for path in (self.root, self.config, self.python):
             if "$" in str(path) or not str(path).isprintable():
                 raise config_invalid(repr(str(path)), "a systemd unit cannot hold its characters")
@@ -161,7 +161,7 @@ class Installer:
         return self.prefix == Path("/")
 
     def systemd_version(self) -> int | None:
-        """Of this machine; None for another one's tree, or where it does not say."""
+        """Of this machine; None for an image, or if it is not known."""
         if not self.is_here or shutil.which("systemctl") is None:
             return None
         said = re.match(r"systemd (\d+)", self.run(["--version"]).stdout)
@@ -178,8 +178,8 @@ class Installer:
         """Write the units durably and enable them; return the names of those that changed.
 
         `now` starts them too, and restarts what runs by a unit that changed. Doing it twice changes nothing.
-        Without `access`, rescue access that was installed before is closed and removed at once.
-        Raises ConfigError for paths that no service can use and where sshd refuses its configuration,
+        Without `access`, rescue access that was installed before is closed and removed immediately.
+        Raises ConfigError for paths that a service cannot use and if sshd refuses its configuration,
         StateError `not_supported` without systemd, `state_unwritable` without the right, `systemd_refused`.
         """
         agent.check()
@@ -220,7 +220,7 @@ class Installer:
         try:
             rescue_ssh.try_out(access)
         except ConfigError:
-            # What its sshd cannot read must not be what a reboot brings into effect.
+            # A reboot must not start what this machine's sshd cannot read.
             self._remove(rescue_ssh.FILES)
             raise
 
@@ -251,7 +251,7 @@ class Installer:
             raise atomic_files.unwritable(folder, error) from error
 
     def _write(self, path: Path, text: str) -> bool:
-        """Write a unit unless it says so already; returns whether it was written."""
+        """Write a unit unless it has that text already; returns whether it was written."""
         with contextlib.suppress(OSError, UnicodeDecodeError):
             if path.read_text() == text:
                 return False
@@ -279,7 +279,7 @@ class Installer:
 
 
 def compile_installation() -> None:
-    """Compile the interpreter's packages now: the sandbox keeps the service from ever doing it.
+    """Compile the interpreter's packages now: in its sandbox the service never can.
 
     Without this each start of the engine, every few minutes, would compile all it imports again.
     """

@@ -9,7 +9,7 @@ _NEEDED = ("psycopg", "rich", "typer")
 
 
 def main() -> None:
-    """Run fleetctl, or say how to install it where only the agent is."""
+    """Run fleetctl, or say how to install it if only the agent is installed."""
     # Looked for, not imported: a command that needs no database should not wait for its driver.
     for module in _NEEDED:
         if find_spec(module) is None:

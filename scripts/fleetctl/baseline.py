@@ -12,19 +12,16 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import psycopg
 
 from fleetctl.errors import FleetctlError
-
-if TYPE_CHECKING:
-    from fleetctl.migrate import Migration
+from fleetctl.migration_files import Migration
 
 # The CLI stores one element a statement, without the `;` and the space between them.
 _NOT_COMPARED = re.compile(r"--[^\n]*|[\s;]")
 
-# What was applied, by version; None where the history does not say what it was.
+# What was applied, by version; None if the history does not say what it was.
 History = Mapping[str, list[str] | None]
 
 
@@ -50,8 +47,8 @@ def refuse_another(
         return
     raise FleetctlError(
         "baseline_changed",
-        "The database was made by another text of the migrations than the one in this checkout, "
-        "and before the first release nothing leads from one to the other.",
+        "The database was created by another version of the migrations than the one in this checkout. "
+        "Before the first release, there is no upgrade between the two.",
         hint=start_over,
     )
 
@@ -72,7 +69,7 @@ def _of_files(migrations: Iterable[Migration]) -> str:
 
 
 def _of_history(history: History) -> str | None:
-    """None where the history lacks the text of any of them, as after `supabase migration repair`."""
+    """None if the history lacks the text of any of them, as after `supabase migration repair`."""
     texts = [(version, "\n".join(statements)) for version, statements in history.items() if statements]
     return fingerprint(texts) if len(texts) == len(history) else None
 

@@ -81,7 +81,7 @@ class FleetRepo:
         """Make the repository with a copy of `roles` (not committed yet; None for an empty one).
 
         Without a `key` one is made in the folder `<path>.keys`, beside the repository and never in it; the
-        `allowed_signers` for devices lies there too. Raises FleetctlError where `path` is not empty.
+        `allowed_signers` for devices lies there too. Raises FleetctlError if `path` is not empty.
         """
         path = path.resolve()
         if path.exists() and any(path.iterdir()):
@@ -148,7 +148,7 @@ class FleetRepo:
     ) -> str:
         """Write `edits` (path to content; None removes), commit everything, return the commit's id.
 
-        An edited file keeps its mode; a new one that starts with `#!` is executable. `branch` is made where
+        An edited file keeps its mode; a new one that starts with `#!` is executable. `branch` is created if
         it is missing. `date` is the commit's time in any form Git reads.
         """
         if branch is not None and branch != self.git("branch", "--show-current"):

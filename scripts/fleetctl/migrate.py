@@ -6,7 +6,6 @@ as role `postgres`; what was applied is a row of `supabase_migrations.schema_mig
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,27 +15,14 @@ from psycopg import sql
 
 from fleetctl import baseline
 from fleetctl.errors import FleetctlError
+from fleetctl.migration_files import Migration, find_migrations
 
-_NAME = re.compile(r"^(?P<version>[0-9]+)_(?P<name>.*)\.sql$")
 # Any fixed number: two runners on one database take turns.
 _LOCK = 7_305_422_301
 START_OVER = (
-    "Make the database anew from this checkout, which deletes its data (supabase db reset --linked), "
+    "Recreate the database from this checkout, which deletes its data (supabase db reset --linked), "
     "or use the checkout that made it."
 )
-
-
-@dataclass(frozen=True)
-class Migration:
-    """One file."""
-
-    version: str
-    name: str
-    path: Path
-
-    @property
-    def label(self) -> str:
-        return self.path.name
 
 
 @dataclass(frozen=True)
@@ -47,32 +33,6 @@ class Outcome:
     already: int = 0
     # Applied earlier, and their file has other text today: the database does not follow.
     changed: list[str] = field(default_factory=list)
-
-
-def find(folder: Path) -> list[Migration]:
-    """The migrations of a folder in order.
-
-    Raises FleetctlError `migration_name` for a `.sql` file that the CLI would silently skip, and
-    `migration_version` for two files of one version.
-    """
-    found: dict[str, Migration] = {}
-    for path in sorted(folder.glob("*.sql"), key=lambda item: item.name):
-        match = _NAME.match(path.name)
-        if match is None:
-            raise FleetctlError(
-                "migration_name",
-                f"{path.name} is not named <timestamp>_<name>.sql, so the Supabase CLI would skip it.",
-                hint="Rename it, e.g. to 20260301120000_add_rollout_stages.sql",
-            )
-        migration = Migration(match["version"], match["name"], path)
-        if migration.version in found:
-            raise FleetctlError(
-                "migration_version",
-                f"{path.name} and {found[migration.version].label} have the same version.",
-                hint="Give one of them a different timestamp.",
-            )
-        found[migration.version] = migration
-    return list(found.values())
 
 
 def migrate(
@@ -92,7 +52,7 @@ def migrate(
     connection.execute("select pg_advisory_lock(%s)", (_LOCK,))
     try:
         _make_history(connection)
-        migrations = find(folder)
+        migrations = find_migrations(folder)
         history = _history(connection)
         baseline.refuse_another(connection, migrations, history, start_over)
         outcome = _apply_missing(connection, migrations, history, progress)
@@ -183,7 +143,7 @@ def _apply(connection: psycopg.Connection, migration: Migration, text: str) -> N
 
 
 def _failed(kind: str, path: Path, text: str, error: psycopg.Error) -> FleetctlError:
-    """The server's words, with the line of the file where it stopped when the server names a position."""
+    """The server's words, with the line at which it stopped if the server reports a position."""
     diag = error.diag
     where = path.name
     if diag.statement_position is not None:

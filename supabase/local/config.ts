@@ -7,7 +7,7 @@ export interface Config {
   tableEditorPort: number;
   /** Superuser: Realtime's listener. Never used for a caller's request. */
   dbUrl: string;
-  /** `authenticator`: may become the API roles, and is nothing itself. */
+  /** `authenticator`: may become the API roles, and has no rights of its own. */
   restDbUrl: string;
   /** `supabase_auth_admin`: the tables in schema `auth`. */
   authDbUrl: string;

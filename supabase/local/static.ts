@@ -14,7 +14,7 @@ const TYPES: Record<string, string> = {
   woff2: "font/woff2",
 };
 
-/** Vite puts a hash of the content into names below assets/: they never change. All else is asked for again. */
+/** Vite puts a hash of the content into names below assets/: they never change. Everything else is revalidated. */
 const FOREVER = "public, max-age=31536000, immutable";
 
 /** The file at `path` below `folder`, or null. A path cannot leave the folder. */

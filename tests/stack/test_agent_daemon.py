@@ -334,14 +334,14 @@ def test_an_enrolled_device_is_woken_by_a_release_converges_and_says_so(make_age
 
     assert agent.daemon is not None
     agent.kill(signal.SIGTERM)
-    assert "agent stops" in agent.log
+    assert "agent stopped" in agent.log
 
 
 def test_with_realtime_down_the_poll_alone_converges(make_agent: MakeAgent, relay: Relay) -> None:
     relay.without_realtime = True
     agent = make_agent(api_url=relay.url, poll_interval_s=2)
     agent.start()
-    agent.until(agent.says("realtime is away"), "the refused subscription")
+    agent.until(agent.says("realtime is not connected"), "the refused subscription")
     wanted = agent.release("1.0.0")
     agent.until(agent.runs(wanted), "1.0.0")
     assert "woken" not in agent.log
@@ -359,7 +359,7 @@ def test_with_rest_down_a_wake_still_makes_the_device_ask_and_it_converges_once_
     wanted = agent.release("1.0.0")
     agent.until(agent.says("woken: "), "the wake")
     agent.until(agent.says("unreachable: "), "the question without an answer")
-    assert "realtime is away" not in agent.log
+    assert "realtime is not connected" not in agent.log
     relay.without_rest = False
     agent.until(agent.runs(wanted), "1.0.0")
     assert agent.log.count("realtime subscribed") == 1

@@ -13,7 +13,10 @@ from fleetctl.commands import stack as commands
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "usage" / "stack.md").read_text()
 FLEETCTL = ROOT / "scripts/fleetctl"
-PYTHON = [*(FLEETCTL / "stack").glob("*.py"), FLEETCTL / "commands/stack.py", FLEETCTL / "migrate.py"]
+PYTHON = [
+    *(FLEETCTL / "stack").glob("*.py"),
+    *(FLEETCTL / name for name in ("commands/stack.py", "migrate.py", "migration_files.py", "baseline.py")),
+]
 SERVER = list((ROOT / "supabase/local").glob("*.ts"))
 
 

@@ -126,7 +126,7 @@ def test_no_secret_reaches_the_logs_or_other_users(data: Path) -> None:
 
 def test_database_without_its_keys_is_refused(empty: Path) -> None:
     (empty / "postgres").mkdir(parents=True)
-    with pytest.raises(FleetctlError, match="is gone") as caught:
+    with pytest.raises(FleetctlError, match="is missing") as caught:
         start(empty)
     assert caught.value.kind == "keys_lost"
 
@@ -256,8 +256,8 @@ def test_half_made_database_is_made_anew(empty: Path) -> None:
 @pytest.mark.parametrize(
     ("version", "kind", "said"),
     [
-        ("15\n", "postgres_too_old", "was made by PostgreSQL 15; this fleetctl brings 18"),
-        ("19\n", "postgres_too_new", "was made by PostgreSQL 19; this fleetctl brings 18"),
+        ("15\n", "postgres_too_old", "was created by PostgreSQL 15; this fleetctl has 18"),
+        ("19\n", "postgres_too_new", "was created by PostgreSQL 19; this fleetctl has 18"),
         ("", "postgres_damaged", "it has no readable PG_VERSION"),
     ],
 )
@@ -287,7 +287,7 @@ def test_stack_made_by_another_text_of_the_migrations_is_refused_until_it_starts
 
 
 @pytest.mark.parametrize(
-    "stage", ["Making the database", "Starting PostgreSQL", "Applying migrations", "Starting the API"]
+    "stage", ["Creating the database", "Starting PostgreSQL", "Applying migrations", "Starting the API"]
 )
 def test_start_that_was_killed_at_any_stage_does_not_hinder_the_next(empty: Path, stage: str) -> None:
     options = {"data": str(empty), "port": 0, "web": False, "durable": False}
@@ -298,10 +298,14 @@ def test_start_that_was_killed_at_any_stage_does_not_hinder_the_next(empty: Path
         assert supervisor.stdout is not None
         supervisor.stdin.write(json.dumps(options) + "\n")
         supervisor.stdin.flush()
-        for line in supervisor.stdout:
-            if json.loads(line).get("progress") == stage:
-                break
-        supervisor.kill()
+        try:
+            for line in supervisor.stdout:
+                message = json.loads(line)
+                if message.get("progress") == stage:
+                    break
+                assert "ready" not in message, f"the start never said {stage!r}"
+        finally:
+            supervisor.kill()
     with start(empty) as stack:
         name = add_segment(stack)
         assert has_segment(stack, name)
@@ -320,7 +324,7 @@ def test_taken_port_is_named_with_its_owner(data: Path, offset: int, purpose: st
         with pytest.raises(FleetctlError) as caught:
             start(data, taken - offset)
     assert caught.value.kind == "port_taken"
-    assert caught.value.message.startswith(f"Port {taken}, wanted for {purpose}")
+    assert caught.value.message.startswith(f"Port {taken}, needed for {purpose}")
     assert f"(process {os.getpid()})" in caught.value.message
 
 

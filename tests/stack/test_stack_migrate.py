@@ -11,7 +11,8 @@ import psycopg
 import pytest
 
 from fleetctl.errors import FleetctlError
-from fleetctl.migrate import find, migrate
+from fleetctl.migrate import migrate
+from fleetctl.migration_files import find_migrations
 from fleetctl.stack.layout import Project
 from fleetctl.stack.local_stack import LocalStack
 from tests.support.sql_statements import migrations
@@ -77,7 +78,9 @@ def test_history_is_what_the_supabase_cli_reads(database: psycopg.Connection, fo
 def test_stack_applied_every_migration_as_postgres(stack: LocalStack, admin: psycopg.Connection) -> None:
     """Not as the superuser: what applies here applies on hosted Supabase."""
     applied = admin.execute("select version from supabase_migrations.schema_migrations order by 1")
-    assert [row[0] for row in applied] == [migration.version for migration in find(Project.find().migrations)]
+    assert [row[0] for row in applied] == [
+        migration.version for migration in find_migrations(Project.find().migrations)
+    ]
     owners = admin.execute(
         "select distinct tableowner from pg_tables where schemaname in ('public', 'private')"
     )
@@ -157,7 +160,7 @@ def test_database_ahead_of_the_folder_is_refused(database: psycopg.Connection, f
 def test_file_that_the_cli_would_skip_or_confuse_is_refused(folder: Path, name: str, kind: str) -> None:
     (folder / name).write_text("select 1;")
     with pytest.raises(FleetctlError, match=name) as caught:
-        find(folder)
+        find_migrations(folder)
     assert caught.value.kind == kind
 
 
@@ -193,8 +196,8 @@ def test_database_made_by_another_text_is_refused_in_one_sentence_with_the_way_o
     error = refusal(database, baseline)
     assert (error.kind, error.hint) == ("baseline_changed", "The way out.")
     assert error.message == (
-        "The database was made by another text of the migrations than the one in this checkout, "
-        "and before the first release nothing leads from one to the other."
+        "The database was created by another version of the migrations than the one in this checkout. "
+        "Before the first release, there is no upgrade between the two."
     )
     assert tables(database) == ["a", "b", "fleet_settings"]
 

@@ -21,7 +21,7 @@ PAGE = 1000
 
 @dataclass(frozen=True)
 class Target:
-    """Where the control plane is, and who asks: the secret key, or a person. `repr` leaves secrets out."""
+    """A control plane's URL, and who uses it: the secret key, or a person. `repr` leaves secrets out."""
 
     api_url: str
     key: str
@@ -63,7 +63,7 @@ class Api:
         limit: int | None = None,
     ) -> list[Row]:
         """Every matching row (or the first `limit`), page by page, in a stable order: `order` must be unique
-        or have ties that nobody minds to see twice while rows are added."""
+        or ties may be returned twice while rows are being added."""
         found: list[Row] = []
         while limit is None or len(found) < limit:
             page = PAGE if limit is None else min(PAGE, limit - len(found))

@@ -20,7 +20,7 @@ TIMEOUT_S = 30
 _ATTEMPT_HINT = (
     "Is the stack running? See: fleetctl status. For another control plane, check --api-url and the network."
 )
-#: SQLSTATE or PostgREST code -> kind and exit code, where the database did not name a kind itself.
+#: SQLSTATE or PostgREST code -> kind and exit code, if the database did not name a kind itself.
 _CODES: dict[str, tuple[str, int]] = {
     "42501": ("permission_denied", 4),
     "PGRST301": ("key_refused", 4),
@@ -105,7 +105,7 @@ def _from_rest(error: APIError) -> FleetctlError:
 
 
 def _cause(code: str, message: str, details: str) -> str:
-    """The key into `_CODES`, where the code alone does not tell."""
+    """The key into `_CODES`, which the code alone does not always tell."""
     if re.search(r"invalid api key|no api key|invalid authentication", message, re.IGNORECASE):
         return "401"
     # Two ways to break a foreign key: to name what is not there, or to remove what is named.

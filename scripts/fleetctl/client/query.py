@@ -53,7 +53,7 @@ def contains(column: str, values: Mapping[str, str]) -> Narrow:
 
 
 def is_one_of(column: str, values: Sequence[str], **also: object) -> Narrow:
-    """Rows whose `column` is one of `values`, and whose other columns are as in `where`."""
+    """Rows whose `column` is one of `values`, and whose other columns have the values of `also`."""
     return lambda query: where(**also)(query.in_(column, list(values)))
 
 

@@ -88,7 +88,7 @@ def sign_in(api_url: str, publishable_key: str, email: str, password: str) -> Se
 
 
 def current() -> Session | None:
-    """Who is signed in, renewed where it is about to end. Raises FleetctlError as `load` and `sign_in` do."""
+    """Who is signed in, renewed if it is about to expire. Raises FleetctlError as `load` and `sign_in` do."""
     session = load()
     if session is None or datetime.now(UTC) < session.expires_at - _RENEW_BEFORE:
         return session

@@ -15,7 +15,7 @@ from fleetctl.commands.common.options import Limit, command
 from fleetctl.console import counted
 from fleetctl.errors import FleetctlError
 
-app = typer.Typer(help="Alerts: what needs attention.", no_args_is_help=True)
+app = typer.Typer(help="List and acknowledge alerts.", no_args_is_help=True)
 
 _OPEN = is_empty("resolved_at")
 

@@ -20,7 +20,7 @@ from fleetctl.commands.history import ATTEMPT_COLUMNS
 from fleetctl.console import counted, out, pairs, print_json, print_table
 from fleetctl.errors import FleetctlError
 
-app = typer.Typer(help="The devices of the fleet.", no_args_is_help=True)
+app = typer.Typer(help="List devices, accept, suspend and change them.", no_args_is_help=True)
 
 
 @command(app, "list")

@@ -15,7 +15,7 @@ from fleetctl.commands.common.options import command
 from fleetctl.console import err
 from fleetctl.errors import FleetctlError
 
-app = typer.Typer(help="The people who may see or run the fleet.", no_args_is_help=True)
+app = typer.Typer(help="Manage the people who may see or run the fleet.", no_args_is_help=True)
 
 
 class Rank(StrEnum):

@@ -29,7 +29,7 @@ def pin(context: Context, selection: Selection, release: _Release, on_branch: On
     devices = selection.devices(context)
     if not selection.agree(f"pin {{devices}} to {wanted['version']}", devices, context=context):
         return
-    # A pin that is there already is made anew: the time of the pin decides over an earlier rollback.
+    # An existing pin is renewed: the time of the pin decides over an earlier rollback.
     again = [device for device in devices if device["pinned_release"] == wanted["id"]]
     pinned = [
         context.api.rpc("pin_device", device_id=device["id"], release_id=wanted["id"]) for device in again

@@ -17,7 +17,7 @@ from fleetctl.commands.common.lookup import find_release
 from fleetctl.commands.common.options import Limit, OnBranch, command
 from fleetctl.errors import FleetctlError
 
-app = typer.Typer(help="Releases: commits that are offered to devices.", no_args_is_help=True)
+app = typer.Typer(help="Offer commits to devices as releases.", no_args_is_help=True)
 
 _Name = Annotated[str, typer.Argument(metavar="RELEASE", help="Version, commit (7 digits or more) or id.")]
 

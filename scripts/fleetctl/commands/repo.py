@@ -11,7 +11,7 @@ from fleetctl.console import out, pairs, print_json
 from fleetctl.fleet_repo import FleetRepo
 
 app = typer.Typer(
-    name="repo", help="Fleet repositories: roles and signed releases in Git.", no_args_is_help=True
+    name="repo", help="Create a fleet repository, and commit signed releases to it.", no_args_is_help=True
 )
 
 RepoPath = Annotated[Path, typer.Argument(help="Folder of the repository.")]

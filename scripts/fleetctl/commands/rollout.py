@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Annotated, Any
 
 import typer
 
+from fleetctl.commands.common.confirm import confirm
 from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.format import SHORT_ID, minute
 from fleetctl.commands.common.lookup import find_release, find_rollout, names_by_id
@@ -18,7 +18,7 @@ from fleetctl.commands.rollout_view import picture, print_preview, print_progres
 from fleetctl.console import counted, out, print_json
 from fleetctl.errors import FleetctlError
 
-app = typer.Typer(help="Rollouts: deliver a release stage by stage.", no_args_is_help=True)
+app = typer.Typer(help="Deliver a release stage by stage.", no_args_is_help=True)
 
 _POLL_S = 2.0
 _OVER = ("completed", "superseded", "cancelled")
@@ -116,14 +116,7 @@ def start(
         context.say(f"Would {what}.", {"dry_run": True, **progress})
         return
     if not yes:
-        if not sys.stdin.isatty():
-            raise FleetctlError(
-                "confirmation_needed",
-                f"This would {what}.",
-                hint="Check with fleetctl rollout preview, then add --yes.",
-                exit_code=2,
-            )
-        typer.confirm(f"{what[0].upper()}{what[1:]}?", abort=True)
+        confirm(what, look="fleetctl rollout preview")
     started = context.api.rpc("start_rollout", rollout_id=found["id"])
     context.say(f"Started {progress['version']} for {devices}.", started)
 

@@ -13,7 +13,7 @@ from fleetctl.commands.common.parse import pairs_of
 from fleetctl.console import pairs, print_json
 from fleetctl.errors import FleetctlError
 
-app = typer.Typer(help="Settings of the whole fleet.", no_args_is_help=True)
+app = typer.Typer(help="Show and change settings of the whole fleet.", no_args_is_help=True)
 
 _NOT_SETTINGS = ("id", "updated_at")
 
@@ -30,7 +30,7 @@ def show(context: Context) -> None:
 
 @command(app, "set")
 def set_values(
-    context: Context, values: Annotated[list[str], typer.Argument(metavar="KEY=VALUE...", help="New values.")]
+    context: Context, values: Annotated[list[str], typer.Argument(metavar="KEY=VALUE", help="New values.")]
 ) -> None:
     """Change settings, e.g. fleetctl settings set default_poll_interval_s=300."""
     wanted = pairs_of(values)

@@ -13,7 +13,7 @@ from fleetctl.commands.common.options import command
 from fleetctl.commands.common.parse import duration
 from fleetctl.console import counted, err, out, print_json
 
-app = typer.Typer(help="Provisioning tokens, which let machines enroll.", no_args_is_help=True)
+app = typer.Typer(help="Manage provisioning tokens, which let machines enroll.", no_args_is_help=True)
 
 
 @command(app)

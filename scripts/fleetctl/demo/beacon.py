@@ -25,7 +25,7 @@ class Breakage(StrEnum):
     HTTP_ERROR = "http_error"  # listens, answers 404
     IGNORES_TERM = "ignores_term"  # broken, and has to be killed
     CONFIG_ERROR = "config_error"  # compose.yaml is not valid
-    IMAGE_MISSING = "image_missing"  # an image that nobody has
+    IMAGE_MISSING = "image_missing"  # an image that does not exist
     VARIABLE_MISSING = "variable_missing"  # requires a variable that devices do not have
     VALIDATE_FAILS = "validate_fails"  # the role's own check refuses
 
@@ -85,7 +85,7 @@ def _break(files: dict[str, str], breakage: Breakage) -> dict[str, str]:
         Breakage.VARIABLE_MISSING: (
             "role.yaml",
             "variables:\n",
-            "variables:\n  BEACON_TOKEN: {required: true, secret: true, description: What nobody set.}\n",
+            "variables:\n  BEACON_TOKEN: {required: true, secret: true, description: Set on no device.}\n",
         ),
         Breakage.VALIDATE_FAILS: (
             "validate",

@@ -1,6 +1,6 @@
 """`busybox:stable` without a registry: imported from a static busybox on this machine.
 
-Where the image is there already (pulled, or imported before) nothing happens.
+Nothing happens if the image is there already (pulled, or imported before).
 """
 
 from __future__ import annotations

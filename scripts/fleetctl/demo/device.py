@@ -85,7 +85,7 @@ class DemoDevice:
         return self.process is not None and self.process.poll() is None
 
     def last_log_line(self) -> str:
-        """How the agent's log ends; empty where nothing was logged."""
+        """How the agent's log ends; empty if nothing was logged."""
         lines = self.log_file.read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else ""
 

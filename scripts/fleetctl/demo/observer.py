@@ -22,7 +22,7 @@ class Observer:
     """Looks at the fleet of `devices` until something is true. Every look makes sure that all agents run."""
 
     def __init__(self, api: Api, devices: Sequence[DemoDevice], *, logs: str) -> None:
-        """`logs` says where to read on when a step is not seen."""
+        """`logs` names the folders to look into when a step is not seen."""
         self._api = api
         self._devices = devices
         self._logs = logs
@@ -75,7 +75,7 @@ class Observer:
         )
 
     def serves(self, probes: Mapping[str, Probe], version: str) -> bool:
-        """A client of the changed service is given `version`; true where nothing is probed."""
+        """A client of the changed service is given `version`; true if nothing is probed."""
         return not probes or bool(probes["web"].answers and probes["web"].answers[-1].body == version)
 
     def names(self) -> dict[str, str]:

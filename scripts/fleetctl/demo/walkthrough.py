@@ -259,7 +259,7 @@ class Walkthrough:
     # --- folders and endings --------------------------------------------------------------------------------
 
     def _prepare_folder(self) -> None:
-        """Begin from nothing, but never over a folder that is somebody's real stack."""
+        """Begin from nothing, but never delete a folder with a real stack in it."""
         marker = self.data / DEMO_MARKER
         if self.data.exists() and any(self.data.iterdir()):
             if not marker.exists():

@@ -1,6 +1,6 @@
 """Checks one role folder.
 
-Compose itself reads the file where it is installed (no engine is needed); elsewhere the YAML is read plainly,
+If Compose is installed, it reads the file itself (no engine is needed); otherwise the YAML is read plainly,
 and the report says so.
 """
 

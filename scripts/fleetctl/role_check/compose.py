@@ -58,7 +58,7 @@ def compose_command() -> list[str] | None:
 
 
 def _fill(value: Any, values: dict[str, str]) -> Any:
-    """Plain interpolation for where Compose is not installed."""
+    """Plain interpolation, used if Compose is not installed."""
 
     def replace(match: re.Match[str]) -> str:
         name = match["bare"] or match["name"]

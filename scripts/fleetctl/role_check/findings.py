@@ -18,7 +18,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """What was found in one role folder. `compose` is false where Compose itself could not be asked."""
+    """What was found in one role folder. `compose` is false if Compose is not installed."""
 
     role: str
     folder: str

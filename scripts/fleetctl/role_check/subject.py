@@ -11,7 +11,7 @@ from typing import Any
 from fleet_agent.roles.role import Role
 from fleet_agent.roles.schema import ContainerCheck, LogCheck
 
-#: Where only the names matter: also inside the default of another.
+#: Names alone, also those inside the default of another variable.
 _NAMES = re.compile(r"\$(?:\$|\{?([A-Za-z_]\w*))")
 
 

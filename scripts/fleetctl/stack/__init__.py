@@ -1,7 +1,7 @@
 """The embedded stack: PostgreSQL and one Deno process that speak Supabase, in one data folder.
 
-local_stack   start, find, stop and ask about one stack: what everybody else uses
+local_stack   start, find, stop and inspect one stack: what the other rooms use
 supervisor    the process that owns PostgreSQL and the API server (`python -m fleetctl.stack`)
 lock, state_file, keys, layout   what stands in the data folder
-postgres, dashboard, deno, process, ports   the parts it starts, and how
+postgres, dashboard, deno, process, ports   the parts it starts
 """

@@ -64,7 +64,7 @@ class Keys:
 
     @classmethod
     def load_or_create(cls, folder: DataFolder) -> Keys:
-        """The folder's keys, made (mode 0600) where there are none.
+        """The folder's keys, created (mode 0600) if there are none.
 
         A database without its keys is refused (`keys_lost`): new keys would not open it.
         """

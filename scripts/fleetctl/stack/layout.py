@@ -1,4 +1,4 @@
-"""Where the embedded stack keeps its things: the data folder, and the checkout it serves."""
+"""The folders of the embedded stack: its data, and the checkout it serves."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from fleetctl.errors import FleetctlError
 
 DEFAULT_DATA = Path(".fleet")
 DEFAULT_PORT = 54321
-#: A file in a data folder that the demo made and may begin afresh. `fleetctl up` takes it away: from then on
-#: the folder is somebody's own fleet.
+#: Marks a data folder that the demo made and may delete. `fleetctl up` removes the marker: from then on
+#: the folder holds a real fleet.
 DEMO_MARKER = "demo-data"
 
 
@@ -74,7 +74,7 @@ class Project:
     def find(cls) -> Project:
         """The checkout in `FLEET_PROJECT`, around the current folder, or around this file.
 
-        Raises FleetctlError `project_not_found` where fleetctl was installed without its sources.
+        Raises FleetctlError `project_not_found` if fleetctl was installed without its sources.
         """
         here = Path.cwd().resolve()
         named = os.environ.get("FLEET_PROJECT")

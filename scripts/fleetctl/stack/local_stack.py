@@ -33,7 +33,7 @@ _STOP_TIMEOUT_S = 90.0
 
 @dataclass(frozen=True)
 class Status:
-    """What `fleetctl status --json` prints. Addresses are None where nothing runs."""
+    """What `fleetctl status --json` prints. Addresses are None if nothing runs."""
 
     state: State
     data: str
@@ -84,7 +84,7 @@ class LocalStack:
             data=str(folder.root), port=port, host=host, table_editor=table_editor, web=web, durable=durable,
             detach=detach,
         )  # fmt: skip
-        # A file, not a pipe: nobody reads it while the stack runs.
+        # A file, not a pipe: nothing reads it while the stack runs.
         with tempfile.TemporaryFile("w+") as stderr:
             process = subprocess.Popen(
                 [sys.executable, "-m", "fleetctl.stack"],
@@ -244,7 +244,7 @@ def _await_ready(process: subprocess.Popen[str], options: Options, progress: Cal
 
 
 class _Silent(Exception):  # noqa: N818  # becomes `supervisor_died`
-    """The supervisor ended without a word; its exit code."""
+    """The supervisor exited without an error message; its exit code."""
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -40,10 +40,10 @@ def require_free(
     waiting: Callable[[str], None] = lambda text: None,
     patience_s: float = _OUTGOING_S,
 ) -> None:
-    """Raise FleetctlError `port_taken`, naming the port and, where the system tells, its owner.
+    """Raise FleetctlError `port_taken`, naming the port and, if the system reveals it, its owner.
 
-    The default ports lie in the range that Linux also uses for outgoing connections. Nobody listens then, and
-    the port comes free by itself: that is waited for.
+    The default ports lie in the range that Linux also uses for outgoing connections. Such a port has no
+    listener and becomes free on its own, so this waits for it.
     """
     deadline = time.monotonic() + patience_s
     told = False
@@ -63,7 +63,7 @@ def require_free(
 
 
 def who_listens(port: int) -> str | None:
-    """`name (process 123)` of the listener, or None where nobody listens or the system does not tell."""
+    """`name (process 123)` of the listener, or None if there is none or the system does not reveal it."""
     for connection in _connections(port):
         if connection.status == psutil.CONN_LISTEN and connection.pid:
             with contextlib.suppress(psutil.Error):
@@ -72,7 +72,7 @@ def who_listens(port: int) -> str | None:
 
 
 def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
-    """`count` different ports on which nobody listens now. Raises FleetctlError `no_free_port`."""
+    """`count` different ports on which nothing listens now. Raises FleetctlError `no_free_port`."""
     tried = [_PICK_FROM + secrets.randbelow(_PICK_TO - _PICK_FROM) for _ in range(200 + count)]
     found = list(islice((port for port in dict.fromkeys(tried) if is_free(host, port)), count))
     if len(found) < count:
@@ -99,7 +99,7 @@ def _used_by_outgoing(port: int) -> bool:
 
 
 def _connections(port: int) -> list[psutil._common.sconn]:
-    """Empty where the system does not tell (macOS without root)."""
+    """Empty if the system does not reveal them (macOS without root)."""
     with contextlib.suppress(psutil.Error, OSError):
         return [item for item in psutil.net_connections("tcp") if item.laddr and item.laddr.port == port]
     return []

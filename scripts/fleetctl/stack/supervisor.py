@@ -172,7 +172,7 @@ class Supervisor:
         return wait
 
     def _prepare_database(self) -> None:
-        """Superuser part, migrations as `postgres`, and seed data where the database is new."""
+        """Superuser part, migrations as `postgres`, and seed data if the database is new."""
         keys = self.keys
         with self.postgres.connect(SUPERUSER, keys.supabase_admin_password) as admin:
             run_script(admin, self.project.bootstrap, "bootstrap_failed")
@@ -344,7 +344,7 @@ def _set_password(admin: Any, role: str, password: str) -> None:
     from psycopg import sql
 
     with admin.transaction():
-        # Statement logging, if somebody switched it on, must not see passwords.
+        # Statement logging, if it is switched on, must not see passwords.
         admin.execute("set local log_statement = 'none'")
         admin.execute(
             sql.SQL("alter role {} password {}").format(sql.Identifier(role), sql.Literal(password))

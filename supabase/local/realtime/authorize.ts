@@ -11,7 +11,7 @@ export interface Caller {
   headers: Record<string, string>;
 }
 
-/** Null: not asked. */
+/** Null: not checked. */
 export interface Permissions {
   broadcast: boolean;
   presence: boolean | null;

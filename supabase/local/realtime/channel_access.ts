@@ -5,7 +5,7 @@ import { errorText } from "./database.ts";
 import type { Claims } from "./jwt.ts";
 import { JoinRefused, notPermitted, refreshRefused, Shutdown } from "./refusals.ts";
 
-/** Null: not asked yet. A public channel has no policies, so everything is true. */
+/** Null: not checked yet. A public channel has no policies, so everything is true. */
 interface Policies {
   readBroadcast: boolean;
   readPresence: boolean | null;
@@ -65,7 +65,7 @@ export class ChannelAccess {
     );
   }
 
-  /** Takes a new token and asks the policies again; raises Shutdown if the channel may not be read any more. */
+  /** Takes a new token and checks the policies again; raises Shutdown if the channel may not be read any more. */
   async refresh(token: string): Promise<void> {
     if (token === this.#token) return;
     const before = this.#policies;
@@ -86,7 +86,7 @@ export class ChannelAccess {
     }
   }
 
-  /** The policies for writing are asked at the first send. */
+  /** The policies for writing are checked at the first send. */
   async mayBroadcast(): Promise<boolean> {
     if (this.#policies.writeBroadcast === null) {
       try {
@@ -99,7 +99,7 @@ export class ChannelAccess {
     return this.#policies.writeBroadcast === true;
   }
 
-  /** The presence policies are asked at the first track, the one for reading too if the join left it out. */
+  /** The presence policies are checked at the first track, the one for reading too if the join left it out. */
   async mayTrack(): Promise<boolean> {
     if (this.#policies.writePresence === null) {
       try {

@@ -1,5 +1,5 @@
 /**
- * The Realtime endpoint alone, beside any Postgres that has `bootstrap.sql`: for tests that need their own
+ * The Realtime endpoint alone, next to any Postgres that has `bootstrap.sql`: for tests that need their own
  * limits and for benchmarks. Prints one JSON line with its address when it is ready; SIGTERM stops it,
  * and so does the end of its standard input: it must not outlive a test run that was killed.
  *

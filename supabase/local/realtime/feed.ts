@@ -158,7 +158,7 @@ export class Feed {
     void this.#pump();
   }
 
-  /** Moves the mark while there is something to forget; an idle feed writes and asks nothing. */
+  /** Moves the mark while there is something to forget; an idle feed writes and reads nothing. */
   async #keepMark(sql: Sql, lost: Promise<void>): Promise<void> {
     const ended = Promise.race([lost, this.#close.promise]).then(() => true);
     while (true) {

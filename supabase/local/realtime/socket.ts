@@ -124,7 +124,7 @@ export class Socket implements Connection {
   }
 
   #end(code: number, reason: string): void {
-    // Closing a socket that is still connecting is lost on it, and the client would stay connected to nothing.
+    // Closing a socket that is still connecting has no effect, and the client would stay connected to nothing.
     if (this.ws.readyState === WebSocket.CONNECTING) this.#ending = [code, reason];
     else if (this.ws.readyState === WebSocket.OPEN) this.ws.close(code, reason);
     this.#closed();

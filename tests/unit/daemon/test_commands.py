@@ -76,7 +76,7 @@ async def test_a_death_before_a_command_is_done_is_reported_and_the_command_not_
     assert control.answers[command_id]["state"] == "failed"
     told = control.answers[command_id]["result"]
     assert told["kind"] == "interrupted"
-    assert "is not repeated" in told["message"]
+    assert "is not retried" in told["message"]
 
 
 @pytest.mark.parametrize("kind", ACTING)

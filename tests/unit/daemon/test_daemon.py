@@ -211,7 +211,7 @@ async def test_a_release_is_prefetched_and_the_report_says_when_it_is_applied(
     assert (during["state"], during["target_release"]) == ("healthy", coming["id"])
     last = control.status[-1]
     assert last["reason"] == (
-        "2.0.0 is ready; applied when the window opens (window: Window nights opens 02:00 UTC)"
+        "2.0.0 is ready; it will be applied when the window opens (window: Window nights opens 02:00 UTC)"
     )
     assert (last["state"], last["error_kind"]) == ("healthy", None)
     assert (last["current_release"], last["target_release"]) == (wanted["id"], coming["id"])
@@ -233,7 +233,7 @@ async def test_what_could_not_be_prefetched_is_told_by_kind_and_sentence_while_i
     last = control.status[-1]
     assert (last["state"], last["error_kind"]) == ("healthy", "signature_missing")
     assert last["error"] == "2.0.0 could not be prefetched: It was refused."
-    assert last["reason"] == "2.0.0 is not ready; fetched when the window opens"
+    assert last["reason"] == "2.0.0 was not prefetched; it will be fetched when the window opens"
     control.asks.update(prefetch=None)
     await daemon.check_in("test")
     assert control.status[-1]["error_kind"] is None

@@ -58,13 +58,16 @@ def test_what_only_the_window_keeps_away_is_prefetched(asks: Any, found: Any) ->
 def test_what_is_ready_waits_for_the_window(asks: Any) -> None:
     step = decide.next_step(asks(prefetch=V2, gates=SHUT), engine(prefetch=ahead(ready=True)))
     assert step == Stay(
-        "2 is ready; applied when the window opens (window: Window nights opens 2026-11-27 02:00 UTC)"
+        "2 is ready; it will be applied when the window opens "
+        "(window: Window nights opens 2026-11-27 02:00 UTC)"
     )
 
 
 def test_what_cannot_be_made_ready_is_not_tried_at_each_poll(asks: Any) -> None:
     directive, failed = asks(prefetch=V2), engine(prefetch=ahead(ready=False))
-    assert decide.next_step(directive, failed) == Stay("2 is not ready; fetched when the window opens")
+    assert decide.next_step(directive, failed) == Stay(
+        "2 was not prefetched; it will be fetched when the window opens"
+    )
     assert isinstance(decide.next_step(directive, failed, operator_requested=True), Converge)
 
 

@@ -225,7 +225,7 @@ async def test_once_back_isolation_is_reported_and_then_how_the_device_is(
     control.status.clear()
     await daemon.check_in("once")
     assert [row["state"] for row in control.status] == ["isolated", "healthy"]
-    assert control.status[0]["reason"].startswith("Without the control plane since ")
+    assert control.status[0]["reason"].startswith("Was cut off from the control plane since ")
     assert any("no longer isolated" in line["message"] for line in control.status[-1]["log_tail"])
     assert not device.paths.isolated.exists()
     await daemon.check_in("once")

@@ -25,7 +25,7 @@ from tests.support.device import Device, json_answer
 
 #: What never happens would otherwise be waited for for ever.
 PATIENCE_S = 30.0
-RESTING = "STATUS=healthy, on no release (the control plane asks for nothing)"
+RESTING = "STATUS=healthy, on no release (nothing to do)"
 
 
 class Heard(Notifier):
@@ -116,7 +116,7 @@ async def test_a_check_in_that_hangs_is_given_up_and_the_loop_goes_on(
     await heard.until(RESTING)
     daemon.stop()
     await running
-    given_up = [entry for entry in daemon.log.ring.entries() if "got nowhere" in entry["message"]]
+    given_up = [entry for entry in daemon.log.ring.entries() if "made no progress" in entry["message"]]
     assert len(given_up) == 1
 
 
@@ -170,7 +170,7 @@ async def test_an_engine_at_work_may_take_longer_than_a_stall(
     await heard.until(RESTING)
     daemon.stop()
     await running
-    assert [entry for entry in daemon.log.ring.entries() if "got nowhere" in entry["message"]] == []
+    assert [entry for entry in daemon.log.ring.entries() if "made no progress" in entry["message"]] == []
 
 
 async def test_an_impatient_watchdog_is_fed_more_often_than_the_loop_would_look(

@@ -1,4 +1,4 @@
-/** Where the control plane is: `config.json` beside the page, read once when the page starts. */
+/** Where the control plane is: `config.json` next to the page, read once when the page starts. */
 import { AppError } from "../data/appError.ts";
 import type { Address } from "../data/client.ts";
 

@@ -1,4 +1,4 @@
-/** The mark; the name stands beside it. */
+/** The mark; the name stands next to it. */
 export function Logo({ size = 26 }: { size?: number }) {
   return (
     <svg aria-hidden="true" width={size} height={size} viewBox="0 0 32 32" style={{ flex: "none" }}>

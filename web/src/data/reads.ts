@@ -1,4 +1,4 @@
-/** Every question the dashboard asks the database. Answers are typed rows; a refusal is thrown as an AppError. */
+/** Every query of the dashboard. Answers are typed rows; a refusal is thrown as an AppError. */
 import type { PostgrestError, PostgrestResponse } from "@supabase/supabase-js";
 import { toAppError } from "./appError.ts";
 import type { Client } from "./client.ts";
@@ -20,7 +20,7 @@ import {
   type StatusRow,
 } from "./rows.ts";
 
-/** Rows asked for at once: PostgREST's own limit, above which it cuts silently. */
+/** Rows per request: PostgREST's own limit, above which it cuts silently. */
 const PAGE_ROWS = 1000;
 /** UUIDs in one address; 37 characters each stay far below what proxies accept. */
 const IDS_IN_ONE_ADDRESS = 100;

@@ -1,4 +1,4 @@
-/** The rows the dashboard reads, and exactly the columns it asks for. Types come from the schema. */
+/** The rows the dashboard reads, and exactly the columns it needs. Types come from the schema. */
 import type { Enums, Tables } from "./generated/database.types.ts";
 
 export type DeviceState = Enums<"device_state">;

@@ -4,9 +4,9 @@ import type { StatusRow } from "../data/rows.ts";
 export interface SafeMode {
   /** Why it is in safe mode, as the device reports it. */
   reason: string;
-  /** The stable word, as in docs/usage/errors.md, if the device gave one. */
+  /** The error kind, as in docs/usage/errors.md, if the device gave one. */
   kind: string | null;
-  /** The release that keeps running beside the safe-mode page; null if nothing of ours runs. */
+  /** The release that keeps running next to the safe-mode page; null if nothing of ours runs. */
   beside: string | null;
 }
 

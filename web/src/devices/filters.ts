@@ -35,7 +35,7 @@ export function writeFilters(filters: Filters): URLSearchParams {
   return query;
 }
 
-/** The devices that pass all filters: any of the states, and every word of the text somewhere in the row. */
+/** The devices that pass all filters: any of the states, and every word of the search text somewhere in the row. */
 export function narrow(views: readonly DeviceView[], filters: Filters): DeviceView[] {
   const words = filters.text.toLowerCase().split(/\s+/).filter(Boolean);
   const states = new Set(filters.states);

@@ -66,7 +66,7 @@ export const LOOKS: Record<ShownState, StateLook> = {
     word: "Pending",
     tone: "warn",
     icon: "hourglass",
-    meaning: "Wants to join; waiting for an operator to accept it",
+    meaning: "Waiting for an operator to accept it",
     urgency: 50,
   },
   updating: {

@@ -21,7 +21,7 @@ const FLOORS = [
 const folders = (/** @type {string[]} */ names) => `^web/src/(${names.join("|")})/`;
 const TEST = "[.]test[.]ts$";
 
-/** From each floor nothing above it may be imported, nor a neighbor on the same floor. */
+/** No floor may import from one above it, nor from another folder on the same floor. */
 const floors = FLOORS.map((own, index) => ({
   name: `${own.join("-and-")}-import-only-floors-below`,
   from: { path: folders(own) },

@@ -3,7 +3,7 @@
  * engine, without Docker and without the CLI.
  *
  *   FLEET_DB_URL=postgresql://… deno task types            write the file
- *   FLEET_DB_URL=postgresql://… deno task types --check    fail where the file differs from the schema
+ *   FLEET_DB_URL=postgresql://… deno task types --check    fail if the file differs from the schema
  */
 import { generateTypescript, introspect, sortGeneratorMetadata } from "@supabase/postgrest-typegen";
 import pg from "pg";

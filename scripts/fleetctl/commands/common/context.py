@@ -86,7 +86,7 @@ def _target(data: Path, api_url: str | None, key: str | None) -> Target:
 
 
 def _signed_in(api_url: str | None) -> Target | None:
-    """Who is signed in, at that address where one is given."""
+    """The session of this terminal, if it is for that address (or no address was given)."""
     from fleetctl.client import session
     from fleetctl.client.api import Target
 

@@ -86,7 +86,7 @@ _CONTEXT_OPTIONS = (
 _SELECTION_OPTIONS = (
     _option(
         "devices",
-        Annotated[list[str] | None, typer.Argument(metavar="[DEVICE]...", help="Device names or ids.")],
+        Annotated[list[str] | None, typer.Argument(metavar="DEVICE", help="Device names or ids.")],
         None,
     ),
     *(

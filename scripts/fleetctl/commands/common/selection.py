@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import typer
-
 from fleetctl.client.query import Narrow, Row, all_of, batches, contains, every_row, is_one_of, where
+from fleetctl.commands.common.confirm import confirm
 from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.lookup import find_devices
 from fleetctl.console import counted, out, print_json
@@ -72,14 +70,7 @@ class Selection:
             return False
         if self.yes or (self.names and len(devices) == 1 and not always_ask):
             return True
-        if not sys.stdin.isatty():
-            raise FleetctlError(
-                "confirmation_needed",
-                f"This would {what}.",
-                hint="Check with --dry-run, then add --yes.",
-                exit_code=2,
-            )
-        return typer.confirm(f"{what[0].upper()}{what[1:]}?", abort=True)
+        return confirm(what, look="--dry-run")
 
 
 def change_devices(

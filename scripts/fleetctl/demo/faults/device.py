@@ -78,7 +78,7 @@ class FaultDevice:
         self.socket.unlink(missing_ok=True)
 
     def docker_back(self) -> None:
-        """A link to the real socket; where Docker is elsewhere (TCP, ssh) this device uses it as it is."""
+        """A link to the real socket; if Docker is reached by TCP or ssh, the device uses that directly."""
         self._away = False
         self.socket = self.root / "docker.sock"
         real = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")

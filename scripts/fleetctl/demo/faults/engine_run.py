@@ -1,4 +1,4 @@
-"""The update engine as the process that devices run, watched from outside, and killed where asked."""
+"""The update engine as the process that devices run, watched from outside, and killed on request."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Line:
 
 @dataclass
 class EngineRun:
-    """One run of the engine. `status` is None where it was killed or ended with an error."""
+    """One run of the engine. `status` is None if it was killed or failed."""
 
     began: float
     ended: float = 0.0
@@ -66,7 +66,7 @@ class EngineRun:
         return next((line.at for line in self.log if text in line.detail), None)
 
     def spent_in(self, phase: str) -> float | None:
-        """Seconds in `phase`, or None where it was never seen to begin and end."""
+        """Seconds in `phase`, or None if it was not seen to begin and end."""
         since, until = self.entered(phase), self.left(phase)
         return None if since is None or until is None else until - since
 

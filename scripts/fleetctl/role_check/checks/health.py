@@ -5,21 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fleet_agent.errors import FleetError
-from fleet_agent.roles.schema import CommandCheck, ComposeCheck, ContainerCheck, LogCheck
+from fleet_agent.roles.schema import Check, CommandCheck, ComposeCheck, ContainerCheck, LogCheck
 from fleetctl.role_check.findings import Finding, error, warning
 from fleetctl.role_check.subject import Subject
 
 
 def checked_services_exist(subject: Subject) -> Iterator[Finding]:
     for check in subject.role.health.checks:
-        named: tuple[str, ...] = ()
-        if isinstance(check, ContainerCheck):
-            named = (*check.services, *check.completed)
-        elif isinstance(check, ComposeCheck | LogCheck):
-            named = check.services
-        elif isinstance(check, CommandCheck):
-            named = (check.service,)
-        for name in named:
+        for name in _services_of(check):
             if name not in subject.services:
                 yield error(
                     "service_unknown",
@@ -47,3 +40,15 @@ def validate_can_run(subject: Subject) -> Iterator[Finding]:
             yield error(
                 "validate_not_executable", "validate is neither a script that starts with #! nor a program."
             )
+
+
+def _services_of(check: Check) -> tuple[str, ...]:
+    """The services that a health check names."""
+    match check:
+        case ContainerCheck():
+            return (*check.services, *check.completed)
+        case ComposeCheck() | LogCheck():
+            return check.services
+        case CommandCheck():
+            return (check.service,)
+    return ()

@@ -1,4 +1,4 @@
-"""Variables: declared where used, used where declared, with one default."""
+"""Variables: declared if used, used if declared, with one default."""
 
 from __future__ import annotations
 
