@@ -2,7 +2,7 @@
 --   select (private.judge_window(d, false, now())).* from public.devices d where d.name = 'lobby';
 -- decide() only asks them in order, and asks all of them, also behind one that already said no: an explanation names
 -- everything in the way. A gate that does not pass also says what would have to change (`hint`), apart from what is the
--- matter (`detail`). See docs/policy.md for every gate with an example.
+-- matter (`detail`). See docs/usage/policy.md for every gate with an example.
 
 -- What a gate says.
 
