@@ -166,11 +166,11 @@ def not_enrolled(*, error: type[FleetError] = StateError) -> FleetError:
     return error(Kind.NOT_ENROLLED, "This device is not enrolled.", hint="Run `fleet-agent enroll`.")
 
 
-def locked(holder: object) -> StateError:
+def locked(holder: object, *, hint: str = "Wait for it to finish.") -> StateError:
     return StateError(
         Kind.LOCKED,
         f"Another process is updating this device: {holder}.",
-        hint="Wait for it to finish.",
+        hint=hint,
         retryable=True,
     )
 

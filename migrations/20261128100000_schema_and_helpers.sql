@@ -101,6 +101,17 @@ comment on function private.refuse(text, text, text, text) is
 revoke execute on function private.refuse(text, text, text, text) from public;
 grant execute on function private.refuse(text, text, text, text) to authenticated, service_role;
 
+create function private.refuse_unknown(what text, table_name text) returns void
+language plpgsql set search_path = ''
+as $$
+begin
+  perform private.refuse(what || '_unknown', format('There is no such %s.', what), format('Look it up in the table %s.', table_name), 'PT404');
+end
+$$;
+comment on function private.refuse_unknown(text, text) is 'Refuses an id that no row of the table has (PT404).';
+revoke execute on function private.refuse_unknown(text, text) from public;
+grant execute on function private.refuse_unknown(text, text) to authenticated, service_role;
+
 create function private.refuse_truncate() returns trigger
 language plpgsql set search_path = ''
 as $$

@@ -52,3 +52,29 @@ insert into public.segments (name, position, description) values
 
 create trigger audit after insert or update or delete on public.segments
   for each row execute function private.audit_change('name');
+
+create function private.require_role(wanted text) returns void
+language plpgsql stable set search_path = ''
+as $$
+begin
+  if not exists (select from public.device_roles r where r.name = wanted) then
+    perform private.refuse('unknown_role', format('There is no device role "%s".', wanted),
+      'Add it to the table device_roles first, or pick one that is there.', 'PT400');
+  end if;
+end
+$$;
+comment on function private.require_role(text) is 'Refuses a name that no role has, in words (PT400). For definer functions.';
+revoke execute on function private.require_role(text) from public;
+
+create function private.require_segment(wanted text) returns void
+language plpgsql stable set search_path = ''
+as $$
+begin
+  if not exists (select from public.segments s where s.name = wanted) then
+    perform private.refuse('unknown_segment', format('There is no segment "%s".', wanted),
+      'Add it to the table segments first, or pick one that is there.', 'PT400');
+  end if;
+end
+$$;
+comment on function private.require_segment(text) is 'Refuses a name that no segment has, in words (PT400). For definer functions.';
+revoke execute on function private.require_segment(text) from public;

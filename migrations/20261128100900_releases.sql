@@ -31,6 +31,19 @@ insert into public.branches (name, description) values
 create trigger audit after insert or update or delete on public.branches
   for each row execute function private.audit_change('name');
 
+create function private.require_branch(wanted text) returns void
+language plpgsql stable set search_path = ''
+as $$
+begin
+  if not exists (select from public.branches b where b.name = wanted) then
+    perform private.refuse('unknown_branch', format('There is no branch "%s".', wanted),
+      'Add it to the table branches first, or pick one that is there.', 'PT400');
+  end if;
+end
+$$;
+comment on function private.require_branch(text) is 'Refuses a name that no branch has, in words (PT400). For definer functions.';
+revoke execute on function private.require_branch(text) from public;
+
 create table public.releases (
   id uuid primary key default gen_random_uuid(),
   commit_sha text not null
@@ -72,10 +85,7 @@ as $$
 begin
   new.commit_sha := lower(new.commit_sha);
   new.version := coalesce(nullif(btrim(new.version), ''), left(new.commit_sha, 12));
-  if not exists (select from public.branches b where b.name = new.branch) then
-    perform private.refuse('unknown_branch', format('There is no branch "%s".', new.branch),
-      'Add it to the table branches first, or pick one that is there.', 'PT400');
-  end if;
+  perform private.require_branch(new.branch);
   if tg_op = 'INSERT' then
     new.created_by := coalesce(private.actor_id(), new.created_by);
   elsif (new.id, new.commit_sha, new.created_at) is distinct from (old.id, old.commit_sha, old.created_at)

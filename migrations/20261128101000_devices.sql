@@ -85,22 +85,13 @@ as $$
 begin
   new.name := btrim(new.name);
   if tg_op = 'INSERT' or new.role is distinct from old.role then
-    if not exists (select from public.device_roles r where r.name = new.role) then
-      perform private.refuse('unknown_role', format('There is no device role "%s".', coalesce(new.role, '')),
-        'Add it to the table device_roles first, or pick one that is there.', 'PT400');
-    end if;
+    perform private.require_role(new.role);
   end if;
   if tg_op = 'INSERT' or new.segment is distinct from old.segment then
-    if not exists (select from public.segments s where s.name = new.segment) then
-      perform private.refuse('unknown_segment', format('There is no segment "%s".', coalesce(new.segment, '')),
-        'Add it to the table segments first, or pick one that is there.', 'PT400');
-    end if;
+    perform private.require_segment(new.segment);
   end if;
   if tg_op = 'INSERT' or new.branch is distinct from old.branch then
-    if not exists (select from public.branches b where b.name = new.branch) then
-      perform private.refuse('unknown_branch', format('There is no branch "%s".', coalesce(new.branch, '')),
-        'Add it to the table branches first, or pick one that is there.', 'PT400');
-    end if;
+    perform private.require_branch(new.branch);
   end if;
   if new.timezone <> 'UTC' and (tg_op = 'INSERT' or new.timezone is distinct from old.timezone) then
     begin
@@ -240,7 +231,7 @@ begin
       perform private.refuse('device_not_pending', 'This device is not waiting to be accepted.',
         'Set state to active to end a suspension; a retired device enrolls again.');
     end if;
-    perform private.refuse('device_unknown', 'There is no such device.', 'Look it up in the table devices.', 'PT404');
+    perform private.refuse_unknown('device', 'devices');
   end if;
   return accepted;
 end
@@ -257,14 +248,14 @@ declare
 begin
   perform private.require_rank('operator');
   if not exists (select from public.releases r where r.id = pin_device.release_id) then
-    perform private.refuse('release_unknown', 'There is no such release.', 'Look it up in the table releases.', 'PT404');
+    perform private.refuse_unknown('release', 'releases');
   end if;
   -- Pinning again to the same release says "try again", so the time must move: empty it first.
   update public.devices d set pinned_release = null where d.id = pin_device.device_id and d.pinned_release = pin_device.release_id;
   update public.devices d set pinned_release = pin_device.release_id
   where d.id = pin_device.device_id returning * into pinned;
   if pinned.id is null then
-    perform private.refuse('device_unknown', 'There is no such device.', 'Look it up in the table devices.', 'PT404');
+    perform private.refuse_unknown('device', 'devices');
   end if;
   return pinned;
 end
@@ -282,7 +273,7 @@ begin
   perform private.require_rank('operator');
   update public.devices d set pinned_release = null where d.id = unpin_device.device_id returning * into freed;
   if freed.id is null then
-    perform private.refuse('device_unknown', 'There is no such device.', 'Look it up in the table devices.', 'PT404');
+    perform private.refuse_unknown('device', 'devices');
   end if;
   return freed;
 end

@@ -40,16 +40,10 @@ declare
   made private.provisioning_tokens;
 begin
   perform private.require_rank('admin');
-  if not exists (select from public.device_roles r where r.name = create_provisioning_token.role) then
-    perform private.refuse('unknown_role', format('There is no device role "%s".', coalesce(role, '')),
-      'Add it to the table device_roles first, or pick one that is there.', 'PT400');
-  elsif not exists (select from public.segments s where s.name = create_provisioning_token.segment) then
-    perform private.refuse('unknown_segment', format('There is no segment "%s".', coalesce(segment, '')),
-      'Add it to the table segments first, or pick one that is there.', 'PT400');
-  elsif not exists (select from public.branches b where b.name = create_provisioning_token.branch) then
-    perform private.refuse('unknown_branch', format('There is no branch "%s".', coalesce(branch, '')),
-      'Add it to the table branches first, or pick one that is there.', 'PT400');
-  elsif valid_for_s is null or valid_for_s not between 60 and 31536000 then
+  perform private.require_role(role);
+  perform private.require_segment(segment);
+  perform private.require_branch(branch);
+  if valid_for_s is null or valid_for_s not between 60 and 31536000 then
     perform private.refuse('bad_validity', 'A token is valid for 60 seconds to 365 days.',
       'Give valid_for_s in seconds.', 'PT400');
   elsif max_uses is null or max_uses not between 1 and 100000 then

@@ -50,7 +50,7 @@ comment on column public.device_status.pinned_poll_interval_s is
   'Seconds between its polls where its own file decides them (from settings); empty where the control plane does.';
 comment on column public.device_status.resources is 'cpu_percent, memory_used_bytes, memory_total_bytes, disk_free_bytes, disk_total_bytes, load_1m, temperature_c, uptime_s.';
 comment on column public.device_status.containers is 'List of {service, image, state, health, restarts, exit_code, started_at}.';
-comment on column public.device_status.error_kind is 'Stable word for what is wrong; docs/errors.md lists them.';
+comment on column public.device_status.error_kind is 'Stable word for what is wrong; docs/usage/errors.md lists them.';
 comment on column public.device_status.log_tail is 'Last warnings and errors of the agent: list of {at, level, message}.';
 -- Pinned intervals are few, and lie in the row among all that a device reports: to read that of every device took the
 -- overview a fifth more time at 100,000 devices. They are counted by the row as all others, and put right by this index of

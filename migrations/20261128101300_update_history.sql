@@ -36,7 +36,7 @@ comment on table public.update_history is 'Every attempt to update a device, wit
 comment on column public.update_history.id is 'Made on the device when the attempt starts, so sending it twice is harmless.';
 comment on column public.update_history.outcome is 'failed: never swapped. rolled_back: swapped, not healthy, swapped back.';
 comment on column public.update_history.failed_phase is 'The phase of the update in which it failed.';
-comment on column public.update_history.error_kind is 'Stable word for why it failed; docs/errors.md lists them.';
+comment on column public.update_history.error_kind is 'Stable word for why it failed; docs/usage/errors.md lists them.';
 comment on column public.update_history.evidence is 'What the device saw when it failed: health checks, exit codes, log lines.';
 comment on column public.update_history.started_at is 'By the device''s clock; decides the month the row is kept in.';
 comment on column public.update_history.phase_durations_ms is 'Milliseconds spent in each phase.';

@@ -147,7 +147,7 @@ begin
     if exists (select from public.halts h where h.id = lift_halt.halt_id) then
       perform private.refuse('halt_is_lifted', 'This halt is lifted already.', 'Nothing is left to do.');
     end if;
-    perform private.refuse('halt_unknown', 'There is no such halt.', 'Look it up in the table halts.', 'PT404');
+    perform private.refuse_unknown('halt', 'halts');
   end if;
   return lifted;
 end

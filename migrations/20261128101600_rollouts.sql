@@ -245,6 +245,52 @@ create trigger audit after insert or update or delete on public.rollout_stages
   for each row execute function private.audit_change(
     'rollout_id,position', 'floor_bucket', 'size_at_opening', 'proved_at');
 
+-- The stages of a template. After devices, which use segments too: who removes a segment that is in use is told of the table
+-- whose foreign key was made first.
+create table public.rollout_template_stages (
+  template text not null references public.rollout_templates on update cascade on delete cascade,
+  position int not null constraint "position must be 1 to 100" check (position between 1 and 100),
+  segment text references public.segments on update cascade,
+  percent numeric(6, 3) constraint "percent must be 0 to 100, or empty" check (percent between 0 and 100),
+  max_in_flight int constraint "max_in_flight must be 1 or more, or empty" check (max_in_flight >= 1),
+  soak_s int not null default 0 constraint "soak_s must be 0 to 2592000 seconds" check (soak_s between 0 and 2592000),
+  min_attempted int not null default 1 constraint "min_attempted must be 1 or more" check (min_attempted >= 1),
+  min_success_ratio numeric not null default 0.9
+    constraint "min_success_ratio must be 0 to 1" check (min_success_ratio between 0 and 1),
+  needs_approval boolean not null default false,
+  primary key (template, position)
+);
+comment on table public.rollout_template_stages is 'The stages of a template; columns as in rollout_stages.';
+comment on column public.rollout_template_stages.position is 'Stages open in this order; gaps are fine.';
+comment on column public.rollout_template_stages.segment is 'Only devices of this segment; empty means all segments.';
+comment on column public.rollout_template_stages.percent is 'This share of the matching devices, always the same ones; empty means all of them (none when device_ids is set).';
+comment on column public.rollout_template_stages.max_in_flight is 'So many devices of the stage may be updating at once; empty means no limit but the rollout''s.';
+comment on column public.rollout_template_stages.soak_s is 'Seconds to wait after the stage is proved, before the next one opens.';
+comment on column public.rollout_template_stages.min_attempted is 'The stage is proved when so many of its devices (or all, if fewer) were attempted ...';
+comment on column public.rollout_template_stages.min_success_ratio is '... and at least this share of them succeeded.';
+comment on column public.rollout_template_stages.needs_approval is 'Opens only once somebody set approved_at.';
+
+alter table public.rollout_template_stages enable row level security;
+grant select, insert, update, delete on public.rollout_template_stages to authenticated, service_role;
+create policy "operators read rollout_template_stages" on public.rollout_template_stages for select to authenticated
+  using ((select private.operator_is('viewer')));
+create policy "operators of rank operator add rollout_template_stages" on public.rollout_template_stages for insert to authenticated
+  with check ((select private.operator_is('operator')));
+create policy "operators of rank operator change rollout_template_stages" on public.rollout_template_stages for update to authenticated
+  using ((select private.operator_is('operator'))) with check ((select private.operator_is('operator')));
+create policy "operators of rank operator remove rollout_template_stages" on public.rollout_template_stages for delete to authenticated
+  using ((select private.operator_is('operator')));
+
+insert into public.rollout_template_stages (template, position, segment, percent, soak_s) values
+  ('staged', 1, 'canary', null, 3600),
+  ('staged', 2, 'early', null, 3600),
+  ('staged', 3, 'stable', 10, 3600),
+  ('staged', 4, null, null, 0),
+  ('at-once', 1, null, null, 0);
+
+create trigger audit after insert or update or delete on public.rollout_template_stages
+  for each row execute function private.audit_change('template,position');
+
 create table public.rollout_claims (
   rollout_id uuid not null references public.rollouts,
   device_id uuid not null references public.devices on delete cascade,
@@ -293,6 +339,13 @@ comment on column private.rollout_counters.base_failed is 'Failures before the l
 
 alter table private.rollout_counters enable row level security;
 
+-- Bound when created, so that PostgreSQL puts it into the queries that count.
+create function private.is_failure(state public.claim_state) returns boolean
+language sql immutable
+return state in ('failed', 'rolled_back', 'expired', 'regressed');
+comment on function private.is_failure(public.claim_state) is 'Does a claim that ended so count as a failure of its rollout?';
+revoke execute on function private.is_failure(public.claim_state) from public;
+
 create function private.count_claim() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
@@ -305,14 +358,14 @@ begin
     update private.rollout_counters c
     set in_flight = c.in_flight - (old.state = 'claimed')::int,
         succeeded = c.succeeded - (old.state = 'succeeded')::int,
-        failed = c.failed - (old.state in ('failed', 'rolled_back', 'expired', 'regressed'))::int
+        failed = c.failed - private.is_failure(old.state)::int
     where c.rollout_id = old.rollout_id and c.position in (0, old.stage);
   end if;
   if tg_op <> 'DELETE' then
     update private.rollout_counters c
     set in_flight = c.in_flight + (new.state = 'claimed')::int,
         succeeded = c.succeeded + (new.state = 'succeeded')::int,
-        failed = c.failed + (new.state in ('failed', 'rolled_back', 'expired', 'regressed'))::int
+        failed = c.failed + private.is_failure(new.state)::int
     where c.rollout_id = new.rollout_id and c.position in (0, new.stage);
   end if;
   return null;
@@ -332,3 +385,15 @@ comment on table private.rollout_queue is 'Devices that asked while every slot w
 create index rollout_queue_in_order on private.rollout_queue (rollout_id, asked_at);
 
 alter table private.rollout_queue enable row level security;
+
+create function private.halts_on(rollout public.rollouts) returns setof public.halts
+language sql stable set search_path = ''
+as $$
+  select h.* from public.halts h
+  where h.lifted_at is null
+    and (h.scope = 'fleet' or (h.scope = 'rollout' and h.target = rollout.id::text)
+      or (h.scope = 'release' and h.target = rollout.release_id::text)
+      or (h.scope = 'branch' and h.target = rollout.branch) or (h.scope = 'role' and h.target = rollout.role))
+$$;
+comment on function private.halts_on(public.rollouts) is 'The open halts that keep the next stage of this rollout shut.';
+revoke execute on function private.halts_on(public.rollouts) from public;

@@ -1,12 +1,11 @@
 -- Which device belongs to which stage: pure, from the release's and the device's id, so that a percentage is the same set
 -- on every call, raising it only adds devices, and the first ones differ from release to release.
 
+-- Bound when created, so that PostgreSQL puts it into the query that asks about a whole fleet.
 create function private.bucket(release_id uuid, device_id uuid) returns int
-language sql immutable set search_path = ''
-as $$
-  -- md5, not hashtext: the bucket must not move when PostgreSQL is upgraded. 28 bits stay positive in an int.
-  select ('x' || left(md5(release_id::text || device_id::text), 7))::bit(28)::int % 100000
-$$;
+language sql immutable
+-- md5, not hashtext: the bucket must not move when PostgreSQL is upgraded. 28 bits stay positive in an int.
+return ('x' || left(md5(release_id::text || device_id::text), 7))::bit(28)::int % 100000;
 comment on function private.bucket(uuid, uuid) is 'A device''s fixed place in the order of one release: 0 to 99999, evenly spread.';
 revoke execute on function private.bucket(uuid, uuid) from public;
 
@@ -48,7 +47,7 @@ as $$
   -- opening them now would give.
   with matching as materialized (
     select d.id, d.name, d.segment, s.current_release, s.reported_at,
-      ('x' || left(md5(r.release_id::text || d.id::text), 7))::bit(28)::int % 100000 as bucket
+      private.bucket(r.release_id, d.id) as bucket
     from public.rollouts r
     join public.devices d on d.branch = r.branch and (r.role is null or d.role = r.role)
       and d.labels @> r.label_selector and d.state = 'active' and d.pinned_release is null

@@ -2,7 +2,9 @@
 --   select (private.judge_window(d, false, now())).* from public.devices d where d.name = 'lobby';
 -- decide() only asks them in order, and asks all of them, also behind one that already said no: an explanation names
 -- everything in the way. A gate that does not pass also says what would have to change (`hint`), apart from what is the
--- matter (`detail`). See docs/policy.md for every gate with an example.
+-- matter (`detail`). See docs/usage/policy.md for every gate with an example.
+
+-- What a gate says.
 
 create type private.gate_result as (
   gate text,
@@ -63,7 +65,7 @@ $$;
 comment on function private.poll_by(int, timestamptz, timestamptz) is 'The poll interval in seconds, shortened so that a poll falls just after an event.';
 revoke execute on function private.poll_by(int, timestamptz, timestamptz) from public;
 
--- Gates of the device itself.
+-- Gate device_state.
 
 create function private.judge_state(device public.devices) returns private.gate_result
 language plpgsql stable set search_path = ''
@@ -80,6 +82,8 @@ end
 $$;
 comment on function private.judge_state(public.devices) is 'Gate device_state: is the device active?';
 revoke execute on function private.judge_state(public.devices) from public;
+
+-- Gate halt.
 
 create function private.judge_halt(device public.devices) returns private.gate_result
 language plpgsql stable set search_path = ''
@@ -103,6 +107,8 @@ $$;
 comment on function private.judge_halt(public.devices) is 'Gate halt: is the fleet halted, or the device''s segment, role or branch?';
 revoke execute on function private.judge_halt(public.devices) from public;
 
+-- Gate hold.
+
 create function private.judge_hold(device public.devices, at timestamptz) returns private.gate_result
 language plpgsql stable set search_path = ''
 as $$
@@ -122,7 +128,7 @@ $$;
 comment on function private.judge_hold(public.devices, timestamptz) is 'Gate hold: was the device put on hold, and has the hold ended?';
 revoke execute on function private.judge_hold(public.devices, timestamptz) from public;
 
--- Taking back what it runs.
+-- Gate roll_back. A halt that takes devices back beats every gate below: what the device runs is known to hurt.
 
 create function private.taken_back_by(device_id uuid, release_id uuid) returns public.halts
 language plpgsql stable set search_path = ''
@@ -175,7 +181,7 @@ $$;
 comment on function private.judge_roll_back(public.releases, public.halts, uuid) is 'Gate roll_back: is what it runs being taken back, and where to?';
 revoke execute on function private.judge_roll_back(public.releases, public.halts, uuid) from public;
 
--- Gates on the way to an offer.
+-- Gate pin.
 
 create function private.judge_pin(target public.releases) returns private.gate_result
 language plpgsql stable set search_path = ''
@@ -193,6 +199,27 @@ $$;
 comment on function private.judge_pin(public.releases) is 'Gate pin: is the device pinned, and to a release that is available?';
 revoke execute on function private.judge_pin(public.releases) from public;
 
+-- Gate stepping_stone.
+
+create function private.judge_stepping_stone(target public.releases, step public.releases, pinned boolean)
+returns private.gate_result
+language plpgsql stable set search_path = ''
+as $$
+declare
+  matter text := format('%s needs %s first.', target.version, step.version);
+begin
+  if pinned then
+    return private.gate_refuse('stepping_stone', matter, format('Pin the device to %s until it runs it.', step.version));
+  end if;
+  return private.gate_note('stepping_stone', matter, format('Nothing to do: it is offered what leads to %s.', step.version));
+end
+$$;
+comment on function private.judge_stepping_stone(public.releases, public.releases, boolean) is
+  'Gate stepping_stone: is a mandatory release (`step`, see missing_step()) in the way? Asked only if one is.';
+revoke execute on function private.judge_stepping_stone(public.releases, public.releases, boolean) from public;
+
+-- Gate rollout.
+
 create function private.judge_rollout_state(rollout public.rollouts, target public.releases, claim public.rollout_claims, current_id uuid) returns private.gate_result
 language plpgsql stable set search_path = ''
 as $$
@@ -207,6 +234,8 @@ $$;
 comment on function private.judge_rollout_state(public.rollouts, public.releases, public.rollout_claims, uuid) is 'Gate rollout: does the rollout give slots? Who holds one goes on.';
 revoke execute on function private.judge_rollout_state(public.rollouts, public.releases, public.rollout_claims, uuid)
   from public;
+
+-- Gate stage. An open stage that holds the device passes, see offer_by_rollout(); this is about stages that are shut.
 
 create function private.proof_lacking(stage public.rollout_stages) returns text
 language plpgsql stable set search_path = ''
@@ -229,24 +258,6 @@ $$;
 comment on function private.proof_lacking(public.rollout_stages) is 'What an open stage still lacks to be proved, as half a sentence; null for nothing.';
 revoke execute on function private.proof_lacking(public.rollout_stages) from public;
 
-create function private.brake_on_stages(rollout public.rollouts) returns public.halts
-language plpgsql stable set search_path = ''
-as $$
-declare
-  brake public.halts;
-begin
-  select h.* into brake from public.halts h
-  where h.lifted_at is null
-    and (h.scope = 'fleet' or (h.scope = 'rollout' and h.target = rollout.id::text)
-      or (h.scope = 'release' and h.target = rollout.release_id::text)
-      or (h.scope = 'branch' and h.target = rollout.branch) or (h.scope = 'role' and h.target = rollout.role))
-  order by h.opened_at limit 1;
-  return brake;
-end
-$$;
-comment on function private.brake_on_stages(public.rollouts) is 'The open halt that keeps the next stage of this rollout shut, or all null.';
-revoke execute on function private.brake_on_stages(public.rollouts) from public;
-
 -- What keeps a stage shut is said here alone: advance_rollout() opens what this says nothing about, and a device is told
 -- the same, so that an explanation cannot drift from the rule.
 create function private.shut_because(rollout public.rollouts, timezone text, at timestamptz) returns private.gate_result
@@ -268,7 +279,7 @@ begin
   select s.* into last_open from public.rollout_stages s
   where s.rollout_id = rollout.id and s.opened_at is not null order by s.position desc limit 1;
   if last_open.position is not null then
-    brake := private.brake_on_stages(rollout);
+    select h.* into brake from private.halts_on(rollout) h order by h.opened_at limit 1;
     lacking := private.proof_lacking(last_open);
     soaked_at := last_open.proved_at + make_interval(secs => last_open.soak_s);
     if brake.id is not null then
@@ -317,7 +328,30 @@ comment on function private.remark_shut_stage(public.rollouts, int, text, timest
   'Gate stage: why a rollout that concerns the device has no open stage for it, on the device''s clock. `stage` is the one it waits for; null for none.';
 revoke execute on function private.remark_shut_stage(public.rollouts, int, text, timestamptz) from public;
 
--- Gates of a move.
+-- Gate release.
+
+create function private.judge_release(branch text, rollout_only boolean, target public.releases, current_id uuid)
+returns private.gate_result
+language plpgsql stable set search_path = ''
+as $$
+begin
+  if rollout_only then
+    return private.gate_wait('release', format('Branch %s gives releases by rollout only.', branch),
+      'Start a rollout with an open stage for it, pin the device, or switch requires_rollout of the branch off.');
+  elsif target.id is null then
+    return private.gate_wait('release', format('Branch %s has no available release for it.', branch),
+      'Add a release, start a rollout with an open stage for it, or pin the device.');
+  end if;
+  return private.gate_pass('release', format(
+    case when target.id = current_id then 'It runs %s, the newest of branch %s.' else '%s is the newest of branch %s.' end,
+    target.version, branch));
+end
+$$;
+comment on function private.judge_release(text, boolean, public.releases, uuid) is
+  'Gate release: what does the branch have for a device that no rollout serves?';
+revoke execute on function private.judge_release(text, boolean, public.releases, uuid) from public;
+
+-- Gate release_halt.
 
 create function private.judge_release_halt(target public.releases, rollout_id uuid) returns private.gate_result
 language plpgsql stable set search_path = ''
@@ -339,6 +373,8 @@ end
 $$;
 comment on function private.judge_release_halt(public.releases, uuid) is 'Gate release_halt: is the release halted, or the rollout that offers it?';
 revoke execute on function private.judge_release_halt(public.releases, uuid) from public;
+
+-- Gate known_bad.
 
 create function private.judge_known_bad(device public.devices, target public.releases) returns private.gate_result
 language plpgsql stable set search_path = ''
@@ -368,6 +404,8 @@ comment on function private.judge_known_bad(public.devices, public.releases) is
   'Gate known_bad: did it roll back from this release before, or is the release known bad for devices like it? A pin made afterwards says to try again.';
 revoke execute on function private.judge_known_bad(public.devices, public.releases) from public;
 
+-- Gate downgrade.
+
 create function private.judge_downgrade(device public.devices, current_release public.releases, target public.releases, allowed boolean) returns private.gate_result
 language plpgsql stable set search_path = ''
 as $$
@@ -385,6 +423,8 @@ comment on function private.judge_downgrade(public.devices, public.releases, pub
   'Gate downgrade: never back by itself. Only a pin, a withdrawal, another branch or the rollout (`allowed`) may say so.';
 revoke execute on function private.judge_downgrade(public.devices, public.releases, public.releases, boolean)
   from public;
+
+-- Gate window.
 
 -- A device with a window always polls inside it, also one that polls less often than its window opens and asks while the
 -- window is open or does not count: the next opening counts whatever the verdict, or it would sleep through it.
@@ -420,6 +460,8 @@ end
 $$;
 comment on function private.judge_window(public.devices, boolean, timestamptz) is 'Gate window: may it start now? What has begun goes on.';
 revoke execute on function private.judge_window(public.devices, boolean, timestamptz) from public;
+
+-- Gate slot.
 
 create function private.judge_slot(rollout public.rollouts, stage int, claim public.rollout_claims, at timestamptz) returns private.gate_result
 language plpgsql stable set search_path = ''

@@ -22,8 +22,7 @@ begin
   select r.* into target from public.releases r where r.id = device.pinned_release;
   step := private.missing_step(target, current_release);
   if step.id is not null then
-    offer.said := array[private.gate_refuse('stepping_stone', format('%s needs %s first.', target.version, step.version),
-      format('Pin the device to %s until it runs it.', step.version))];
+    offer.said := array[private.judge_stepping_stone(target, step, pinned => true)];
   end if;
   offer.said := offer.said || private.judge_pin(target);
   offer.release := target;
@@ -54,8 +53,7 @@ begin
     continue when target.id is null;
     step := private.missing_step(target, current_release);
     if step.id is not null then
-      offer.said := offer.said || private.gate_note('stepping_stone', format('%s needs %s first.', target.version, step.version),
-        format('Nothing to do: it is offered what leads to %s.', step.version));
+      offer.said := offer.said || private.judge_stepping_stone(target, step, pinned => false);
       continue;
     end if;
     offer.stage := private.stage_for(device, rollout, opened => true);
@@ -85,26 +83,17 @@ as $$
 declare
   offer private.offer;
   target public.releases;
+  rollout_only boolean := (select b.requires_rollout from public.branches b where b.name = device.branch);
 begin
-  if (select b.requires_rollout from public.branches b where b.name = device.branch) then
-    offer.said := array[private.gate_wait('release', format('Branch %s gives releases by rollout only.', device.branch),
-      'Start a rollout with an open stage for it, pin the device, or switch requires_rollout of the branch off.')];
-    return offer;
-  end if;
-  select r.* into target from public.releases r
-  where r.branch = device.branch and r.state = 'available'
-    and not exists (select from public.rollouts o where o.release_id = r.id)
-    and (r.requires_release is null or (private.missing_step(r, current_release)).id is null)
-  order by r.created_at desc, r.id limit 1;
-  if target.id is null then
-    offer.said := array[private.gate_wait('release', format('Branch %s has no available release for it.', device.branch),
-      'Add a release, start a rollout with an open stage for it, or pin the device.')];
-    return offer;
+  if not rollout_only then
+    select r.* into target from public.releases r
+    where r.branch = device.branch and r.state = 'available'
+      and not exists (select from public.rollouts o where o.release_id = r.id)
+      and (r.requires_release is null or (private.missing_step(r, current_release)).id is null)
+    order by r.created_at desc, r.id limit 1;
   end if;
   offer.release := target;
-  offer.said := array[private.gate_pass('release', format(
-    case when target.id = current_release.id then 'It runs %s, the newest of branch %s.' else '%s is the newest of branch %s.' end,
-    target.version, device.branch))];
+  offer.said := array[private.judge_release(device.branch, rollout_only, target, current_release.id)];
   return offer;
 end
 $$;

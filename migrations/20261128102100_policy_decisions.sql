@@ -247,7 +247,7 @@ begin
   perform private.require_rank('viewer');
   select d.* into device from public.devices d where d.id = explain_device.device_id;
   if device.id is null then
-    perform private.refuse('device_unknown', 'There is no such device.', 'Look it up in the table devices.', 'PT404');
+    perform private.refuse_unknown('device', 'devices');
   end if;
   decided := private.decide(device, at);
   return private.answer(device, decided, at) || jsonb_build_object(

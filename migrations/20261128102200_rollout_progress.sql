@@ -140,7 +140,7 @@ language plpgsql volatile security definer set search_path = ''
 as $$
 -- Definer: policy writes claims. The caller holds the policy lock.
 declare
-  bad boolean := ended_as in ('failed', 'rolled_back', 'expired', 'regressed');
+  bad boolean := private.is_failure(ended_as);
 begin
   update public.rollout_claims c
   set state = ended_as, ended_at = at, attempt_id = coalesce(attempt, c.attempt_id)

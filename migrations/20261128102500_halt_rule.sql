@@ -59,7 +59,7 @@ begin
           select coalesce(h.error_kind, c.state::text) as kind, count(*) as n
           from public.rollout_claims c
           left join public.update_history h on h.id = c.attempt_id and h.device_id = c.device_id
-          where c.rollout_id = wanted_id and c.state in ('failed', 'rolled_back', 'expired', 'regressed')
+          where c.rollout_id = wanted_id and private.is_failure(c.state)
           group by 1 order by 2 desc limit 10) kinds), '{}')),
     rollout.on_bad = 'roll_back', at);
   if rollout.remember_patterns then
@@ -110,7 +110,7 @@ begin
   perform private.require_rank('viewer');
   select r.* into tried from public.rollouts r where r.id = replay_halt_rule.rollout_id;
   if tried.id is null then
-    perform private.refuse('rollout_unknown', 'There is no such rollout.', 'Look it up in the table rollouts.', 'PT404');
+    perform private.refuse_unknown('rollout', 'rollouts');
   end if;
   select string_agg(k, ', ') into unknown from jsonb_object_keys(coalesce(rule, '{}')) k
   where k not in ('halt_failure_ratio', 'halt_min_attempted', 'halt_max_failures', 'halt_consecutive_failures');

@@ -1,5 +1,18 @@
 -- What operators do with rollouts, and ask about them: for fleetctl, the dashboard and the SQL editor.
 
+create function private.copy_template_stages(rollout_id uuid, template text) returns void
+language sql volatile set search_path = ''
+as $$
+  insert into public.rollout_stages
+    (rollout_id, position, segment, percent, max_in_flight, soak_s, min_attempted, min_success_ratio, needs_approval)
+  select copy_template_stages.rollout_id,
+    s.position, s.segment, s.percent, s.max_in_flight, s.soak_s, s.min_attempted, s.min_success_ratio, s.needs_approval
+  from public.rollout_template_stages s where s.template = copy_template_stages.template
+$$;
+comment on function private.copy_template_stages(uuid, text) is 'Gives a new rollout the stages of a template, under the caller''s rights.';
+revoke execute on function private.copy_template_stages(uuid, text) from public;
+grant execute on function private.copy_template_stages(uuid, text) to authenticated, service_role;
+
 create function public.create_rollout(
   release_id uuid, role text default null, template text default null, stages jsonb default null,
   options jsonb default '{}'
@@ -26,13 +39,10 @@ begin
     perform private.refuse('bad_stages', 'stages must be a list of at least one stage.',
       'For example [{"segment": "canary", "soak_s": 600}, {"percent": 100}].', 'PT400');
   end if;
-  select t.role, t.label_selector, t.max_in_flight, t.max_per_minute, t.lease_s, t.max_attempts, t.halt_failure_ratio,
-      t.halt_min_attempted, t.halt_max_failures, t.halt_consecutive_failures, t.regression_s, t.on_bad,
-      t.remember_patterns
-    into pattern.role, pattern.label_selector, pattern.max_in_flight, pattern.max_per_minute, pattern.lease_s, pattern.max_attempts,
-      pattern.halt_failure_ratio, pattern.halt_min_attempted, pattern.halt_max_failures, pattern.halt_consecutive_failures,
-      pattern.regression_s, pattern.on_bad, pattern.remember_patterns
-    from public.rollout_templates t where t.name = coalesce(template, 'staged');
+  -- A template's columns are called as those of a rollout, but for its own name and description.
+  select p.* into pattern
+  from public.rollout_templates t, jsonb_populate_record(null::public.rollouts, to_jsonb(t) - 'name' - 'description') p
+  where t.name = coalesce(template, 'staged');
   if not found and (template is not null or stages is null) then
     perform private.refuse('unknown_template', format('There is no template "%s".', coalesce(template, 'staged')),
       'Pick one from the table rollout_templates, or give stages.', 'PT400');
@@ -51,9 +61,7 @@ begin
     coalesce(pattern.notes, ''))
   returning * into made;
   if stages is null then
-    insert into public.rollout_stages (rollout_id, position, segment, percent, max_in_flight, soak_s, min_attempted, min_success_ratio, needs_approval)
-    select made.id, s.position, s.segment, s.percent, s.max_in_flight, s.soak_s, s.min_attempted, s.min_success_ratio, s.needs_approval
-    from public.rollout_template_stages s where s.template = coalesce(create_rollout.template, 'staged');
+    perform private.copy_template_stages(made.id, coalesce(template, 'staged'));
   else
     for stage in select e from jsonb_array_elements(stages) e loop
       number := number + 1;
@@ -85,7 +93,7 @@ begin
   perform private.require_rank('operator');
   update public.rollouts r set state = wanted where r.id = set_rollout_state.rollout_id returning * into changed;
   if changed.id is null then
-    perform private.refuse('rollout_unknown', 'There is no such rollout.', 'Look it up in the table rollouts.', 'PT404');
+    perform private.refuse_unknown('rollout', 'rollouts');
   end if;
   return changed;
 end
@@ -145,7 +153,7 @@ begin
   select s.* into approved from public.rollout_stages s
   where s.rollout_id = approve_stage.rollout_id and s.position = approve_stage.stage;
   if approved.rollout_id is null then
-    perform private.refuse('stage_unknown', 'There is no such stage.', 'Look it up in the table rollout_stages.', 'PT404');
+    perform private.refuse_unknown('stage', 'rollout_stages');
   end if;
   return approved;
 end
@@ -169,7 +177,7 @@ begin
   perform private.require_rank('viewer');
   select r.* into asked_for from public.rollouts r where r.id = preview_rollout.rollout_id;
   if asked_for.id is null then
-    perform private.refuse('rollout_unknown', 'There is no such rollout.', 'Look it up in the table rollouts.', 'PT404');
+    perform private.refuse_unknown('rollout', 'rollouts');
   end if;
   return query
   with stages as (
@@ -219,7 +227,7 @@ begin
   perform private.require_rank('viewer');
   select r.* into rollout from public.rollouts r where r.id = rollout_progress.rollout_id;
   if rollout.id is null then
-    perform private.refuse('rollout_unknown', 'There is no such rollout.', 'Look it up in the table rollouts.', 'PT404');
+    perform private.refuse_unknown('rollout', 'rollouts');
   end if;
   with concerned as materialized (
     select p.stage, p.current_release = rollout.release_id as done, c.state as claim,
@@ -261,9 +269,7 @@ begin
     'in_line', (select count(*) from private.rollout_queue q where q.rollout_id = rollout.id),
     'halts', coalesce((
       select jsonb_agg(jsonb_build_object('id', h.id, 'scope', h.scope, 'cause', h.cause, 'reason', h.reason, 'opened_at', h.opened_at) order by h.opened_at)
-      from public.halts h where h.lifted_at is null and (h.scope = 'fleet'
-        or (h.scope = 'rollout' and h.target = rollout.id::text) or (h.scope = 'release' and h.target = rollout.release_id::text)
-        or (h.scope = 'branch' and h.target = rollout.branch) or (h.scope = 'role' and h.target = rollout.role))), '[]'),
+      from private.halts_on(rollout) h), '[]'),
     'known_bad_patterns', coalesce((
       select jsonb_agg(jsonb_build_object('id', k.id, 'match', k.match, 'cause', k.cause, 'reason', k.reason, 'opened_at', k.opened_at) order by k.opened_at)
       from public.known_bad_patterns k where k.lifted_at is null and k.release_id = rollout.release_id), '[]'),
@@ -301,9 +307,9 @@ begin
     'Made from template ' || t.name || '.'
   from public.rollout_templates t where t.name = template_name
   returning id into made;
-  insert into public.rollout_stages (rollout_id, position, segment, percent, max_in_flight, soak_s, min_attempted, min_success_ratio, needs_approval)
-  select made, s.position, s.segment, s.percent, s.max_in_flight, s.soak_s, s.min_attempted, s.min_success_ratio, s.needs_approval
-  from public.rollout_template_stages s where s.template = template_name and made is not null;
+  if made is not null then
+    perform private.copy_template_stages(made, template_name);
+  end if;
   return made;
 end
 $$;

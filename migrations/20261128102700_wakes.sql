@@ -220,15 +220,22 @@ revoke execute on function private.wake_after_segment_change() from public;
 create trigger wake after update on public.segments
   for each row execute function private.wake_after_segment_change();
 
+create function private.wake_window(changed text) returns void
+language sql volatile security definer set search_path = ''
+as $$
+  -- Definer: reads the fleet.
+  select private.wake_devices(array(
+    select d.id from public.devices d join public.segments s on s.name = d.segment
+    where d.state = 'active' and coalesce(d.maintenance_window, s.maintenance_window) = changed), 'window_changed')
+$$;
+comment on function private.wake_window(text) is 'Wakes the devices that have this window, their own or that of their segment.';
+revoke execute on function private.wake_window(text) from public;
+
 create function private.wake_after_window_change() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
-declare
-  changed text := case when tg_op = 'DELETE' then old.maintenance_window else new.maintenance_window end;
 begin
-  perform private.wake_devices(array(
-    select d.id from public.devices d join public.segments s on s.name = d.segment
-    where d.state = 'active' and coalesce(d.maintenance_window, s.maintenance_window) = changed), 'window_changed');
+  perform private.wake_window(case when tg_op = 'DELETE' then old.maintenance_window else new.maintenance_window end);
   return null;
 end
 $$;
@@ -241,11 +248,8 @@ create trigger wake after insert or update or delete on public.maintenance_openi
 create function private.wake_after_prefetch_change() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
--- Definer: reads the fleet.
 begin
-  perform private.wake_devices(array(
-    select d.id from public.devices d join public.segments s on s.name = d.segment
-    where d.state = 'active' and coalesce(d.maintenance_window, s.maintenance_window) = new.name), 'window_changed');
+  perform private.wake_window(new.name);
   return null;
 end
 $$;

@@ -100,13 +100,13 @@ begin
     select d.id, d.name, s.reported_at
     from public.devices d join public.device_status s on s.device_id = d.id cross join public.fleet_settings f
     where d.state = 'active'
-      and s.reported_at < at - make_interval(secs => coalesce(s.pinned_poll_interval_s, d.poll_interval_s, f.default_poll_interval_s)
-        * f.offline_after_intervals)
+      and private.is_offline(s.reported_at, coalesce(s.pinned_poll_interval_s, d.poll_interval_s), f.default_poll_interval_s,
+        f.offline_after_intervals, at)
   ),
   made as (
     insert into public.alerts (kind, severity, device_id, summary, opened_at)
     select 'device_offline', 'warning', l.id, format('%s was last heard of at %s.', l.name,
-      to_char(l.reported_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI UTC')), at
+      private.local_time(l.reported_at, 'UTC')), at
     from late l where not exists (
       select from public.alerts a where a.kind = 'device_offline' and a.device_id = l.id and a.resolved_at is null)
     on conflict do nothing returning 1

@@ -6,7 +6,7 @@
     phases       the table of phases and moves; `steps/` has one file for each phase; `runner` runs them
     failure_policy, failure_memory   what follows from a failure, and what is remembered of it
     recovery, links, journal         after a crash: from the journal, or from the links if it is lost
-    heal, repair, health_watch       keep running what was committed; watch what was just started
+    upkeep, repair, health_watch     keep running what was committed; watch what was just started
     stack_builder, stack_store       from an exported release to what runs here
     prefetch, retention, disk_space, safe_mode, drift, redaction   one subject each
 

@@ -200,7 +200,7 @@ def _at_rest(
     config: EngineConfig, dependencies: Dependencies | None, report: Report, what: str
 ) -> Iterator[Engine]:
     """The engine with the lock held, once what the last run left is finished and the release runs."""
-    from fleet_agent.engine import heal, recovery, runner
+    from fleet_agent.engine import recovery, runner, upkeep
     from fleet_agent.engine.core import Engine
     from fleet_agent.engine.stack_store import StackStore
     from fleet_agent.engine.state_files import StateFiles
@@ -212,7 +212,7 @@ def _at_rest(
         engine = Engine(config, dependencies, report, journal)
         recovery.resume(engine)
         runner.work(engine)
-        heal.keep_running(engine)
+        upkeep.keep_running(engine)
         yield engine
 
 

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fleet_agent.errors import Kind, StateError, locked
+from fleet_agent.errors import locked
+from fleet_agent.support.atomic_files import open_lock
 
 
 @contextmanager
@@ -21,7 +22,7 @@ def converging(lock: Path, what: str) -> Iterator[None]:
 
     The file names its holder for people. It is not synced: only the kernel's lock counts.
     """
-    handle = _open(lock)
+    handle = open_lock(lock, mode=0o644)
     try:
         if not _take(handle):
             raise locked(holder(lock) or "its name is not known")
@@ -60,18 +61,6 @@ def _take(handle: int) -> bool:
         except BlockingIOError:
             time.sleep(0.01)
     return False
-
-
-def _open(lock: Path) -> int:
-    try:
-        lock.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise StateError(
-            Kind.STATE_UNWRITABLE,
-            f"Cannot open {lock}: {error.strerror}.",
-            hint="Check that the file system is mounted read-write and that the agent owns the folder.",
-        ) from error
 
 
 def _self_description(what: str) -> bytes:

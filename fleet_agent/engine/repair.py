@@ -35,7 +35,7 @@ def restore_stack(engine: Engine, deployed: Deployed) -> StackRecord:
             return record
         logger.warning("files that {version} mounts are gone", version=deployed.release.version)
     except StateError as error:
-        logger.warning("{error} Making it again.", error=error.message)
+        logger.warning("{error} Rebuilding it.", error=error.message)
     record = stack_builder.rebuild(engine, deployed)
     _images(engine, record)
     return record

@@ -15,7 +15,7 @@ from fleet_agent.engine.phases import RESTING, UNTOUCHED, Phase
 from fleet_agent.engine.steps import STEPS
 from fleet_agent.errors import FleetError, Kind, ReleaseError, StateError, internal
 from fleet_agent.model import Action, Directive, ReportState
-from fleet_agent.support.atomic_files import is_disk_full
+from fleet_agent.support.atomic_files import kind_of
 
 
 def work(engine: Engine) -> None:
@@ -58,7 +58,7 @@ def _step(engine: Engine) -> None:
         raise
     except OSError as error:
         raise StateError(
-            Kind.DISK_FULL if is_disk_full(error) else Kind.STATE_UNWRITABLE,
+            kind_of(error),
             f"A disk operation failed while {phase}: {error.strerror or error}.",
             retryable=True,
         ) from error

@@ -12,10 +12,10 @@ from fleet_agent.containers import compose_file, content_store
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import Deployed
 from fleet_agent.engine.stack_store import StackRecord
-from fleet_agent.errors import Kind, ValidationError
+from fleet_agent.errors import ValidationError
 from fleet_agent.roles.role import Role
 from fleet_agent.roles.variables import read_env, refuse
-from fleet_agent.support.atomic_files import is_disk_full
+from fleet_agent.support.atomic_files import kind_of
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def _copied(compose: dict[str, Any], release: Path, store: Path) -> dict[str, An
         return content_store.address_content(compose, release, store)
     except OSError as error:
         raise ValidationError(
-            Kind.DISK_FULL if is_disk_full(error) else Kind.STATE_UNWRITABLE,
+            kind_of(error),
             f"The release's files could not be copied: {error.strerror}.",
             retryable=True,
         ) from error

@@ -8,7 +8,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from fleet_agent.errors import Kind, StateError
+from fleet_agent.errors import FleetError, Kind, disk_full, state_unwritable
 
 
 def sync_file(file: Path) -> None:
@@ -84,19 +84,22 @@ def remove(path: Path) -> None:
         raise unwritable(path, error) from error
 
 
-def is_disk_full(error: OSError) -> bool:
-    """Whether writing failed because the disk is full."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+def open_lock(file: Path, *, mode: int) -> int:
+    """A descriptor of `file` to lock; makes it, and its folder. Raises StateError (`state_unwritable`)."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
+    except OSError as error:
+        raise state_unwritable(file, error.strerror) from error
 
 
-def unwritable(path: Path, error: OSError) -> StateError:
-    """The error to raise if writing `path` failed."""
-    if is_disk_full(error):
-        return StateError(
-            Kind.DISK_FULL, f"The disk is full: cannot write {path}.", hint="Free some disk space."
-        )
-    return StateError(
-        Kind.STATE_UNWRITABLE,
-        f"Cannot write {path}: {error.strerror}.",
-        hint="Check that the file system is mounted read-write and that the agent owns the folder.",
-    )
+def kind_of(error: OSError) -> Kind:
+    """`disk_full`, or `state_unwritable` for any other failure of a write."""
+    return Kind.DISK_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else Kind.STATE_UNWRITABLE
+
+
+def unwritable(path: Path, error: OSError) -> FleetError:
+    """The StateError to raise if writing `path` failed."""
+    if kind_of(error) is Kind.DISK_FULL:
+        return disk_full(f"cannot write {path}")
+    return state_unwritable(path, error.strerror)

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from loguru import logger
 
-from fleet_agent.errors import Kind, StateError
+from fleet_agent.errors import locked
+from fleet_agent.support.atomic_files import open_lock
 
 #: How long to wait until what was killed is gone. It takes longer only if stuck in the kernel (a dead disk).
 PATIENCE_S = 10.0
@@ -60,7 +61,7 @@ def end_descendants() -> None:
 
 def _alone(mark: Path, patience_s: float) -> int:
     """A descriptor of `mark` with the lock on it, once nobody else has it open."""
-    handle = _open(mark)
+    handle = open_lock(mark, mode=0o600)
     try:
         _take(handle, time.monotonic() + patience_s)
     except BaseException:
@@ -73,29 +74,15 @@ def _take(handle: int, deadline: float) -> None:
     while not _taken(handle):
         patience_s = deadline - time.monotonic()
         if patience_s <= 0:
-            raise StateError(
-                Kind.LOCKED,
-                "A process left over from an earlier update cannot be killed.",
+            raise locked(
+                "one that is left over from an earlier update and cannot be killed",
                 hint="If this persists, restart the device.",
-                retryable=True,
             )
         if names := _end(os.fstat(handle), patience_s):
             logger.warning("killed what an earlier update left running: {names}", names=names)
         else:
             # It has just ended, or belongs to a user whose processes we may not see.
             time.sleep(0.02)
-
-
-def _open(mark: Path) -> int:
-    try:
-        mark.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return os.open(mark, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StateError(
-            Kind.STATE_UNWRITABLE,
-            f"Cannot open {mark}: {error.strerror}.",
-            hint="Check that the file system is mounted read-write and that the agent owns the folder.",
-        ) from error
 
 
 def _taken(handle: int) -> bool:

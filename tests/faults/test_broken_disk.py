@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from itertools import product
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,9 +18,10 @@ from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.dependencies import Dependencies, Direct
 from fleet_agent.engine.phases import Phase
-from tests.faults.test_crash_matrix import HARNESS, ROOT, SEED, SOAK
-from tests.support.crash_harness import DAMAGES, REFUSALS
+from tests.faults.test_crash_matrix import HARNESS, ROOT, SEED
+from tests.support.crash_harness import TROUBLES, troubles_of
 from tests.support.engine_harness import FakeClock, Fleet, rows
+from tests.support.profiles import SOAK, amount
 
 T = TypeVar("T")
 
@@ -37,8 +37,18 @@ PHASES = {
 }  # fmt: skip
 
 
+#: One in so many troubles in each phase; which ones differs by day, and each is tried in some phase.
+SHARE = amount(4, full=1)
+
+
 def test_the_scenarios_go_through_every_phase() -> None:
     assert set.union(*PHASES.values()) == set(Phase)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_each_trouble_is_tried_in_some_phase_whatever_the_seed(seed: int) -> None:
+    tried = {what for phases in PHASES.values() for phase in phases for what in troubles_of(phase, seed, 4)}
+    assert tried == set(TROUBLES)
 
 
 @pytest.mark.parametrize("scenario", PHASES)
@@ -48,7 +58,7 @@ def test_each_trouble_of_the_disk_in_each_phase_is_recovered_from(
     """Refusals are said in words; damages are mended. In the end a fix is taken."""
     each, phases = (12, set(Phase)) if SOAK else (1, PHASES[scenario])
     done = subprocess.run(
-        [sys.executable, "-m", HARNESS, "disk", scenario, str(each), str(SEED), *phases],
+        [sys.executable, "-m", HARNESS, "disk", scenario, str(each), str(SEED), str(SHARE), *phases],
         capture_output=True, text=True, cwd=ROOT, check=False,
         env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'scripts'}"},
     )  # fmt: skip
@@ -58,7 +68,7 @@ def test_each_trouble_of_the_disk_in_each_phase_is_recovered_from(
     counted(f"broken disks, {scenario}: {len(results)}, {len(wrong)} unrecovered (seed {SEED})")
     assert not wrong
     tried = {(result["phase"], result["mode"]) for result in results}
-    assert tried >= set(product(PHASES[scenario], (*REFUSALS, *DAMAGES)))
+    assert tried >= {(phase, what) for phase in PHASES[scenario] for what in troubles_of(phase, SEED, SHARE)}
 
 
 def test_full_disk_is_refused_before_anything_is_fetched(tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.crash_harness import SCENARIOS
+from tests.support.profiles import SOAK
 
 ROOT = Path(__file__).resolve().parents[2]
 HARNESS = "tests.support.crash_harness"
-SOAK = os.environ.get("FLEET_SOAK") == "1"
 SEED = int(os.environ.get("FLEET_SEED") or datetime.now(UTC).strftime("%Y%m%d"))
 
 

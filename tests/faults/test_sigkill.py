@@ -20,9 +20,9 @@ from fleet_agent.engine import api, links
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.phases import RESTING
 from fleet_agent.model import Directive, EngineStatus
-from tests.conftest import required
-from tests.faults.test_crash_matrix import ROOT, SEED, SOAK
+from tests.faults.test_crash_matrix import ROOT, SEED
 from tests.support.engine_harness import Fleet, rows
+from tests.support.profiles import amount
 
 ROLE = """\
 description: Two services that are killed a lot.
@@ -32,10 +32,7 @@ health: {grace_s: 0.2, successes: 2, interval_s: 0.1, watch_s: 0.2, deadline_s: 
 
 
 def _rounds(runtime: str) -> int:
-    if SOAK:
-        return 500
-    # At least 50 where everything must be there (.ci/run).
-    return (50 if "docker" in required() else 8) if runtime == "docker" else 12
+    return amount(8, full=50, soak=500) if runtime == "docker" else amount(12, full=12, soak=500)
 
 
 @pytest.mark.parametrize("runtime", ["simulated", pytest.param("docker", marks=pytest.mark.docker)])

@@ -28,8 +28,8 @@ from fleet_agent.engine.journal import Journal
 from fleet_agent.engine.phases import RESTING
 from fleet_agent.errors import FleetError, Kind
 from fleet_agent.model import Action, EngineStatus, Release, ReportState
-from tests.faults.test_crash_matrix import SOAK
 from tests.support.engine_harness import FakeClock, Fleet, rows
+from tests.support.profiles import SOAK, amount
 
 T = TypeVar("T")
 
@@ -328,7 +328,7 @@ def _fast() -> str | None:
 
 TestDevice = Device.TestCase
 TestDevice.settings = settings(
-    max_examples=300 if SOAK else 25,
+    max_examples=amount(10, full=25, soak=300),
     stateful_step_count=40 if SOAK else 20,
     deadline=None,
     suppress_health_check=list(HealthCheck),

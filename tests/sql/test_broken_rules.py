@@ -18,9 +18,9 @@ from tests.sql import test_desired_state as desired
 from tests.sql import test_edits as edits
 from tests.sql import test_halt_rule as halt_rule
 from tests.sql import test_known_bad as known_bad
-from tests.sql import test_races as races
 from tests.sql import test_slots as slots
 from tests.sql import test_stages as stages
+from tests.sql import test_waiting_in_line as waiting
 from tests.support.cluster import ROOT
 from tests.support.identities import DEVICE, V2, Fleet
 
@@ -86,16 +86,16 @@ BROKEN = [
            slots.test_no_more_devices_are_in_flight_than_allowed, {"limit": 2, "where": "fleet"}),
     Broken(1, "claims do not lock the rollout's counters",
            Edit(r"perform from private\.rollout_counters c where c\.rollout_id = [^;]* for update;", ""),
-           races.test_who_asks_while_the_last_slot_is_given_waits_and_gets_none, {"where": "rollout"}),
+           waiting.test_who_asks_while_the_last_slot_is_given_waits_and_gets_none, {"where": "rollout"}),
     Broken(1, "claims do not lock the counters, with a cap of the stage",
            Edit(r"perform from private\.rollout_counters c where c\.rollout_id = [^;]* for update;", ""),
-           races.test_who_asks_while_the_last_slot_is_given_waits_and_gets_none, {"where": "stage"}),
+           waiting.test_who_asks_while_the_last_slot_is_given_waits_and_gets_none, {"where": "stage"}),
     Broken(1, "claims of two rollouts do not wait for each other under the fleet's cap",
            Edit(r"perform pg_advisory_xact_lock\(7305422303\);", "null;"),
-           races.test_who_asks_while_the_last_slot_is_given_waits_and_gets_none, {"where": "fleet"}),
+           waiting.test_who_asks_while_the_last_slot_is_given_waits_and_gets_none, {"where": "fleet"}),
     Broken(1, "a slot that looked free is given without deciding again under the locks",
            Edit(r"decided := private\.decide_under_locks\([^;]*;", "perform private.claim_slot(device, decided, at);", "desired_state"),
-           races.test_who_asks_while_the_last_slot_is_given_waits_and_gets_none, {"where": "rollout"}),
+           waiting.test_who_asks_while_the_last_slot_is_given_waits_and_gets_none, {"where": "rollout"}),
     Broken(1, "the counters do not follow the claims",
            "drop trigger count_claim on public.rollout_claims",
            slots.test_no_more_devices_are_in_flight_than_allowed, {"limit": 2, "where": "rollout"}),
@@ -107,13 +107,13 @@ BROKEN = [
            Edit(r"m\.bucket < s\.below", "(m.bucket + s.share * 7) % 100000 < s.below", "rollout_devices"),
            stages.test_a_percentage_is_nested_stable_and_about_its_size),
     Broken(2, "the set is drawn anew on every call",
-           Edit(r"md5\(r\.release_id::text \|\| d\.id::text\)", "md5(random()::text)", "rollout_devices"),
+           Edit(r"private\.bucket\(r\.release_id, d\.id\)", "(random() * 99999)::int", "rollout_devices"),
            stages.test_a_percentage_is_nested_stable_and_about_its_size),
     Broken(2, "the same devices are always first",
-           Edit(r"md5\(r\.release_id::text \|\| d\.id::text\)", "md5(d.id::text)", "rollout_devices"),
+           Edit(r"private\.bucket\(r\.release_id, d\.id\)", "private.bucket(d.id, d.id)", "rollout_devices"),
            stages.test_each_release_has_another_order),
     Broken(2, "a device is judged by another order than its stage",
-           Edit(r"md5\(release_id::text \|\| device_id::text\)", "md5(device_id::text || release_id::text)", "bucket"),
+           Edit(r"private\.bucket\(r\.release_id, d\.id\)", "private.bucket(d.id, r.release_id)", "rollout_devices"),
            stages.test_the_audience_and_the_single_device_are_judged_alike),
     # 3: halts
     Broken(3, "nobody looks at halts of the fleet",
@@ -124,22 +124,22 @@ BROKEN = [
            desired.test_a_halted_release_is_given_to_nobody, {"pinned": False}),
     Broken(3, "a halt does not wait for claims under way",
            "drop trigger a_lock_policy_first on public.halts",
-           races.test_policy_that_gets_stricter_waits_for_who_is_being_given_a_slot, {"restriction": "halt of the fleet"}),
+           waiting.test_policy_that_gets_stricter_waits_for_who_is_being_given_a_slot, {"restriction": "halt of the fleet"}),
     Broken(3, "a claim does not wait for a halt under way",
            Edit(r"perform private\.lock_policy_shared\(\);", ""),
-           races.test_who_asks_while_policy_gets_stricter_waits_and_obeys, {"restriction": "halt of the fleet"}),
+           waiting.test_who_asks_while_policy_gets_stricter_waits_and_obeys, {"restriction": "halt of the fleet"}),
     Broken(3, "a claim waits for a halt, and then does not look at it",
            Edit(r"decided := private\.decide_under_locks\([^;]*;", "perform private.claim_slot(device, decided, at);", "desired_state"),
-           races.test_who_asks_while_policy_gets_stricter_waits_and_obeys, {"restriction": "halt by hand"}),
+           waiting.test_who_asks_while_policy_gets_stricter_waits_and_obeys, {"restriction": "halt by hand"}),
     Broken(3, "a pause does not wait for claims under way",
            "drop trigger a_lock_policy_first on public.rollouts",
-           races.test_policy_that_gets_stricter_waits_for_who_is_being_given_a_slot, {"restriction": "pause"}),
+           waiting.test_policy_that_gets_stricter_waits_for_who_is_being_given_a_slot, {"restriction": "pause"}),
     Broken(3, "a smaller stage does not wait for claims under way",
            "drop trigger a_lock_policy_first on public.rollout_stages",
-           races.test_policy_that_gets_stricter_waits_for_who_is_being_given_a_slot, {"restriction": "smaller stage"}),
+           waiting.test_policy_that_gets_stricter_waits_for_who_is_being_given_a_slot, {"restriction": "smaller stage"}),
     Broken(3, "a withdrawal does not wait for claims under way",
            "drop trigger a_lock_policy_first on public.releases",
-           races.test_policy_that_gets_stricter_waits_for_who_is_being_given_a_slot, {"restriction": "withdrawal"}),
+           waiting.test_policy_that_gets_stricter_waits_for_who_is_being_given_a_slot, {"restriction": "withdrawal"}),
     Broken(3, "the next stage opens under a halt",
            Edit(r"brake\.id is not null", "false", "shut_because"),
            stages.test_an_open_halt_keeps_the_next_stage_shut),
@@ -208,7 +208,7 @@ BROKEN = [
     Broken(6, "a known-bad pattern does not wait for claims under way",
            # Its second line: counting the stages again takes the lock too, but only where a rollout runs.
            "drop trigger a_lock_policy_first on public.known_bad_patterns; drop trigger count_stages_again on public.known_bad_patterns",
-           races.test_policy_that_gets_stricter_waits_for_who_is_being_given_a_slot, {"restriction": "known-bad pattern"}),
+           waiting.test_policy_that_gets_stricter_waits_for_who_is_being_given_a_slot, {"restriction": "known-bad pattern"}),
     Broken(6, "the rule marks though the rollout did not choose it",
            Edit(r"and r\.remember_patterns", "", "remember_patterns"),
            known_bad.test_without_the_choice_of_the_rollout_nothing_is_remembered),

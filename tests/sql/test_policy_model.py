@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.identities import Fleet
+from tests.support.profiles import amount
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 DEVICES = [UUID(int=100 + n) for n in range(3)]
@@ -451,7 +452,7 @@ def _write_rollout(fleet: Fleet, rollout: Rollout, started: datetime) -> None:
 
 
 @settings(
-    max_examples=400,
+    max_examples=amount(120, full=400),
     deadline=None,
     derandomize=True,
     database=None,

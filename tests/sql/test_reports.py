@@ -105,7 +105,7 @@ def test_offline_devices_are_the_active_ones_that_went_silent(fleet: Fleet) -> N
 
 
 @pytest.mark.parametrize(
-    ("pinned_s", "row_s", "offline", "offline"),
+    ("pinned_s", "row_s", "heard_ago", "offline"),
     [
         (3600, None, "46 minutes", False),
         (3600, 60, "10 minutes", False),
@@ -119,14 +119,14 @@ def test_offline_devices_are_the_active_ones_that_went_silent(fleet: Fleet) -> N
     ],
 )
 def test_each_report_expects_a_device_as_often_as_its_own_file_says_else_its_row(
-    fleet: Fleet, pinned_s: int | None, row_s: int | None, silent: str, offline: bool
+    fleet: Fleet, pinned_s: int | None, row_s: int | None, heard_ago: str, offline: bool
 ) -> None:
     rollout = roll_out(fleet)
     fleet.sql("update public.devices set poll_interval_s = %s where id = %s", row_s, DEVICE, who="operator")
     if pinned_s is not None:
         pinned = ["labels.site", "poll_interval_s"]
         goes_by_it(fleet, {"poll_interval_s": float(pinned_s), "pinned": pinned})
-    heard(fleet, DEVICE, silent)
+    heard(fleet, DEVICE, heard_ago)
     assert [row["expected_every_s"] for row in rows(fleet, "select * from public.offline_devices")] == (
         [pinned_s or row_s] if offline else []
     )

@@ -29,7 +29,7 @@ from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.dependencies import Dependencies, Direct
 from fleet_agent.engine.git_source import GitSource
 from fleet_agent.engine.journal import AttemptKind, Journal
-from fleet_agent.engine.phases import RESTING
+from fleet_agent.engine.phases import RESTING, Phase
 from fleet_agent.engine.stack_store import StackStore
 from fleet_agent.engine.state_files import StateFiles
 from fleet_agent.errors import FleetError, Kind
@@ -518,8 +518,18 @@ def distinct(labels: list[str], stride: int, offset: int) -> list[int]:
 REFUSALS = {os.strerror(error): error for error in (errno.ENOSPC, errno.EROFS)}
 
 
-def broken_disks(name: str, each: int, seed: int, phases: list[str]) -> int:
-    """Each trouble in each of `phases`: a full and a read-only disk, every damage; `each` instants of it."""
+#: What may happen to a disk.
+TROUBLES = (*REFUSALS, *DAMAGES)
+
+
+def troubles_of(phase: str, seed: int, share: int) -> list[str]:
+    """One in `share` of the troubles, others in each phase and with each seed."""
+    place = list(Phase).index(Phase(phase))
+    return [what for number, what in enumerate(TROUBLES) if (number + place + seed) % share == 0]
+
+
+def broken_disks(name: str, each: int, seed: int, share: int, phases: list[str]) -> int:
+    """In each of `phases` one in `share` of the troubles, at `each` instants of it."""
     logger.remove()
     random = Random(seed)
     base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -532,7 +542,7 @@ def broken_disks(name: str, each: int, seed: int, phases: list[str]) -> int:
             if phase in phases and label.partition(" ")[2] not in LOOKS:
                 in_phase.setdefault(phase, []).append(point)
         for phase, points in in_phase.items():
-            for what in (*REFUSALS, *DAMAGES):
+            for what in troubles_of(phase, seed, share):
                 for point in random.sample(points, min(each, len(points))):
                     error = REFUSALS.get(what)
                     result = lab.damage(point, what) if error is None else lab.break_disk(point, error)
@@ -543,7 +553,8 @@ def broken_disks(name: str, each: int, seed: int, phases: list[str]) -> int:
 def main() -> int:
     """Arguments: scenario, modes (comma), stride of the points inside effects, seed, pairs."""
     if sys.argv[1] == "disk":
-        return broken_disks(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5:])
+        each, seed_of_disks, share = map(int, sys.argv[3:6])
+        return broken_disks(sys.argv[2], each, seed_of_disks, share, sys.argv[6:])
     name, modes, stride, seed, pairs = sys.argv[1:6]
     logger.remove()
     random = Random(int(seed))

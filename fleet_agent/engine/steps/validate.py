@@ -39,14 +39,14 @@ def run(engine: Engine) -> None:
 
 
 def _check_rescue_port(engine: Engine, compose: dict[str, Any]) -> None:
-    """A release must not take the port by which people get in: they would find out in an emergency."""
+    """A release must not take the port by which people get in: they would notice only when they need it."""
     access = engine.config.rescue_access
     for service, _, port, protocol in compose_file.published(compose):
         if access is not None and (port, protocol) == (access.port, "tcp"):
             raise ValidationError(
                 Kind.PORT_CONFLICT,
-                f"Port {port}/tcp, which {service} wants, is kept for this device's rescue access.",
-                hint="Give the service another port in the device's .env, or ssh another in device.json.",
+                f"Port {port}/tcp, which {service} needs, is reserved for this device's rescue access.",
+                hint="Change the service's port in the device's .env, or the rescue port in device.json.",
                 evidence={"service": service, "port": port},
             )
 

@@ -26,13 +26,14 @@ from fleet_agent.model import EngineStatus
 from fleet_agent.paths import Paths
 from fleet_agent.roles import role
 from tests.support.device import API, Device, device, log
+from tests.support.profiles import amount
 from tests.unit.daemon.test_daemon import no_patience
 
 __all__ = ["device", "log", "no_patience"]  # fixtures
 
 fuzzed = settings(
     deadline=None,
-    max_examples=150,
+    max_examples=amount(40, full=150),
     # The device on disk is the same for every example, on purpose: one is never to spoil it for the next.
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -178,4 +178,4 @@ def test_a_release_cannot_take_the_port_of_rescue_access(
     assert row.outcome == outcome
     if outcome == "failed":
         assert row.error_kind == "port_conflict"
-        assert "kept for this device's rescue access" in (row.error or "")
+        assert "reserved for this device's rescue access" in (row.error or "")

@@ -119,7 +119,7 @@ def _restart_stopped(engine: Engine, record: StackRecord, why: str) -> None:
 def _note_failed_start(engine: Engine, error: FleetError) -> None:
     """The committed release did not start. After some tries: safe mode."""
     tries = engine.journal.restarts_in_a_row + 1
-    logger.error("start {tries} of the release failed: {error}", tries=tries, error=error.message)
+    logger.error("attempt {tries} to start the release failed: {error}", tries=tries, error=error.message)
     if tries < engine.config.safe_mode_after or engine.journal.safe_mode is not None:
         engine.save(restarts_in_a_row=tries)
         _note(engine, ReportState.DEGRADED, error.kind, error.message)

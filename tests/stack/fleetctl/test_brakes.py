@@ -1,0 +1,72 @@
+"""The commands that halt, and that keep releases from devices, against a running stack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tests.support.fleetctl_runner import Fleetctl, MakeDevices
+
+
+def test_the_emergency_stop_is_one_command_and_lifting_keeps_its_story(fleetctl: Fleetctl) -> None:
+    halt = fleetctl("halt", "fleet", "smoke", "--json").json
+    try:
+        assert halt["scope"] == "fleet"
+        assert halt["id"] in {row["id"] for row in fleetctl("halt", "list", "--json").json}
+    finally:
+        lifted = fleetctl("halt", "lift", "fleet", "false alarm", "--json").json
+    assert [(row["id"], row["reason"], row["lift_reason"]) for row in lifted] == [
+        (halt["id"], "smoke", "false alarm")
+    ]
+    assert fleetctl("halt", "lift", "fleet", "again").refusal == ("halt_unknown", 5)
+
+
+def test_a_part_of_the_fleet_is_halted_by_name(
+    fleetctl: Fleetctl, release: Callable[..., dict[str, Any]]
+) -> None:
+    wanted = release()
+    halt = fleetctl("halt", "open", "release", wanted["version"], "crashes", "--json").json
+    assert (halt["scope"], halt["target"]) == ("release", wanted["id"])
+    assert fleetctl("halt", "lift", halt["id"][:8], "fixed").exit_code == 0
+    assert fleetctl("halt", "open", "segment", "moon", "x").refusal == ("unknown_target", 2)
+    assert fleetctl("halt", "open", "segment", "canary", " ").refusal == ("reason_missing", 2)
+
+
+def test_a_release_is_kept_from_devices_that_match_and_given_back(
+    fleetctl: Fleetctl, release: Callable[..., dict[str, Any]], devices: MakeDevices, site: str
+) -> None:
+    wanted = release()["version"]
+    first, second = devices(2, hardware_model="Pi 3")
+    match = ("--match", "hardware_model=Pi 3", "--match", f"label.site={site}")
+    tried = fleetctl("known-bad", "add", wanted, "its disk fills", *match, "--dry-run", "--json").json
+    wanted_match = {"hardware_model": "Pi 3", "labels": {"site": site}}
+    assert tried == {"dry_run": True, "match": wanted_match, "devices": [first, second]}
+    assert fleetctl("known-bad", "list", "--json").json == []
+    said = fleetctl("known-bad", "add", wanted, "its disk fills", *match, "--dry-run").output
+    assert said.startswith(
+        f"Would keep {wanted} from 2 devices with hardware_model Pi 3 and label site {site}"
+    )
+    made = fleetctl("known-bad", "add", wanted, "its disk fills", *match, "--json").json
+    assert (made["match"], made["cause"], made["lifted_at"]) == (wanted_match, "operator", None)
+    assert fleetctl("known-bad", "add", wanted, "again", *match).refusal == ("known_bad_already", 1)
+    (listed,) = fleetctl("known-bad", "list", "--json").json
+    assert listed["id"] == made["id"]
+    assert "its disk fills" in fleetctl("known-bad", "list").output
+    short = made["id"][:8]
+    told = fleetctl("known-bad", "lift", short, "fixed", "--dry-run", "--json").json
+    assert told["devices"] == [first, second]
+    assert fleetctl("known-bad", "lift", short, "fixed").exit_code == 0
+    assert fleetctl("known-bad", "list", "--json").json == []
+    assert [row["lift_reason"] for row in fleetctl("known-bad", "list", "--lifted", "--json").json] == [
+        "fixed"
+    ]
+    assert fleetctl("known-bad", "lift", short, "fixed").refusal == ("known_bad_unknown", 5)
+
+
+def test_a_pattern_of_no_attribute_that_devices_have_is_refused(
+    fleetctl: Fleetctl, release: Callable[..., dict[str, Any]]
+) -> None:
+    wanted = release()["version"]
+    for pair in ("color=red", "label.=x", "labels=x"):
+        assert fleetctl("known-bad", "add", wanted, "x", "--match", pair).refusal == ("match_unknown", 2)
+    assert fleetctl("known-bad", "add", wanted, "x", "--match", "os").refusal == ("pair_malformed", 2)

@@ -1,0 +1,89 @@
+"""The commands about tokens, operators and settings against a running stack."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+
+from fleetctl.stack.local_stack import LocalStack
+from tests.support.fleetctl_runner import Fleetctl
+
+
+def test_a_token_is_shown_once_and_never_again(fleetctl: Fleetctl) -> None:
+    made = fleetctl(
+        "token", "create", "--role", "beacon", "--segment", "early", "--uses", "5", "--valid-for", "12h",
+        "--json",
+    ).json  # fmt: skip
+    assert made["token"].startswith("fpt_")
+    expires = datetime.fromisoformat(made["expires_at"]) - datetime.now(UTC)
+    assert timedelta(hours=11, minutes=59) < expires <= timedelta(hours=12)
+    listed = fleetctl("token", "list", "--json")
+    assert made["token"] not in listed.output
+    row = next(row for row in listed.json if row["id"] == made["id"])
+    assert (row["segment"], row["max_uses"], row["uses"]) == ("early", 5, 0)
+    assert fleetctl("token", "revoke", made["id"][:8]).exit_code == 0
+    row = next(row for row in fleetctl("token", "list", "--json").json if row["id"] == made["id"])
+    assert row["revoked_at"] is not None
+    assert fleetctl("token", "revoke", str(uuid4())).refusal == ("token_unknown", 5)
+
+
+def test_a_token_made_here_lets_a_device_in(fleetctl: Fleetctl, stack: LocalStack, tmp_path: Path) -> None:
+    """The plain output is the token alone, so that a script can pipe it."""
+    from fleet_agent.control_plane.identity import Identity
+    from fleet_agent.paths import Paths
+
+    printed = fleetctl("token", "create", "--role", "beacon").output
+    assert printed.count("\n") == 1
+    proof = Identity.load_or_create(Paths(tmp_path)).assertion("enroll", datetime.now(UTC))
+    answer = httpx.post(
+        f"{stack.api_url}/functions/v1/enroll",
+        json={"proof": proof, "name": "from-fleetctl", "provisioning_token": printed.strip()},
+    )
+    assert (answer.status_code, answer.json()["kind"]) == (201, "enrolled")
+
+
+def test_an_operator_is_made_can_sign_in_and_is_removed(fleetctl: Fleetctl, stack: LocalStack) -> None:
+    email = f"{uuid4().hex[:8]}@fleet.example"
+    made = fleetctl("operator", "add", email, "--rank", "operator", "--json").json
+    session = httpx.post(
+        f"{stack.api_url}/auth/v1/token?grant_type=password",
+        headers={"apikey": stack.publishable_key},
+        json={"email": email, "password": made["password"]},
+    )
+    assert session.status_code == 200
+    assert session.json()["user"]["id"] == made["user_id"]
+    assert fleetctl("operator", "add", email).refusal == ("operator_exists", 1)
+    assert fleetctl("operator", "rank", email, "admin", "--json").json[0]["rank"] == "admin"
+    assert fleetctl("operator", "remove", email).exit_code == 0
+    assert fleetctl("operator", "remove", email).refusal == ("operator_unknown", 5)
+    # The Auth user stayed: with its password it can be made an operator again, without one it cannot.
+    assert fleetctl("operator", "add", email).refusal == ("user_exists", 1)
+    again = fleetctl("operator", "add", email, "--password", made["password"], "--json").json
+    assert again["user_id"] == made["user_id"]
+
+
+def test_a_short_password_is_refused(fleetctl: Fleetctl) -> None:
+    answer = fleetctl("operator", "add", f"{uuid4().hex[:8]}@fleet.example", "--password", "abc")
+    assert answer.refusal == ("password_refused", 2)
+
+
+def test_settings_are_changed_by_name_and_keep_their_range(fleetctl: Fleetctl) -> None:
+    before = fleetctl("settings", "show", "--json").json
+    try:
+        changed = fleetctl(
+            "settings", "set", "default_poll_interval_s=600", "offline_after_intervals=5", "--json"
+        ).json
+        assert (changed["default_poll_interval_s"], changed["offline_after_intervals"]) == (600, 5)
+        refused = fleetctl("settings", "set", "default_poll_interval_s=3")
+        assert refused.refusal == ("value_refused", 2)
+        assert refused.error is not None
+        assert refused.error.message == "default_poll_interval_s must be 30 to 604800 seconds."
+        assert fleetctl("settings", "set", "color=red").refusal == ("setting_unknown", 2)
+    finally:
+        fleetctl(
+            "settings", "set", f"default_poll_interval_s={before['default_poll_interval_s']}",
+            f"offline_after_intervals={before['offline_after_intervals']}",
+        )  # fmt: skip
