@@ -152,7 +152,7 @@ def test_disk_that_fills_up_while_an_image_is_loaded(device: Device) -> None:
     big = device.registry.put("big", device.base, layer("big", noise(DOCKER_MIB + 16, 1)))
     release = device.release(big)
     said = device.refuses(release, Kind.DISK_FULL, "pulling")
-    assert said == f"The disk is full: cannot load {big}."
+    assert said == f"Not enough disk space: cannot load {big}."
     # What came of it is gone: what fits still comes here.
     half = device.registry.put("half", device.base, layer("half", noise(DOCKER_MIB // 3, 2)))
     release = device.release(half)
