@@ -50,7 +50,7 @@ def test_installing_again_changes_nothing(device: Device) -> None:
 
 def test_the_log_is_in_the_journal_under_its_priorities(device: Device) -> None:
     own = [entry for entry in device.machine.journal(SERVICE) if entry["SYSLOG_IDENTIFIER"] == "fleet-agent"]
-    (start, *_) = (entry for entry in own if "starts, control plane" in entry["MESSAGE"])
+    (start, *_) = (entry for entry in own if "started; control plane" in entry["MESSAGE"])
     assert start["PRIORITY"] == "6"
     assert not start["MESSAGE"].startswith("<")
     assert [entry["MESSAGE"] for entry in own if "sb_secret_" in entry["MESSAGE"]] == []
@@ -62,7 +62,7 @@ def test_a_reload_rereads_the_configuration_in_the_same_process(device: Device) 
     device.machine.must("systemctl", "reload", SERVICE)
     device.machine.until(
         lambda: any(
-            message.endswith("configuration re-read, changed: poll_interval_s")
+            message.endswith("configuration reloaded; changed: poll_interval_s")
             for message in device.machine.messages(SERVICE, since)
         ),
         "the configuration being re-read",
@@ -89,7 +89,7 @@ def test_a_restart_stops_in_order_and_starts_anew(device: Device) -> None:
     device.machine.must("systemctl", "restart", SERVICE)
     assert device.runs_as_another_process_than(pid)
     messages = device.machine.messages(SERVICE, since)
-    assert any(message.endswith("agent stops") for message in messages)
+    assert any(message.endswith("agent stopped") for message in messages)
     assert device.restarts == 0  # those of systemd's own accord
 
 
