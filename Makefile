@@ -59,7 +59,7 @@ lint: lint-python lint-rooms lint-ts lint-spelling lint-shell lint-workflows
 lint-python: setup
 	@cd $(ROOT) && $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-# Which room of the agent may import which: [tool.importlinter] in pyproject.toml.
+# Which room of the agent and of fleetctl may import which: [tool.importlinter] in pyproject.toml.
 lint-rooms: setup
 	@cd $(ROOT) && $(BIN)/lint-imports --no-cache --no-logo
 

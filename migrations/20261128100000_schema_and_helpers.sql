@@ -12,7 +12,7 @@ begin
   end if;
 end
 $$;
-comment on role fleet_device is 'What a device is, once device-token gave it a JWT: the least it needs.';
+comment on role fleet_device is 'The role of a device that has a JWT from device-token: the least privileges it needs.';
 grant fleet_device to authenticator;
 alter role fleet_device set statement_timeout = '5s';
 grant usage on schema public to fleet_device;
@@ -29,7 +29,7 @@ create table private.baseline (
   noted_at timestamptz not null default now()
 );
 comment on table private.baseline is
-  'Which text of the migrations made this database. Written by fleetctl, which refuses to go on with another text.';
+  'Which text of the migrations made this database. Written by fleetctl, which refuses to continue with another text.';
 comment on column private.baseline.text_hash is 'SHA-256 of the applied files without comments and spaces.';
 alter table private.baseline enable row level security;
 
@@ -63,7 +63,7 @@ grant execute on function private.claimed_id(text) to fleet_device, authenticate
 create function private.device_id() returns uuid
 language sql stable parallel safe
 return private.claimed_id('fleet_device');
-comment on function private.device_id() is 'The id of the calling device; null for everybody else.';
+comment on function private.device_id() is 'The id of the calling device; null for any other caller.';
 revoke execute on function private.device_id() from public;
 grant execute on function private.device_id() to fleet_device, authenticated, service_role;
 
@@ -97,7 +97,7 @@ begin
 end
 $$;
 comment on function private.refuse(text, text, text, text) is
-  'The one way we say no: message = a sentence, detail = a stable kind, hint = what to try. PTnnn becomes HTTP nnn.';
+  'How everything here refuses: message = a sentence, detail = a stable kind, hint = what to try. PTnnn becomes HTTP nnn.';
 revoke execute on function private.refuse(text, text, text, text) from public;
 grant execute on function private.refuse(text, text, text, text) to authenticated, service_role;
 

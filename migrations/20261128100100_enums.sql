@@ -7,10 +7,10 @@ create type public.device_state as enum ('pending', 'active', 'suspended', 'reti
 comment on type public.device_state is 'pending: asked to join. active: served. suspended: refused for now. retired: gone for good.';
 
 create type public.report_state as enum ('healthy', 'updating', 'degraded', 'rolled_back', 'isolated', 'safe_mode');
-comment on type public.report_state is 'How a device says it is.';
+comment on type public.report_state is 'The state that a device reports.';
 
 create type public.release_state as enum ('available', 'withdrawn');
-comment on type public.release_state is 'withdrawn: nobody is offered it, and who runs it is offered something else.';
+comment on type public.release_state is 'withdrawn: it is not offered to any device, and devices that run it are offered another one.';
 
 create type public.update_outcome as enum ('succeeded', 'failed', 'rolled_back', 'skipped');
 comment on type public.update_outcome is 'failed: never swapped (fetch, verify, validate). rolled_back: swapped and swapped back.';
@@ -23,7 +23,7 @@ create type public.command_state as enum ('queued', 'succeeded', 'failed', 'expi
 comment on type public.command_state is 'queued until the device answers or the command expires.';
 
 create type public.halt_scope as enum ('fleet', 'segment', 'role', 'branch', 'release', 'rollout');
-comment on type public.halt_scope is 'What a halt brakes.';
+comment on type public.halt_scope is 'What a halt stops.';
 
 create type public.opening_days as enum (
   'daily', 'weekdays', 'weekends', 'monday', 'tuesday', 'wednesday', 'thursday', 'friday', 'saturday', 'sunday');
@@ -31,16 +31,16 @@ comment on type public.opening_days is 'The days on which an opening starts.';
 
 create type public.rollout_state as enum ('draft', 'running', 'paused', 'completed', 'superseded', 'cancelled');
 comment on type public.rollout_state is
-  'draft: being written. running: gives slots. paused: gives no new ones. completed: proved, late devices still get it. superseded: a newer one took over. cancelled: given up.';
+  'draft: being written. running: hands out slots. paused: hands out no new ones. completed: proved, late devices still get it. superseded: a newer one took over. cancelled: stopped for good.';
 
 create type public.claim_state as enum (
   'claimed', 'succeeded', 'failed', 'rolled_back', 'expired', 'regressed', 'released');
 comment on type public.claim_state is
-  'claimed: in flight. expired: went dark past its lease. regressed: lost its health after a success. released: gave the slot back, which is no failure.';
+  'claimed: in flight. expired: went offline past its lease. regressed: became unhealthy after a success. released: gave the slot back, which is not a failure.';
 
 create type public.rollout_reaction as enum ('halt_rollout', 'halt_release', 'roll_back');
 comment on type public.rollout_reaction is
-  'What follows when the halt rule strikes: the rollout stops; the release stops everywhere; or it stops and who runs it goes back.';
+  'What follows when the halt rule triggers: the rollout stops; the release stops everywhere; or it stops and devices that run it go back.';
 
 create type public.alert_severity as enum ('info', 'warning', 'critical');
 comment on type public.alert_severity is 'critical: look now. warning: look today. info: worth knowing.';

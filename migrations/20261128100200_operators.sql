@@ -17,7 +17,7 @@ as $$
   -- Definer: reads operators, whose own policies ask this function.
   select o.rank from public.operators o where o.user_id = private.claimed_id('authenticated')
 $$;
-comment on function private.operator_rank() is 'The calling operator''s rank; null for everybody who is none.';
+comment on function private.operator_rank() is 'The calling operator''s rank; null for a caller who is not an operator.';
 revoke execute on function private.operator_rank() from public;
 -- fleet_device, too: policies that operators and devices share are checked for both.
 grant execute on function private.operator_rank() to authenticated, service_role, fleet_device;
@@ -43,7 +43,7 @@ begin
     perform private.refuse('not_an_operator', 'You are signed in, but not an operator of this fleet.',
       'Ask an admin to add you to the table operators.', 'PT403');
   elsif held < at_least then
-    perform private.refuse('rank_too_low', format('This needs the rank %s; yours is %s.', at_least, held),
+    perform private.refuse('rank_too_low', format('This requires the rank %s; yours is %s.', at_least, held),
       'Ask an admin to do it or to raise your rank in the table operators.', 'PT403');
   end if;
 end
@@ -93,7 +93,7 @@ begin
   -- Definer: must count the admins that row-level security might hide.
   if not exists (select from public.operators where rank = 'admin') and not private.is_trusted() then
     perform private.refuse('last_admin', 'The last admin cannot be removed or lowered.',
-      'Make somebody else an admin first.');
+      'Make someone else an admin first.');
   end if;
   return null;
 end

@@ -16,7 +16,7 @@ create table public.maintenance_windows (
 );
 comment on table public.maintenance_windows is 'Named sets of times in which a device may be updated.';
 comment on column public.maintenance_windows.prefetch is
-  'Devices fetch, check and pull a release before the window opens, so that only the change itself is inside it. Off: they start no download outside of the window.';
+  'Devices fetch, check and pull a release before the window opens, so that only the change itself is inside it. Off: they do not download outside the window.';
 
 alter table public.maintenance_windows enable row level security;
 grant select, insert, update, delete on public.maintenance_windows to authenticated, service_role;
@@ -42,7 +42,7 @@ create table public.maintenance_openings (
 comment on table public.maintenance_openings is 'When a maintenance window opens, and for how long.';
 comment on column public.maintenance_openings.days is 'The days on which it starts, on the device''s own calendar.';
 comment on column public.maintenance_openings.starts_at is 'Local time of the device.';
-comment on column public.maintenance_openings.minutes is 'How long it stays open; may reach into the next days.';
+comment on column public.maintenance_openings.minutes is 'How long it stays open; it may extend into the following days.';
 create index maintenance_openings_by_window on public.maintenance_openings (maintenance_window);
 
 alter table public.maintenance_openings enable row level security;

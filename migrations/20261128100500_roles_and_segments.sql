@@ -46,7 +46,7 @@ create policy "operators of rank operator remove segments" on public.segments fo
   using ((select private.operator_is('operator')));
 
 insert into public.segments (name, position, description) values
-  ('canary', 10, 'First to get a release: devices whose failure is cheap.'),
+  ('canary', 10, 'The first to get a release: devices whose failure does little harm.'),
   ('early', 20, 'Second: a sample of real sites.'),
   ('stable', 30, 'Everybody else.');
 
@@ -59,7 +59,7 @@ as $$
 begin
   if not exists (select from public.device_roles r where r.name = wanted) then
     perform private.refuse('unknown_role', format('There is no device role "%s".', wanted),
-      'Add it to the table device_roles first, or pick one that is there.', 'PT400');
+      'Add it to the table device_roles first, or pick an existing one.', 'PT400');
   end if;
 end
 $$;
@@ -72,7 +72,7 @@ as $$
 begin
   if not exists (select from public.segments s where s.name = wanted) then
     perform private.refuse('unknown_segment', format('There is no segment "%s".', wanted),
-      'Add it to the table segments first, or pick one that is there.', 'PT400');
+      'Add it to the table segments first, or pick an existing one.', 'PT400');
   end if;
 end
 $$;

@@ -32,17 +32,17 @@ create table public.fleet_settings (
 );
 comment on table public.fleet_settings is 'Settings of the whole fleet. One row; changed by admins.';
 comment on column public.fleet_settings.default_poll_interval_s is 'Seconds between two polls of a device that has no poll_interval_s of its own.';
-comment on column public.fleet_settings.offline_after_intervals is 'A device is shown as offline after so many missed polls.';
+comment on column public.fleet_settings.offline_after_intervals is 'A device is shown as offline after this many missed polls.';
 comment on column public.fleet_settings.clock_drift_s is 'A device whose clock is further off than this is listed in drifted_clocks.';
-comment on column public.fleet_settings.max_in_flight is 'At most so many devices update at once over all rollouts; empty means no limit.';
-comment on column public.fleet_settings.spread_ms_per_device is 'A wake spreads its audience over so many milliseconds per device.';
-comment on column public.fleet_settings.wake_one_by_one_up_to is 'An edit that concerns more devices than this wakes whole segments instead of each device.';
+comment on column public.fleet_settings.max_in_flight is 'At most this many devices update at once over all rollouts; empty means no limit.';
+comment on column public.fleet_settings.spread_ms_per_device is 'A wake spreads its audience over this many milliseconds per device.';
+comment on column public.fleet_settings.wake_one_by_one_up_to is 'An edit that affects more devices than this wakes whole segments instead of each device.';
 comment on column public.fleet_settings.device_token_ttl_s is 'Life of a device''s JWT in seconds.';
 comment on column public.fleet_settings.enroll_per_minute_per_address is 'Enrollments per minute from one address; a site behind one router shares it.';
 comment on column public.fleet_settings.token_per_minute_per_address is 'Token requests per minute from one address; a site behind one router shares it.';
 comment on column public.fleet_settings.requests_per_hour_per_device is 'Enrollments, and token requests, per hour with one device key.';
-comment on column public.fleet_settings.max_pending_devices is 'So many devices may wait without a provisioning token; 0 makes the token compulsory.';
-comment on column public.fleet_settings.pending_role is 'The role of a device that asked without a provisioning token, until an operator gives it another.';
+comment on column public.fleet_settings.max_pending_devices is 'At most this many devices may wait without a provisioning token; 0 makes the token mandatory.';
+comment on column public.fleet_settings.pending_role is 'The role of a device that enrolled without a provisioning token, until an operator changes it.';
 comment on column public.fleet_settings.history_retention_months is 'Whole months of update_history that are kept.';
 comment on column public.fleet_settings.audit_retention_months is 'Whole months of audit_log that are kept.';
 

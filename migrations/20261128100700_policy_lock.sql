@@ -13,7 +13,7 @@ revoke execute on function private.lock_policy_shared() from public;
 create function private.lock_policy() returns void
 language sql volatile set search_path = ''
 as $$ select pg_catalog.pg_advisory_xact_lock(7305422302) $$;
-comment on function private.lock_policy() is 'Taken by whoever restricts policy or ends claims; waits for claims under way.';
+comment on function private.lock_policy() is 'Taken by whatever restricts policy or ends claims; waits for claims in progress.';
 revoke execute on function private.lock_policy() from public;
 
 create function private.lock_policy_first() returns trigger

@@ -26,16 +26,16 @@ create table public.rollout_templates (
 comment on table public.rollout_templates is 'Patterns for rollouts: put a name into branches.rollout_template and each new release of that branch starts one.';
 comment on column public.rollout_templates.role is 'Rollouts made from it are for devices of this role only; empty means all.';
 comment on column public.rollout_templates.label_selector is 'As in rollouts, like every column here.';
-comment on column public.rollout_templates.max_in_flight is 'At most so many devices update at once; empty means no limit.';
-comment on column public.rollout_templates.max_per_minute is 'At most so many devices start within a minute; empty means no limit.';
-comment on column public.rollout_templates.lease_s is 'A device that holds a slot and is not heard of for so long counts as failed.';
-comment on column public.rollout_templates.max_attempts is 'A device whose attempt failed before the swap may try again, so many times in all.';
+comment on column public.rollout_templates.max_in_flight is 'At most this many devices update at once; empty means no limit.';
+comment on column public.rollout_templates.max_per_minute is 'At most this many devices start within a minute; empty means no limit.';
+comment on column public.rollout_templates.lease_s is 'A device that holds a slot and does not report for this long counts as failed.';
+comment on column public.rollout_templates.max_attempts is 'How often a device may attempt it in total, if its attempts fail before the swap.';
 comment on column public.rollout_templates.halt_failure_ratio is 'Halt when failed / attempted is above this, once halt_min_attempted devices were attempted.';
-comment on column public.rollout_templates.halt_min_attempted is 'halt_failure_ratio is looked at once so many devices were attempted.';
+comment on column public.rollout_templates.halt_min_attempted is 'halt_failure_ratio counts once this many devices were attempted.';
 comment on column public.rollout_templates.halt_max_failures is 'Halt at this many failed devices, whatever the ratio.';
 comment on column public.rollout_templates.halt_consecutive_failures is 'Halt at this many failures in a row.';
-comment on column public.rollout_templates.regression_s is 'A device that loses its health within so many seconds of its success counts as failed.';
-comment on column public.rollout_templates.on_bad is 'What follows when the halt rule strikes.';
+comment on column public.rollout_templates.regression_s is 'A device that becomes unhealthy within this many seconds of its success counts as failed.';
+comment on column public.rollout_templates.on_bad is 'What follows when the halt rule triggers.';
 comment on column public.rollout_templates.remember_patterns is 'As in rollouts, for those made from this template.';
 
 alter table public.rollout_templates enable row level security;
@@ -51,7 +51,7 @@ create policy "operators of rank operator remove rollout_templates" on public.ro
 
 insert into public.rollout_templates (name, description) values
   ('staged', 'Canary, then early, then a tenth, then all of stable; an hour to soak after each.'),
-  ('at-once', 'Everybody at once, halted by the usual rule.');
+  ('at-once', 'All devices at once, halted by the usual rule.');
 
 create trigger audit after insert or update or delete on public.rollout_templates
   for each row execute function private.audit_change('name');

@@ -9,9 +9,9 @@ create table public.branches (
 );
 comment on table public.branches is 'Git branches of the fleet repository that devices can track.';
 comment on column public.branches.requires_rollout is
-  'On: a release of this branch reaches nobody without a rollout. Off: releases that never had one go to every device at once.';
+  'On: a release of this branch reaches devices only through a rollout. Off: releases that never had one go to every device at once.';
 comment on column public.branches.rollout_template is
-  'A new release of this branch starts a rollout made from this template. Empty: it waits for a rollout if requires_rollout is on, and goes to everybody at once if not.';
+  'A new release of this branch starts a rollout made from this template. Empty: it waits for a rollout if requires_rollout is on, and otherwise goes to all devices at once.';
 
 alter table public.branches enable row level security;
 grant select, insert, update, delete on public.branches to authenticated, service_role;
@@ -37,7 +37,7 @@ as $$
 begin
   if not exists (select from public.branches b where b.name = wanted) then
     perform private.refuse('unknown_branch', format('There is no branch "%s".', wanted),
-      'Add it to the table branches first, or pick one that is there.', 'PT400');
+      'Add it to the table branches first, or pick an existing one.', 'PT400');
   end if;
 end
 $$;
@@ -61,7 +61,7 @@ create table public.releases (
 );
 comment on table public.releases is 'Commits of the fleet repository that devices can be given.';
 comment on column public.releases.commit_sha is 'The full commit id. Fixed once the row exists: make a new release for a new commit.';
-comment on column public.releases.version is 'A name for people; the first 12 digits of the commit when left empty.';
+comment on column public.releases.version is 'A name for people; the first 12 digits of the commit if left empty.';
 comment on column public.releases.state is 'Set to withdrawn to take a release back: devices that run it are offered the newest available one.';
 comment on column public.releases.requires_release is
   'A device that runs something older than this must go through it first. A device that runs nothing yet need not.';
@@ -91,7 +91,7 @@ begin
   elsif (new.id, new.commit_sha, new.created_at) is distinct from (old.id, old.commit_sha, old.created_at)
      or (new.branch is distinct from old.branch and exists (select from public.branches b where b.name = old.branch)) then
     perform private.refuse('release_is_fixed', 'A release cannot be pointed at another commit or branch.',
-      'Insert a new release, and withdraw this one if nobody should get it.');
+      'Insert a new release, and withdraw this one if no device should get it.');
   end if;
   return new;
 end
@@ -120,7 +120,7 @@ as $$
   select jsonb_build_object('id', r.id, 'commit_sha', r.commit_sha, 'version', r.version, 'branch', r.branch)
   from public.releases r where r.id = release_facts.release_id
 $$;
-comment on function private.release_facts(uuid) is 'A release as devices are told of it; null for none.';
+comment on function private.release_facts(uuid) is 'A release as devices receive it; null for none.';
 revoke execute on function private.release_facts(uuid) from public;
 
 -- Some releases may not be skipped (a data format that only they convert). A release names the one that must be run before
@@ -163,5 +163,5 @@ begin
   return step;
 end
 $$;
-comment on function private.missing_step(public.releases, public.releases) is 'The mandatory release that a device has not been through yet, or null.';
+comment on function private.missing_step(public.releases, public.releases) is 'The mandatory release that a device has not run yet, or null.';
 revoke execute on function private.missing_step(public.releases, public.releases) from public;

@@ -45,11 +45,11 @@ comment on column public.devices.state is 'Set to active to accept a pending dev
 comment on column public.devices.pinned_release is 'The device goes to this release and stays on it until this is emptied.';
 comment on column public.devices.pinned_at is 'When pinned_release was set; kept by a trigger.';
 comment on column public.devices.hold is 'Keeps what it runs: no updates while this is on.';
-comment on column public.devices.hold_reason is 'In words, for whoever wonders why it is not updated.';
-comment on column public.devices.hold_until is 'The hold ends by itself at this time; empty means when somebody ends it.';
+comment on column public.devices.hold_reason is 'Why it is not updated, for other operators.';
+comment on column public.devices.hold_until is 'The hold ends automatically at this time; empty means when an operator ends it.';
 comment on column public.devices.maintenance_window is 'Updates only start inside this window; empty means that of the segment.';
 comment on column public.devices.ignore_window_until is
-  'Until this time its maintenance window does not count, and it may update at once; empty means that the window counts.';
+  'Until this time its maintenance window is ignored, and it may update at once; empty means that the window applies.';
 comment on column public.devices.poll_interval_s is 'Seconds between two polls; empty means fleet_settings.default_poll_interval_s.';
 comment on column public.devices.timezone is 'Name of the time zone in which its maintenance window is read, like Europe/Rome.';
 comment on column public.devices.labels is 'Free attributes that rollouts can select by: an object of texts.';
@@ -65,7 +65,7 @@ create index devices_pinned on public.devices (pinned_release) where pinned_rele
 create index devices_out_of_the_ordinary on public.devices (id)
   include (state, poll_interval_s, hold, hold_until, pinned_release)
   where state <> 'active' or poll_interval_s is not null or hold or pinned_release is not null;
-comment on index public.devices_out_of_the_ordinary is 'What fleet_overview must look at one by one.';
+comment on index public.devices_out_of_the_ordinary is 'What fleet_overview has to check one by one.';
 
 alter table public.devices enable row level security;
 grant select, insert, update, delete on public.devices to authenticated, service_role;

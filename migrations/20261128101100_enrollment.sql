@@ -97,7 +97,7 @@ begin
   end if;
 end
 $$;
-comment on function public.revoke_provisioning_token(uuid) is 'For admins: a token that leaked lets nobody else in.';
+comment on function public.revoke_provisioning_token(uuid) is 'For admins: no more devices can enroll with the token, for example because it leaked.';
 revoke execute on function public.revoke_provisioning_token(uuid) from public;
 grant execute on function public.revoke_provisioning_token(uuid) to authenticated, service_role;
 
@@ -225,7 +225,7 @@ language sql immutable set search_path = ''
 as $$
   select coalesce(nullif(left(btrim(regexp_replace(wish, '[^A-Za-z0-9._-]+', '-', 'g'), '._-'), 63), ''), 'device')
 $$;
-comment on function private.device_name(text) is 'The nearest name to a wish that the table devices allows.';
+comment on function private.device_name(text) is 'The name nearest to the requested one that the table devices allows.';
 revoke execute on function private.device_name(text) from public;
 
 create function private.count_token(token_hash text, at timestamptz, out problem text, out token private.provisioning_tokens)
@@ -285,7 +285,7 @@ begin
 end
 $$;
 comment on function private.add_device(text, text, private.provisioning_tokens, text, text) is
-  'Make the device row, with the token''s place or, without a token, as pending; a taken name gets a suffix.';
+  'Make the device row, with the token''s role, segment and branch or, without a token, as pending; a taken name gets a suffix.';
 revoke execute on function private.add_device(text, text, private.provisioning_tokens, text, text) from public;
 
 create function public.enroll_device(

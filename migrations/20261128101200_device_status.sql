@@ -38,16 +38,16 @@ create table public.device_status (
            and length(error_kind) <= 4000 and length(error) <= 4000)
 ) with (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.05);  -- room for heartbeats in place (HOT)
 comment on table public.device_status is 'The last report of each device. Written by the device itself, read by operators.';
-comment on column public.device_status.state is 'What the device says of itself; offline devices say nothing, see the view offline_devices.';
+comment on column public.device_status.state is 'The state that the device reported last; for devices that stopped reporting, see the view offline_devices.';
 comment on column public.device_status.phase is 'The agent''s phase in an update, like fetching or probation.';
 comment on column public.device_status.reason is 'Why the device is in this state, as a sentence.';
 comment on column public.device_status.current_release is 'What it runs; empty before the first release.';
 comment on column public.device_status.target_release is 'What it is moving to, while it moves.';
 comment on column public.device_status.device_time is 'The device''s own clock when it reported; compare with reported_at for drift.';
 comment on column public.device_status.reported_at is 'Server time of the last report; set by a trigger whatever the device sends.';
-comment on column public.device_status.settings is 'What the device goes by: poll_interval_s, labels, and pinned: the names of those that its own file decides.';
+comment on column public.device_status.settings is 'The settings in effect on the device: poll_interval_s, labels, and pinned: the names of those that its own file sets.';
 comment on column public.device_status.pinned_poll_interval_s is
-  'Seconds between its polls where its own file decides them (from settings); empty where the control plane does.';
+  'Seconds between its polls if its own file pins them (from settings); empty if the control plane sets them.';
 comment on column public.device_status.resources is 'cpu_percent, memory_used_bytes, memory_total_bytes, disk_free_bytes, disk_total_bytes, load_1m, temperature_c, uptime_s.';
 comment on column public.device_status.containers is 'List of {service, image, state, health, restarts, exit_code, started_at}.';
 comment on column public.device_status.error_kind is 'Stable word for what is wrong; docs/usage/errors.md lists them.';
@@ -109,6 +109,6 @@ language sql stable parallel safe
 return coalesce(
   last_contact < at - make_interval(secs => coalesce(poll_interval_s, default_poll_interval_s) * offline_after_intervals), false);
 comment on function private.is_offline(timestamptz, int, int, int, timestamptz) is
-  'Has a device missed so many polls? False for one that never reported: it is not heard yet, which is something else.';
+  'Has a device missed this many polls? False for one that never reported: it was never seen, which is different.';
 revoke execute on function private.is_offline(timestamptz, int, int, int, timestamptz) from public;
 grant execute on function private.is_offline(timestamptz, int, int, int, timestamptz) to authenticated, service_role;

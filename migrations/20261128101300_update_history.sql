@@ -69,7 +69,7 @@ create trigger stamp_received_at before insert on public.update_history
   for each row execute function private.stamp_received_at();
 
 create table private.update_history_default partition of public.update_history default;
-comment on table private.update_history_default is 'Attempts whose clock was so wrong that no month was ready for them.';
+comment on table private.update_history_default is 'Attempts with a clock that was so wrong that there was no month for them.';
 
 alter table private.update_history_default enable row level security;
 

@@ -14,7 +14,7 @@ create table public.device_commands (
   result jsonb constraint "result must be at most 256 kB" check (octet_length(result::text) <= 262144),
   constraint "expires_at must be after requested_at" check (expires_at > requested_at)
 );
-comment on table public.device_commands is 'One-time orders to devices: insert a row, the device answers in it.';
+comment on table public.device_commands is 'One-time commands to devices: insert a row, and the device answers in it.';
 comment on column public.device_commands.kind is 'What the device is to do, once, at its next check-in.';
 comment on column public.device_commands.args is 'Details of the command, like {"lines": 100} for tail_logs.';
 comment on column public.device_commands.state is 'queued until the device answers, or until expires_at.';
@@ -51,7 +51,7 @@ begin
     if device_state is distinct from 'active' then
       perform private.refuse('device_not_active',
         format('That device is %s, so it would never read a command.', coalesce(device_state::text, 'unknown')),
-        'Give commands to active devices only.');
+        'Send commands to active devices only.');
     end if;
     if new.state <> 'queued' or new.answered_at is not null then
       perform private.refuse('command_starts_queued', 'A new command starts as queued and without an answer.',
@@ -62,12 +62,12 @@ begin
   end if;
   if (new.id, new.device_id, new.kind, new.args, new.requested_by, new.requested_at)
      is distinct from (old.id, old.device_id, old.kind, old.args, old.requested_by, old.requested_at) then
-    perform private.refuse('command_is_fixed', 'A command cannot be rewritten once it was given.',
-      'Let it expire by setting expires_at, and give a new one.');
+    perform private.refuse('command_is_fixed', 'A command cannot be changed after it was sent.',
+      'Let it expire by setting expires_at, and send a new one.');
   end if;
   if old.state <> 'queued' and (new.state, new.result) is distinct from (old.state, old.result) then
     perform private.refuse('command_is_answered', 'This command is answered or expired already.',
-      'Give a new command.');
+      'Send a new command.');
   end if;
   if old.state = 'queued' and new.state <> 'queued' then
     new.answered_at := now();

@@ -18,14 +18,14 @@ create table public.halts (
   constraint "target must be empty for the fleet and named for every other scope" check ((scope = 'fleet') = (target is null)),
   constraint "lifting needs lifted_at and lift_reason together" check ((lifted_at is null) = (lift_reason is null))
 );
-comment on table public.halts is 'Open brakes and their history. Insert a row to stop; set lift_reason to go on. Never deleted.';
+comment on table public.halts is 'Open brakes and their history. Insert a row to stop updates; set lift_reason to allow them again. Never deleted.';
 comment on column public.halts.scope is 'fleet stops everything; segment, role, branch, release and rollout stop what target names.';
 comment on column public.halts.target is 'The name of the segment, role or branch, or the id of the release or rollout; empty for the fleet.';
-comment on column public.halts.cause is 'operator, or what rule opened it by itself.';
-comment on column public.halts.reason is 'In words, for whoever decides to lift it.';
+comment on column public.halts.cause is 'operator, or the rule that opened it automatically.';
+comment on column public.halts.reason is 'The reason, for the person who decides to lift it.';
 comment on column public.halts.evidence is 'What an automatic halt saw: counts, devices, error kinds.';
 comment on column public.halts.roll_back is 'Devices that run the halted release go back to the one they had before.';
-comment on column public.halts.lift_reason is 'Write why it may go on: that lifts the halt.';
+comment on column public.halts.lift_reason is 'Set it to the reason why updates are safe again: that lifts the halt.';
 create index halts_open on public.halts (scope, target) where lifted_at is null;
 
 alter table public.halts enable row level security;
@@ -45,7 +45,7 @@ declare
   known boolean;
 begin
   if tg_op = 'DELETE' then
-    perform private.refuse('halts_stay', 'A halt is never deleted, so that its story stays readable.',
+    perform private.refuse('halts_stay', 'A halt is never deleted, so that its history stays readable.',
       'Write a lift_reason to lift it.');
   end if;
   if tg_op = 'INSERT' then
@@ -53,8 +53,8 @@ begin
     -- A device whose outcome made policy stop did not open the halt.
     new.opened_by := coalesce(private.claimed_id('authenticated'), case when private.device_id() is null then new.opened_by end);
     if btrim(coalesce(new.reason, '')) = '' then
-      perform private.refuse('reason_missing', 'A halt needs a reason in words.',
-        'Say what was seen, for whoever decides to lift it.', 'PT400');
+      perform private.refuse('reason_missing', 'A halt needs a reason.',
+        'Say what was seen, for the person who decides to lift it.', 'PT400');
     end if;
     if new.scope = 'fleet' and new.target is not null then
       perform private.refuse('target_not_empty', 'A halt of the fleet has no target.',
@@ -62,7 +62,7 @@ begin
     end if;
     if new.roll_back and new.scope not in ('release', 'rollout') then
       perform private.refuse('roll_back_scope', 'Only a halt of a release or a rollout can take devices back.',
-        'Pick that scope, or switch roll_back off.', 'PT400');
+        'Pick one of those scopes, or turn off roll_back.', 'PT400');
     end if;
     if new.lifted_at is not null or new.lift_reason is not null or new.lifted_by is not null then
       perform private.refuse('halt_starts_open', 'A new halt is open.', 'Leave the lifted columns empty.', 'PT400');
@@ -95,8 +95,8 @@ begin
   end if;
   if new.lifted_at is not null or new.lift_reason is not null then
     if btrim(coalesce(new.lift_reason, '')) = '' then
-      perform private.refuse('reason_missing', 'Lifting a halt needs a reason in words.',
-        'Write lift_reason: why it is safe to go on.', 'PT400');
+      perform private.refuse('reason_missing', 'Lifting a halt needs a reason.',
+        'Set lift_reason: why updates are safe again.', 'PT400');
     end if;
     new.lifted_at := now();
     new.lifted_by := coalesce(private.actor_id(), new.lifted_by);
@@ -126,7 +126,7 @@ begin
   return opened;
 end
 $$;
-comment on function public.halt_fleet(text) is 'The emergency stop: nobody starts an update until it is lifted.';
+comment on function public.halt_fleet(text) is 'The emergency stop: no device starts an update until it is lifted.';
 revoke execute on function public.halt_fleet(text) from public;
 grant execute on function public.halt_fleet(text) to authenticated, service_role;
 
@@ -138,26 +138,26 @@ declare
 begin
   perform private.require_rank('operator');
   if btrim(coalesce(lift_halt.reason, '')) = '' then
-    perform private.refuse('reason_missing', 'Lifting a halt needs a reason in words.',
-      'Say why it is safe to go on.', 'PT400');
+    perform private.refuse('reason_missing', 'Lifting a halt needs a reason.',
+      'Give the reason why updates are safe again.', 'PT400');
   end if;
   update public.halts h set lift_reason = lift_halt.reason
   where h.id = lift_halt.halt_id and h.lifted_at is null returning * into lifted;
   if lifted.id is null then
     if exists (select from public.halts h where h.id = lift_halt.halt_id) then
-      perform private.refuse('halt_is_lifted', 'This halt is lifted already.', 'Nothing is left to do.');
+      perform private.refuse('halt_is_lifted', 'This halt is lifted already.', 'No action needed.');
     end if;
     perform private.refuse_unknown('halt', 'halts');
   end if;
   return lifted;
 end
 $$;
-comment on function public.lift_halt(uuid, text) is 'Lifts an open halt, and keeps why.';
+comment on function public.lift_halt(uuid, text) is 'Lifts an open halt and records the reason.';
 revoke execute on function public.lift_halt(uuid, text) from public;
 grant execute on function public.lift_halt(uuid, text) to authenticated, service_role;
 
 create function private.how_to_lift(brake public.halts) returns text
 language sql immutable
-return format('Lift halt %s with a reason: lift_halt(), or its lift_reason.', brake.id);
-comment on function private.how_to_lift(public.halts) is 'The hint of every gate that a halt shuts.';
+return format('Lift the halt: fleetctl halt lift %s "why".', brake.id);
+comment on function private.how_to_lift(public.halts) is 'The hint of every gate that a halt closes.';
 revoke execute on function private.how_to_lift(public.halts) from public;

@@ -38,23 +38,23 @@ create table public.rollouts (
   ended_at timestamptz
 );
 comment on table public.rollouts is 'Staged deliveries. Insert a draft, add rows to rollout_stages, then set state to running.';
-comment on column public.rollouts.branch is 'The branch whose devices it concerns; that of the release, filled in by a trigger.';
+comment on column public.rollouts.branch is 'The branch whose devices it is for; the release''s branch, filled in by a trigger.';
 comment on column public.rollouts.role is 'Only devices of this role; empty means all.';
 comment on column public.rollouts.label_selector is 'Only devices that carry all these labels; {} means all.';
-comment on column public.rollouts.state is 'Set to running to start or resume, paused to give no new slots, cancelled to give up.';
-comment on column public.rollouts.max_in_flight is 'At most so many devices update at once; empty means no limit.';
-comment on column public.rollouts.max_per_minute is 'At most so many devices start within a minute; empty means no limit.';
-comment on column public.rollouts.lease_s is 'A device that holds a slot and is not heard of for so long counts as failed.';
-comment on column public.rollouts.max_attempts is 'A device whose attempt failed before the swap may try again, so many times in all.';
+comment on column public.rollouts.state is 'Set to running to start or resume, paused to hand out no new slots, cancelled to stop for good.';
+comment on column public.rollouts.max_in_flight is 'At most this many devices update at once; empty means no limit.';
+comment on column public.rollouts.max_per_minute is 'At most this many devices start within a minute; empty means no limit.';
+comment on column public.rollouts.lease_s is 'A device that holds a slot and does not report for this long counts as failed.';
+comment on column public.rollouts.max_attempts is 'How often a device may attempt it in total, if its attempts fail before the swap.';
 comment on column public.rollouts.halt_failure_ratio is 'Halt when failed / attempted is above this, once halt_min_attempted devices were attempted.';
-comment on column public.rollouts.halt_min_attempted is 'halt_failure_ratio is looked at once so many devices were attempted.';
+comment on column public.rollouts.halt_min_attempted is 'halt_failure_ratio counts once this many devices were attempted.';
 comment on column public.rollouts.halt_max_failures is 'Halt at this many failed devices, whatever the ratio.';
 comment on column public.rollouts.halt_consecutive_failures is 'Halt at this many failures in a row.';
-comment on column public.rollouts.regression_s is 'A device that loses its health within so many seconds of its success counts as failed.';
-comment on column public.rollouts.on_bad is 'What follows when the halt rule strikes.';
+comment on column public.rollouts.regression_s is 'A device that becomes unhealthy within this many seconds of its success counts as failed.';
+comment on column public.rollouts.on_bad is 'What follows when the halt rule triggers.';
 comment on column public.rollouts.remember_patterns is
-  'On: when the halt rule strikes and nearly all failures have an attribute in common, the release becomes known bad for all devices with it (known_bad_patterns), also after the halt is lifted.';
-comment on column public.rollouts.allow_downgrade is 'Lets devices go to this release though they run a newer one.';
+  'On: when the halt rule triggers and nearly all failures have an attribute in common, the release becomes known bad for all devices with it (known_bad_patterns), even after the halt is lifted.';
+comment on column public.rollouts.allow_downgrade is 'Allows devices that run a newer release to go to this one.';
 create index rollouts_for_devices on public.rollouts (branch, started_at desc) where state in ('running', 'paused', 'completed');
 create index rollouts_by_release on public.rollouts (release_id);
 
@@ -121,7 +121,7 @@ begin
           'Set the release back to available first, or roll out another one.');
       end if;
       if not exists (select from public.rollout_stages s where s.rollout_id = new.id) then
-        perform private.refuse('no_stages', 'This rollout has no stages, so it would reach nobody.',
+        perform private.refuse('no_stages', 'This rollout has no stages, so it would not reach any device.',
           'Add rows to rollout_stages first.');
       end if;
     end if;
@@ -162,19 +162,19 @@ create table public.rollout_stages (
   proved_at timestamptz,
   primary key (rollout_id, position)
 );
-comment on table public.rollout_stages is 'The steps of a rollout, opened in order of position. A device is served when any open stage holds it.';
+comment on table public.rollout_stages is 'The steps of a rollout, opened in order of position. A device is served if any open stage includes it.';
 comment on column public.rollout_stages.position is 'Stages open in this order; gaps are fine.';
 comment on column public.rollout_stages.segment is 'Only devices of this segment; empty means all segments.';
 comment on column public.rollout_stages.percent is 'This share of the matching devices, always the same ones; empty means all of them (none when device_ids is set).';
 comment on column public.rollout_stages.device_ids is 'These devices belong to the stage whatever their segment.';
-comment on column public.rollout_stages.max_in_flight is 'So many devices of the stage may be updating at once; empty means no limit but the rollout''s.';
+comment on column public.rollout_stages.max_in_flight is 'At most this many devices of the stage update at once; empty means only the rollout''s limit.';
 comment on column public.rollout_stages.soak_s is 'Seconds to wait after the stage is proved, before the next one opens.';
-comment on column public.rollout_stages.min_attempted is 'The stage is proved when so many of its devices (or all, if fewer) were attempted ...';
+comment on column public.rollout_stages.min_attempted is 'The stage is proved when this many of its devices (or all, if fewer) were attempted ...';
 comment on column public.rollout_stages.min_success_ratio is '... and at least this share of them succeeded.';
-comment on column public.rollout_stages.needs_approval is 'Opens only once somebody set approved_at.';
-comment on column public.rollout_stages.approved_at is 'Set it to approve; who and when is stamped.';
+comment on column public.rollout_stages.needs_approval is 'Opens only after approved_at is set.';
+comment on column public.rollout_stages.approved_at is 'Set it to approve; the time and the person are recorded by a trigger.';
 comment on column public.rollout_stages.opened_at is 'When policy opened the stage. Set it by hand to skip the wait.';
-comment on column public.rollout_stages.floor_bucket is 'Kept by policy: a percentage above 0 holds at least one device that was there when the stage opened.';
+comment on column public.rollout_stages.floor_bucket is 'Kept by policy: a percentage above 0 includes at least one device that existed when the stage opened.';
 comment on column public.rollout_stages.size_at_opening is
   'Kept by policy: devices that this stage added and that could try the release; counted again when a known-bad pattern comes or goes.';
 comment on column public.rollout_stages.proved_at is 'Kept by policy: since when the stage meets its success ratio.';
@@ -264,11 +264,11 @@ comment on table public.rollout_template_stages is 'The stages of a template; co
 comment on column public.rollout_template_stages.position is 'Stages open in this order; gaps are fine.';
 comment on column public.rollout_template_stages.segment is 'Only devices of this segment; empty means all segments.';
 comment on column public.rollout_template_stages.percent is 'This share of the matching devices, always the same ones; empty means all of them (none when device_ids is set).';
-comment on column public.rollout_template_stages.max_in_flight is 'So many devices of the stage may be updating at once; empty means no limit but the rollout''s.';
+comment on column public.rollout_template_stages.max_in_flight is 'At most this many devices of the stage update at once; empty means only the rollout''s limit.';
 comment on column public.rollout_template_stages.soak_s is 'Seconds to wait after the stage is proved, before the next one opens.';
-comment on column public.rollout_template_stages.min_attempted is 'The stage is proved when so many of its devices (or all, if fewer) were attempted ...';
+comment on column public.rollout_template_stages.min_attempted is 'The stage is proved when this many of its devices (or all, if fewer) were attempted ...';
 comment on column public.rollout_template_stages.min_success_ratio is '... and at least this share of them succeeded.';
-comment on column public.rollout_template_stages.needs_approval is 'Opens only once somebody set approved_at.';
+comment on column public.rollout_template_stages.needs_approval is 'Opens only after approved_at is set.';
 
 alter table public.rollout_template_stages enable row level security;
 grant select, insert, update, delete on public.rollout_template_stages to authenticated, service_role;
@@ -307,11 +307,11 @@ create table public.rollout_claims (
 ) with (fillfactor = 80);
 comment on table public.rollout_claims is 'Which device holds, or held, a slot in which rollout. Written by policy only.';
 comment on column public.rollout_claims.stage is 'The position of the stage that gave the slot.';
-comment on column public.rollout_claims.state is 'claimed while the device is at it; then how it ended. expired: it went dark past its lease.';
+comment on column public.rollout_claims.state is 'claimed while the update is in progress; then how it ended. expired: it went offline past its lease.';
 comment on column public.rollout_claims.attempts is 'How often the device took a slot in this rollout.';
-comment on column public.rollout_claims.lease_until is 'Not heard of until then: counts as failed.';
+comment on column public.rollout_claims.lease_until is 'If it has not reported by then, it counts as failed.';
 comment on column public.rollout_claims.attempt_id is 'The row of update_history that ended it.';
-comment on column public.rollout_claims.from_release is 'What the device ran before: where a roll back takes it.';
+comment on column public.rollout_claims.from_release is 'What the device ran before: a rollback returns to it.';
 comment on column public.rollout_claims.to_release is 'The release that it was given.';
 create index rollout_claims_by_device on public.rollout_claims (device_id, claimed_at desc);
 create index rollout_claims_in_flight on public.rollout_claims (lease_until) where state = 'claimed';
@@ -343,7 +343,7 @@ alter table private.rollout_counters enable row level security;
 create function private.is_failure(state public.claim_state) returns boolean
 language sql immutable
 return state in ('failed', 'rolled_back', 'expired', 'regressed');
-comment on function private.is_failure(public.claim_state) is 'Does a claim that ended so count as a failure of its rollout?';
+comment on function private.is_failure(public.claim_state) is 'Does a claim that ended like this count as a failure of its rollout?';
 revoke execute on function private.is_failure(public.claim_state) from public;
 
 create function private.count_claim() returns trigger
@@ -381,7 +381,7 @@ create table private.rollout_queue (
   asked_at timestamptz not null,
   primary key (rollout_id, device_id)
 );
-comment on table private.rollout_queue is 'Devices that asked while every slot was taken: the first to be woken when one is free.';
+comment on table private.rollout_queue is 'Devices that asked while every slot was taken, in the order in which they are woken when one is free.';
 create index rollout_queue_in_order on private.rollout_queue (rollout_id, asked_at);
 
 alter table private.rollout_queue enable row level security;

@@ -18,7 +18,7 @@ as $$
         and bucket < greatest(coalesce(stage.percent, case when stage.device_ids is null then 100 else 0 end) * 1000,
                               coalesce(stage.floor_bucket, 0)))
 $$;
-comment on function private.stage_holds(public.rollout_stages, uuid, text, int) is 'Does this stage hold a matching device of this segment and bucket?';
+comment on function private.stage_holds(public.rollout_stages, uuid, text, int) is 'Does this stage include a matching device of this segment and bucket?';
 revoke execute on function private.stage_holds(public.rollout_stages, uuid, text, int) from public;
 
 create function private.stage_for(device public.devices, rollout public.rollouts, opened boolean) returns int
@@ -33,7 +33,7 @@ begin
       and private.stage_holds(s, device.id, device.segment, bucket));
 end
 $$;
-comment on function private.stage_for(public.devices, public.rollouts, boolean) is 'The first stage, of those that are open or of those that are not, that holds the device; null for none.';
+comment on function private.stage_for(public.devices, public.rollouts, boolean) is 'The first stage, of the open ones or of the others, that includes the device; null for none.';
 revoke execute on function private.stage_for(public.devices, public.rollouts, boolean) from public;
 
 -- The stages are computed once (materialized), and everything else once per device: a floor of each stage computed for
@@ -72,5 +72,5 @@ as $$
     m.current_release, m.reported_at
   from matching m
 $$;
-comment on function private.rollout_devices(uuid) is 'Every device a rollout concerns, with its bucket and first stage (null: no stage holds it).';
+comment on function private.rollout_devices(uuid) is 'Every device that a rollout is for, with its bucket and first stage (null: no stage includes it).';
 revoke execute on function private.rollout_devices(uuid) from public;

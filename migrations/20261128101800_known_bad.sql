@@ -93,14 +93,14 @@ create table public.known_bad_patterns (
   constraint "lifting needs lifted_at and lift_reason together" check ((lifted_at is null) = (lift_reason is null))
 );
 comment on table public.known_bad_patterns is
-  'Releases that are known bad for every device with these attributes, and their history. Insert a row to keep a release from them; set lift_reason to let them have it. Never deleted.';
-comment on column public.known_bad_patterns.release_id is 'What they are kept from. Who runs it already keeps it.';
+  'Releases that are known bad for every device with these attributes, and their history. Insert a row to keep a release from them; set lift_reason to allow it again. Never deleted.';
+comment on column public.known_bad_patterns.release_id is 'The release that is kept from them. Devices that already run it keep it.';
 comment on column public.known_bad_patterns.match is
   'Attributes, all of which a device has to have, like {"hardware_model": "Pi 3", "labels": {"site": "rome"}}; also os, agent_version, role, segment.';
 comment on column public.known_bad_patterns.cause is 'operator, or failure_pattern: the halt rule of a rollout that has remember_patterns on.';
-comment on column public.known_bad_patterns.reason is 'In words, for whoever decides to lift it.';
+comment on column public.known_bad_patterns.reason is 'The reason, for the person who decides to lift it.';
 comment on column public.known_bad_patterns.evidence is 'What the rule saw: rollout, counts, lift.';
-comment on column public.known_bad_patterns.lift_reason is 'Write why they may have it: that lifts the row.';
+comment on column public.known_bad_patterns.lift_reason is 'Set it to the reason why they may have it: that lifts the row.';
 create unique index known_bad_patterns_open on public.known_bad_patterns (release_id, match) where lifted_at is null;
 create index known_bad_patterns_by_release on public.known_bad_patterns (release_id, opened_at);
 
@@ -125,7 +125,7 @@ return ((match ->> 'hardware_model') is null or (match ->> 'hardware_model') = d
   and ((match ->> 'segment') is null or (match ->> 'segment') = device.segment)
   and device.labels @> coalesce(match -> 'labels', '{}');
 comment on function private.matches(jsonb, public.devices, text) is
-  'Has the device every attribute of the pattern? agent_version is that of its last report. Null where it never said: it does not match.';
+  'Has the device every attribute of the pattern? agent_version is that of its last report. Null if it never reported: then it does not match.';
 revoke execute on function private.matches(jsonb, public.devices, text) from public;
 -- mark_known_bad(), matching_devices() and the view of patterns run with the rights of their caller.
 grant execute on function private.matches(jsonb, public.devices, text) to authenticated, service_role;
@@ -166,7 +166,7 @@ begin
 end
 $$;
 comment on function private.known_bad_for(public.devices, uuid) is
-  'The open pattern that keeps this release from this device, or all null. A pin made after the pattern says to try it there.';
+  'The open pattern that keeps this release from this device, or all null. A pin made after the pattern means: try it there.';
 revoke execute on function private.known_bad_for(public.devices, uuid) from public;
 
 create function private.known_bad_devices(wanted_id uuid) returns table (device_id uuid)
@@ -190,7 +190,7 @@ begin
   end if;
 end
 $$;
-comment on function private.known_bad_devices(uuid) is 'Every device that this release is known bad for, by itself or by pattern.';
+comment on function private.known_bad_devices(uuid) is 'Every device that this release is known bad for, by its own row or by a pattern.';
 revoke execute on function private.known_bad_devices(uuid) from public;
 
 -- Rows by hand: checked, audited, append-only.
@@ -205,7 +205,7 @@ declare
 begin
   if jsonb_typeof(match) is distinct from 'object' or coalesce(nullif(match, '{"labels": {}}'), '{}') = '{}' then
     perform private.refuse('match_empty', 'A pattern needs at least one attribute.',
-      example || ' To keep a release from everybody, halt it.', 'PT400');
+      example || ' To keep a release from all devices, halt it.', 'PT400');
   end if;
   select string_agg(k, ', ' order by k) into unknown from jsonb_object_keys(match) k where k <> all (allowed);
   if unknown is not null then
@@ -219,7 +219,7 @@ begin
   end if;
 end
 $$;
-comment on function private.check_match(jsonb) is 'Refuses what is no pattern, with a sentence.';
+comment on function private.check_match(jsonb) is 'Refuses a value that is not a pattern.';
 revoke execute on function private.check_match(jsonb) from public;
 grant execute on function private.check_match(jsonb) to authenticated, service_role;
 
@@ -229,15 +229,15 @@ as $$
 -- Definer: looks for the release, whatever the caller may read.
 begin
   if tg_op = 'DELETE' then
-    perform private.refuse('known_bad_stays', 'A known-bad pattern is never deleted, so that its story stays readable.',
+    perform private.refuse('known_bad_stays', 'A known-bad pattern is never deleted, so that its history stays readable.',
       'Write a lift_reason to lift it.');
   end if;
   if tg_op = 'INSERT' then
     -- A device whose outcome made policy remember did not open the row.
     new.opened_by := coalesce(private.claimed_id('authenticated'), case when private.device_id() is null then new.opened_by end);
     if btrim(coalesce(new.reason, '')) = '' then
-      perform private.refuse('reason_missing', 'A known-bad pattern needs a reason in words.',
-        'Say what was seen, for whoever decides to lift it.', 'PT400');
+      perform private.refuse('reason_missing', 'A known-bad pattern needs a reason.',
+        'Say what was seen, for the person who decides to lift it.', 'PT400');
     end if;
     if new.lifted_at is not null or new.lift_reason is not null or new.lifted_by is not null then
       perform private.refuse('known_bad_starts_open', 'A new known-bad pattern is open.', 'Leave the lifted columns empty.', 'PT400');
@@ -264,7 +264,7 @@ begin
   end if;
   if new.lifted_at is not null or new.lift_reason is not null or new.lifted_by is not null then
     if btrim(coalesce(new.lift_reason, '')) = '' then
-      perform private.refuse('reason_missing', 'Lifting a known-bad pattern needs a reason in words.',
+      perform private.refuse('reason_missing', 'Lifting a known-bad pattern needs a reason.',
         'Write lift_reason: why these devices may have the release.', 'PT400');
     end if;
     new.lifted_at := now();
@@ -303,7 +303,7 @@ begin
           and not exists (select from public.rollouts o where o.release_id = pattern.release_id))));
 end
 $$;
-comment on function private.devices_concerned(public.known_bad_patterns) is 'Whom a pattern makes another answer for at once.';
+comment on function private.devices_concerned(public.known_bad_patterns) is 'The devices that get a different answer because of a pattern.';
 revoke execute on function private.devices_concerned(public.known_bad_patterns) from public;
 
 create function private.follow_known_bad_pattern() returns trigger
@@ -394,9 +394,9 @@ begin
   -- By hand the unique index says so; a trigger would tell it also to those who may not insert.
   if exists (select from public.known_bad_patterns k where k.lifted_at is null
     and k.release_id = mark_known_bad.release_id and k.match = mark_known_bad.match) then
-    perform private.refuse('known_bad_already', format('%s is known bad already for devices with %s.',
+    perform private.refuse('known_bad_already', format('%s is already known bad for devices with %s.',
       (select r.version from public.releases r where r.id = mark_known_bad.release_id),
-      private.describe_match(mark_known_bad.match)), 'Nothing is left to do.');
+      private.describe_match(mark_known_bad.match)), 'No action needed.');
   end if;
   insert into public.known_bad_patterns (release_id, match, reason)
   values (mark_known_bad.release_id, mark_known_bad.match, mark_known_bad.reason) returning * into marked;
@@ -416,21 +416,21 @@ declare
 begin
   perform private.require_rank('operator');
   if btrim(coalesce(lift_known_bad.reason, '')) = '' then
-    perform private.refuse('reason_missing', 'Lifting a known-bad pattern needs a reason in words.',
+    perform private.refuse('reason_missing', 'Lifting a known-bad pattern needs a reason.',
       'Say why these devices may have the release.', 'PT400');
   end if;
   update public.known_bad_patterns k set lift_reason = lift_known_bad.reason
   where k.id = lift_known_bad.pattern_id and k.lifted_at is null returning * into lifted;
   if lifted.id is null then
     if exists (select from public.known_bad_patterns k where k.id = lift_known_bad.pattern_id) then
-      perform private.refuse('known_bad_is_lifted', 'This known-bad pattern is lifted already.', 'Nothing is left to do.');
+      perform private.refuse('known_bad_is_lifted', 'This known-bad pattern is lifted already.', 'No action needed.');
     end if;
     perform private.refuse('known_bad_unknown', 'There is no such known-bad pattern.', 'Look it up in the table known_bad_patterns.', 'PT404');
   end if;
   return lifted;
 end
 $$;
-comment on function public.lift_known_bad(uuid, text) is 'Lets devices that match have the release again, and keeps why.';
+comment on function public.lift_known_bad(uuid, text) is 'Allows the release for matching devices again and records the reason.';
 revoke execute on function public.lift_known_bad(uuid, text) from public;
 grant execute on function public.lift_known_bad(uuid, text) to authenticated, service_role;
 

@@ -75,8 +75,8 @@ begin
     return private.gate_pass('device_state', 'The device is active.');
   end if;
   return private.gate_refuse('device_state', format('The device is %s.', device.state), case device.state
-    when 'pending' then 'Accept it: accept_device(), or set its state to active.'
-    when 'suspended' then 'Set its state back to active.'
+    when 'pending' then format('Accept it: fleetctl device accept %s.', device.name)
+    when 'suspended' then format('Reactivate it: fleetctl device activate %s.', device.name)
     else 'Enroll the machine again with a new key.' end);
 end
 $$;
@@ -120,8 +120,8 @@ begin
   end if;
   return private.gate_wait('hold', format('Held%s%s.',
     coalesce(' until ' || private.local_time(device.hold_until, device.timezone), ''), coalesce(': ' || device.hold_reason, '')),
-    case when device.hold_until is null then 'Switch its hold off.'
-      else 'Nothing to do: the hold ends by itself. Switch it off to go on now.' end,
+    case when device.hold_until is null then format('End the hold: fleetctl hold clear %s.', device.name)
+      else format('No action needed: the hold ends automatically. To end it now: fleetctl hold clear %s.', device.name) end,
     device.hold_until);
 end
 $$;
@@ -178,7 +178,7 @@ begin
     current_release.version, brake.reason, private.release_name(back_to)));
 end
 $$;
-comment on function private.judge_roll_back(public.releases, public.halts, uuid) is 'Gate roll_back: is what it runs being taken back, and where to?';
+comment on function private.judge_roll_back(public.releases, public.halts, uuid) is 'Gate roll_back: is the release that it runs being taken back, and to which one does it go?';
 revoke execute on function private.judge_roll_back(public.releases, public.halts, uuid) from public;
 
 -- Gate pin.
@@ -211,7 +211,7 @@ begin
   if pinned then
     return private.gate_refuse('stepping_stone', matter, format('Pin the device to %s until it runs it.', step.version));
   end if;
-  return private.gate_note('stepping_stone', matter, format('Nothing to do: it is offered what leads to %s.', step.version));
+  return private.gate_note('stepping_stone', matter, format('No action needed: it is offered the way to %s first.', step.version));
 end
 $$;
 comment on function private.judge_stepping_stone(public.releases, public.releases, boolean) is
@@ -225,13 +225,13 @@ language plpgsql stable set search_path = ''
 as $$
 begin
   if rollout.state = 'paused' and claim.state is distinct from 'claimed' and target.id is distinct from current_id then
-    return private.gate_wait('rollout', format('The rollout of %s is paused.', target.version), 'Resume the rollout: resume_rollout(), or set its state to running.');
+    return private.gate_wait('rollout', format('The rollout of %s is paused.', target.version), format('Resume it: fleetctl rollout resume %s.', target.version));
   end if;
   return private.gate_pass('rollout', format('%s is %s.', target.version,
     case rollout.state when 'completed' then 'rolled out' else 'being rolled out' end));
 end
 $$;
-comment on function private.judge_rollout_state(public.rollouts, public.releases, public.rollout_claims, uuid) is 'Gate rollout: does the rollout give slots? Who holds one goes on.';
+comment on function private.judge_rollout_state(public.rollouts, public.releases, public.rollout_claims, uuid) is 'Gate rollout: does the rollout hand out slots? A device that holds one continues.';
 revoke execute on function private.judge_rollout_state(public.rollouts, public.releases, public.rollout_claims, uuid)
   from public;
 
@@ -248,14 +248,14 @@ begin
   select c.* into counters from private.rollout_counters c where c.rollout_id = stage.rollout_id and c.position = stage.position;
   attempted := counters.succeeded + counters.failed;
   if attempted < needed then
-    return format('%s of %s devices have tried it', attempted, needed);
+    return format('%s of %s devices have attempted it', attempted, needed);
   elsif counters.succeeded < stage.min_success_ratio * attempted then
-    return format('%s of %s devices succeeded, %s %% must', counters.succeeded, attempted, trim_scale(stage.min_success_ratio * 100));
+    return format('%s of %s devices succeeded, %s %% are required', counters.succeeded, attempted, trim_scale(stage.min_success_ratio * 100));
   end if;
   return null;
 end
 $$;
-comment on function private.proof_lacking(public.rollout_stages) is 'What an open stage still lacks to be proved, as half a sentence; null for nothing.';
+comment on function private.proof_lacking(public.rollout_stages) is 'What an open stage still needs to be proved, as half a sentence; null for nothing.';
 revoke execute on function private.proof_lacking(public.rollout_stages) from public;
 
 -- What keeps a stage shut is said here alone: advance_rollout() opens what this says nothing about, and a device is told
@@ -269,10 +269,11 @@ declare
   brake public.halts;
   lacking text;
   soaked_at timestamptz;
-  skip constant text := 'Set opened_at of the stage to skip the wait.';
+  skip constant text := 'To skip the wait, set opened_at of the stage.';
 begin
   if rollout.state = 'paused' then
-    return private.gate_note('stage', 'the rollout is paused.', 'Resume the rollout: resume_rollout(), or set its state to running.');
+    return private.gate_note('stage', 'the rollout is paused.',
+      format('Resume it: fleetctl rollout resume %s.', private.release_name(rollout.release_id)));
   elsif rollout.state = 'completed' then
     return private.gate_note('stage', 'the rollout was completed without it.', 'Set opened_at of the stage to open it.');
   end if;
@@ -288,17 +289,17 @@ begin
           else brake.scope::text || ' ' || brake.target end, brake.reason), private.how_to_lift(brake));
     elsif lacking is not null then
       return private.gate_note('stage', format('stage %s is not proved (%s).', last_open.position, lacking),
-        format('Nothing to do: it opens when stage %s is proved and has soaked. %s', last_open.position, skip));
+        format('No action needed: it opens when stage %s is proved and has soaked. %s', last_open.position, skip));
     elsif at < soaked_at then
       return private.gate_note('stage', format('stage %s soaks until %s.', last_open.position, private.local_time(soaked_at, timezone)),
-        'Nothing to do: it opens by itself. ' || skip, soaked_at);
+        'No action needed: it opens automatically. ' || skip, soaked_at);
     end if;
   end if;
   select s.* into following from public.rollout_stages s
   where s.rollout_id = rollout.id and s.opened_at is null order by s.position limit 1;
   if following.needs_approval and following.approved_at is null then
     return private.gate_note('stage', format('stage %s waits for approval.', following.position),
-      format('Approve it: approve_stage(''%s'', %s), or set its approved_at.', rollout.id, following.position));
+      format('Approve it: fleetctl rollout approve %s %s.', private.release_name(rollout.release_id), following.position));
   end if;
   return null;
 end
@@ -315,13 +316,13 @@ declare
   version text := private.release_name(rollout.release_id);
 begin
   if stage is null then
-    return private.gate_note('stage', format('%s is being rolled out, but no stage holds this device.', version),
-      'Add a stage that holds it, raise the percentage of one, or pin the device.');
+    return private.gate_note('stage', format('%s is being rolled out, but no stage includes this device.', version),
+      'Add a stage that includes it, raise the percentage of a stage, or pin the device.');
   end if;
   because := private.shut_because(rollout, timezone, at);
   return private.gate_note('stage',
     format('%s is being rolled out, but stage %s is not open yet: %s', version, stage, coalesce(because.detail, 'it is due.')),
-    coalesce(because.hint, 'Nothing to do: it opens within a minute.'), because.look_again);
+    coalesce(because.hint, 'No action needed: it opens within a minute.'), because.look_again);
 end
 $$;
 comment on function private.remark_shut_stage(public.rollouts, int, text, timestamptz) is
@@ -336,10 +337,10 @@ language plpgsql stable set search_path = ''
 as $$
 begin
   if rollout_only then
-    return private.gate_wait('release', format('Branch %s gives releases by rollout only.', branch),
-      'Start a rollout with an open stage for it, pin the device, or switch requires_rollout of the branch off.');
+    return private.gate_wait('release', format('Branch %s only delivers releases through rollouts.', branch),
+      'Start a rollout with an open stage for it, pin the device, or turn off requires_rollout of the branch.');
   elsif target.id is null then
-    return private.gate_wait('release', format('Branch %s has no available release for it.', branch),
+    return private.gate_wait('release', format('Branch %s has no release available for it.', branch),
       'Add a release, start a rollout with an open stage for it, or pin the device.');
   end if;
   return private.gate_pass('release', format(
@@ -387,21 +388,21 @@ begin
   if bad.device_id is not null and (device.pinned_at > bad.at) is not true then
     return private.gate_refuse('known_bad', format('It rolled back from %s on %s%s.', target.version,
         private.local_time(bad.at, 'UTC'), coalesce(': ' || bad.error, '')),
-      'Delete its row in known_bad_releases, or pin it again, to let it try.');
+      format('To try it again: fleetctl retry %s --release %s.', device.name, target.version));
   end if;
   pattern := private.known_bad_for(device, target.id);
   if pattern.id is not null then
     return private.gate_refuse('known_bad', format('%s is known bad for devices with %s: %s', target.version,
         private.describe_match(pattern.match), pattern.reason),
-      format('Lift pattern %s with a reason: lift_known_bad(), or its lift_reason. Or pin the device again, to try it here.', pattern.id));
+      format('Allow it again: fleetctl known-bad lift %s "why". To try it on this device only, pin the device.', pattern.id));
   elsif bad.device_id is not null then
-    return private.gate_pass('known_bad', format('It rolled back from %s, but was pinned to it afterwards.', target.version));
+    return private.gate_pass('known_bad', format('It rolled back from %s, but was pinned to it later.', target.version));
   end if;
   return private.gate_pass('known_bad', format('It never rolled back from %s.', target.version));
 end
 $$;
 comment on function private.judge_known_bad(public.devices, public.releases) is
-  'Gate known_bad: did it roll back from this release before, or is the release known bad for devices like it? A pin made afterwards says to try again.';
+  'Gate known_bad: did it roll back from this release before, or is the release known bad for devices like it? A later pin means: try again.';
 revoke execute on function private.judge_known_bad(public.devices, public.releases) from public;
 
 -- Gate downgrade.
@@ -416,11 +417,11 @@ begin
     return private.gate_refuse('downgrade', format('It runs %s, which is newer than %s.', current_release.version, target.version),
       format('Withdraw %s, pin the device, or allow the rollout to downgrade.', current_release.version));
   end if;
-  return private.gate_pass('downgrade', format('Going to %s is not going back unasked.', target.version));
+  return private.gate_pass('downgrade', format('%s is not an unintended downgrade.', target.version));
 end
 $$;
 comment on function private.judge_downgrade(public.devices, public.releases, public.releases, boolean) is
-  'Gate downgrade: never back by itself. Only a pin, a withdrawal, another branch or the rollout (`allowed`) may say so.';
+  'Gate downgrade: a device never goes back automatically. Only a pin, a withdrawal, another branch or the rollout (`allowed`) can allow it.';
 revoke execute on function private.judge_downgrade(public.devices, public.releases, public.releases, boolean)
   from public;
 
@@ -438,27 +439,27 @@ declare
   opens_at timestamptz;
 begin
   if window_name is null then
-    return private.gate_pass('window', 'It has no maintenance window: any time will do.');
+    return private.gate_pass('window', 'It has no maintenance window, so it may update at any time.');
   end if;
   select w.open_until, w.opens_at into open_until, opens_at from private.window_at(window_name, device.timezone, at) w;
   judged := case
     when open_until is not null then private.gate_pass('window',
       format('Window %s is open until %s.', window_name, private.local_time(open_until, device.timezone)))
     when at < device.ignore_window_until then private.gate_pass('window',
-      format('Window %s does not count until %s.', window_name, private.local_time(device.ignore_window_until, device.timezone)))
+      format('Window %s is ignored until %s.', window_name, private.local_time(device.ignore_window_until, device.timezone)))
     when begun then private.gate_pass('window', format('Window %s has closed, but the update has begun.', window_name))
     when opens_at is null then private.gate_wait('window',
       format('Window %s never opens: it has no row in maintenance_openings.', window_name),
       'Add an opening to maintenance_openings, or give the device another window.')
     else private.gate_wait('window', format('Window %s opens %s.', window_name, private.local_time(opens_at, device.timezone)),
-      'Nothing to do: the window opens by itself. Set ignore_window_until of the device to go on sooner.')
+      format('No action needed: the window opens automatically. To update sooner: fleetctl device ignore-window %s --for 2h.', device.name))
   end;
   -- Up to two minutes in, different for each device, so that a window does not open with a stampede.
   judged.look_again := opens_at + make_interval(secs => private.bucket(device.id, device.id) * 120 / 100000);
   return judged;
 end
 $$;
-comment on function private.judge_window(public.devices, boolean, timestamptz) is 'Gate window: may it start now? What has begun goes on.';
+comment on function private.judge_window(public.devices, boolean, timestamptz) is 'Gate window: may it start now? An update that has begun continues.';
 revoke execute on function private.judge_window(public.devices, boolean, timestamptz) from public;
 
 -- Gate slot.
@@ -471,18 +472,18 @@ declare
   stage_in_flight int;
   stage_limit int;
   fleet_limit int;
-  in_line constant text := 'Nothing to do: it stands in line, and is woken when a slot is free. ';
+  in_line constant text := 'No action needed: it is queued, and woken when a slot is free. ';
 begin
   if claim.state = 'claimed' then
-    return private.gate_pass('slot', format('It holds a slot since %s.', private.local_time(claim.claimed_at, 'UTC')));
+    return private.gate_pass('slot', format('It has held a slot since %s.', private.local_time(claim.claimed_at, 'UTC')));
   elsif claim.attempts >= rollout.max_attempts and claim.state in ('failed', 'expired') then
-    return private.gate_refuse('slot', format('It tried %s times, as often as the rollout allows.', claim.attempts),
+    return private.gate_refuse('slot', format('It has tried %s times, as often as the rollout allows.', claim.attempts),
       'Raise max_attempts of the rollout, or pin the device.');
   end if;
   select c.* into counters from private.rollout_counters c where c.rollout_id = rollout.id and c.position = 0;
   if counters.in_flight >= rollout.max_in_flight then
     return private.gate_wait('slot', format('All %s slots of the rollout are taken.', rollout.max_in_flight),
-      in_line || 'Raise max_in_flight of the rollout for more at once.');
+      in_line || 'To update more at once, raise max_in_flight of the rollout.');
   end if;
   select s.max_in_flight, c.in_flight into stage_limit, stage_in_flight
   from public.rollout_stages s
@@ -490,21 +491,21 @@ begin
   where s.rollout_id = rollout.id and s.position = stage;
   if stage_in_flight >= stage_limit then
     return private.gate_wait('slot', format('All %s slots of stage %s are taken.', stage_limit, stage),
-      in_line || 'Raise max_in_flight of the stage for more at once.');
+      in_line || 'To update more at once, raise max_in_flight of the stage.');
   elsif at < counters.minute_start + interval '1 minute' and counters.minute_count >= rollout.max_per_minute then
-    return private.gate_wait('slot', format('%s devices started within this minute, as many as allowed.', rollout.max_per_minute),
-      'Nothing to do: it asks again when the minute is over. Raise max_per_minute of the rollout for more.',
+    return private.gate_wait('slot', format('%s devices started in the current minute, as many as allowed.', rollout.max_per_minute),
+      'No action needed: it asks again when the minute is over. To start more per minute, raise max_per_minute of the rollout.',
       counters.minute_start + interval '1 minute');
   end if;
   select s.max_in_flight into fleet_limit from public.fleet_settings s;
   if fleet_limit is not null
     and (select sum(c.in_flight) from private.rollout_counters c where c.position = 0 and c.in_flight > 0) >= fleet_limit then
     return private.gate_wait('slot', format('All %s slots of the fleet are taken.', fleet_limit),
-      in_line || 'Raise max_in_flight of fleet_settings for more at once.');
+      in_line || 'To update more at once: fleetctl settings set max_in_flight=N.');
   end if;
   return private.gate_pass('slot', 'A slot is free.');
 end
 $$;
 comment on function private.judge_slot(public.rollouts, int, public.rollout_claims, timestamptz) is
-  'Gate slot: is a slot free under every limit? Who holds one goes on.';
+  'Gate slot: is a slot free under every limit? A device that holds one continues.';
 revoke execute on function private.judge_slot(public.rollouts, int, public.rollout_claims, timestamptz) from public;

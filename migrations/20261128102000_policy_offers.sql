@@ -9,7 +9,7 @@ create type private.offer as (
   said private.gate_result[]
 );
 comment on type private.offer is
-  'The release that a device would go to, by which rollout and stage (null: pinned, or no rollout), the slot it holds or held there, and what the gates said on the way.';
+  'The release that a device would go to, by which rollout and stage (null: pinned, or no rollout), the slot it holds or held there, and the results of the gates on the way.';
 
 create function private.offer_by_pin(device public.devices, current_release public.releases) returns private.offer
 language plpgsql stable set search_path = ''
@@ -67,7 +67,7 @@ begin
     offer.rollout := rollout;
     offer.claim := claim;
     offer.said := offer.said || private.judge_rollout_state(rollout, target, claim, current_release.id)
-      || private.gate_pass('stage', format('Stage %s holds this device and is open.', offer.stage));
+      || private.gate_pass('stage', format('Stage %s includes this device and is open.', offer.stage));
     return offer;
   end loop;
   return offer;

@@ -100,7 +100,7 @@ begin
   end if;
   if device.state <> 'active' then
     perform private.refuse('device_' || device.state,
-      format('%s is %s, so it is told nothing.', device.name, device.state),
+      format('%s is %s, so it gets no answer.', device.name, device.state),
       case device.state when 'pending' then 'An operator must accept it: set its state to active.'
         when 'suspended' then 'An operator can set its state back to active.'
         else 'Enroll the machine again with a new key.' end, 'PT403');
@@ -108,7 +108,7 @@ begin
   return device;
 end
 $$;
-comment on function private.asking_device() is 'The device that calls; refused when it is not an active one.';
+comment on function private.asking_device() is 'The calling device; refused if it is not active.';
 revoke execute on function private.asking_device() from public;
 
 create function private.lock_for_claim(device_id uuid, rollout_id uuid) returns public.devices
@@ -177,7 +177,7 @@ begin
   decided.release_id := (private.release_on(device.id)).id;
   decided.next_poll_s := 1;
   decided.gates := decided.gates || private.gates(array[private.gate_wait('slot', 'A newer rollout has just begun: ask again.',
-    'Nothing to do: the device asks again at once.')]);
+    'No action needed: the device asks again at once.')]);
   decided.needs_slot := false;
   return decided;
 end

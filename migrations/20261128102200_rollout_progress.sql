@@ -14,7 +14,7 @@ begin
 end
 $$;
 comment on function private.note_proof(public.rollout_stages, timestamptz) is
-  'Notes since when an open stage is proved, or that it no longer is.';
+  'Records since when an open stage is proved, or that it no longer is.';
 revoke execute on function private.note_proof(public.rollout_stages, timestamptz) from public;
 
 create function private.open_stage(wanted_id uuid, wanted_position int, at timestamptz) returns void
@@ -34,7 +34,7 @@ begin
   where s.rollout_id = wanted_id and s.position = wanted_position;
 end
 $$;
-comment on function private.open_stage(uuid, int, timestamptz) is 'Opens a stage: fixes its floor and notes its size.';
+comment on function private.open_stage(uuid, int, timestamptz) is 'Opens a stage: fixes its minimum and records its size.';
 revoke execute on function private.open_stage(uuid, int, timestamptz) from public;
 
 create function private.advance_rollout(wanted_id uuid, at timestamptz) returns int
@@ -157,7 +157,7 @@ begin
   perform private.wake_waiting(claim.rollout_id);
 end
 $$;
-comment on function private.end_claim(public.rollout_claims, public.claim_state, uuid, timestamptz) is 'Ends a claim and does what follows: the halt rule, the next stage, the next in line.';
+comment on function private.end_claim(public.rollout_claims, public.claim_state, uuid, timestamptz) is 'Ends a claim and does what follows: the halt rule, the next stage, the next device in the queue.';
 revoke execute on function private.end_claim(public.rollout_claims, public.claim_state, uuid, timestamptz) from public;
 
 create function private.settle_claim() returns trigger
@@ -252,5 +252,5 @@ begin
   return expired;
 end
 $$;
-comment on function private.expire_leases(timestamptz) is 'Ends claims of devices that went dark past their lease.';
+comment on function private.expire_leases(timestamptz) is 'Ends claims of devices that went offline past their lease.';
 revoke execute on function private.expire_leases(timestamptz) from public;

@@ -67,7 +67,7 @@ select (h.received_at at time zone 'UTC')::date, h.release_id, h.outcome,
   private.two_digits(extract(epoch from h.finished_at - h.started_at)::double precision), 1, h.bytes_fetched
 from public.update_history h
 where h.received_at >= (select r.through from private.report_state r);
-comment on view private.update_days_now is 'update_days and, after it, what arrived since: never late.';
+comment on view private.update_days_now is 'update_days plus what has arrived since, so it is always current.';
 revoke all on private.update_days_now from public;
 grant select on private.update_days_now to authenticated, service_role;
 
@@ -174,7 +174,7 @@ begin
   perform private.count_adoption(at);
 end
 $$;
-comment on function private.rebuild_reports(timestamptz) is 'Makes the rollups anew from update_history and device_status; for imported or mended rows.';
+comment on function private.rebuild_reports(timestamptz) is 'Rebuilds the rollups from update_history and device_status, after rows were imported or corrected.';
 revoke execute on function private.rebuild_reports(timestamptz) from public;
 grant execute on function private.rebuild_reports(timestamptz) to service_role;
 
@@ -183,7 +183,7 @@ select u.day, u.release_id, u.outcome, sum(u.attempts)::bigint as attempts, sum(
 from private.update_days_now u
 group by u.day, u.release_id, u.outcome;
 comment on view public.update_outcomes_per_day is 'Attempts to update by day of arrival (UTC), release and outcome.';
-comment on column public.update_outcomes_per_day.release_id is 'Empty for a commit that is no release here.';
+comment on column public.update_outcomes_per_day.release_id is 'Empty for a commit that is not a release here.';
 revoke all on public.update_outcomes_per_day from public;
 grant select on public.update_outcomes_per_day to authenticated, service_role;
 
@@ -229,7 +229,7 @@ select r.day, r.release_id,
 from ranked r
 group by r.day, r.release_id, r.outcome;
 comment on view public.update_durations is
-  'How long updates and roll backs took, start to end: nearest-rank percentiles by day (UTC) and release, in seconds to two digits.';
+  'How long updates and rollbacks took, start to end: nearest-rank percentiles by day (UTC) and release, in seconds to two digits.';
 comment on column public.update_durations.what is 'update: ended healthy on the new release. roll_back: ended back on the old one.';
 revoke all on public.update_durations from public;
 grant select on public.update_durations to authenticated, service_role;

@@ -76,7 +76,7 @@ create table private.pattern_looks (
   failures bigint not null,
   attempts bigint not null
 );
-comment on table private.pattern_looks is 'When the patterns of a release were looked for, and what there was to look at.';
+comment on table private.pattern_looks is 'When the patterns of a release were last looked for, and in how many attempts.';
 
 alter table private.pattern_looks enable row level security;
 grant select on private.pattern_looks to authenticated, service_role;
@@ -95,7 +95,7 @@ create table private.release_patterns (
   sentence text not null,
   primary key (release_id, attribute, value)
 );
-comment on table private.release_patterns is 'What private.failure_patterns() found at the last look.';
+comment on table private.release_patterns is 'What private.failure_patterns() found last.';
 
 alter table private.release_patterns enable row level security;
 grant select on private.release_patterns to authenticated, service_role;

@@ -153,6 +153,6 @@ begin
 end
 $$;
 comment on function public.replay_halt_rule(uuid, jsonb) is
-  'Where a halt rule would have stopped a past rollout: the rollout''s own rule, with the given parts replaced.';
+  'When a halt rule would have stopped a past rollout: the rollout''s own rule, with the given parts replaced.';
 revoke execute on function public.replay_halt_rule(uuid, jsonb) from public;
 grant execute on function public.replay_halt_rule(uuid, jsonb) to authenticated, service_role;

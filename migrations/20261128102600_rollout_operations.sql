@@ -112,7 +112,7 @@ grant execute on function public.start_rollout(uuid) to authenticated, service_r
 create function public.pause_rollout(rollout_id uuid) returns public.rollouts
 language sql volatile set search_path = ''
 as $$ select * from private.set_rollout_state(rollout_id, 'paused') $$;
-comment on function public.pause_rollout(uuid) is 'Gives no new slots; devices that hold one finish.';
+comment on function public.pause_rollout(uuid) is 'Hands out no new slots; devices that hold one finish.';
 revoke execute on function public.pause_rollout(uuid) from public;
 grant execute on function public.pause_rollout(uuid) to authenticated, service_role;
 
@@ -126,14 +126,14 @@ begin
   return private.set_rollout_state(rollout_id, 'running');
 end
 $$;
-comment on function public.resume_rollout(uuid) is 'Goes on with a paused rollout.';
+comment on function public.resume_rollout(uuid) is 'Resumes a paused rollout.';
 revoke execute on function public.resume_rollout(uuid) from public;
 grant execute on function public.resume_rollout(uuid) to authenticated, service_role;
 
 create function public.cancel_rollout(rollout_id uuid) returns public.rollouts
 language sql volatile set search_path = ''
 as $$ select * from private.set_rollout_state(rollout_id, 'cancelled') $$;
-comment on function public.cancel_rollout(uuid) is 'Gives a rollout up; devices keep what they run.';
+comment on function public.cancel_rollout(uuid) is 'Cancels a rollout; devices keep what they run.';
 revoke execute on function public.cancel_rollout(uuid) from public;
 grant execute on function public.cancel_rollout(uuid) to authenticated, service_role;
 
@@ -212,7 +212,7 @@ begin
 end
 $$;
 comment on function public.preview_rollout(uuid, timestamptz) is
-  'Who would get the release, in which stage, and when at the earliest (null: never as things stand). Starts nothing.';
+  'Which devices would get the release, in which stage, and when at the earliest (null: not as things are). Does not start anything.';
 revoke execute on function public.preview_rollout(uuid, timestamptz) from public;
 grant execute on function public.preview_rollout(uuid, timestamptz) to authenticated, service_role;
 
@@ -284,7 +284,7 @@ begin
 end
 $$;
 comment on function public.rollout_progress(uuid) is
-  'Where a rollout stands, stage by stage, and what holds it. offline: never offered, because not heard of. known_bad: not offered, by device or by pattern.';
+  'The progress of a rollout, stage by stage, and what blocks it. offline: not offered, because it does not report. known_bad: not offered, by device or by pattern.';
 revoke execute on function public.rollout_progress(uuid) from public;
 grant execute on function public.rollout_progress(uuid) to authenticated, service_role;
 

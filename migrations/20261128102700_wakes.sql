@@ -9,7 +9,7 @@ language sql stable set search_path = ''
 as $$
   select (greatest(audience - 1, 0) * s.spread_ms_per_device / 1000)::int from public.fleet_settings s
 $$;
-comment on function private.spread_s(bigint) is 'Over how many seconds so many woken devices should spread their calls.';
+comment on function private.spread_s(bigint) is 'Over how many seconds this many woken devices should spread their calls.';
 revoke execute on function private.spread_s(bigint) from public;
 
 create function private.send_wake(topic text, reason text, audience bigint) returns void
@@ -51,7 +51,7 @@ begin
   end if;
 end
 $$;
-comment on function private.wake_devices(uuid[], text) is 'Wakes these devices: each by itself while they are few, else their segments.';
+comment on function private.wake_devices(uuid[], text) is 'Wakes these devices: one by one if they are few, otherwise their segments.';
 revoke execute on function private.wake_devices(uuid[], text) from public;
 
 -- Who is woken by which change.
@@ -157,7 +157,7 @@ begin
   end if;
 end
 $$;
-comment on function private.wake_scope(public.halt_scope, text, text) is 'Wakes the devices that a halt of this scope and target concerns.';
+comment on function private.wake_scope(public.halt_scope, text, text) is 'Wakes the devices that a halt of this scope and target affects.';
 revoke execute on function private.wake_scope(public.halt_scope, text, text) from public;
 
 create function private.wake_after_halt_change() returns trigger
@@ -253,7 +253,7 @@ begin
   return null;
 end
 $$;
-comment on function private.wake_after_prefetch_change() is 'Wakes the devices of a window that may, or may no longer, download ahead.';
+comment on function private.wake_after_prefetch_change() is 'Wakes the devices of a window that may, or may no longer, prefetch.';
 revoke execute on function private.wake_after_prefetch_change() from public;
 create trigger wake after update on public.maintenance_windows
   for each row when (new.prefetch is distinct from old.prefetch)
@@ -324,5 +324,5 @@ begin
   end if;
 end
 $$;
-comment on function private.wake_waiting(uuid) is 'Wakes the first in line when slots are free.';
+comment on function private.wake_waiting(uuid) is 'Wakes the first in the queue when slots are free.';
 revoke execute on function private.wake_waiting(uuid) from public;

@@ -22,7 +22,7 @@ begin
   end if;
 end
 $$;
-comment on function private.announce(text, text, jsonb) is 'Tells operators on topic fleet what changed; a summary when much did.';
+comment on function private.announce(text, text, jsonb) is 'Tells operators on the topic fleet what changed; sends a summary if many rows did.';
 revoke execute on function private.announce(text, text, jsonb) from public;
 
 create function private.summary(table_name text, r jsonb) returns jsonb

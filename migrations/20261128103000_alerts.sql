@@ -15,12 +15,12 @@ create table public.alerts (
   acknowledged_at timestamptz,
   resolved_at timestamptz
 );
-comment on table public.alerts is 'What somebody should look at. Opened and resolved by policy; people acknowledge.';
+comment on table public.alerts is 'What needs attention. Opened and resolved by policy; acknowledged by people.';
 comment on column public.alerts.kind is 'device_offline, rollout_halted, fleet_halted, lease_expired, ...';
-comment on column public.alerts.severity is 'critical: policy stopped something, or many devices are silent. warning: look when you can.';
-comment on column public.alerts.subject is 'What it is about, when that is neither a device nor a rollout: keeps one open alert for each.';
+comment on column public.alerts.severity is 'critical: policy stopped something, or many devices are offline. warning: look when you can.';
+comment on column public.alerts.subject is 'What it is about, if that is neither a device nor a rollout: keeps one open alert for each.';
 comment on column public.alerts.evidence is 'The numbers and ids behind the summary.';
-comment on column public.alerts.acknowledged_at is 'Set it to say that somebody looks; who and when is stamped.';
+comment on column public.alerts.acknowledged_at is 'Set it to acknowledge the alert; the time and the person are recorded by a trigger.';
 create unique index alerts_open_once on public.alerts
   (kind, coalesce(device_id, '00000000-0000-0000-0000-000000000000'), coalesce(rollout_id, '00000000-0000-0000-0000-000000000000'), subject)
   where resolved_at is null;
@@ -105,7 +105,7 @@ begin
   ),
   made as (
     insert into public.alerts (kind, severity, device_id, summary, opened_at)
-    select 'device_offline', 'warning', l.id, format('%s was last heard of at %s.', l.name,
+    select 'device_offline', 'warning', l.id, format('%s last reported at %s.', l.name,
       private.local_time(l.reported_at, 'UTC')), at
     from late l where not exists (
       select from public.alerts a where a.kind = 'device_offline' and a.device_id = l.id and a.resolved_at is null)

@@ -11,9 +11,9 @@ where d.state = 'active'
   and private.is_offline(s.reported_at, coalesce(s.pinned_poll_interval_s, d.poll_interval_s), f.default_poll_interval_s,
     f.offline_after_intervals, now());
 comment on view public.offline_devices is
-  'Active devices that missed fleet_settings.offline_after_intervals polls, as of now. Order by last_contact for the longest silence.';
-comment on column public.offline_devices.last_state is 'What it said of itself when it was last heard.';
-comment on column public.offline_devices.expected_every_s is 'What its own file pins, else its row''s interval, else the fleet''s.';
+  'Active devices that missed fleet_settings.offline_after_intervals polls, as of now. Order by last_contact to see the longest offline first.';
+comment on column public.offline_devices.last_state is 'The state in its last report.';
+comment on column public.offline_devices.expected_every_s is 'The interval that its own file pins, otherwise its row''s, otherwise the fleet''s.';
 revoke all on public.offline_devices from public;
 grant select on public.offline_devices to authenticated, service_role;
 
@@ -27,10 +27,10 @@ from public.devices d
 cross join public.fleet_settings f
 left join public.device_status s on s.device_id = d.id
 group by d.segment, d.role, d.state, s.state;
-comment on view public.devices_by_state is 'How many devices are in which state, by segment and role; sum over what you do not ask for.';
+comment on view public.devices_by_state is 'How many devices are in which state, by segment and role; sum over the columns that you do not need.';
 comment on column public.devices_by_state.state is 'What operators decided: pending, active, suspended, retired.';
-comment on column public.devices_by_state.report_state is 'What the devices said last; empty for those not heard yet.';
-comment on column public.devices_by_state.offline is 'How many of them missed their polls, whatever they said last.';
+comment on column public.devices_by_state.report_state is 'The state that the devices reported last; empty for those never seen.';
+comment on column public.devices_by_state.offline is 'How many of them missed their polls, whatever they reported last.';
 revoke all on public.devices_by_state from public;
 grant select on public.devices_by_state to authenticated, service_role;
 
@@ -48,7 +48,7 @@ where d.state = 'active'
   and abs(extract(epoch from s.device_time - s.reported_at)) > f.clock_drift_s;
 comment on view public.drifted_clocks is
   'Active devices whose clock was off by more than fleet_settings.clock_drift_s at their last report.';
-comment on column public.drifted_clocks.ahead_s is 'Seconds ahead of the server; negative means behind. Includes the way of the report, well under a second.';
+comment on column public.drifted_clocks.ahead_s is 'Seconds ahead of the server; negative means behind. Includes the transit time of the report, well under a second.';
 revoke all on public.drifted_clocks from public;
 grant select on public.drifted_clocks to authenticated, service_role;
 
@@ -120,7 +120,7 @@ select r.devices, r.devices - r.pending - r.suspended - r.retired as active, r.p
 from registered r, reported s;
 comment on view public.fleet_overview is
   'The whole fleet in one row, as of now. active = online + offline + not_heard_yet; online = the sum of the six report states.';
-comment on column public.fleet_overview.healthy is 'This and the five after it: what online devices say of themselves.';
+comment on column public.fleet_overview.healthy is 'This and the next five: the state that online devices report.';
 comment on column public.fleet_overview.devices_in_flight is 'Devices that hold a slot in a rollout at this moment.';
 revoke all on public.fleet_overview from public;
 grant select on public.fleet_overview to authenticated, service_role;
@@ -131,7 +131,7 @@ create table public.slo_targets (
   unit text not null constraint "unit must be percent or seconds" check (unit in ('percent', 'seconds')),
   description text not null default ''
 );
-comment on table public.slo_targets is 'What the fleet promises. Admins change the targets; the report is in the view slo.';
+comment on table public.slo_targets is 'The fleet''s service level objectives. Admins change the targets; the report is in the view slo.';
 comment on column public.slo_targets.target is 'percent: at least this. seconds: at most this.';
 
 alter table public.slo_targets enable row level security;
@@ -142,11 +142,11 @@ create policy "admins change targets" on public.slo_targets for update to authen
   using ((select private.operator_is('admin'))) with check ((select private.operator_is('admin')));
 
 insert into public.slo_targets (name, target, unit, description) values
-  ('devices_online', 99, 'percent', 'Active devices that were heard within their polls, now.'),
-  ('devices_healthy', 98, 'percent', 'Online devices that say they are healthy or updating, now.'),
+  ('devices_online', 99, 'percent', 'Active devices that are online now.'),
+  ('devices_healthy', 98, 'percent', 'Online devices that report healthy or updating now.'),
   ('updates_succeeded', 98, 'percent', 'Attempts that ended healthy on the new release, in 30 days; skipped ones do not count.'),
   ('time_to_update_p95', 900, 'seconds', '95 of 100 successful updates took at most this, in 30 days.'),
-  ('time_to_roll_back_p95', 600, 'seconds', '95 of 100 roll backs were over after at most this, in 30 days.');
+  ('time_to_roll_back_p95', 600, 'seconds', '95 of 100 rollbacks took at most this, in 30 days.');
 
 create trigger audit after insert or update or delete on public.slo_targets
   for each row execute function private.audit_change('name');
@@ -189,8 +189,8 @@ select t.name, round(m.value, 2) as value, t.target, t.unit, coalesce(m.sample, 
     case t.unit when 'percent' then m.value >= t.target else m.value <= t.target end end as met,
   t.description
 from public.slo_targets t left join measured m on m.name = t.name;
-comment on view public.slo is 'What the fleet promises (slo_targets) and how it does; days are UTC.';
+comment on view public.slo is 'The fleet''s service level objectives (slo_targets) and whether they are met; days are UTC.';
 comment on column public.slo.sample is 'How many devices or attempts the value is about.';
-comment on column public.slo.met is 'Empty while there is nothing to measure.';
+comment on column public.slo.met is 'Empty if there is nothing to measure.';
 revoke all on public.slo from public;
 grant select on public.slo to authenticated, service_role;

@@ -144,7 +144,7 @@ begin
   begin
     every := private.schedule_tick();
     if every is null then
-      raise notice 'No pg_cron here: something else must call private.tick().';
+      raise notice 'There is no pg_cron here: something else must call private.tick().';
     end if;
   exception
     when insufficient_privilege then

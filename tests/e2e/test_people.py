@@ -107,7 +107,9 @@ def test_an_operator_accepts_holds_and_suspends_a_device(
     page.get_by_role("textbox", name="Reason").fill("exhibition until Friday")
     page.get_by_role("button", name=f"Hold {device.name}").click()
     expect(page.locator('[data-gate="hold"]')).to_contain_text("exhibition until Friday")
-    expect(page.locator('[data-gate="hold"]')).to_contain_text("Switch its hold off.")
+    expect(page.locator('[data-gate="hold"]')).to_contain_text(
+        f"End the hold: fleetctl hold clear {device.name}."
+    )
     _do(page, "End hold", "End hold")
     expect(page.locator('[data-gate="hold"]')).to_have_attribute("data-verdict", "pass")
     _do(page, "Suspend", f"Suspend {device.name}")

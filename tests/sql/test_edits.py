@@ -33,7 +33,7 @@ HEX = "'" + "9" * 40 + "'"
         (f"insert into public.releases (commit_sha, branch) values ({HEX}, 'nix')", "PT400", "unknown_branch", 'There is no branch "nix".'),
         ("insert into public.releases (commit_sha) values (repeat('1', 40))", "23505", "", "this commit is already a release of this branch"),
         (f"update public.releases set commit_sha = {HEX} where version = 'v1'", "PT409", "release_is_fixed", "A release cannot be pointed at another commit or branch."),
-        ("insert into public.halts (reason) values (' ')", "PT400", "reason_missing", "A halt needs a reason in words."),
+        ("insert into public.halts (reason) values (' ')", "PT400", "reason_missing", "A halt needs a reason."),
         ("insert into public.halts (target, reason) values ('canary', 'x')", "PT400", "target_not_empty", "A halt of the fleet has no target."),
         ("insert into public.halts (scope, target, reason) values ('segment', 'nowhere', 'x')", "PT400", "unknown_target", 'There is no segment "nowhere" to halt.'),
         ("insert into public.halts (scope, reason) values ('release', 'x')", "PT400", "unknown_target", 'There is no release "" to halt.'),

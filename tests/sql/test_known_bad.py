@@ -78,7 +78,7 @@ def test_a_device_that_matches_is_kept_from_the_release_until_the_pattern_is_lif
     )
     told = fleet.one("select public.explain_device(%s)", DEVICE, who="viewer")
     assert [gate["hint"] for gate in told["gates"] if gate["gate"] == "known_bad"] == [
-        f"Lift pattern {pattern} with a reason: lift_known_bad(), or its lift_reason. Or pin the device again, to try it here."
+        f'Allow it again: fleetctl known-bad lift {pattern} "why". To try it on this device only, pin the device.'
     ]
     assert ask(fleet, OTHER)["action"] == "update", "it does not match"
     lift(fleet, pattern)
@@ -250,7 +250,7 @@ def test_a_pattern_can_only_be_lifted_and_stays(fleet: Fleet) -> None:
         "select public.mark_known_bad(%s, %s, 'again')", V2, json.dumps(PI_3), who="operator"
     )
     assert (again.kind, again.message) == (
-        "known_bad_already", "v2 is known bad already for devices with hardware_model Pi 3.",
+        "known_bad_already", "v2 is already known bad for devices with hardware_model Pi 3.",
     )  # fmt: skip
     by_hand = "insert into public.known_bad_patterns (release_id, match, reason) values (%s, %s, 'again')"
     assert fleet.refused(by_hand, V2, json.dumps(PI_3 | {"labels": {}}), who="operator").code == "23505"

@@ -33,7 +33,7 @@ def test_only_the_open_stage_is_served(fleet: Fleet) -> None:
     waiting = ask(fleet, OTHER)
     assert (waiting["release"]["id"], waiting["rollout_id"]) == (str(V1), None)
     assert detail(waiting, "stage") == (
-        "v2 is being rolled out, but stage 2 is not open yet: stage 1 is not proved (0 of 1 devices have tried it)."
+        "v2 is being rolled out, but stage 2 is not open yet: stage 1 is not proved (0 of 1 devices have attempted it)."
     )
 
 
@@ -148,14 +148,15 @@ def test_a_shut_stage_says_what_the_one_before_lacks(fleet: Fleet) -> None:
         halt_failure_ratio=None, halt_consecutive_failures=None,
     )  # fmt: skip
     assert (
-        why_shut(fleet)[0] == "stage 2 is not open yet: stage 1 is not proved (0 of 2 devices have tried it)."
+        why_shut(fleet)[0]
+        == "stage 2 is not open yet: stage 1 is not proved (0 of 2 devices have attempted it)."
     )
     for n, outcome in ((1, "succeeded"), (2, "rolled_back")):
         ask(fleet, device_id(fleet, f"bulk{n}"))
         finish(fleet, rollout, device_id(fleet, f"bulk{n}"), outcome)
     assert why_shut(fleet) == (
-        "stage 2 is not open yet: stage 1 is not proved (1 of 2 devices succeeded, 75 % must).",
-        "Nothing to do: it opens when stage 1 is proved and has soaked. Set opened_at of the stage to skip the wait.",
+        "stage 2 is not open yet: stage 1 is not proved (1 of 2 devices succeeded, 75 % are required).",
+        "No action needed: it opens when stage 1 is proved and has soaked. To skip the wait, set opened_at of the stage.",
     )
 
 
@@ -168,7 +169,7 @@ def test_a_shut_stage_says_how_long_the_one_before_soaks(fleet: Fleet) -> None:
     )
     assert why_shut(fleet) == (
         f"stage 2 is not open yet: stage 1 soaks until {ends} UTC.",
-        "Nothing to do: it opens by itself. Set opened_at of the stage to skip the wait.",
+        "No action needed: it opens automatically. To skip the wait, set opened_at of the stage.",
     )
     answer = fleet.one("select public.explain_device(%s)", OTHER, who="viewer")
     assert answer["next_poll_s"] <= 3600
@@ -181,7 +182,7 @@ def test_a_shut_stage_says_whose_approval_it_waits_for(fleet: Fleet) -> None:
     finish(fleet, rollout)
     assert why_shut(fleet) == (
         "stage 2 is not open yet: stage 2 waits for approval.",
-        f"Approve it: approve_stage('{rollout}', 2), or set its approved_at.",
+        "Approve it: fleetctl rollout approve v2 2.",
     )
 
 
@@ -204,7 +205,7 @@ def test_a_shut_stage_names_the_halt_that_keeps_it_shut(
     )  # fmt: skip
     assert why_shut(fleet) == (
         f"stage 2 is not open yet: {named} is halted: smoke",
-        f"Lift halt {halt} with a reason: lift_halt(), or its lift_reason.",
+        f'Lift the halt: fleetctl halt lift {halt} "why".',
     )
 
 
@@ -217,8 +218,8 @@ def test_a_shut_stage_of_a_paused_rollout_says_so(fleet: Fleet) -> None:
 def test_a_device_that_no_stage_holds_is_told_so(fleet: Fleet) -> None:
     roll_out(fleet, {"segment": "canary"})
     assert why_shut(fleet) == (
-        "no stage holds this device.",
-        "Add a stage that holds it, raise the percentage of one, or pin the device.",
+        "no stage includes this device.",
+        "Add a stage that includes it, raise the percentage of a stage, or pin the device.",
     )
 
 

@@ -133,7 +133,7 @@ def test_a_window_can_be_set_aside_for_a_time(fleet: Fleet, at: str, action: str
     answer = fleet.explain(at=at)
     assert answer["action"] == action
     if action == "update":
-        assert detail(answer, "window") == "Window w does not count until 2026-06-13 12:00 UTC."
+        assert detail(answer, "window") == "Window w is ignored until 2026-06-13 12:00 UTC."
     assert fleet.one(
         "select after ? 'ignore_window_until' from public.audit_log where table_name = 'devices' order by id desc limit 1"
     )

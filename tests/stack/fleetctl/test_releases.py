@@ -146,6 +146,6 @@ def test_explain_names_the_gate_in_the_way(fleetctl: Fleetctl, devices: MakeDevi
     assert "hold" in why["blocked_by"]
     shown = " ".join(fleetctl("explain", name).output.split())
     assert "on stage" in shown
-    assert "→ Nothing to do: the hold ends by itself." in shown
+    assert "→ No action needed: the hold ends automatically." in shown
     tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
     assert "hold" not in fleetctl("explain", name, "--at", tomorrow, "--json").json["blocked_by"]

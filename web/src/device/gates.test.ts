@@ -38,10 +38,10 @@ Deno.test("an answer without gates breaks nothing", () => {
 
 Deno.test("what would have to change, and what may be fetched in advance, are read", () => {
   const { gates, prefetch } = parseExplanation({
-    gates: [{ gate: "hold", verdict: "wait", detail: "Held.", hint: "Switch its hold off." }],
+    gates: [{ gate: "hold", verdict: "wait", detail: "Held.", hint: "End the hold: fleetctl hold clear lobby." }],
     prefetch: { version: "v3" },
   });
-  equal([gates[0]?.hint, prefetch], ["Switch its hold off.", "v3"]);
+  equal([gates[0]?.hint, prefetch], ["End the hold: fleetctl hold clear lobby.", "v3"]);
   equal(parseExplanation(answer).gates[0]?.hint, null);
 });
 
