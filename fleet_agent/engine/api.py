@@ -155,7 +155,11 @@ def leave_safe_mode(
                 hint="Roll out a working release.",
             )
         engine.begin(
-            AttemptKind.EXIT_SAFE_MODE, current, first=Phase.SWAPPING, place=None, reason="Leaving safe mode."
+            AttemptKind.EXIT_SAFE_MODE,
+            current,
+            first=Phase.SWAPPING,
+            assignment=None,
+            reason="Leaving safe mode.",
         )
         runner.work(engine)
         return statuses.of_engine(engine)

@@ -26,7 +26,7 @@ from fleet_agent.engine.phases import RESTING, Phase, check_move
 from fleet_agent.engine.stack_store import StackStore
 from fleet_agent.engine.state_files import StateFiles
 from fleet_agent.errors import ContainerError, FleetError, Kind, internal
-from fleet_agent.model import DevicePlace, Progress
+from fleet_agent.model import DeviceAssignment, Progress
 from fleet_agent.support import retry
 
 T = TypeVar("T")
@@ -109,7 +109,7 @@ class Engine:
         target: Deployed,
         *,
         first: Phase,
-        place: DevicePlace | None,
+        assignment: DeviceAssignment | None,
         rollout_id: UUID | None = None,
         reason: str = "",
         **changes: object,
@@ -121,7 +121,7 @@ class Engine:
             kind=kind,
             target=target,
             origin=self.journal.current if running else None,
-            place=place or self.journal.place,
+            assignment=assignment or self.journal.assignment,
             rollout_id=rollout_id,
             started_at=self.clock.corrected(),
             prefetched_bytes=self._prefetched_bytes(target),
@@ -135,7 +135,7 @@ class Engine:
         self.move(
             first,
             attempt=attempt,
-            place=attempt.place,
+            assignment=attempt.assignment,
             reason=reason or self.journal.reason,
             runtime=self.runtime.name,
             **changes,

@@ -18,7 +18,7 @@ from pydantic import ValidationError as PydanticValidationError
 
 from fleet_agent.engine.failure_memory import PASSING
 from fleet_agent.engine.phases import UNTOUCHED, Phase
-from fleet_agent.model import DevicePlace, Frozen, Outcome, Release, ReportState
+from fleet_agent.model import DeviceAssignment, Frozen, Outcome, Release, ReportState
 
 
 class Deployed(Frozen):
@@ -72,7 +72,7 @@ class AttemptInHand(Frozen):
     kind: AttemptKind = AttemptKind.UPDATE
     target: Deployed
     origin: Deployed | None = None
-    place: DevicePlace | None = None
+    assignment: DeviceAssignment | None = None
     rollout_id: UUID | None = None
     started_at: datetime
     finished_at: datetime | None = None
@@ -132,7 +132,7 @@ class Journal(Frozen):
     attempt: AttemptInHand | None = None
     prefetch: PrefetchRecord | None = None
     #: The device's assignment, as the control plane gave it last.
-    place: DevicePlace | None = None
+    assignment: DeviceAssignment | None = None
     safe_mode: SafeMode | None = None
     #: `docker` or `simulated`, chosen once: a device whose Docker is down must not start to simulate.
     runtime: str | None = None

@@ -77,11 +77,14 @@ def _copied(compose: dict[str, Any], release: Path, store: Path) -> dict[str, An
 def provided(engine: Engine, deployed: Deployed) -> dict[str, str]:
     """What the agent itself gives every role."""
     attempt = engine.journal.attempt
-    release, place = deployed.release, (attempt.place if attempt else None) or engine.journal.place
+    release, assignment = (
+        deployed.release,
+        (attempt.assignment if attempt else None) or engine.journal.assignment,
+    )
     return {
         "FLEET_RELEASE_VERSION": release.version,
         "FLEET_RELEASE_COMMIT": release.commit_sha,
-        "FLEET_DEVICE_NAME": place.name if place else socket.gethostname(),
-        "FLEET_DEVICE_ID": str(place.id) if place else "",
+        "FLEET_DEVICE_NAME": assignment.name if assignment else socket.gethostname(),
+        "FLEET_DEVICE_ID": str(assignment.id) if assignment else "",
         "FLEET_ROLE": deployed.role,
     }
