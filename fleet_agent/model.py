@@ -1,4 +1,4 @@
-"""The words that the parts of the agent share: what the control plane asks for, and what came of it.
+"""The words that the parts of the agent share: what the control plane asks for, and the results.
 
 Parsed from the network with pydantic (`parse_directive`), frozen, and trusted from then on.
 """

@@ -92,7 +92,7 @@ class Paths:
 
     @property
     def host_key(self) -> Path:
-        """Rescue access's own host key; the public key is beside it (`.pub`)."""
+        """Rescue access's own host key; the public key is next to it (`.pub`)."""
         return self.state / "rescue" / "host_key"
 
     @property
