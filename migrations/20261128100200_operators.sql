@@ -1,5 +1,5 @@
--- Who runs the fleet. A row makes a Supabase Auth user an operator; no foreign key to auth.users, because that table
--- belongs to another owner and Lite keeps its own.
+-- Who runs the fleet. A row makes a Supabase Auth user an operator. There is no foreign key to auth.users, because that
+-- table belongs to another owner and Lite keeps its own.
 
 create table public.operators (
   user_id uuid primary key,
@@ -19,7 +19,7 @@ as $$
 $$;
 comment on function private.operator_rank() is 'The calling operator''s rank; null for a caller who is not an operator.';
 revoke execute on function private.operator_rank() from public;
--- fleet_device, too: policies that operators and devices share are checked for both.
+-- fleet_device, too: policies that apply to both operators and devices are checked for both.
 grant execute on function private.operator_rank() to authenticated, service_role, fleet_device;
 
 create function private.operator_is(at_least public.operator_rank) returns boolean
@@ -52,7 +52,7 @@ comment on function private.require_rank(public.operator_rank) is 'Refuses a cal
 revoke execute on function private.require_rank(public.operator_rank) from public;
 grant execute on function private.require_rank(public.operator_rank) to authenticated, service_role;
 
--- Who acts, for the audit log and for columns like created_by.
+-- Who is acting, for the audit log and for columns like created_by.
 
 create function private.actor_id() returns uuid
 language sql stable set search_path = ''

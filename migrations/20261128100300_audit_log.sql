@@ -1,5 +1,5 @@
--- Who changed what, before and after. Written by trigger, so the table editor, the API and plain SQL all leave the same
--- trace. Nobody may change it through the API, the service key included.
+-- Who changed what, with the values before and after. Triggers write it, so the table editor, the API and plain SQL all
+-- leave the same trace. Nobody may change it through the API, not even with the service key.
 --
 -- Two triggers write it: audit_change() for each row, audit_rows() for a whole statement.
 
@@ -32,7 +32,7 @@ create policy "operators read the audit log" on public.audit_log for select to a
 create trigger refuse_truncate before truncate on public.audit_log
   for each statement execute function private.refuse_truncate();
 
--- A key of several columns is given as their names with commas between.
+-- A key of several columns is passed as their names with commas between them.
 create function private.audit_change() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
@@ -69,10 +69,11 @@ revoke execute on function private.audit_change() from public;
 create trigger audit after insert or update or delete on public.operators
   for each row execute function private.audit_change('user_id');
 
--- Devices are edited by the thousand: a row trigger that asks who acts for each row took two thirds of the time. So their
--- changes are written by statement: same rows, same columns, who acts asked once. And an edit changes the same few columns
--- of all its rows: those are found first, in one pass over the rows as they are, and only they are looked at and written;
--- to turn each row into jsonb twice and compare its two dozen columns there took most of the time of an edit of 100,000.
+-- Devices are edited by the thousand, and a row trigger that looked up the actor for each row took two thirds of the
+-- time. So their changes are written per statement: same rows, same columns, one lookup of the actor. An edit changes
+-- the same few columns in all its rows: these are found first, in one pass over the rows, and only they are compared and
+-- written. Converting each row to jsonb twice and comparing its two dozen columns took most of the time of an edit of
+-- 100,000 devices.
 create function private.audit_rows() returns trigger
 language plpgsql security definer set search_path = ''
 as $$

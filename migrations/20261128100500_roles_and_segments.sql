@@ -1,5 +1,5 @@
--- Small tables behind the dropdowns of the table editor. Their keys are their names: a device row then reads without a
--- join, and renaming is refused by the foreign keys while something uses the name.
+-- Small tables behind the dropdowns of the table editor. Their keys are their names: a device row can be read without a
+-- join, and foreign keys refuse to remove a name that is in use.
 
 create table public.device_roles (
   name text primary key constraint "name must be 1 to 63 of a-z, 0-9 and -" check (name ~ '^[a-z0-9][a-z0-9-]{0,62}$'),

@@ -1,4 +1,4 @@
--- What holds for the whole fleet: one row of typed columns, so that each has its range, default and comment.
+-- Settings for the whole fleet: one row of typed columns, so that each has its range, default and comment.
 
 create table public.fleet_settings (
   id boolean primary key default true constraint "there is exactly one row of settings" check (id),

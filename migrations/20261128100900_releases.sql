@@ -123,8 +123,8 @@ $$;
 comment on function private.release_facts(uuid) is 'A release as devices receive it; null for none.';
 revoke execute on function private.release_facts(uuid) from public;
 
--- Some releases may not be skipped (a data format that only they convert). A release names the one that must be run before
--- it; a device that is not that far yet is offered what comes before, under that rollout's own limits.
+-- Some releases may not be skipped (for example, only they convert a data format). A release names the one that must be
+-- run before it. A device that has not run that one yet is offered it first, under that rollout's own limits.
 
 create function private.check_required_release() returns trigger
 language plpgsql security definer set search_path = ''
@@ -140,7 +140,7 @@ begin
 end
 $$;
 revoke execute on function private.check_required_release() from public;
--- After check_release, by name: it fills in what is looked at here.
+-- Runs after check_release, because of its name: that one fills in what is checked here.
 create trigger check_required_release before insert or update of requires_release on public.releases
   for each row execute function private.check_required_release();
 

@@ -1,8 +1,8 @@
--- The fleet. A row is what operators decide about a device; what a device says of itself is device_status.
+-- The fleet. A row is what operators decide about a device; what a device reports about itself is in device_status.
 --
--- ignore_window_until is "update this one now, its window notwithstanding": who stands before a device, or whose customer
--- waits, should not have to take its window away and remember to give it back. The exception is a time, so it ends by
--- itself.
+-- ignore_window_until means "update this one now, in spite of its window", for someone who is at the device or whose
+-- customer is waiting. Without it they would have to remove the window and remember to restore it; this exception ends
+-- by itself.
 
 create table public.devices (
   id uuid primary key default gen_random_uuid(),
@@ -59,9 +59,9 @@ create index devices_by_segment on public.devices (segment) where state = 'activ
 create index devices_by_role_and_branch on public.devices (role, branch) where state = 'active';
 create index devices_by_branch on public.devices (branch);
 create index devices_pinned on public.devices (pinned_release) where pinned_release is not null;
--- Nearly every device is active, not held, not pinned and polls at the fleet's interval. This small index has the others,
--- so that fleet_overview looks at them alone. Its price: an edit of `hold`, `hold_until` or `poll_interval_s` writes to
--- the device's indexes, as one of `state` or `pinned_release` does.
+-- Nearly every device is active, not held, not pinned and polls at the fleet's interval. This small index contains the
+-- others, so that fleet_overview reads only those. The price: an edit of `hold`, `hold_until` or `poll_interval_s`
+-- writes to the device's indexes, as an edit of `state` or `pinned_release` does.
 create index devices_out_of_the_ordinary on public.devices (id)
   include (state, poll_interval_s, hold, hold_until, pinned_release)
   where state <> 'active' or poll_interval_s is not null or hold or pinned_release is not null;
@@ -214,8 +214,8 @@ $$;
 comment on function private.may_prefetch(public.devices) is 'May the device fetch a release before its window opens?';
 revoke execute on function private.may_prefetch(public.devices) from public;
 
--- What operators do most, as functions: for fleetctl, the dashboard and the SQL editor. Each does nothing that a row edit
--- could not, and runs under the caller's own row-level security.
+-- What operators do most, as functions: for fleetctl, the dashboard and the SQL editor. None does more than an edit of a
+-- row could, and each runs under the caller's own row-level security.
 
 create function public.accept_device(device_id uuid) returns public.devices
 language plpgsql volatile set search_path = ''

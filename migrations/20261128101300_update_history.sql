@@ -1,7 +1,8 @@
--- One row an attempt of one device to move to one release. Inserted by the device, never changed.
+-- One row per attempt of one device to move to one release. Inserted by the device, never changed.
 --
--- Partitioned by month of started_at, so that old months are dropped and not deleted. The partitions live in schema
--- private: reading goes through the parent and its policies. The default partition catches clocks that are years wrong.
+-- Partitioned by the month of started_at, so that old months are dropped and not deleted row by row. The partitions are
+-- in schema private: they are read through the parent and its policies. The default partition takes the rows of clocks
+-- that are years off.
 
 create table public.update_history (
   id uuid not null,
@@ -73,7 +74,7 @@ comment on table private.update_history_default is 'Attempts with a clock that w
 
 alter table private.update_history_default enable row level security;
 
--- Months are made ahead and dropped when they are past the retention: both from private.tick().
+-- Months are created ahead of time, and dropped when they are past the retention; private.tick() does both.
 
 create function private.make_history_partitions(at timestamptz, months_ahead int default 3) returns int
 language plpgsql security definer set search_path = ''

@@ -1,4 +1,4 @@
--- Things a device is told to do once. It reads them with desired_state() and answers by updating its own row.
+-- One-time instructions to a device. It reads them with desired_state() and answers by updating its own row.
 
 create table public.device_commands (
   id uuid primary key default gen_random_uuid(),

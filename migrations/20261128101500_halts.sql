@@ -1,5 +1,5 @@
--- Brakes. The emergency stop is one row: insert into halts (reason) values ('…'). A halt is lifted, never deleted: what was
--- stopped, by whom and why, stays readable.
+-- Brakes. The emergency stop is one row: insert into halts (reason) values ('…'). A halt is lifted and never deleted, so
+-- that what was stopped, by whom and why, stays on record.
 
 create table public.halts (
   id uuid primary key default gen_random_uuid(),

@@ -1,5 +1,5 @@
--- The staged delivery of a release: a rollout, its ordered stages, and the slots that devices hold in it. Edits of its
--- rows are checked.
+-- The staged delivery of a release: a rollout, its ordered stages, and the slots that devices hold in it. Edits are
+-- checked.
 
 create table public.rollouts (
   id uuid primary key default gen_random_uuid(),
@@ -245,8 +245,8 @@ create trigger audit after insert or update or delete on public.rollout_stages
   for each row execute function private.audit_change(
     'rollout_id,position', 'floor_bucket', 'size_at_opening', 'proved_at');
 
--- The stages of a template. After devices, which use segments too: who removes a segment that is in use is told of the table
--- whose foreign key was made first.
+-- The stages of a template. They come after devices, which use segments, too: if a segment is in use, the refusal to
+-- remove it names the table whose foreign key was created first.
 create table public.rollout_template_stages (
   template text not null references public.rollout_templates on update cascade on delete cascade,
   position int not null constraint "position must be 1 to 100" check (position between 1 and 100),
@@ -339,7 +339,7 @@ comment on column private.rollout_counters.base_failed is 'Failures before the l
 
 alter table private.rollout_counters enable row level security;
 
--- Bound when created, so that PostgreSQL puts it into the queries that count.
+-- Bound when created, so that PostgreSQL inlines it into the queries that count.
 create function private.is_failure(state public.claim_state) returns boolean
 language sql immutable
 return state in ('failed', 'rolled_back', 'expired', 'regressed');

@@ -1,5 +1,5 @@
--- What somebody should look at: opened and resolved as rows, once each however often it is seen. Sending them out is
--- another part's work.
+-- What needs someone's attention: opened and resolved as rows, one row however often the cause is seen. Sending them out
+-- is done elsewhere.
 
 create table public.alerts (
   id uuid primary key default gen_random_uuid(),

@@ -1,4 +1,4 @@
--- The whole fleet in one row, who is offline, whose clock is wrong, and how the fleet does against what was promised.
+-- The whole fleet in one row, which devices are offline, whose clock is off, and how the fleet does against its targets.
 
 create view public.offline_devices with (security_invoker = true) as
 select d.id as device_id, d.name, d.role, d.segment, d.branch, s.state as last_state, s.current_release,
@@ -52,8 +52,9 @@ comment on column public.drifted_clocks.ahead_s is 'Seconds ahead of the server;
 revoke all on public.drifted_clocks from public;
 grant select on public.drifted_clocks to authenticated, service_role;
 
--- To join each of 100,000 devices to its report and look at each of them was most of the overview's time. Only those out of
--- the ordinary (devices_out_of_the_ordinary, device_status_pinned_poll_interval) are looked at and joined; the rest is counted.
+-- Joining each of 100,000 devices to its report and reading each of them took most of the overview's time. Only the
+-- unusual ones (devices_out_of_the_ordinary, device_status_pinned_poll_interval) are read and joined; the rest are
+-- counted.
 
 create view public.fleet_overview with (security_invoker = true) as
 with out_of_the_ordinary as (

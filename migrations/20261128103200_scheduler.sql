@@ -1,8 +1,8 @@
--- What must happen by the clock: called every few seconds by the embedded stack and every minute or oftener by pg_cron where
--- it exists. Safe when run twice, late or from two places. Cheap when nothing is due.
+-- What happens by the clock. The embedded stack calls it every few seconds; where pg_cron exists, it does so every
+-- minute or more often. It is safe to run twice, late, or from two places, and cheap when nothing is due.
 --
--- Attempts are rolled up once a minute, adoption every ten, patterns are looked for when failures arrived. Work that reads
--- the whole fleet comes before anything that takes the policy lock.
+-- Attempts are rolled up once a minute and adoption every ten; patterns are analyzed when failures arrive. Work that
+-- reads the whole fleet comes before anything that takes the policy lock.
 
 create table private.tick_state (
   job text primary key,
@@ -78,8 +78,9 @@ comment on function private.tick(timestamptz) is 'Everything that is due by the 
 revoke execute on function private.tick(timestamptz) from public;
 grant execute on function private.tick(timestamptz) to service_role;
 
--- Who calls tick() where PostgreSQL has pg_cron: two jobs. Both belong to role `postgres`, who owns tick(). Safe to run
--- again: pg_cron replaces a job of the same name. A schedule in seconds is refused by pg_cron before 1.5 (Debian's is 1.4).
+-- With pg_cron two jobs call tick() and clean up after it. Both belong to role `postgres`, which owns tick(). Scheduling
+-- them again changes nothing: pg_cron replaces a job of the same name. pg_cron before 1.5 (Debian's is 1.4) refuses a
+-- schedule in seconds.
 create function private.schedule_tick() returns text
 language plpgsql volatile security definer set search_path = ''
 as $$
@@ -106,7 +107,7 @@ comment on function private.schedule_tick() is
   'Has pg_cron call tick(). For a project that got pg_cron after the migrations: enable the extension, then call this once.';
 revoke execute on function private.schedule_tick() from public;
 
--- cron.job_run_details gains 4,320 rows a day, which nobody else clears.
+-- cron.job_run_details grows by 4,320 rows a day, and nothing else clears it.
 create function private.forget_tick_runs(at timestamptz) returns int
 language plpgsql volatile set search_path = ''
 as $$
