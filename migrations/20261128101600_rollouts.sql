@@ -35,7 +35,12 @@ create table public.rollouts (
   created_at timestamptz not null default now(),
   started_by uuid,
   started_at timestamptz,
-  ended_at timestamptz
+  ended_at timestamptz,
+  constraint "times must be between 1970 and 2200"
+    check (created_at between '1970-01-01Z' and '2200-01-01Z' and started_at between '1970-01-01Z' and '2200-01-01Z'
+           and ended_at between '1970-01-01Z' and '2200-01-01Z'),
+  constraint "notes must be at most 20000 characters"
+    check (length(notes) <= 20000)
 );
 comment on table public.rollouts is 'Staged deliveries. Insert a draft, add rows to rollout_stages, then set state to running.';
 comment on column public.rollouts.branch is 'The branch whose devices it is for; the release''s branch, filled in by a trigger.';
@@ -160,7 +165,10 @@ create table public.rollout_stages (
   floor_bucket int,
   size_at_opening int,
   proved_at timestamptz,
-  primary key (rollout_id, position)
+  primary key (rollout_id, position),
+  constraint "times must be between 1970 and 2200"
+    check (opened_at between '1970-01-01Z' and '2200-01-01Z' and approved_at between '1970-01-01Z' and '2200-01-01Z'
+           and proved_at between '1970-01-01Z' and '2200-01-01Z')
 );
 comment on table public.rollout_stages is 'The steps of a rollout, opened in order of position. A device is served if any open stage includes it.';
 comment on column public.rollout_stages.position is 'Stages open in this order; gaps are fine.';
