@@ -1,8 +1,8 @@
--- The ground that everything else stands on: the role devices act under, a schema that the API does not expose, and the
--- few helpers that read who is calling and say no.
+-- The foundation: the role that devices act under, a schema that the API does not expose, and the few helpers that read
+-- who is calling and refuse requests.
 --
--- Why own helpers: on hosted Supabase a custom role may not call auth.uid() or auth.jwt() (42501, no usage on schema auth),
--- so the claims are read from the setting that PostgREST, Realtime and Lite all fill.
+-- Why our own helpers: on hosted Supabase a custom role may not call auth.uid() or auth.jwt() (42501, no usage on schema
+-- auth), so the claims are read from the setting that PostgREST, Realtime and Lite all set.
 
 do $$
 begin
@@ -35,11 +35,11 @@ alter table private.baseline enable row level security;
 
 -- Who is calling.
 
--- Who is calling is asked six times in a device's report and in every gate of its question. So these three have bodies
--- that are bound when they are created: they need no search_path, whose switching would cost a fifth of a millisecond
--- each report, and PostgreSQL puts them straight into the policies that ask them. They, and operator_rank() and
--- operator_is(), are parallel safe: row-level security asks them in every report, and unmarked they would keep reports
--- over the whole fleet on one core. A parallel worker is sent the claims with all other settings.
+-- These are called six times in a device's report and by every gate of its request. So their bodies are bound when they
+-- are created: they need no search_path (switching it would cost a fifth of a millisecond per report), and PostgreSQL
+-- inlines them into the policies that call them. They, operator_rank() and operator_is() are parallel safe: row-level
+-- security calls them in every report, and unmarked they would keep reports over the whole fleet on one core. A parallel
+-- worker receives the claims with all other settings.
 create function private.claims() returns jsonb
 language sql stable parallel safe
 -- '' and not null after the setting's first use in a session, hence nullif.
@@ -87,7 +87,7 @@ comment on function private.is_trusted() is 'Does the caller act with the servic
 revoke execute on function private.is_trusted() from public;
 grant execute on function private.is_trusted() to authenticated, service_role;
 
--- Helpers of tables and sentences.
+-- Helpers for tables and messages.
 
 create function private.refuse(kind text, message text, hint text, code text default 'PT409') returns void
 language plpgsql set search_path = ''

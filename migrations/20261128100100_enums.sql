@@ -1,4 +1,4 @@
--- Closed lists. As enums, so that the table editor shows a dropdown and a typing error is refused.
+-- Closed lists, as enums: the table editor shows a dropdown, and a typo is refused.
 
 create type public.operator_rank as enum ('viewer', 'operator', 'admin');
 comment on type public.operator_rank is 'viewer reads, operator runs the fleet, admin manages people, tokens and settings. Ordered.';

@@ -1,11 +1,15 @@
--- Who runs the fleet. A row makes a Supabase Auth user an operator; no foreign key to auth.users, because that table
--- belongs to another owner and Lite keeps its own.
+-- Who runs the fleet. A row makes a Supabase Auth user an operator. There is no foreign key to auth.users, because that
+-- table belongs to another owner and Lite keeps its own.
 
 create table public.operators (
   user_id uuid primary key,
   email text,
   rank public.operator_rank not null default 'viewer',
-  created_at timestamptz not null default now()
+  created_at timestamptz not null default now(),
+  constraint "times must be between 1970 and 2200"
+    check (created_at between '1970-01-01Z' and '2200-01-01Z'),
+  constraint "email must be at most 320 characters"
+    check (length(email) <= 320)
 );
 comment on table public.operators is 'The people who may see and run this fleet. Managed by admins.';
 comment on column public.operators.user_id is 'The id of the user in Supabase Auth (auth.users.id).';
@@ -19,7 +23,7 @@ as $$
 $$;
 comment on function private.operator_rank() is 'The calling operator''s rank; null for a caller who is not an operator.';
 revoke execute on function private.operator_rank() from public;
--- fleet_device, too: policies that operators and devices share are checked for both.
+-- fleet_device, too: policies that apply to both operators and devices are checked for both.
 grant execute on function private.operator_rank() to authenticated, service_role, fleet_device;
 
 create function private.operator_is(at_least public.operator_rank) returns boolean
@@ -52,7 +56,7 @@ comment on function private.require_rank(public.operator_rank) is 'Refuses a cal
 revoke execute on function private.require_rank(public.operator_rank) from public;
 grant execute on function private.require_rank(public.operator_rank) to authenticated, service_role;
 
--- Who acts, for the audit log and for columns like created_by.
+-- Who is acting, for the audit log and for columns like created_by.
 
 create function private.actor_id() returns uuid
 language sql stable set search_path = ''
@@ -91,7 +95,9 @@ language plpgsql security definer set search_path = ''
 as $$
 begin
   -- Definer: must count the admins that row-level security might hide.
-  if not exists (select from public.operators where rank = 'admin') and not private.is_trusted() then
+  if exists (select from old_rows o where o.rank = 'admin')
+     and not exists (select from public.operators where rank = 'admin')
+     and not private.may_rewrite('operators', lower(tg_op)) then
     perform private.refuse('last_admin', 'The last admin cannot be removed or lowered.',
       'Make someone else an admin first.');
   end if;
@@ -99,5 +105,9 @@ begin
 end
 $$;
 revoke execute on function private.keep_an_admin() from public;
-create trigger keep_an_admin after update or delete on public.operators
+create trigger keep_an_admin_on_update after update on public.operators referencing old table as old_rows
   for each statement execute function private.keep_an_admin();
+create trigger keep_an_admin_on_delete after delete on public.operators referencing old table as old_rows
+  for each statement execute function private.keep_an_admin();
+create trigger refuse_truncate before truncate on public.operators
+  for each statement execute function private.refuse_truncate();

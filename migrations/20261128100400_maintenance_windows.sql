@@ -1,18 +1,19 @@
--- When a device may start an update. A window is a named set of openings, read in the device's own time zone; a device
--- has one, or that of its segment.
+-- When a device may start an update. A window is a named set of openings, read in the device's own time zone. A device
+-- has its own window or that of its segment.
 --
--- Rules for the two odd days a year: an opening starts at its local time on the wall; where that time is skipped (spring),
--- an hour later by the wall, which is the same instant the skipped hour would have been; where it happens twice (autumn),
--- at the second of the two, when standard time is back. Its length is time elapsed.
+-- Rules for the two odd days a year: an opening starts at its local wall-clock time. If that time is skipped (spring),
+-- it starts an hour later by the wall clock, which is the instant that the skipped time would have been. If it occurs
+-- twice (autumn), it starts at the second one, when standard time is back. Its length is elapsed time.
 --
--- "Download now, apply in the window" (prefetch): where only the window is still shut, desired_state() also names a
--- release to prefetch. What the device does then is fetching, checking and pulling; what it runs stays as it is, and no
--- slot is taken.
+-- "Download now, apply in the window" (prefetch): if only the window is still closed, desired_state() also names a
+-- release to prefetch. The device then fetches, checks and pulls it; what it runs does not change, and it takes no slot.
 
 create table public.maintenance_windows (
   name text primary key constraint "name must be 1 to 63 of a-z, 0-9 and -" check (name ~ '^[a-z0-9][a-z0-9-]{0,62}$'),
   prefetch boolean not null default false,
-  description text not null default ''
+  description text not null default '',
+  constraint "description must be at most 4000 characters"
+    check (length(description) <= 4000)
 );
 comment on table public.maintenance_windows is 'Named sets of times in which a device may be updated.';
 comment on column public.maintenance_windows.prefetch is

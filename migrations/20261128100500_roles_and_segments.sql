@@ -1,9 +1,11 @@
--- Small tables behind the dropdowns of the table editor. Their keys are their names: a device row then reads without a
--- join, and renaming is refused by the foreign keys while something uses the name.
+-- Small tables behind the dropdowns of the table editor. Their keys are their names: a device row can be read without a
+-- join, and foreign keys refuse to remove a name that is in use.
 
 create table public.device_roles (
   name text primary key constraint "name must be 1 to 63 of a-z, 0-9 and -" check (name ~ '^[a-z0-9][a-z0-9-]{0,62}$'),
-  description text not null default ''
+  description text not null default '',
+  constraint "description must be at most 4000 characters"
+    check (length(description) <= 4000)
 );
 comment on table public.device_roles is 'What a device can be for: the folder roles/<name>/ of the fleet repository.';
 
@@ -28,7 +30,9 @@ create table public.segments (
   name text primary key constraint "name must be 1 to 63 of a-z, 0-9 and -" check (name ~ '^[a-z0-9][a-z0-9-]{0,62}$'),
   position int not null unique constraint "position must be 0 or more" check (position >= 0),
   maintenance_window text references public.maintenance_windows on update cascade,
-  description text not null default ''
+  description text not null default '',
+  constraint "description must be at most 4000 characters"
+    check (length(description) <= 4000)
 );
 comment on table public.segments is 'Deployment rings, first to last: a release reaches canary before early before stable.';
 comment on column public.segments.position is 'Order of the rings, lowest first.';

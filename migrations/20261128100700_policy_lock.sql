@@ -1,8 +1,8 @@
 -- One lock keeps two promises under any interleaving: no claim commits after a halt (or a pause, a withdrawal, a smaller
--- stage) committed, and caps hold. A claim takes it shared and reads everything afterwards; whatever restricts, and
--- whatever ends claims, takes it exclusively before it locks any row.
+-- stage) has committed, and limits hold. A claim takes it shared and reads everything afterwards. Anything that
+-- restricts policy or ends claims takes it exclusively, before it locks any row.
 --
--- Order of locks, everywhere: policy lock, device row, fleet cap lock, counters, claims. So nothing deadlocks.
+-- Lock order, everywhere: policy lock, device row, fleet limit lock, counters, claims. So there are no deadlocks.
 
 create function private.lock_policy_shared() returns void
 language sql volatile set search_path = ''

@@ -1,5 +1,5 @@
--- Patterns for rollouts. A template's columns mean what those of a rollout mean, and say so in the same comments: the table
--- editor shows a column's comment under its name. Its stages stand beside those of rollouts.
+-- Patterns for rollouts. A template's columns mean what a rollout's columns mean, and have the same comments, because
+-- the table editor shows a column's comment under its name. The stages of templates are beside those of rollouts.
 
 create table public.rollout_templates (
   name text primary key constraint "name must be 1 to 63 of a-z, 0-9 and -" check (name ~ '^[a-z0-9][a-z0-9-]{0,62}$'),
@@ -21,7 +21,9 @@ create table public.rollout_templates (
   regression_s int not null default 3600
     constraint "regression_s must be 0 to 604800 seconds" check (regression_s between 0 and 604800),
   on_bad public.rollout_reaction not null default 'halt_rollout',
-  remember_patterns boolean not null default false
+  remember_patterns boolean not null default false,
+  constraint "description must be at most 4000 characters"
+    check (length(description) <= 4000)
 );
 comment on table public.rollout_templates is 'Patterns for rollouts: put a name into branches.rollout_template and each new release of that branch starts one.';
 comment on column public.rollout_templates.role is 'Rollouts made from it are for devices of this role only; empty means all.';

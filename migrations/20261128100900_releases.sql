@@ -5,7 +5,9 @@ create table public.branches (
     constraint "name must look like a Git branch" check (name ~ '^[A-Za-z0-9][A-Za-z0-9._/-]{0,199}$' and name !~ '\.\.|//|/$|\.lock$'),
   requires_rollout boolean not null default false,
   rollout_template text references public.rollout_templates on update cascade,
-  description text not null default ''
+  description text not null default '',
+  constraint "description must be at most 4000 characters"
+    check (length(description) <= 4000)
 );
 comment on table public.branches is 'Git branches of the fleet repository that devices can track.';
 comment on column public.branches.requires_rollout is
@@ -57,7 +59,11 @@ create table public.releases (
   notes text not null default '',
   created_by uuid,
   created_at timestamptz not null default now(),
-  constraint "this commit is already a release of this branch" unique (branch, commit_sha)
+  constraint "this commit is already a release of this branch" unique (branch, commit_sha),
+  constraint "times must be between 1970 and 2200"
+    check (created_at between '1970-01-01Z' and '2200-01-01Z'),
+  constraint "texts must be at most 20000 characters"
+    check (length(notes) <= 20000 and length(signer) <= 20000)
 );
 comment on table public.releases is 'Commits of the fleet repository that devices can be given.';
 comment on column public.releases.commit_sha is 'The full commit id. Fixed once the row exists: make a new release for a new commit.';
@@ -123,8 +129,8 @@ $$;
 comment on function private.release_facts(uuid) is 'A release as devices receive it; null for none.';
 revoke execute on function private.release_facts(uuid) from public;
 
--- Some releases may not be skipped (a data format that only they convert). A release names the one that must be run before
--- it; a device that is not that far yet is offered what comes before, under that rollout's own limits.
+-- Some releases may not be skipped (for example, only they convert a data format). A release names the one that must be
+-- run before it. A device that has not run that one yet is offered it first, under that rollout's own limits.
 
 create function private.check_required_release() returns trigger
 language plpgsql security definer set search_path = ''
@@ -140,7 +146,7 @@ begin
 end
 $$;
 revoke execute on function private.check_required_release() from public;
--- After check_release, by name: it fills in what is looked at here.
+-- Runs after check_release, because of its name: that one fills in what is checked here.
 create trigger check_required_release before insert or update of requires_release on public.releases
   for each row execute function private.check_required_release();
 

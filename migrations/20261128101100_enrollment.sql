@@ -1,4 +1,4 @@
--- How machines join. A provisioning token lets a new machine join without a person at hand. Only the hash is kept; the
+-- How machines join. With a provisioning token a new machine can join without an operator. Only its hash is stored; the
 -- token is shown once.
 
 create table private.provisioning_tokens (
@@ -22,7 +22,7 @@ comment on column private.provisioning_tokens.token_hash is 'SHA-256 of the toke
 comment on column private.provisioning_tokens.auto_accept is 'false: the device still waits as pending until an operator accepts it.';
 
 alter table private.provisioning_tokens enable row level security;
--- No policy: only definer functions and the service key. The service key counts uses and revokes.
+-- No policy: only definer functions and the service key have access. The service key counts uses and revokes.
 grant select, update on private.provisioning_tokens to service_role;
 
 create trigger audit after insert or update or delete on private.provisioning_tokens
@@ -101,10 +101,10 @@ comment on function public.revoke_provisioning_token(uuid) is 'For admins: no mo
 revoke execute on function public.revoke_provisioning_token(uuid) from public;
 grant execute on function public.revoke_provisioning_token(uuid) to authenticated, service_role;
 
--- Enrollment and token requests come from callers that nobody knows yet. What keeps them in bounds: every assertion is
--- accepted once, requests are rationed per address and per key, and the waiting room has a size.
+-- Enrollment and token requests come from callers that are not known yet. Three things limit them: every assertion is
+-- accepted once, requests are rate-limited per address and per key, and the number of pending devices is limited.
 --
--- The refusals are values and not exceptions: an exception would roll back the counter it is about.
+-- Refusals are return values and not exceptions: an exception would roll back the counter that it is about.
 
 create table private.used_assertions (
   public_key text not null,
@@ -117,7 +117,7 @@ create index used_assertions_by_end on private.used_assertions (forget_after);
 
 alter table private.used_assertions enable row level security;
 
--- Unlogged: after a crash everybody starts with a full allowance, which is better than a WAL write a request.
+-- Unlogged: after a crash every caller starts with a full allowance, which is better than a WAL write per request.
 create unlogged table private.allowances (
   kind text not null,
   subject text not null,
@@ -206,8 +206,8 @@ comment on function private.forget_strangers(timestamptz, int) is
   'Delete spent assertions and full buckets, some at a time; every enrollment and token request does a little of it.';
 revoke execute on function private.forget_strangers(timestamptz, int) from public;
 
--- What the edge function enroll calls, once it has verified that the caller holds the key: one transaction that rations,
--- uses up the proof, counts the provisioning token and makes the device.
+-- What the edge function enroll calls after it has verified that the caller holds the key: one transaction that applies
+-- the rate limits, uses up the proof, counts the provisioning token and creates the device.
 
 create table private.enrollments (
   device_id uuid primary key references public.devices on delete cascade,
@@ -372,8 +372,8 @@ revoke execute on function public.enroll_device(text, text, text, timestamptz, t
   from public, anon, authenticated, fleet_device;
 grant execute on function public.enroll_device(text, text, text, timestamptz, text, text, text, text) to service_role;
 
--- What the edge function device-token calls, in two steps: first the key to verify with, then, once the signature is good,
--- the use of the assertion. Between them nothing that a stranger sends counts against a device.
+-- What the edge function device-token calls, in two steps: first to get the key to verify with, then, once the signature
+-- is verified, to use up the assertion. Until then nothing that a stranger sends counts against a device.
 
 create function public.begin_device_token(device_id uuid, client_address text) returns jsonb
 language plpgsql security definer set search_path = ''

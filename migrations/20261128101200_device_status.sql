@@ -1,10 +1,9 @@
--- What each device says of itself, one row a device, overwritten at every check-in.
+-- What each device reports about itself: one row per device, overwritten at every check-in.
 --
--- What a device goes by can differ from its row: its own file pins values and adds labels. So it says what is in force
--- (settings); agents that do not know the column leave it empty. Every report believes a pinned poll interval: by the row's
--- interval, a device that pins a long one would be offline for ever, with an alert that never resolves. A device can only
--- say how often it may be expected: 1 second to a week, as its file allows. One that lies is heard of less, and gets
--- nothing for it.
+-- The settings that a device uses can differ from its row, because its own file can pin values and add labels. So it
+-- reports what is in effect (settings). Every report uses a pinned poll interval: by the row's interval, a device that
+-- pins a long one would be offline forever, with an alert that never resolves. A device can only say how often to expect
+-- it: 1 second to a week, as its file allows. A device that lies gains nothing by it.
 
 create table public.device_status (
   device_id uuid primary key references public.devices on delete cascade,
@@ -35,7 +34,10 @@ create table public.device_status (
     constraint "log_tail must be a list of at most 64 kB" check (jsonb_typeof(log_tail) = 'array' and octet_length(log_tail::text) <= 65536),
   constraint "texts must be at most 4000 characters"
     check (length(phase) <= 4000 and length(reason) <= 4000 and length(agent_version) <= 4000
-           and length(error_kind) <= 4000 and length(error) <= 4000)
+           and length(error_kind) <= 4000 and length(error) <= 4000),
+  constraint "times must be between 1970 and 2200"
+    check (booted_at between '1970-01-01Z' and '2200-01-01Z' and device_time between '1970-01-01Z' and '2200-01-01Z'
+           and reported_at between '1970-01-01Z' and '2200-01-01Z')
 ) with (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.05);  -- room for heartbeats in place (HOT)
 comment on table public.device_status is 'The last report of each device. Written by the device itself, read by operators.';
 comment on column public.device_status.state is 'The state that the device reported last; for devices that stopped reporting, see the view offline_devices.';
@@ -52,9 +54,9 @@ comment on column public.device_status.resources is 'cpu_percent, memory_used_by
 comment on column public.device_status.containers is 'List of {service, image, state, health, restarts, exit_code, started_at}.';
 comment on column public.device_status.error_kind is 'Stable word for what is wrong; docs/usage/errors.md lists them.';
 comment on column public.device_status.log_tail is 'Last warnings and errors of the agent: list of {at, level, message}.';
--- Pinned intervals are few, and lie in the row among all that a device reports: to read that of every device took the
--- overview a fifth more time at 100,000 devices. They are counted by the row as all others, and put right by this index of
--- their own. Heartbeats stay cheap: what the index holds does not change with them.
+-- Pinned intervals are few, and are stored in the row among everything that a device reports: reading them from every
+-- row took the overview a fifth longer at 100,000 devices. So all devices are counted by their row, and this index
+-- corrects the count for the pinned ones. Heartbeats stay cheap, because they do not change what the index contains.
 create index device_status_pinned_poll_interval on public.device_status (device_id) where pinned_poll_interval_s is not null;
 
 alter table public.device_status enable row level security;
@@ -97,11 +99,11 @@ $$;
 comment on function private.release_on(uuid) is 'What the device last said it runs; all null before its first release.';
 revoke execute on function private.release_on(uuid) from public;
 
--- Offline is derived, never stored: the last contact, the device's own interval and one frozen now. This function says
--- it for every report.
+-- Offline is computed, never stored: from the last contact, the device's own interval and one fixed now(). Every report
+-- uses this function.
 --
--- Its body is bound when it is created (`return`, not a text), so it needs no search_path; with one, PostgreSQL could
--- not inline it, and 100,000 calls would take longer than the report around them.
+-- Its body is bound when it is created (`return`, not a string), so it needs no search_path. With one, PostgreSQL could
+-- not inline it, and 100,000 calls would take longer than the rest of the report.
 create function private.is_offline(
   last_contact timestamptz, poll_interval_s int, default_poll_interval_s int, offline_after_intervals int, at timestamptz
 ) returns boolean

@@ -1,5 +1,5 @@
--- The staged delivery of a release: a rollout, its ordered stages, and the slots that devices hold in it. Edits of its
--- rows are checked.
+-- The staged delivery of a release: a rollout, its ordered stages, and the slots that devices hold in it. Edits are
+-- checked.
 
 create table public.rollouts (
   id uuid primary key default gen_random_uuid(),
@@ -35,7 +35,12 @@ create table public.rollouts (
   created_at timestamptz not null default now(),
   started_by uuid,
   started_at timestamptz,
-  ended_at timestamptz
+  ended_at timestamptz,
+  constraint "times must be between 1970 and 2200"
+    check (created_at between '1970-01-01Z' and '2200-01-01Z' and started_at between '1970-01-01Z' and '2200-01-01Z'
+           and ended_at between '1970-01-01Z' and '2200-01-01Z'),
+  constraint "notes must be at most 20000 characters"
+    check (length(notes) <= 20000)
 );
 comment on table public.rollouts is 'Staged deliveries. Insert a draft, add rows to rollout_stages, then set state to running.';
 comment on column public.rollouts.branch is 'The branch whose devices it is for; the release''s branch, filled in by a trigger.';
@@ -160,7 +165,10 @@ create table public.rollout_stages (
   floor_bucket int,
   size_at_opening int,
   proved_at timestamptz,
-  primary key (rollout_id, position)
+  primary key (rollout_id, position),
+  constraint "times must be between 1970 and 2200"
+    check (opened_at between '1970-01-01Z' and '2200-01-01Z' and approved_at between '1970-01-01Z' and '2200-01-01Z'
+           and proved_at between '1970-01-01Z' and '2200-01-01Z')
 );
 comment on table public.rollout_stages is 'The steps of a rollout, opened in order of position. A device is served if any open stage includes it.';
 comment on column public.rollout_stages.position is 'Stages open in this order; gaps are fine.';
@@ -245,8 +253,8 @@ create trigger audit after insert or update or delete on public.rollout_stages
   for each row execute function private.audit_change(
     'rollout_id,position', 'floor_bucket', 'size_at_opening', 'proved_at');
 
--- The stages of a template. After devices, which use segments too: who removes a segment that is in use is told of the table
--- whose foreign key was made first.
+-- The stages of a template. They come after devices, which use segments, too: if a segment is in use, the refusal to
+-- remove it names the table whose foreign key was created first.
 create table public.rollout_template_stages (
   template text not null references public.rollout_templates on update cascade on delete cascade,
   position int not null constraint "position must be 1 to 100" check (position between 1 and 100),
@@ -339,7 +347,7 @@ comment on column private.rollout_counters.base_failed is 'Failures before the l
 
 alter table private.rollout_counters enable row level security;
 
--- Bound when created, so that PostgreSQL puts it into the queries that count.
+-- Bound when created, so that PostgreSQL inlines it into the queries that count.
 create function private.is_failure(state public.claim_state) returns boolean
 language sql immutable
 return state in ('failed', 'rolled_back', 'expired', 'regressed');

@@ -1,7 +1,7 @@
--- Which device belongs to which stage: pure, from the release's and the device's id, so that a percentage is the same set
--- on every call, raising it only adds devices, and the first ones differ from release to release.
+-- Which device belongs to which stage. It depends only on the ids of the release and the device, so that a percentage is
+-- the same set on every call, raising it only adds devices, and the first ones differ from release to release.
 
--- Bound when created, so that PostgreSQL puts it into the query that asks about a whole fleet.
+-- Bound when created, so that PostgreSQL inlines it into the query over the whole fleet.
 create function private.bucket(release_id uuid, device_id uuid) returns int
 language sql immutable
 -- md5, not hashtext: the bucket must not move when PostgreSQL is upgraded. 28 bits stay positive in an int.
@@ -36,8 +36,8 @@ $$;
 comment on function private.stage_for(public.devices, public.rollouts, boolean) is 'The first stage, of the open ones or of the others, that includes the device; null for none.';
 revoke execute on function private.stage_for(public.devices, public.rollouts, boolean) from public;
 
--- The stages are computed once (materialized), and everything else once per device: a floor of each stage computed for
--- every device is quadratic, and 20,000 devices took longer than any timeout.
+-- The stages are computed once (materialized), and everything else once per device. Computing the floor of each stage
+-- for every device is quadratic: 20,000 devices took longer than any timeout.
 create function private.rollout_devices(wanted_id uuid) returns table (
   device_id uuid, name text, segment text, bucket int, stage int, current_release uuid, reported_at timestamptz)
 language sql stable security definer set search_path = ''

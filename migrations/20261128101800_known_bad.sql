@@ -1,8 +1,8 @@
--- Releases that are not for some devices: known bad for one device that rolled back, or by pattern for all that are alike.
--- One gate, known_bad, reads both.
+-- Releases that some devices must not get: known bad for one device that rolled back, or by pattern for all devices that
+-- are alike. One gate, known_bad, reads both.
 
--- A device that rolled back from a release is not offered it again, unless an operator says so: by deleting the row here,
--- or by pinning the device to the release afterwards.
+-- A device that rolled back from a release is not offered it again unless an operator decides so: by deleting the row
+-- here, or by pinning the device to the release afterwards.
 
 create table public.known_bad_releases (
   device_id uuid not null references public.devices on delete cascade,
@@ -69,28 +69,34 @@ revoke execute on function private.audit_forgiven() from public;
 create trigger audit_forgiven after delete on public.known_bad_releases
   for each row execute function private.audit_forgiven();
 
--- Known bad by pattern: one append-only row says that a release is not for devices with certain attributes (hardware model,
--- OS, agent version, role, segment, labels; a site is the label "site"). It holds back who matches and has not started, and
--- is the fleet's memory that this release does not go there, beside known_bad_releases, which is the memory of each device.
+-- Known bad by pattern: one append-only row says that devices with certain attributes must not get a release (hardware
+-- model, OS, agent version, role, segment, labels; a site is the label "site"). It holds back the devices that match and
+-- have not started, and is the fleet's memory, as known_bad_releases is the memory of each device.
 --
--- No claim commits after such a row: it takes the policy lock as halts do.
+-- No claim commits after such a row: it takes the policy lock, as halts do.
 --
--- Who cannot have a release because it is known bad for them is counted as that, by preview_rollout() and
--- rollout_progress(), is not woken for a slot, and keeps no stage from being proved.
+-- A device that a release is known bad for is counted as such by preview_rollout() and rollout_progress(), is not woken
+-- for a slot, and does not keep a stage from being proved.
 
 create table public.known_bad_patterns (
   id uuid primary key default gen_random_uuid(),
   release_id uuid not null references public.releases,
-  match jsonb not null,
+  match jsonb not null constraint "match must be at most 8 kB" check (octet_length(match::text) <= 8192),
   cause text not null default 'operator' constraint "cause must be 1 to 100 characters" check (length(cause) between 1 and 100),
   reason text not null constraint "a known-bad pattern needs a reason in words" check (btrim(reason) <> ''),
-  evidence jsonb not null default '{}' constraint "evidence must be an object" check (jsonb_typeof(evidence) = 'object'),
+  evidence jsonb not null default '{}'
+    constraint "evidence must be an object of at most 64 kB"
+    check (jsonb_typeof(evidence) = 'object' and octet_length(evidence::text) <= 65536),
   opened_by uuid,
   opened_at timestamptz not null default now(),
   lifted_by uuid,
   lifted_at timestamptz,
   lift_reason text,
-  constraint "lifting needs lifted_at and lift_reason together" check ((lifted_at is null) = (lift_reason is null))
+  constraint "lifting needs lifted_at and lift_reason together" check ((lifted_at is null) = (lift_reason is null)),
+  constraint "reasons must be at most 4000 characters"
+    check (length(reason) <= 4000 and length(lift_reason) <= 4000),
+  constraint "times must be between 1970 and 2200"
+    check (opened_at between '1970-01-01Z' and '2200-01-01Z' and lifted_at between '1970-01-01Z' and '2200-01-01Z')
 );
 comment on table public.known_bad_patterns is
   'Releases that are known bad for every device with these attributes, and their history. Insert a row to keep a release from them; set lift_reason to allow it again. Never deleted.';
@@ -115,7 +121,7 @@ create policy "operators of rank operator lift known-bad patterns" on public.kno
 
 -- Matching.
 
--- Bound when created and immutable, so that PostgreSQL puts it into the query that asks about a whole fleet.
+-- Bound when created and immutable, so that PostgreSQL inlines it into the query over the whole fleet.
 create function private.matches(match jsonb, device public.devices, agent_version text) returns boolean
 language sql immutable
 return ((match ->> 'hardware_model') is null or (match ->> 'hardware_model') = device.hardware_model)
@@ -127,7 +133,7 @@ return ((match ->> 'hardware_model') is null or (match ->> 'hardware_model') = d
 comment on function private.matches(jsonb, public.devices, text) is
   'Has the device every attribute of the pattern? agent_version is that of its last report. Null if it never reported: then it does not match.';
 revoke execute on function private.matches(jsonb, public.devices, text) from public;
--- mark_known_bad(), matching_devices() and the view of patterns run with the rights of their caller.
+-- mark_known_bad(), matching_devices() and the view failure_patterns run with the rights of their caller.
 grant execute on function private.matches(jsonb, public.devices, text) to authenticated, service_role;
 
 create function private.describe_match(match jsonb) returns text
@@ -284,7 +290,7 @@ create trigger refuse_truncate before truncate on public.known_bad_patterns
 create trigger audit after insert or update on public.known_bad_patterns
   for each row execute function private.audit_change('id');
 
--- What follows: who is moving to it stops, and who waited for it is told.
+-- What follows: devices that are moving to the release stop, and devices that waited for it are told.
 
 create function private.devices_concerned(pattern public.known_bad_patterns) returns uuid[]
 language plpgsql stable security definer set search_path = ''

@@ -1,10 +1,10 @@
--- The policy cut into its gates: each is one small function that a person can read, call and replace alone, such as
+-- The policy as gates. Each is one small function that you can read, call and replace on its own, for example
 --   select (private.judge_window(d, false, now())).* from public.devices d where d.name = 'lobby';
--- decide() only asks them in order, and asks all of them, also behind one that already said no: an explanation names
--- everything in the way. A gate that does not pass also says what would have to change (`hint`), apart from what is the
--- matter (`detail`). See docs/usage/policy.md for every gate with an example.
+-- decide() only calls them, in this order, and calls all of them, even if an earlier one refuses: an explanation names
+-- everything that blocks the device. A gate that does not pass also says what would have to change (`hint`), separately from
+-- what the problem is (`detail`). docs/usage/policy.md describes every gate with an example.
 
--- What a gate says.
+-- The result of a gate.
 
 create type private.gate_result as (
   gate text,
@@ -17,7 +17,7 @@ create type private.gate_result as (
 comment on type private.gate_result is
   'What one gate says: pass, wait or refuse; what is the matter; what would have to change; when to ask again (null: no special time); whether it keeps the device where it is.';
 
--- Bodies that are bound when created, so that PostgreSQL puts them into the gates and a gate costs microseconds.
+-- These bodies are bound when created, so that PostgreSQL inlines them into the gates and a gate costs microseconds.
 create function private.gate_pass(gate text, detail text) returns private.gate_result
 language sql immutable
 return row(gate, 'pass', detail, null, null, false)::private.gate_result;
@@ -60,7 +60,8 @@ create function private.poll_by(next_poll_s int, at timestamptz, event timestamp
 language sql immutable set search_path = ''
 as $$
   -- One second late rather than early: asking before the event would cost a poll and learn nothing.
-  select greatest(1, least(next_poll_s, ceil(extract(epoch from event - at))::int + 1))
+  -- Compared before the cast: an event may be too far away for an int.
+  select greatest(1, least(next_poll_s, ceil(extract(epoch from event - at)) + 1)::int)
 $$;
 comment on function private.poll_by(int, timestamptz, timestamptz) is 'The poll interval in seconds, shortened so that a poll falls just after an event.';
 revoke execute on function private.poll_by(int, timestamptz, timestamptz) from public;
@@ -128,7 +129,8 @@ $$;
 comment on function private.judge_hold(public.devices, timestamptz) is 'Gate hold: was the device put on hold, and has the hold ended?';
 revoke execute on function private.judge_hold(public.devices, timestamptz) from public;
 
--- Gate roll_back. A halt that takes devices back beats every gate below: what the device runs is known to hurt.
+-- Gate roll_back. A halt that takes devices back comes before every gate below: what the device runs is known to do
+-- harm.
 
 create function private.taken_back_by(device_id uuid, release_id uuid) returns public.halts
 language plpgsql stable set search_path = ''
@@ -149,7 +151,7 @@ $$;
 comment on function private.taken_back_by(uuid, uuid) is 'The open halt that takes this release back from this device, or all null.';
 revoke execute on function private.taken_back_by(uuid, uuid) from public;
 
--- Who is taken back from a release does not go to another one that is known bad for it.
+-- A device that is taken back from one release does not go to another one that is known bad for it.
 create function private.release_before(device_id uuid, release_id uuid) returns uuid
 language plpgsql stable set search_path = ''
 as $$
@@ -235,7 +237,8 @@ comment on function private.judge_rollout_state(public.rollouts, public.releases
 revoke execute on function private.judge_rollout_state(public.rollouts, public.releases, public.rollout_claims, uuid)
   from public;
 
--- Gate stage. An open stage that holds the device passes, see offer_by_rollout(); this is about stages that are shut.
+-- Gate stage. An open stage that contains the device passes (offer_by_rollout()); this is about stages that are not
+-- open.
 
 create function private.proof_lacking(stage public.rollout_stages) returns text
 language plpgsql stable set search_path = ''
@@ -258,8 +261,8 @@ $$;
 comment on function private.proof_lacking(public.rollout_stages) is 'What an open stage still needs to be proved, as half a sentence; null for nothing.';
 revoke execute on function private.proof_lacking(public.rollout_stages) from public;
 
--- What keeps a stage shut is said here alone: advance_rollout() opens what this says nothing about, and a device is told
--- the same, so that an explanation cannot drift from the rule.
+-- The only place that says why a stage is not open: advance_rollout() opens a stage if this returns nothing, and a
+-- device is told the same reason, so that the explanation always matches the rule.
 create function private.shut_because(rollout public.rollouts, timezone text, at timestamptz) returns private.gate_result
 language plpgsql stable set search_path = ''
 as $$
@@ -427,8 +430,8 @@ revoke execute on function private.judge_downgrade(public.devices, public.releas
 
 -- Gate window.
 
--- A device with a window always polls inside it, also one that polls less often than its window opens and asks while the
--- window is open or does not count: the next opening counts whatever the verdict, or it would sleep through it.
+-- A device with a window always polls inside it, even if it polls less often than the window opens and asks while the
+-- window is open or does not count: the next opening counts whatever the verdict is. Otherwise the device would miss it.
 create function private.judge_window(device public.devices, begun boolean, at timestamptz) returns private.gate_result
 language plpgsql stable set search_path = ''
 as $$

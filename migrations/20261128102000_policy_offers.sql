@@ -1,5 +1,5 @@
--- What policy would have a device go to: its pin, else the newest rollout with an open stage for it, else the newest
--- release of its branch that never had a rollout.
+-- The release that a device should go to: its pin, otherwise the newest rollout with an open stage for it, otherwise the
+-- newest release of its branch that never had a rollout.
 
 create type private.offer as (
   release public.releases,

@@ -1,5 +1,5 @@
--- decide() is the one place: desired_state() and explain_device() both ask it, so what operators read is what the device
--- was told.
+-- decide() is the only place that decides: desired_state() and explain_device() both call it, so operators read what the
+-- device was told.
 
 create type private.decision as (
   action text,
@@ -84,7 +84,7 @@ $$;
 comment on function private.decide(public.devices, timestamptz) is 'The policy: every gate''s verdict and what follows for this device at this time.';
 revoke execute on function private.decide(public.devices, timestamptz) from public;
 
--- A device's question, in its parts.
+-- A device's request, in its parts.
 
 create function private.asking_device() returns public.devices
 language plpgsql stable security definer set search_path = ''

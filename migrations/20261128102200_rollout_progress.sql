@@ -1,5 +1,5 @@
--- How a rollout moves: stages that open by themselves when the one before is proved, and wakes for those who could get a
--- slot now.
+-- How a rollout advances: a stage opens by itself when the one before it is proved, and the devices that could get a
+-- slot are woken.
 
 create function private.note_proof(stage public.rollout_stages, at timestamptz) returns void
 language plpgsql volatile set search_path = ''
@@ -132,8 +132,8 @@ revoke execute on function private.follow_stage() from public;
 create trigger follow after update on public.rollout_stages
   for each row execute function private.follow_stage();
 
--- What an outcome does, at the moment it arrives: it ends the device's claim, feeds the halt rule, opens the next stage, and
--- wakes who stands in line. And what silence does: a lease that runs out.
+-- What happens when an outcome arrives: it ends the device's claim, counts for the halt rule, opens the next stage if it
+-- is due, and wakes the devices in the queue. And what happens if none arrives: the lease expires.
 
 create function private.end_claim(claim public.rollout_claims, ended_as public.claim_state, attempt uuid, at timestamptz) returns void
 language plpgsql volatile security definer set search_path = ''

@@ -1,8 +1,8 @@
 -- Reports over 30 days read two small tables instead of half a million attempts: attempts by day, release, outcome and
--- rounded duration; and who ran what at the end of each day. private.tick() keeps both.
+-- rounded duration, and how many devices ran what at the end of each day. private.tick() keeps both up to date.
 --
--- Days are UTC and by arrival (server time): a device's clock may be years wrong. Everything up to `through` is in
--- private.update_days and what arrived later is read from update_history itself, so a report is never late.
+-- Days are UTC and by arrival (server time), because a device's clock may be years off. Everything up to `through` is in
+-- private.update_days; what arrived later is read from update_history itself, so a report is always current.
 
 create table private.report_state (
   id boolean primary key default true check (id),
@@ -11,7 +11,7 @@ create table private.report_state (
 comment on table private.report_state is 'Up to when update_history is rolled up into private.update_days. One row.';
 
 alter table private.report_state enable row level security;
--- The views below read these tables with the rights of their reader; schema private itself is not exposed.
+-- The views below read these tables with the rights of the reader; schema private itself is not exposed.
 grant select on private.report_state to authenticated, service_role;
 create policy "operators read how far reports are" on private.report_state for select to authenticated
   using ((select private.operator_is('viewer')));

@@ -1,7 +1,8 @@
--- What failures have in common. Lift: how much more often devices with an attribute fail than all that were attempted.
+-- What failures have in common. Lift: how much more often devices with an attribute fail than all devices that attempted
+-- it.
 --
--- A look at a release with 100,000 attempts takes about half a second, so the view shows what tick() found at its last
--- look, seconds ago; private.failure_patterns() looks now.
+-- Analyzing a release with 100,000 attempts takes about half a second, so the view shows what tick() found last, seconds
+-- ago; private.failure_patterns() analyzes it now.
 
 create function private.failure_patterns(wanted_id uuid, min_failed int default 2, min_lift numeric default 1.2)
 returns table (attribute text, value text, failed bigint, attempted bigint, other_failed bigint, other_attempted bigint,
@@ -167,9 +168,9 @@ comment on column public.failure_patterns.known_bad_pattern is 'The open row of 
 revoke all on public.failure_patterns from public;
 grant select on public.failure_patterns to authenticated, service_role;
 
--- The halt rule remembers what failures had in common, where the rollout says so: it then marks the release known bad for
--- devices that match. Off unless asked for: a halt alone stops everybody, and a mark outlives it, so that what ends with
--- lifting the halt still does.
+-- If the rollout has remember_patterns on, the halt rule remembers what failures had in common: it marks the release as
+-- known bad for devices that match. Off by default: a halt alone stops everyone, and a mark outlives it, so without the
+-- setting lifting the halt is enough.
 
 create function private.telling_patterns(wanted_id uuid, look_now boolean, min_failed int default 3, min_lift numeric default 1.5,
   min_share numeric default 0.9)

@@ -1,8 +1,8 @@
--- When a rollout goes bad: the halt rule, asked as each failure arrives. And: where would this rule have stopped that
+-- When a rollout goes bad: the halt rule, evaluated as each failure arrives. And: where would a rule have stopped that
 -- rollout?
 
--- The rule itself is a pure function that the live judgment and replay_halt_rule() share, so that what is tried out is
--- what will strike.
+-- The rule itself is a pure function that the live evaluation and replay_halt_rule() share, so that what you try out is
+-- what will be applied.
 create function private.broken_rule(rule public.rollouts, attempted int, failed int, in_a_row int) returns text
 language sql immutable set search_path = ''
 as $$

@@ -1,4 +1,4 @@
--- What operators do with rollouts, and ask about them: for fleetctl, the dashboard and the SQL editor.
+-- What operators do with rollouts and ask about them: for fleetctl, the dashboard and the SQL editor.
 
 create function private.copy_template_stages(rollout_id uuid, template text) returns void
 language sql volatile set search_path = ''
@@ -137,9 +137,9 @@ comment on function public.cancel_rollout(uuid) is 'Cancels a rollout; devices k
 revoke execute on function public.cancel_rollout(uuid) from public;
 grant execute on function public.cancel_rollout(uuid) to authenticated, service_role;
 
--- The argument is called `stage`, as in preview_rollout() and fleetctl, and not `position`: that is a word of SQL's
--- grammar (pg_get_keywords() category C), and Lite, which writes the names of arguments as they are, could not call it.
--- tests/sql/test_catalog.py keeps such names out of every exposed function.
+-- The argument is called `stage`, as in preview_rollout() and fleetctl, and not `position`. That is a keyword of SQL's
+-- grammar (pg_get_keywords() category C), and Lite, which does not quote the names of arguments, could not call the
+-- function. tests/sql/test_catalog.py keeps such names out of every exposed function.
 create function public.approve_stage(rollout_id uuid, stage int) returns public.rollout_stages
 language plpgsql volatile set search_path = ''
 as $$
@@ -163,7 +163,7 @@ comment on function public.approve_stage(uuid, int) is
 revoke execute on function public.approve_stage(uuid, int) from public;
 grant execute on function public.approve_stage(uuid, int) to authenticated, service_role;
 
--- Asking.
+-- Questions about rollouts.
 
 create function public.preview_rollout(rollout_id uuid, at timestamptz default now()) returns table (
   stage int, device_id uuid, name text, segment text, already_there boolean, known_bad boolean, held boolean, earliest timestamptz)
@@ -288,8 +288,8 @@ comment on function public.rollout_progress(uuid) is
 revoke execute on function public.rollout_progress(uuid) from public;
 grant execute on function public.rollout_progress(uuid) to authenticated, service_role;
 
--- A push to a branch can make the usual rollout by itself: the branch names a template, and each new release of the branch
--- gets a running rollout made from it.
+-- A push to a branch can start the usual rollout automatically: the branch names a template, and each new release of the
+-- branch gets a running rollout made from it.
 
 create function private.rollout_from_template(wanted_release uuid, template_name text) returns uuid
 language plpgsql volatile security definer set search_path = ''

@@ -1,5 +1,5 @@
--- A change that concerns devices wakes them, whoever made it and however. A wake is a hint: it says that something changed,
--- never what; the device then asks desired_state(). Polling alone is always enough.
+-- A change that concerns devices wakes them, whoever made it and however. A wake is a hint: it says that something
+-- changed, not what; the device then calls desired_state(). Polling alone is always enough.
 --
 -- Definer functions owned by postgres, because realtime.send() inserts as the caller and realtime.messages has no insert
 -- policy: nobody can forge a wake.
@@ -54,7 +54,7 @@ $$;
 comment on function private.wake_devices(uuid[], text) is 'Wakes these devices: one by one if they are few, otherwise their segments.';
 revoke execute on function private.wake_devices(uuid[], text) from public;
 
--- Who is woken by which change.
+-- Which change wakes which devices.
 
 create function private.wake_after_device_change() returns trigger
 language plpgsql security definer set search_path = ''
@@ -243,7 +243,7 @@ revoke execute on function private.wake_after_window_change() from public;
 create trigger wake after insert or update or delete on public.maintenance_openings
   for each row execute function private.wake_after_window_change();
 
--- Whether devices may download ahead is news to those that have the window, as a new opening is.
+-- Whether devices may prefetch matters to the devices that have the window, as a new opening does.
 
 create function private.wake_after_prefetch_change() returns trigger
 language plpgsql security definer set search_path = ''
@@ -259,7 +259,7 @@ create trigger wake after update on public.maintenance_windows
   for each row when (new.prefetch is distinct from old.prefetch)
   execute function private.wake_after_prefetch_change();
 
--- Who could have a slot in a rollout now.
+-- Which devices could get a slot in a rollout now.
 
 create function private.wake_candidates(wanted_id uuid, reason text) returns void
 language plpgsql volatile security definer set search_path = ''

@@ -1,5 +1,5 @@
--- What the dashboard shows live: the private topic `fleet`. One message a changed row while they are few; a statement that
--- changes many rows sends one message with their count and id null, which means: ask again.
+-- What the dashboard shows live: the private topic `fleet`. One message per changed row while they are few. A statement
+-- that changes many rows sends one message with their count and a null id, which means: query again.
 
 create function private.announce(table_name text, op text, changed jsonb) returns void
 language plpgsql volatile security definer set search_path = ''
@@ -123,7 +123,7 @@ begin
 end
 $$;
 revoke execute on function private.announce_status() from public;
--- A heartbeat that changes nothing but numbers and times is not announced: dashboards poll for those.
+-- A heartbeat that changes only numbers and times is not announced: dashboards poll for those.
 create trigger announce_first_report after insert on public.device_status
   for each row execute function private.announce_status();
 create trigger announce_report after update on public.device_status

@@ -1,6 +1,6 @@
--- Who may listen to which private topic. Realtime asks when a channel is joined and when its token is renewed.
--- Nobody may send: there is no insert policy, and the database sends as postgres.
--- Nothing here alters realtime.messages itself: hosted allows policies and grants only.
+-- Who may listen to which private topic. Realtime checks this when a channel is joined and when its token is renewed.
+-- Nobody may send: there is no insert policy, and the database sends as postgres. Nothing here alters realtime.messages
+-- itself, because hosted Supabase allows only policies and grants.
 
 grant usage on schema realtime to fleet_device;
 grant select on realtime.messages to fleet_device;

@@ -1,4 +1,4 @@
--- The whole fleet in one row, who is offline, whose clock is wrong, and how the fleet does against what was promised.
+-- The whole fleet in one row, which devices are offline, whose clock is off, and how the fleet does against its targets.
 
 create view public.offline_devices with (security_invoker = true) as
 select d.id as device_id, d.name, d.role, d.segment, d.branch, s.state as last_state, s.current_release,
@@ -52,8 +52,9 @@ comment on column public.drifted_clocks.ahead_s is 'Seconds ahead of the server;
 revoke all on public.drifted_clocks from public;
 grant select on public.drifted_clocks to authenticated, service_role;
 
--- To join each of 100,000 devices to its report and look at each of them was most of the overview's time. Only those out of
--- the ordinary (devices_out_of_the_ordinary, device_status_pinned_poll_interval) are looked at and joined; the rest is counted.
+-- Joining each of 100,000 devices to its report and reading each of them took most of the overview's time. Only the
+-- unusual ones (devices_out_of_the_ordinary, device_status_pinned_poll_interval) are read and joined; the rest are
+-- counted.
 
 create view public.fleet_overview with (security_invoker = true) as
 with out_of_the_ordinary as (
@@ -127,9 +128,11 @@ grant select on public.fleet_overview to authenticated, service_role;
 
 create table public.slo_targets (
   name text primary key constraint "name must be 1 to 63 of a-z, 0-9 and _" check (name ~ '^[a-z0-9_]{1,63}$'),
-  target numeric not null,
+  target numeric not null constraint "target must be 0 to 31536000" check (target between 0 and 31536000),
   unit text not null constraint "unit must be percent or seconds" check (unit in ('percent', 'seconds')),
-  description text not null default ''
+  description text not null default '',
+  constraint "description must be at most 4000 characters"
+    check (length(description) <= 4000)
 );
 comment on table public.slo_targets is 'The fleet''s service level objectives. Admins change the targets; the report is in the view slo.';
 comment on column public.slo_targets.target is 'percent: at least this. seconds: at most this.';

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from fleet_agent.model import ServiceState
 
 #: Called with a phrase while something takes long.
-Say = Callable[[str], None]
+OnProgress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Runtime(Protocol):
     def missing_images(self, images: Sequence[str], *, thoroughly: bool = False) -> list[str]:
         """Those of `images` that are not on this machine, or damaged: `thoroughly` finds every lost layer."""
 
-    def pull(self, image: str, say: Say) -> None:
+    def pull(self, image: str, on_progress: OnProgress) -> None:
         """Bring one image here; replace it if it is damaged.
 
         Raises ContainerError: `image_missing`, `registry_unreachable`, `image_damaged`, `disk_full`.

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fleet_agent.containers.base import CommandResult, ComposeStack, Container, LogLine, Say
+from fleet_agent.containers.base import CommandResult, ComposeStack, Container, LogLine, OnProgress
 from fleet_agent.containers.compose_cli import ComposeCli
 from fleet_agent.containers.docker_connection import DockerConnection
 from fleet_agent.containers.docker_engine import DockerEngine
@@ -54,8 +54,8 @@ class ComposeRuntime:
     def missing_images(self, images: Sequence[str], *, thoroughly: bool = False) -> list[str]:
         return self._docker.missing_images(images, thoroughly=thoroughly)
 
-    def pull(self, image: str, say: Say) -> None:
-        self._docker.pull(image, say)
+    def pull(self, image: str, on_progress: OnProgress) -> None:
+        self._docker.pull(image, on_progress)
 
     def remove_image(self, image: str) -> bool:
         return self._docker.remove_image(image)

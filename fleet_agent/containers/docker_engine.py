@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 
 from fleet_agent.containers import docker_errors, docker_exec, docker_images
-from fleet_agent.containers.base import CommandResult, Container, LogLine, Say
+from fleet_agent.containers.base import CommandResult, Container, LogLine, OnProgress
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -33,9 +33,9 @@ class DockerEngine:
         with self._client() as client:
             return docker_images.missing(client, images, thoroughly=thoroughly)
 
-    def pull(self, image: str, say: Say) -> None:
+    def pull(self, image: str, on_progress: OnProgress) -> None:
         with self._client(self._pull_limit_s, pass_refusals=True) as client:
-            docker_images.pull(client, image, say)
+            docker_images.pull(client, image, on_progress)
 
     def remove_image(self, image: str) -> bool:
         from docker.errors import APIError, ImageNotFound

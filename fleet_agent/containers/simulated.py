@@ -20,7 +20,7 @@ import yaml
 from pydantic import BaseModel, Field
 from pydantic import ValidationError as PydanticValidationError
 
-from fleet_agent.containers.base import CommandResult, ComposeStack, Container, LogLine, Say
+from fleet_agent.containers.base import CommandResult, ComposeStack, Container, LogLine, OnProgress
 from fleet_agent.errors import ContainerError, FleetError, Kind
 from fleet_agent.roles import variables
 
@@ -111,13 +111,13 @@ class SimulatedRuntime:
         damaged = world.damaged_images if thoroughly else set()
         return [image for image in images if image not in world.images or image in damaged]
 
-    def pull(self, image: str, say: Say) -> None:
+    def pull(self, image: str, on_progress: OnProgress) -> None:
         with _Changing(self) as world:
             if image in world.absent_images:
                 raise ContainerError(
                     Kind.IMAGE_MISSING, f"{image} is not on this device and cannot be pulled.", retryable=True
                 )
-            say(f"{image}: simulated")
+            on_progress(f"{image}: simulated")
             world.images.add(image)
             world.damaged_images.discard(image)
 

@@ -73,7 +73,7 @@ class Engine:
         logger.info(
             "{was} → {to}{why}", was=was, to=to, why=f": {self.journal.reason}" if self.journal.reason else ""
         )
-        self.say("")
+        self.report_progress("")
 
     def save(self, **changes: object) -> None:
         """Write the journal durably with `changes`; memory changes only once they are on disk."""
@@ -81,7 +81,7 @@ class Engine:
         self.files.write(self.paths.journal, changed.model_dump_json(indent=1).encode())
         self.journal = changed
 
-    def say(self, detail: str, percent: float | None = None) -> None:
+    def report_progress(self, detail: str, percent: float | None = None) -> None:
         """Tell the daemon how far this is."""
         attempt = self.journal.attempt
         self._report(
@@ -252,5 +252,5 @@ class Engine:
                 logger.warning(
                     "{what}: {error} Retrying in {wait:.1f} s.", what=what, error=error.message, wait=wait
                 )
-                self.say(f"waiting for Docker to {what}")
+                self.report_progress(f"waiting for Docker to {what}")
                 self.clock.sleep(wait)

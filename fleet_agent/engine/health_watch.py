@@ -57,7 +57,7 @@ def until_proven(engine: Engine, deployed: Deployed, *, since: datetime, briefly
                 return proof
             case Unhealthy(reason, kind, evidence):
                 raise HealthError(kind, reason, evidence=evidence)
-        engine.say(
+        engine.report_progress(
             now.worst.detail if now.worst else f"{seen.successes} of {rules.successes} rounds passed",
             min(99.0, 100 * at_s / max(rules.watch_s, rules.successes * rules.interval_s, 0.1)),
         )

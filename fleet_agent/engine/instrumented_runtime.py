@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fleet_agent.containers.base import CommandResult, ComposeStack, Container, LogLine, Runtime, Say
+from fleet_agent.containers.base import CommandResult, ComposeStack, Container, LogLine, OnProgress, Runtime
 from fleet_agent.engine.dependencies import Effects
 from fleet_agent.errors import ContainerError, FleetError
 
@@ -29,8 +29,8 @@ class InstrumentedRuntime:
             "docker images", lambda: self._runtime.missing_images(images, thoroughly=thoroughly)
         )
 
-    def pull(self, image: str, say: Say) -> None:
-        self._perform("docker pull", lambda: self._runtime.pull(image, say))
+    def pull(self, image: str, on_progress: OnProgress) -> None:
+        self._perform("docker pull", lambda: self._runtime.pull(image, on_progress))
 
     def up(self, stack: ComposeStack) -> None:
         self._perform("compose up", lambda: self._runtime.up(stack))

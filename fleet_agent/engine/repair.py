@@ -61,7 +61,7 @@ def _images(engine: Engine, record: StackRecord, *, thoroughly: bool = False) ->
     pulled = 0
     for image in engine.runtime.missing_images(record.images, thoroughly=thoroughly):
         try:
-            engine.runtime.pull(image, engine.say)
+            engine.runtime.pull(image, engine.report_progress)
             pulled += 1
         except FleetError as error:
             logger.error("{error}", error=error.message)

@@ -50,7 +50,7 @@ def prepare(engine: Engine, deployed: Deployed, *, unless_there: bool = False) -
         environment |= {"FLEET_RELEASE_VERSION": "safe-mode", "FLEET_RELEASE_COMMIT": ""}
         compose = engine.runtime.config(folder, environment, engine.config.safe_project)
         for image in engine.runtime.missing_images(compose_file.images(compose)):
-            engine.runtime.pull(image, engine.say)
+            engine.runtime.pull(image, engine.report_progress)
         addressed = stack_builder.copy_content(engine, compose, deployed)
         fresh = json.dumps(addressed, indent=1, sort_keys=True).encode()
         if not file.exists() or file.read_bytes() != fresh:

@@ -38,7 +38,12 @@ Deno.test("an answer without gates breaks nothing", () => {
 
 Deno.test("what would have to change, and what may be fetched in advance, are read", () => {
   const { gates, prefetch } = parseExplanation({
-    gates: [{ gate: "hold", verdict: "wait", detail: "Held.", hint: "End the hold: fleetctl hold clear lobby." }],
+    gates: [{
+      gate: "hold",
+      verdict: "wait",
+      detail: "Held.",
+      hint: "End the hold: fleetctl hold clear lobby.",
+    }],
     prefetch: { version: "v3" },
   });
   equal([gates[0]?.hint, prefetch], ["End the hold: fleetctl hold clear lobby.", "v3"]);
