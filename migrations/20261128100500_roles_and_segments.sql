@@ -82,3 +82,28 @@ end
 $$;
 comment on function private.require_segment(text) is 'Refuses a name that no segment has, in words (PT400). For definer functions.';
 revoke execute on function private.require_segment(text) from public;
+
+-- The checks of tables that hold a name take a rename for what it is, and not for an edit by hand.
+create function private.is_rename(of_what text, old_name text, new_name text) returns boolean
+language plpgsql stable security definer set search_path = ''
+as $$
+-- Definer: looks into the tables, whatever the caller may read. With foreign keys in place, a name can only be gone
+-- because it was renamed.
+begin
+  if old_name is null or new_name is null or old_name = new_name then
+    return false;
+  end if;
+  return case of_what
+    when 'segment' then not exists (select from public.segments s where s.name = old_name)
+      and exists (select from public.segments s where s.name = new_name)
+    when 'role' then not exists (select from public.device_roles r where r.name = old_name)
+      and exists (select from public.device_roles r where r.name = new_name)
+    when 'branch' then not exists (select from public.branches b where b.name = old_name)
+      and exists (select from public.branches b where b.name = new_name)
+    else false
+  end;
+end
+$$;
+comment on function private.is_rename(text, text, text) is
+  'Was the segment, role or branch of the old name renamed to the new one, so that this edit only follows?';
+revoke execute on function private.is_rename(text, text, text) from public;

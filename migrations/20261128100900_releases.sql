@@ -30,6 +30,8 @@ insert into public.branches (name, description) values
   ('main', 'What the fleet runs.'),
   ('staging', 'What is tried first.');
 
+create trigger a_lock_policy_first before update of name on public.branches
+  for each statement execute function private.lock_policy_first();
 create trigger audit after insert or update or delete on public.branches
   for each row execute function private.audit_change('name');
 

@@ -88,6 +88,9 @@ begin
     end if;
     return new;
   end if;
+  if private.is_rename(new.scope::text, old.target, new.target) then
+    old.target := new.target;
+  end if;
   if (new.id, new.scope, new.target, new.cause, new.reason, new.evidence, new.opened_by, new.opened_at, new.roll_back)
      is distinct from (old.id, old.scope, old.target, old.cause, old.reason, old.evidence, old.opened_by, old.opened_at, old.roll_back) then
     perform private.refuse('halt_is_fixed', 'A halt can only be lifted, not rewritten.',

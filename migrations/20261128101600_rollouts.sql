@@ -95,7 +95,12 @@ begin
   if new.name = '' then
     new.name := release.version || coalesce(' on ' || new.role, '');
   end if;
-  if new.branch is distinct from release.branch then
+  if tg_op = 'UPDATE' and private.is_rename('role', old.role, new.role) then
+    old.role := new.role;
+  end if;
+  -- The release may follow a rename of their branch after the rollout.
+  if new.branch is distinct from release.branch
+     and not (tg_op = 'UPDATE' and private.is_rename('branch', old.branch, new.branch)) then
     perform private.refuse('branch_mismatch', format('%s is a release of branch %s, not of %s.', release.version, release.branch, new.branch),
       'Leave branch empty, or make a release of that branch.', 'PT400');
   end if;
@@ -216,6 +221,9 @@ begin
         'Pause or cancel the rollout instead.');
     end if;
     return old;
+  end if;
+  if tg_op = 'UPDATE' and private.is_rename('segment', old.segment, new.segment) then
+    return new;
   end if;
   if rollout_state in ('superseded', 'cancelled') then
     perform private.refuse('rollout_has_ended', format('The rollout is %s.', rollout_state), 'Start a new rollout.');

@@ -257,6 +257,12 @@ begin
     end if;
     return new;
   end if;
+  if private.is_rename('segment', old.match ->> 'segment', new.match ->> 'segment') then
+    old.match := old.match || jsonb_build_object('segment', new.match ->> 'segment');
+  end if;
+  if private.is_rename('role', old.match ->> 'role', new.match ->> 'role') then
+    old.match := old.match || jsonb_build_object('role', new.match ->> 'role');
+  end if;
   if (new.id, new.release_id, new.match, new.cause, new.reason, new.evidence, new.opened_by, new.opened_at)
      is distinct from (old.id, old.release_id, old.match, old.cause, old.reason, old.evidence, old.opened_by, old.opened_at) then
     perform private.refuse('known_bad_is_fixed', 'A known-bad pattern can only be lifted, not rewritten.',
