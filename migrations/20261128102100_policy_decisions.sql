@@ -112,19 +112,22 @@ comment on function private.asking_device() is 'The calling device; refused if i
 revoke execute on function private.asking_device() from public;
 
 create function private.lock_for_claim(device_id uuid, rollout_id uuid) returns public.devices
-language plpgsql volatile set search_path = '' set lock_timeout = '100ms'
+language plpgsql volatile set search_path = ''
 as $$
--- Raises lock_not_available after a tenth of a second: see the file policy_lock. In the order that the file policy_lock gives. Each statement of the caller after this one sees what was committed before
+-- Raises lock_not_available after lock_patience(): see the file policy_lock. In the order that the file policy_lock gives. Each statement of the caller after this one sees what was committed before
 -- it, so a halt, a pause or a taken slot that raced us is seen.
 declare
   device public.devices;
+  before text := current_setting('lock_timeout');
 begin
+  perform set_config('lock_timeout', private.lock_patience(), true);
   perform private.lock_policy_shared();
   select d.* into device from public.devices d where d.id = lock_for_claim.device_id for no key update;
   if (select s.max_in_flight from public.fleet_settings s) is not null then
     perform pg_advisory_xact_lock(7305422303);
   end if;
   perform from private.rollout_counters c where c.rollout_id = lock_for_claim.rollout_id and c.position = 0 for update;
+  perform set_config('lock_timeout', before, true);
   return device;
 end
 $$;

@@ -8,7 +8,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fleet_agent.containers.base import CommandResult, ComposeStack, Container, LogLine, OnProgress
+from fleet_agent.containers.base import (
+    CommandResult,
+    ComposeStack,
+    Container,
+    HostFacts,
+    LogLine,
+    OnProgress,
+)
 from fleet_agent.containers.compose_cli import ComposeCli
 from fleet_agent.containers.docker_connection import DockerConnection
 from fleet_agent.containers.docker_engine import DockerEngine
@@ -42,6 +49,10 @@ class ComposeRuntime:
         self._connection.open()
         self._compose.up(stack)
 
+    def recreate(self, stack: ComposeStack, services: Sequence[str]) -> None:
+        self._connection.open()
+        self._compose.recreate(stack, services)
+
     def down(self, project: str) -> None:
         self._compose.down(project)
 
@@ -62,6 +73,15 @@ class ComposeRuntime:
 
     def services(self, project: str) -> tuple[Container, ...]:
         return self._docker.services(project)
+
+    def networks(self) -> frozenset[str]:
+        return self._docker.networks()
+
+    def host(self) -> HostFacts:
+        return self._docker.host()
+
+    def belongings(self, project: str) -> list[str]:
+        return self._docker.belongings(project)
 
     def logs(self, project: str, *, lines: int, since: datetime | None = None) -> list[LogLine]:
         return self._docker.logs(project, lines=lines, since=since)

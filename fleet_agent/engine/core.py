@@ -138,6 +138,7 @@ class Engine:
             assignment=attempt.assignment,
             reason=reason or self.journal.reason,
             runtime=self.runtime.name,
+            project=self.config.project,
             **changes,
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from loguru import logger
 
-from fleet_agent.engine import prefetch, runner
+from fleet_agent.engine import prefetch, repair, runner
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import AttemptKind, Deployed
 from fleet_agent.engine.phases import Phase
@@ -45,7 +45,7 @@ def go_back(engine: Engine, reason: str) -> None:
             "There is no earlier release on this device to go back to.",
             hint="Pin the device to a release instead.",
         )
-    engine.stacks.load(previous)
+    repair.restore_stack(engine, previous)
     engine.begin(AttemptKind.GO_BACK, previous, first=Phase.SWAPPING, assignment=None, reason=reason)
     runner.work(engine)
 

@@ -136,8 +136,12 @@ class Journal(Frozen):
     safe_mode: SafeMode | None = None
     #: `docker` or `simulated`, chosen once: a device whose Docker is down must not start to simulate.
     runtime: str | None = None
+    #: The Compose project of the last attempt.
+    project: str | None = None
     #: Attempts that failed one after the other; a success resets it.
     failures_in_a_row: int = 0
+    #: What of the running release is not as it should be, and stayed so with other containers.
+    unrepaired: tuple[str, ...] = ()
     #: Times the running release had to be started again without proving healthy in between.
     restarts_in_a_row: int = 0
 

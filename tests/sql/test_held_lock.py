@@ -14,6 +14,12 @@ from tests.support.identities import DEVICE, V2, Fleet, become
 PATIENCE = "20s"
 
 
+@pytest.fixture(autouse=True)
+def patience(fleet: Fleet) -> None:
+    for connection in (fleet.api, fleet.admin):
+        connection.execute("set fleet.lock_patience = '100ms'")
+
+
 @pytest.fixture
 def rollout(fleet: Fleet) -> UUID:
     made: UUID = fleet.one(
