@@ -13,6 +13,7 @@ import pytest
 
 from fleetctl.stack.layout import DEMO_MARKER
 from tests.conftest import missing, required
+from tests.support.patience import PATIENCE_S
 
 DEVICES = 6
 
@@ -40,7 +41,7 @@ def facts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         ],
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=4 * PATIENCE_S,
         check=False,
         env={**os.environ, "COLUMNS": "150"},
     )
@@ -108,6 +109,6 @@ def _fleetctl(*arguments: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "fleetctl", *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=2 * PATIENCE_S,
         check=False,
     )
