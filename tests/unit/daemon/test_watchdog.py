@@ -24,6 +24,8 @@ from fleet_agent.model import Directive
 from tests.support.device import Device, json_answer
 from tests.support.patience import PATIENCE_S
 
+#: Set once a check-in hangs: on a busy machine a good one may take longer.
+STALL_S = 0.05
 RESTING = "STATUS=healthy, on no release (nothing to do)"
 
 
