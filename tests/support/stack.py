@@ -23,15 +23,25 @@ from tests.support.patience import PATIENCE_S, patient_http
 @contextmanager
 def running_stack(*, web: bool = False, table_editor: bool = True) -> Iterator[LocalStack]:
     """A stack on free ports with nothing in it, as after the first `fleetctl up`; gone with the block."""
-    # Not tmp_path: as root, Postgres runs as another user, and pytest closes its folders to others.
-    folder = Path(tempfile.mkdtemp(prefix="fleet-stack-"))
-    try:
+    with stack_folder() as folder:
         copy_data(folder / "data")
         start = LocalStack.start(
             data=folder / "data", port=0, web=web, table_editor=table_editor, durable=False
         )
         with patient_http(), start as running:
             yield running
+
+
+@contextmanager
+def stack_folder() -> Iterator[Path]:
+    """A folder for the data of a stack, and not pytest's `tmp_path`.
+
+    As root, Postgres runs as another user; each session of pytest that starts closes its folders to others,
+    those of sessions that still run, too.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="fleet-stack-"))
+    try:
+        yield folder
     finally:
         shutil.rmtree(folder)
 
@@ -49,14 +59,11 @@ def copy_data(target: Path) -> None:
 
 
 def _make(folder: Path) -> None:
-    made = Path(tempfile.mkdtemp(prefix="fleet-stack-"))
-    try:
+    with stack_folder() as made:
         with LocalStack.start(data=made / "data", port=0, web=False, durable=False) as stack:
             _be_patient(stack)
         shutil.rmtree(made / "data" / "logs")
         copy(made / "data", folder / "data")
-    finally:
-        shutil.rmtree(made)
 
 
 def _be_patient(stack: LocalStack) -> None:
