@@ -22,9 +22,8 @@ from fleet_agent.host.sd_notify import Notifier
 from fleet_agent.log import Log
 from fleet_agent.model import Directive
 from tests.support.device import Device, json_answer
+from tests.support.patience import PATIENCE_S
 
-#: What never happens would otherwise be waited for for ever.
-PATIENCE_S = 30.0
 #: Set once a check-in hangs: on a busy machine a good one may take longer.
 STALL_S = 0.05
 RESTING = "STATUS=healthy, on no release (nothing to do)"
