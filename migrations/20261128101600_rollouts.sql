@@ -316,6 +316,9 @@ create table public.rollout_claims (
   claimed_at timestamptz not null,
   lease_until timestamptz not null,
   ended_at timestamptz,
+  last_outcome public.claim_state
+    constraint "last_outcome must be an outcome" check (last_outcome not in ('claimed', 'released')),
+  outcome_number bigint,
   attempt_id uuid,
   from_release uuid references public.releases,
   to_release uuid not null references public.releases,
@@ -326,10 +329,15 @@ comment on column public.rollout_claims.stage is 'The position of the stage that
 comment on column public.rollout_claims.state is 'claimed while the update is in progress; then how it ended. expired: it went offline past its lease.';
 comment on column public.rollout_claims.attempts is 'How often the device took a slot in this rollout.';
 comment on column public.rollout_claims.lease_until is 'If it has not reported by then, it counts as failed.';
-comment on column public.rollout_claims.attempt_id is 'The row of update_history that ended it.';
+comment on column public.rollout_claims.last_outcome is
+  'How its last attempt ended: by this the device is counted, also while it tries again. Empty until one has ended.';
+comment on column public.rollout_claims.outcome_number is
+  'The place of last_outcome among those of the rollout. An outcome that only repeats the one before keeps its place.';
+comment on column public.rollout_claims.attempt_id is 'The row of update_history that brought last_outcome.';
 comment on column public.rollout_claims.from_release is 'What the device ran before: a rollback returns to it.';
 comment on column public.rollout_claims.to_release is 'The release that it was given.';
 create index rollout_claims_by_device on public.rollout_claims (device_id, claimed_at desc);
+create index rollout_claims_by_outcome on public.rollout_claims (rollout_id, outcome_number) where outcome_number is not null;
 create index rollout_claims_in_flight on public.rollout_claims (lease_until) where state = 'claimed';
 
 alter table public.rollout_claims enable row level security;
@@ -343,15 +351,21 @@ create table private.rollout_counters (
   in_flight int not null default 0 check (in_flight >= 0),
   succeeded int not null default 0 check (succeeded >= 0),
   failed int not null default 0 check (failed >= 0),
-  consecutive_failures int not null default 0,
-  base_attempted int not null default 0,
-  base_failed int not null default 0,
+  outcomes bigint not null default 0,
+  outcomes_at_lift bigint not null default 0,
+  base_attempted int not null default 0 check (base_attempted >= 0),
+  base_failed int not null default 0 check (base_failed >= 0),
   minute_start timestamptz not null default '-infinity',
   minute_count int not null default 0,
   primary key (rollout_id, position)
 ) with (fillfactor = 50);
-comment on table private.rollout_counters is 'How many claims of a rollout are in which state: position 0 for all of it, otherwise a stage. Kept by the trigger count_claim.';
-comment on column private.rollout_counters.base_failed is 'Failures before the last halt was lifted: the halt rule counts from there.';
+comment on table private.rollout_counters is
+  'How many devices hold a slot of a rollout, and how many succeeded or failed by their last outcome: position 0 for all of it, otherwise a stage. Kept by the trigger count_claim.';
+comment on column private.rollout_counters.outcomes is 'The highest outcome_number so far. Kept at position 0.';
+comment on column private.rollout_counters.outcomes_at_lift is
+  'The highest outcome_number when a halt was last lifted: the halt rule counts what came later. Kept at position 0.';
+comment on column private.rollout_counters.base_attempted is 'Devices whose last outcome is from before that lift.';
+comment on column private.rollout_counters.base_failed is 'Devices that failed before that lift, and have had no other outcome since.';
 
 alter table private.rollout_counters enable row level security;
 
@@ -362,27 +376,64 @@ return state in ('failed', 'rolled_back', 'expired', 'regressed');
 comment on function private.is_failure(public.claim_state) is 'Does a claim that ended like this count as a failure of its rollout?';
 revoke execute on function private.is_failure(public.claim_state) from public;
 
+create function private.note_outcome() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+-- What one device says moves each counter at most once: an outcome that only repeats its last one is not another. A
+-- failure after a halt was lifted is a new one, whatever was before.
+begin
+  if new.state in ('claimed', 'released') then
+    return new;
+  end if;
+  if old.last_outcome is null or private.is_failure(old.last_outcome) <> private.is_failure(new.state)
+     or private.is_failure(new.state) and old.outcome_number <= (
+       select c.outcomes_at_lift from private.rollout_counters c where c.rollout_id = new.rollout_id and c.position = 0) then
+    update private.rollout_counters c set outcomes = c.outcomes + 1
+    where c.rollout_id = new.rollout_id and c.position = 0 returning c.outcomes into new.outcome_number;
+  end if;
+  new.last_outcome := new.state;
+  return new;
+end
+$$;
+revoke execute on function private.note_outcome() from public;
+create trigger note_outcome before insert or update of state on public.rollout_claims
+  for each row execute function private.note_outcome();
+
+create function private.add_claim(claim public.rollout_claims, times int) returns void
+language plpgsql volatile security definer set search_path = ''
+as $$
+-- Definer: counters are policy's own. Slots are (rollout, 0) and (rollout, stage).
+declare
+  held int := (claim.state = 'claimed')::int;
+  good int := coalesce(claim.last_outcome = 'succeeded', false)::int;
+  bad int := coalesce(private.is_failure(claim.last_outcome), false)::int;
+begin
+  update private.rollout_counters c
+  set in_flight = c.in_flight + times * held,
+      succeeded = c.succeeded + times * good,
+      failed = c.failed + times * bad,
+      base_attempted = c.base_attempted + case when claim.outcome_number <= c.outcomes_at_lift then times else 0 end,
+      base_failed = c.base_failed + case when claim.outcome_number <= c.outcomes_at_lift then times * bad else 0 end
+  where c.rollout_id = claim.rollout_id and c.position in (0, claim.stage);
+end
+$$;
+comment on function private.add_claim(public.rollout_claims, int) is 'Counts a claim in (times: 1) or out (-1).';
+revoke execute on function private.add_claim(public.rollout_claims, int) from public;
+
 create function private.count_claim() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
--- Counters follow the claims, whatever changes them. Slots are (rollout, 0) and (rollout, stage).
+-- Counters follow the claims, whatever changes them.
 begin
-  if tg_op = 'UPDATE' and (old.state, old.stage) is not distinct from (new.state, new.stage) then
+  if tg_op = 'UPDATE' and (old.state, old.stage, old.last_outcome, old.outcome_number)
+       is not distinct from (new.state, new.stage, new.last_outcome, new.outcome_number) then
     return null;
   end if;
   if tg_op <> 'INSERT' then
-    update private.rollout_counters c
-    set in_flight = c.in_flight - (old.state = 'claimed')::int,
-        succeeded = c.succeeded - (old.state = 'succeeded')::int,
-        failed = c.failed - private.is_failure(old.state)::int
-    where c.rollout_id = old.rollout_id and c.position in (0, old.stage);
+    perform private.add_claim(old, -1);
   end if;
   if tg_op <> 'DELETE' then
-    update private.rollout_counters c
-    set in_flight = c.in_flight + (new.state = 'claimed')::int,
-        succeeded = c.succeeded + (new.state = 'succeeded')::int,
-        failed = c.failed + private.is_failure(new.state)::int
-    where c.rollout_id = new.rollout_id and c.position in (0, new.stage);
+    perform private.add_claim(new, 1);
   end if;
   return null;
 end

@@ -147,7 +147,7 @@ begin
   from public.rollouts r where r.id = decided.rollout_id
   on conflict (rollout_id, device_id) do update
     set state = 'claimed', stage = excluded.stage, claimed_at = excluded.claimed_at, lease_until = excluded.lease_until,
-        ended_at = null, attempt_id = null, attempts = c.attempts + 1,
+        ended_at = null, attempts = c.attempts + 1,
         from_release = coalesce(excluded.from_release, c.from_release)
     where c.state <> 'claimed';
   if found then

@@ -139,18 +139,11 @@ create function private.end_claim(claim public.rollout_claims, ended_as public.c
 language plpgsql volatile security definer set search_path = ''
 as $$
 -- Definer: policy writes claims. The caller holds the policy lock.
-declare
-  bad boolean := private.is_failure(ended_as);
 begin
   update public.rollout_claims c
   set state = ended_as, ended_at = at, attempt_id = coalesce(attempt, c.attempt_id)
   where c.rollout_id = claim.rollout_id and c.device_id = claim.device_id;
-  if ended_as <> 'released' then
-    update private.rollout_counters c
-    set consecutive_failures = case when bad then c.consecutive_failures + 1 else 0 end
-    where c.rollout_id = claim.rollout_id and c.position = 0;
-  end if;
-  if bad then
+  if private.is_failure(ended_as) then
     perform private.judge_rollout(claim.rollout_id, at);
   end if;
   perform private.advance_rollout(claim.rollout_id, at);

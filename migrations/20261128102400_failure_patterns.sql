@@ -10,7 +10,7 @@ returns table (attribute text, value text, failed bigint, attempted bigint, othe
 language plpgsql stable set search_path = '' set work_mem = '64MB' set plan_cache_mode = force_custom_plan
 as $$
 -- Runs under the caller's row-level security. A device failed if any attempt at this release failed or was rolled back,
--- or if its claim expired or regressed; agent_version is that of the attempt. A plan of its own for each release: the
+-- or if its claim last expired or regressed; agent_version is that of the attempt. A plan of its own for each release: the
 -- sizes differ by a factor of a thousand.
 #variable_conflict use_column
 begin
@@ -18,7 +18,7 @@ begin
        select from public.update_history h where h.release_id = wanted_id and h.outcome in ('failed', 'rolled_back'))
      and not exists (
        select from public.rollouts r join public.rollout_claims c on c.rollout_id = r.id
-       where r.release_id = wanted_id and c.state in ('expired', 'regressed')) then
+       where r.release_id = wanted_id and c.last_outcome in ('expired', 'regressed')) then
     return;
   end if;
   return query
@@ -32,7 +32,7 @@ begin
         union all
         select c.device_id, true, null
         from public.rollouts r join public.rollout_claims c on c.rollout_id = r.id
-        where r.release_id = wanted_id and c.to_release = wanted_id and c.state in ('expired', 'regressed')
+        where r.release_id = wanted_id and c.to_release = wanted_id and c.last_outcome in ('expired', 'regressed')
       ) tries
       group by tries.device_id
     ) t

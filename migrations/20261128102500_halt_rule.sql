@@ -16,16 +16,33 @@ comment on function private.broken_rule(public.rollouts, int, int, int) is
   'The halt rule itself: which part of it these numbers break, or null. Pure.';
 revoke execute on function private.broken_rule(public.rollouts, int, int, int) from public;
 
+create function private.failed_in_a_row(wanted_id uuid, after bigint) returns int
+language plpgsql stable set search_path = ''
+as $$
+begin
+  return (
+    select count(*) from public.rollout_claims c
+    where c.rollout_id = wanted_id and c.outcome_number > greatest(failed_in_a_row.after, (
+      select g.outcome_number from public.rollout_claims g
+      where g.rollout_id = wanted_id and g.outcome_number is not null and g.last_outcome = 'succeeded'
+      order by g.outcome_number desc limit 1)));
+end
+$$;
+comment on function private.failed_in_a_row(uuid, bigint) is
+  'How many devices failed after the last one that succeeded, and after this number of outcomes.';
+revoke execute on function private.failed_in_a_row(uuid, bigint) from public;
+
 create function private.judge_rollout(wanted_id uuid, at timestamptz) returns text
 language plpgsql volatile security definer set search_path = ''
 as $$
--- Definer: opens halts by itself. Returns the cause, or null when the rule is met or a halt stands already. The
--- rule counts from the last lifted halt on, so that lifting one means a fresh start.
+-- Definer: opens halts by itself. Returns the cause, or null when the rule is met or a halt stands already. The rule
+-- counts devices by their last outcome, and only what came after the last lifted halt: lifting one means a fresh start.
 declare
   rollout public.rollouts;
   counters private.rollout_counters;
   attempted int;
   failed int;
+  in_a_row int;
   cause text;
 begin
   select r.* into rollout from public.rollouts r where r.id = wanted_id;
@@ -35,7 +52,8 @@ begin
   end if;
   attempted := counters.succeeded + counters.failed - counters.base_attempted;
   failed := counters.failed - counters.base_failed;
-  cause := private.broken_rule(rollout, attempted, failed, counters.consecutive_failures);
+  in_a_row := private.failed_in_a_row(wanted_id, counters.outcomes_at_lift);
+  cause := private.broken_rule(rollout, attempted, failed, in_a_row);
   if cause is null or exists (
     select from public.halts h where h.lifted_at is null
       and ((h.scope = 'rollout' and h.target = wanted_id::text) or (h.scope = 'release' and h.target = rollout.release_id::text))) then
@@ -48,18 +66,19 @@ begin
     cause,
     case cause
       when 'failure_cap' then format('%s of %s devices failed; %s are allowed.', failed, attempted, rollout.halt_max_failures - 1)
-      when 'consecutive_failures' then format('%s devices failed in a row.', counters.consecutive_failures)
+      when 'consecutive_failures' then format('%s devices failed in a row.', in_a_row)
       else format('%s of %s attempted devices failed (%s %%); %s %% are allowed.', failed, attempted,
         round(100.0 * failed / attempted), round(100 * rollout.halt_failure_ratio))
     end,
     jsonb_build_object('rollout_id', wanted_id, 'attempted', attempted, 'failed', failed,
-      'consecutive_failures', counters.consecutive_failures,
+      'consecutive_failures', in_a_row,
       'error_kinds', coalesce((
         select jsonb_object_agg(kind, n) from (
-          select coalesce(h.error_kind, c.state::text) as kind, count(*) as n
+          select coalesce(h.error_kind, c.last_outcome::text) as kind, count(*) as n
           from public.rollout_claims c
           left join public.update_history h on h.id = c.attempt_id and h.device_id = c.device_id
-          where c.rollout_id = wanted_id and private.is_failure(c.state)
+          where c.rollout_id = wanted_id and private.is_failure(c.last_outcome)
+            and c.outcome_number > counters.outcomes_at_lift
           group by 1 order by 2 desc limit 10) kinds), '{}')),
     rollout.on_bad = 'roll_back', at);
   if rollout.remember_patterns then
@@ -77,7 +96,7 @@ as $$
 begin
   if new.lifted_at is not null and old.lifted_at is null and new.scope in ('rollout', 'release') then
     update private.rollout_counters c
-    set base_attempted = c.succeeded + c.failed, base_failed = c.failed, consecutive_failures = 0
+    set outcomes_at_lift = c.outcomes, base_attempted = c.succeeded + c.failed, base_failed = c.failed
     where c.position = 0 and c.rollout_id in (
       select r.id from public.rollouts r
       where (new.scope = 'rollout' and r.id::text = new.target) or (new.scope = 'release' and r.release_id::text = new.target));
@@ -93,13 +112,14 @@ create function public.replay_halt_rule(rollout_id uuid, rule jsonb default '{}'
 language plpgsql stable security definer set search_path = ''
 as $$
 -- Definer: reads claims and history as policy does. Any operator may ask; nothing changes. Outcomes count in the order
--- in which they arrived, each device by its latest one, and lifted halts are ignored: the rule looks at it all.
+-- in which they arrived, each device by its latest one, and lifted halts are ignored: the rule looks at it all. `latest`
+-- has the number of each device's outcome, below zero if it is a failure.
 declare
   tried public.rollouts;
   unknown text;
   outcome record;
   latest jsonb := '{}';
-  was_bad boolean;
+  was int;
   succeeded int := 0;
   failed int := 0;
   in_a_row int := 0;
@@ -125,17 +145,20 @@ begin
     where h.rollout_id = tried.id and h.outcome <> 'skipped'
     union all
     -- Silence and lost health leave no row in the history.
-    select c.device_id, true, c.ended_at from public.rollout_claims c
-    where c.rollout_id = tried.id and c.state in ('expired', 'regressed')
+    select c.device_id, true, coalesce(c.ended_at, c.claimed_at) from public.rollout_claims c
+    where c.rollout_id = tried.id and c.last_outcome in ('expired', 'regressed')
     order by at
   loop
     seen := seen + 1;
-    was_bad := (latest ->> outcome.device_id::text)::boolean;
-    succeeded := succeeded - (was_bad is false)::int + (not outcome.bad)::int;
-    failed := failed - (was_bad is true)::int + outcome.bad::int;
-    in_a_row := case when outcome.bad then in_a_row + 1 else 0 end;
-    latest := latest || jsonb_build_object(outcome.device_id, outcome.bad);
+    was := (latest ->> outcome.device_id::text)::int;
+    continue when (was < 0) is not distinct from outcome.bad;
+    succeeded := succeeded - (was > 0 is true)::int + (not outcome.bad)::int;
+    failed := failed - (was < 0 is true)::int + outcome.bad::int;
+    latest := latest || jsonb_build_object(outcome.device_id, case when outcome.bad then -seen else seen end);
     if stopped is null and outcome.bad then
+      in_a_row := (
+        select count(*) from jsonb_each_text(latest) l
+        where l.value::int < (select least(0, -max(g.value::int)) from jsonb_each_text(latest) g));
       cause := private.broken_rule(tried, succeeded + failed, failed, in_a_row);
       if cause is not null then
         stopped := jsonb_build_object('cause', cause, 'at', outcome.at, 'after_outcomes', seen,

@@ -15,6 +15,7 @@ import pytest
 
 from tests.sql import test_access as access
 from tests.sql import test_desired_state as desired
+from tests.sql import test_devices_fail as devices_fail
 from tests.sql import test_edits as edits
 from tests.sql import test_halt_rule as halt_rule
 from tests.sql import test_known_bad as known_bad
@@ -176,7 +177,7 @@ BROKEN = [
            halt_rule.test_a_rollout_that_goes_bad_halts_as_the_outcome_arrives,
            _rule(rule={"halt_max_failures": 3}, failures=3, cause="failure_cap")),
     Broken(5, "failures in a row are not counted",
-           Edit(r"c\.consecutive_failures \+ 1", "0", "end_claim"),
+           Edit(r"count\(\*\)", "count(*) - 100", "failed_in_a_row"),
            halt_rule.test_a_rollout_that_goes_bad_halts_as_the_outcome_arrives,
            _rule(rule={"halt_consecutive_failures": 3}, failures=3, cause="consecutive_failures")),
     Broken(5, "the rule is left to the next minute",
@@ -189,6 +190,16 @@ BROKEN = [
     Broken(5, "a lifted halt is not a fresh start",
            "drop trigger start_afresh on public.halts",
            halt_rule.test_lifting_a_halt_starts_the_count_afresh),
+    Broken(5, "a failure leaves the count while its device tries again",
+           Edit(r"'released'\) then\n    return new", "'released') then\n    new.last_outcome := null; return new", "note_outcome"),
+           devices_fail.test_a_failure_stays_counted_while_its_device_tries_again, {"rule": devices_fail.CAP}),
+    Broken(5, "each word of a device is another outcome",
+           Edit(r"old\.last_outcome is null", "true", "note_outcome"),
+           devices_fail.test_one_device_hides_no_bad_run),
+    Broken(5, "what failed before a lift hides what fails after it",
+           Edit(r"c\.base_attempted \+ case when claim\.outcome_number <= c\.outcomes_at_lift then times else 0 end,\n\s*base_failed = [^\n]*\n", "c.base_attempted\n", "add_claim"),
+           devices_fail.test_after_a_lift_as_many_new_failures_halt_it_again,
+           {"rule": devices_fail.CAP, "meanwhile": "succeeded"}),
     # 6: known bad
     Broken(6, "what a device rolled back from is not remembered",
            "drop trigger remember_outcome on public.update_history",

@@ -109,13 +109,20 @@ def tick(fleet: Fleet, at: str = "now()") -> dict[str, Any]:
 
 
 def check_counters(fleet: Fleet) -> None:
-    """The counters are what counting the claims gives."""
+    """Every stage has counters, and they are what counting the claims gives."""
+    assert fleet.sql(
+        "select s.rollout_id, s.position from public.rollout_stages s where s.opened_at is not null and not exists ("
+        "select from private.rollout_counters c where c.rollout_id = s.rollout_id and c.position = s.position)"
+    ) == []  # fmt: skip
     wrong = fleet.sql(
-        "select c.rollout_id, c.position, c.in_flight, c.succeeded, c.failed, n.* from private.rollout_counters c "
-        "cross join lateral (select count(*) filter (where state = 'claimed'), count(*) filter (where state = 'succeeded'), "
-        "count(*) filter (where state in ('failed', 'rolled_back', 'expired', 'regressed')) from public.rollout_claims k "
-        "where k.rollout_id = c.rollout_id and c.position in (0, k.stage)) n (f, s, b) "
-        "where (c.in_flight, c.succeeded, c.failed) <> (n.f, n.s, n.b)"
+        "select c.rollout_id, c.position, c.in_flight, c.succeeded, c.failed, c.base_attempted, c.base_failed, n.* "
+        "from private.rollout_counters c "
+        "cross join lateral (select count(*) filter (where k.state = 'claimed') as f, "
+        "count(*) filter (where k.last_outcome = 'succeeded') as s, count(*) filter (where private.is_failure(k.last_outcome)) as b, "
+        "count(*) filter (where c.position = 0 and k.outcome_number <= c.outcomes_at_lift) as base, "
+        "count(*) filter (where c.position = 0 and k.outcome_number <= c.outcomes_at_lift and private.is_failure(k.last_outcome)) as base_b "
+        "from public.rollout_claims k where k.rollout_id = c.rollout_id and c.position in (0, k.stage)) n "
+        "where (c.in_flight, c.succeeded, c.failed, c.base_attempted, c.base_failed) <> (n.f, n.s, n.b, n.base, n.base_b)"
     )
     assert wrong == []
 

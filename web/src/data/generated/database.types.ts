@@ -828,7 +828,9 @@ export type Database = {
           device_id: string
           ended_at: string | null
           from_release: string | null
+          last_outcome: Database["public"]["Enums"]["claim_state"] | null
           lease_until: string
+          outcome_number: number | null
           rollout_id: string
           stage: number
           state: Database["public"]["Enums"]["claim_state"]
@@ -841,7 +843,9 @@ export type Database = {
           device_id: string
           ended_at?: string | null
           from_release?: string | null
+          last_outcome?: Database["public"]["Enums"]["claim_state"] | null
           lease_until: string
+          outcome_number?: number | null
           rollout_id: string
           stage: number
           state?: Database["public"]["Enums"]["claim_state"]
@@ -854,7 +858,9 @@ export type Database = {
           device_id?: string
           ended_at?: string | null
           from_release?: string | null
+          last_outcome?: Database["public"]["Enums"]["claim_state"] | null
           lease_until?: string
+          outcome_number?: number | null
           rollout_id?: string
           stage?: number
           state?: Database["public"]["Enums"]["claim_state"]
