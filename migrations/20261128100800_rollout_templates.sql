@@ -29,7 +29,7 @@ comment on table public.rollout_templates is 'Patterns for rollouts: put a name 
 comment on column public.rollout_templates.role is 'Rollouts made from it are for devices of this role only; empty means all.';
 comment on column public.rollout_templates.label_selector is 'As in rollouts, like every column here.';
 comment on column public.rollout_templates.max_in_flight is 'At most this many devices update at once; empty means no limit.';
-comment on column public.rollout_templates.max_per_minute is 'At most this many devices start within a minute; empty means no limit.';
+comment on column public.rollout_templates.max_per_minute is 'At most this many devices start within any sixty seconds; empty means no limit.';
 comment on column public.rollout_templates.lease_s is 'A device that holds a slot and does not report for this long counts as failed.';
 comment on column public.rollout_templates.max_attempts is 'How often a device may attempt it in total, if its attempts fail before the swap.';
 comment on column public.rollout_templates.halt_failure_ratio is 'Halt when failed / attempted is above this, once halt_min_attempted devices were attempted.';

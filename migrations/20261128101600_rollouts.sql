@@ -48,7 +48,7 @@ comment on column public.rollouts.role is 'Only devices of this role; empty mean
 comment on column public.rollouts.label_selector is 'Only devices that carry all these labels; {} means all.';
 comment on column public.rollouts.state is 'Set to running to start or resume, paused to hand out no new slots, cancelled to stop for good.';
 comment on column public.rollouts.max_in_flight is 'At most this many devices update at once; empty means no limit.';
-comment on column public.rollouts.max_per_minute is 'At most this many devices start within a minute; empty means no limit.';
+comment on column public.rollouts.max_per_minute is 'At most this many devices start within any sixty seconds; empty means no limit.';
 comment on column public.rollouts.lease_s is 'A device that holds a slot and does not report for this long counts as failed.';
 comment on column public.rollouts.max_attempts is 'How often a device may attempt it in total, if its attempts fail before the swap.';
 comment on column public.rollouts.halt_failure_ratio is 'Halt when failed / attempted is above this, once halt_min_attempted devices were attempted.';
@@ -338,12 +338,22 @@ comment on column public.rollout_claims.from_release is 'What the device ran bef
 comment on column public.rollout_claims.to_release is 'The release that it was given.';
 create index rollout_claims_by_device on public.rollout_claims (device_id, claimed_at desc);
 create index rollout_claims_by_outcome on public.rollout_claims (rollout_id, outcome_number) where outcome_number is not null;
+create index rollout_claims_by_start on public.rollout_claims (rollout_id, claimed_at);
 create index rollout_claims_in_flight on public.rollout_claims (lease_until) where state = 'claimed';
 
 alter table public.rollout_claims enable row level security;
 grant select on public.rollout_claims to authenticated, service_role;
 create policy "operators read claims" on public.rollout_claims for select to authenticated
   using ((select private.operator_is('viewer')));
+
+create function private.has_begun(claim public.rollout_claims, said public.device_status) returns boolean
+language sql immutable
+-- Prefetching is not begun: such a device reports its own state, not that it is updating.
+return coalesce(claim.state = 'claimed' and said.reported_at >= claim.claimed_at
+  and (said.current_release = claim.to_release or said.state = 'updating' and said.target_release = claim.to_release), false);
+comment on function private.has_begun(public.rollout_claims, public.device_status) is
+  'Did the device, since it took the slot, report that it is on its way, or that it runs the release?';
+revoke execute on function private.has_begun(public.rollout_claims, public.device_status) from public;
 
 create table private.rollout_counters (
   rollout_id uuid not null references public.rollouts on delete cascade,
@@ -355,8 +365,6 @@ create table private.rollout_counters (
   outcomes_at_lift bigint not null default 0,
   base_attempted int not null default 0 check (base_attempted >= 0),
   base_failed int not null default 0 check (base_failed >= 0),
-  minute_start timestamptz not null default '-infinity',
-  minute_count int not null default 0,
   primary key (rollout_id, position)
 ) with (fillfactor = 50);
 comment on table private.rollout_counters is
@@ -368,6 +376,25 @@ comment on column private.rollout_counters.base_attempted is 'Devices whose last
 comment on column private.rollout_counters.base_failed is 'Devices that failed before that lift, and have had no other outcome since.';
 
 alter table private.rollout_counters enable row level security;
+
+create function private.give_counters() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+-- With the row, so that there are counters however a stage comes to be open.
+begin
+  if tg_table_name = 'rollouts' then
+    insert into private.rollout_counters (rollout_id, position) values (new.id, 0) on conflict do nothing;
+  else
+    insert into private.rollout_counters (rollout_id, position) values (new.rollout_id, new.position) on conflict do nothing;
+  end if;
+  return null;
+end
+$$;
+revoke execute on function private.give_counters() from public;
+create trigger give_counters after insert on public.rollouts
+  for each row execute function private.give_counters();
+create trigger give_counters after insert on public.rollout_stages
+  for each row execute function private.give_counters();
 
 -- Bound when created, so that PostgreSQL inlines it into the queries that count.
 create function private.is_failure(state public.claim_state) returns boolean
@@ -381,22 +408,28 @@ language plpgsql security definer set search_path = ''
 as $$
 -- What one device says moves each counter at most once: an outcome that only repeats its last one is not another. A
 -- failure after a halt was lifted is a new one, whatever was before.
+declare
+  outcome public.claim_state := new.state;
 begin
-  if new.state in ('claimed', 'released') then
-    return new;
+  if outcome in ('claimed', 'released') then
+    -- The slot is not ended by this; a late outcome may have come all the same.
+    if new.last_outcome is not distinct from old.last_outcome then
+      return new;
+    end if;
+    outcome := new.last_outcome;
   end if;
-  if old.last_outcome is null or private.is_failure(old.last_outcome) <> private.is_failure(new.state)
-     or private.is_failure(new.state) and old.outcome_number <= (
+  if old.last_outcome is null or private.is_failure(old.last_outcome) <> private.is_failure(outcome)
+     or private.is_failure(outcome) and old.outcome_number <= (
        select c.outcomes_at_lift from private.rollout_counters c where c.rollout_id = new.rollout_id and c.position = 0) then
     update private.rollout_counters c set outcomes = c.outcomes + 1
     where c.rollout_id = new.rollout_id and c.position = 0 returning c.outcomes into new.outcome_number;
   end if;
-  new.last_outcome := new.state;
+  new.last_outcome := outcome;
   return new;
 end
 $$;
 revoke execute on function private.note_outcome() from public;
-create trigger note_outcome before insert or update of state on public.rollout_claims
+create trigger note_outcome before insert or update of state, last_outcome on public.rollout_claims
   for each row execute function private.note_outcome();
 
 create function private.add_claim(claim public.rollout_claims, times int) returns void
@@ -441,6 +474,37 @@ $$;
 revoke execute on function private.count_claim() from public;
 create trigger count_claim after insert or update or delete on public.rollout_claims
   for each row execute function private.count_claim();
+
+-- A claim keeps one start only: judge_slot() lets no device start twice within a minute where starts are limited.
+
+create function private.starts_left(rollout public.rollouts, at timestamptz) returns int
+language plpgsql stable set search_path = ''
+as $$
+begin
+  if rollout.max_per_minute is null then
+    return null;
+  end if;
+  return greatest(0, rollout.max_per_minute - (
+    select count(*) from public.rollout_claims c
+    where c.rollout_id = rollout.id and c.claimed_at >= at - interval '1 minute'));
+end
+$$;
+comment on function private.starts_left(public.rollouts, timestamptz) is
+  'How many devices may start now under max_per_minute, which holds in any sixty seconds; null for no limit.';
+revoke execute on function private.starts_left(public.rollouts, timestamptz) from public;
+
+create function private.next_start(rollout public.rollouts, at timestamptz) returns timestamptz
+language plpgsql stable set search_path = ''
+as $$
+begin
+  return (
+    select c.claimed_at + interval '1 minute' from public.rollout_claims c
+    where c.rollout_id = rollout.id and c.claimed_at >= at - interval '1 minute'
+    order by c.claimed_at desc offset rollout.max_per_minute - 1 limit 1);
+end
+$$;
+comment on function private.next_start(public.rollouts, timestamptz) is 'When max_per_minute lets the next device start, if it does not now.';
+revoke execute on function private.next_start(public.rollouts, timestamptz) from public;
 
 create table private.rollout_queue (
   rollout_id uuid not null references public.rollouts on delete cascade,

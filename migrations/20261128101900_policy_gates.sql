@@ -495,10 +495,13 @@ begin
   if stage_in_flight >= stage_limit then
     return private.gate_wait('slot', format('All %s slots of stage %s are taken.', stage_limit, stage),
       in_line || 'To update more at once, raise max_in_flight of the stage.');
-  elsif at < counters.minute_start + interval '1 minute' and counters.minute_count >= rollout.max_per_minute then
-    return private.gate_wait('slot', format('%s devices started in the current minute, as many as allowed.', rollout.max_per_minute),
+  elsif private.starts_left(rollout, at) = 0 then
+    return private.gate_wait('slot', format('%s devices started in the last minute, as many as allowed.', rollout.max_per_minute),
       'No action needed: it asks again when the minute is over. To start more per minute, raise max_per_minute of the rollout.',
-      counters.minute_start + interval '1 minute');
+      private.next_start(rollout, at));
+  elsif rollout.max_per_minute is not null and at <= claim.claimed_at + interval '1 minute' then
+    return private.gate_wait('slot', 'It started less than a minute ago.',
+      'No action needed: it asks again when the minute is over.', claim.claimed_at + interval '1 minute');
   end if;
   select s.max_in_flight into fleet_limit from public.fleet_settings s;
   if fleet_limit is not null

@@ -151,10 +151,6 @@ begin
         from_release = coalesce(excluded.from_release, c.from_release)
     where c.state <> 'claimed';
   if found then
-    update private.rollout_counters c
-    set minute_start = case when at < c.minute_start + interval '1 minute' then c.minute_start else at end,
-        minute_count = case when at < c.minute_start + interval '1 minute' then c.minute_count + 1 else 1 end
-    where c.rollout_id = decided.rollout_id and c.position = 0;
     delete from private.rollout_queue q where q.rollout_id = decided.rollout_id and q.device_id = device.id;
   end if;
 end
@@ -241,6 +237,7 @@ begin
     -- A slot looks free: decide again under the locks.
     begin
       device := private.lock_for_claim(device.id, decided.rollout_id);
+      at := clock_timestamp();
       decided := private.decide_under_locks(device, decided.rollout_id, at);
     exception when lock_not_available then
       decided := private.ask_again(device, decided);

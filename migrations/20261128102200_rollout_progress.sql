@@ -28,7 +28,6 @@ begin
   select s.* into stage from public.rollout_stages s where s.rollout_id = wanted_id and s.position = wanted_position;
   select min(p.bucket) filter (where stage.segment is null or p.segment = stage.segment) + 1
     into lowest from private.rollout_devices(wanted_id) p;
-  insert into private.rollout_counters (rollout_id, position) values (wanted_id, wanted_position) on conflict do nothing;
   update public.rollout_stages s
   set opened_at = coalesce(s.opened_at, at), floor_bucket = lowest, size_at_opening = private.stage_size(wanted_id, wanted_position)
   where s.rollout_id = wanted_id and s.position = wanted_position;
@@ -49,18 +48,19 @@ declare
   opened int := 0;
 begin
   select r.* into rollout from public.rollouts r where r.id = wanted_id;
-  if rollout.state is distinct from 'running' then
-    return 0;
-  end if;
+  -- What a person opened by hand has no size yet, whether its rollout runs or is over.
+  for following in
+    select s.position from public.rollout_stages s
+    where s.rollout_id = wanted_id and s.opened_at is not null and s.size_at_opening is null
+      and rollout.state in ('running', 'paused', 'completed') order by s.position
   loop
+    perform private.open_stage(wanted_id, following, at);
+    opened := opened + 1;
+  end loop;
+  while rollout.state = 'running' loop
     select s.* into stage from public.rollout_stages s
     where s.rollout_id = wanted_id and s.opened_at is not null order by s.position desc limit 1;
-    -- A stage that a person opened by hand has neither size nor counters yet.
-    if stage.position is not null and stage.size_at_opening is null then
-      perform private.open_stage(wanted_id, stage.position, at);
-      opened := opened + 1;
-      continue;
-    elsif stage.position is not null then
+    if stage.position is not null then
       perform private.note_proof(stage, at);
     end if;
     exit when (private.shut_because(rollout, 'UTC', at)).gate is not null;
@@ -88,7 +88,6 @@ language plpgsql security definer set search_path = ''
 as $$
 begin
   if new.state = 'running' and old.state = 'draft' then
-    insert into private.rollout_counters (rollout_id, position) values (new.id, 0) on conflict do nothing;
     -- A newer rollout for the same devices takes over: the old one gives no new slots, and who holds one finishes.
     update public.rollouts r set state = 'superseded'
     where r.id <> new.id and r.state in ('running', 'paused')
@@ -153,6 +152,42 @@ $$;
 comment on function private.end_claim(public.rollout_claims, public.claim_state, uuid, timestamptz) is 'Ends a claim and does what follows: the halt rule, the next stage, the next device in the queue.';
 revoke execute on function private.end_claim(public.rollout_claims, public.claim_state, uuid, timestamptz) from public;
 
+create function private.is_late(claim public.rollout_claims, attempt public.update_history) returns boolean
+language plpgsql stable set search_path = ''
+as $$
+-- By the clock of the device, as far as it was off at its last report. Leaning to no: the slot then goes to another.
+declare
+  said public.device_status;
+  finished timestamptz;
+begin
+  select s.* into said from public.device_status s where s.device_id = claim.device_id;
+  finished := attempt.finished_at - coalesce(said.device_time - said.reported_at, '0')
+    + make_interval(secs => (select f.clock_drift_s from public.fleet_settings f));
+  return claim.state = 'claimed'
+    and (finished < claim.claimed_at or coalesce(private.has_begun(claim, said) and finished < said.reported_at, false));
+end
+$$;
+comment on function private.is_late(public.rollout_claims, public.update_history) is
+  'Is this the outcome of an earlier attempt, and the device is on its way again with its slot?';
+revoke execute on function private.is_late(public.rollout_claims, public.update_history) from public;
+
+create function private.note_late_outcome(claim public.rollout_claims, outcome public.claim_state, attempt uuid, at timestamptz) returns void
+language plpgsql volatile security definer set search_path = ''
+as $$
+-- Definer: policy writes claims. The caller holds the policy lock.
+begin
+  update public.rollout_claims c set last_outcome = note_late_outcome.outcome, attempt_id = attempt
+  where c.rollout_id = claim.rollout_id and c.device_id = claim.device_id;
+  if private.is_failure(outcome) then
+    perform private.judge_rollout(claim.rollout_id, at);
+  end if;
+  perform private.advance_rollout(claim.rollout_id, at);
+end
+$$;
+comment on function private.note_late_outcome(public.rollout_claims, public.claim_state, uuid, timestamptz) is
+  'Counts an outcome of a device that keeps its slot.';
+revoke execute on function private.note_late_outcome(public.rollout_claims, public.claim_state, uuid, timestamptz) from public;
+
 create function private.settle_claim() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
@@ -170,7 +205,11 @@ begin
   end if;
   perform private.lock_policy();
   select c.* into claim from public.rollout_claims c where c.rollout_id = claim.rollout_id and c.device_id = claim.device_id;
-  if claim.state = 'released' or (new.outcome = 'skipped' and claim.state <> 'claimed') then
+  if claim.state = 'released' or (new.outcome = 'skipped' and (claim.state <> 'claimed' or private.is_late(claim, new))) then
+    return null;
+  end if;
+  if private.is_late(claim, new) then
+    perform private.note_late_outcome(claim, new.outcome::text::public.claim_state, new.id, now());
     return null;
   end if;
   perform private.end_claim(claim,

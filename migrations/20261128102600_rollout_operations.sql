@@ -230,7 +230,7 @@ begin
     perform private.refuse_unknown('rollout', 'rollouts');
   end if;
   with concerned as materialized (
-    select p.stage, p.current_release = rollout.release_id as done, c.state as claim,
+    select p.stage, p.current_release = rollout.release_id as done, nullif(c.state, 'released') as claim,
       p.reported_at is null or private.is_offline(p.reported_at, coalesce(said.pinned_poll_interval_s, d.poll_interval_s),
         f.default_poll_interval_s, f.offline_after_intervals, now()) as offline,
       k.device_id is not null as known_bad
@@ -263,7 +263,7 @@ begin
     'rollout_id', rollout.id, 'name', rollout.name, 'state', rollout.state, 'release_id', rollout.release_id,
     'version', private.release_name(rollout.release_id), 'started_at', rollout.started_at, 'ended_at', rollout.ended_at,
     'devices', (select count(*) from concerned p where p.stage is not null),
-    'on_release', (select count(*) from concerned p where p.done),
+    'on_release', (select count(*) from concerned p where p.stage is not null and p.done),
     'in_flight', coalesce(t.in_flight, 0), 'succeeded', coalesce(t.succeeded, 0), 'failed', coalesce(t.failed, 0),
     'known_bad', (select count(*) from concerned p where p.stage is not null and p.done is not true and p.claim is null and p.known_bad),
     'in_line', (select count(*) from private.rollout_queue q where q.rollout_id = rollout.id),

@@ -277,7 +277,7 @@ begin
   end if;
   free := least(
     rollout.max_in_flight - (select c.in_flight from private.rollout_counters c where c.rollout_id = wanted_id and c.position = 0),
-    rollout.max_per_minute);
+    private.starts_left(rollout, now()));
   chosen := array(
     select p.device_id from private.rollout_devices(wanted_id) p
     join public.rollout_stages s on s.rollout_id = wanted_id and s.position = p.stage and s.opened_at is not null
@@ -303,9 +303,7 @@ declare
   free int;
   chosen uuid[];
 begin
-  select least(r.max_in_flight - c.in_flight,
-      r.max_per_minute - case when now() < c.minute_start + interval '1 minute' then c.minute_count else 0 end)
-    into free
+  select least(r.max_in_flight - c.in_flight, private.starts_left(r, now())) into free
   from public.rollouts r join private.rollout_counters c on c.rollout_id = r.id and c.position = 0
   where r.id = wanted_id and r.state in ('running', 'completed');
   if not found then

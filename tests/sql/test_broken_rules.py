@@ -19,6 +19,7 @@ from tests.sql import test_devices_fail as devices_fail
 from tests.sql import test_edits as edits
 from tests.sql import test_halt_rule as halt_rule
 from tests.sql import test_known_bad as known_bad
+from tests.sql import test_limits as limits
 from tests.sql import test_slots as slots
 from tests.sql import test_stages as stages
 from tests.sql import test_waiting_in_line as waiting
@@ -101,8 +102,20 @@ BROKEN = [
            "drop trigger count_claim on public.rollout_claims",
            slots.test_no_more_devices_are_in_flight_than_allowed, {"limit": 2, "where": "rollout"}),
     Broken(1, "the rate per minute is forgotten",
-           Edit(r"minute_count \+ 1 else 1", "minute_count + 0 else 0"),
+           Edit(r"private\.starts_left\(rollout, at\) = 0", "false", "judge_slot"),
            slots.test_a_rate_lets_so_many_start_within_a_minute),
+    Broken(1, "the rate is that of the minute by the clock",
+           Edit(r"at - interval '1 minute'\)\)", "date_trunc('minute', at)))", "starts_left"),
+           limits.test_no_sixty_seconds_see_more_starts_than_allowed, {"steps": [10] * 7}),
+    Broken(1, "a device may start twice within the minute",
+           Edit(r"at <= claim\.claimed_at \+ interval '1 minute'", "false", "judge_slot"),
+           limits.test_who_tries_again_at_once_is_a_start_too),
+    Broken(1, "stages that a person adds have no counters",
+           "drop trigger give_counters on public.rollout_stages",
+           limits.test_a_stage_that_was_opened_by_hand_has_its_limits, {"opened_by_hand": limits.added_when_completed}),
+    Broken(1, "a late row of another attempt ends the slot",
+           Edit(r"claim\.state = 'claimed'", "false", "is_late"),
+           limits.test_a_late_row_of_another_attempt_frees_no_slot_in_use, {"outcome": "failed"}),
     # 2: percentages
     Broken(2, "raising the percentage draws another set",
            Edit(r"m\.bucket < s\.below", "(m.bucket + s.share * 7) % 100000 < s.below", "rollout_devices"),

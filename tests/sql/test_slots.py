@@ -77,7 +77,7 @@ def test_a_rate_lets_so_many_start_within_a_minute(fleet: Fleet) -> None:
     assert [a["action"] for a in answers] == ["update", "update", "run", "run"]
     assert 1 <= answers[2]["next_poll_s"] <= 61
     fleet.sql(
-        "update private.rollout_counters set minute_start = minute_start - interval '1 minute' where rollout_id = %s",
+        "update public.rollout_claims set claimed_at = claimed_at - interval '61 seconds' where rollout_id = %s",
         rollout,
     )
     assert [ask(fleet, device_id(fleet, f"bulk{n}"))["action"] for n in (3, 4)] == ["update", "update"]
