@@ -327,7 +327,7 @@ create table public.rollout_claims (
 comment on table public.rollout_claims is 'Which device holds, or held, a slot in which rollout. Written by policy only.';
 comment on column public.rollout_claims.stage is 'The position of the stage that gave the slot.';
 comment on column public.rollout_claims.state is 'claimed while the update is in progress; then how it ended. expired: it went offline past its lease.';
-comment on column public.rollout_claims.attempts is 'How often the device took a slot in this rollout.';
+comment on column public.rollout_claims.attempts is 'How often the device took a slot in this rollout. One that it gave back does not count.';
 comment on column public.rollout_claims.lease_until is 'If it has not reported by then, it counts as failed.';
 comment on column public.rollout_claims.last_outcome is
   'How its last attempt ended: by this the device is counted, also while it tries again. Empty until one has ended.';
@@ -337,6 +337,7 @@ comment on column public.rollout_claims.attempt_id is 'The row of update_history
 comment on column public.rollout_claims.from_release is 'What the device ran before: a rollback returns to it.';
 comment on column public.rollout_claims.to_release is 'The release that it was given.';
 create index rollout_claims_by_device on public.rollout_claims (device_id, claimed_at desc);
+create index rollout_claims_held on public.rollout_claims (device_id) where state = 'claimed';
 create index rollout_claims_by_outcome on public.rollout_claims (rollout_id, outcome_number) where outcome_number is not null;
 create index rollout_claims_by_start on public.rollout_claims (rollout_id, claimed_at);
 create index rollout_claims_in_flight on public.rollout_claims (lease_until) where state = 'claimed';

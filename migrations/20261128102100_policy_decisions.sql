@@ -27,6 +27,7 @@ declare
   offer private.offer;
   target public.releases;
   opening private.gate_result;
+  begun boolean;
   slot private.gate_result;
 begin
   answer.next_poll_s := coalesce(device.poll_interval_s, (select s.default_poll_interval_s from public.fleet_settings s));
@@ -55,7 +56,10 @@ begin
   answer.rollout_id := (offer.rollout).id;
   answer.stage := offer.stage;
   said := said || offer.said;
-  opening := private.judge_window(device, coalesce((offer.claim).state = 'claimed', false), at);
+  -- An update that it has not reported as begun is judged by the window again: the answer may have been lost.
+  begun := (offer.claim).state = 'claimed' and exists (
+    select from public.device_status s where s.device_id = device.id and private.has_begun(offer.claim, s));
+  opening := private.judge_window(device, coalesce(begun, false), at);
   if target.id is distinct from current_release.id and target.id is not null then
     said := said || array[
       private.judge_release_halt(target, answer.rollout_id),
@@ -147,7 +151,7 @@ begin
   from public.rollouts r where r.id = decided.rollout_id
   on conflict (rollout_id, device_id) do update
     set state = 'claimed', stage = excluded.stage, claimed_at = excluded.claimed_at, lease_until = excluded.lease_until,
-        ended_at = null, attempts = c.attempts + 1,
+        ended_at = null, attempts = c.attempts + (c.state <> 'released')::int,
         from_release = coalesce(excluded.from_release, c.from_release)
     where c.state <> 'claimed';
   if found then
@@ -233,6 +237,9 @@ declare
   at timestamptz := clock_timestamp();
   decided private.decision := private.decide(device, at);
 begin
+  if private.give_back(device, decided, at) then
+    decided := private.decide(device, at);
+  end if;
   if decided.needs_slot and decided.action = 'update' then
     -- A slot looks free: decide again under the locks.
     begin

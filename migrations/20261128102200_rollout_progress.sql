@@ -205,7 +205,7 @@ begin
   end if;
   perform private.lock_policy();
   select c.* into claim from public.rollout_claims c where c.rollout_id = claim.rollout_id and c.device_id = claim.device_id;
-  if claim.state = 'released' or (new.outcome = 'skipped' and (claim.state <> 'claimed' or private.is_late(claim, new))) then
+  if new.outcome = 'skipped' and (claim.state <> 'claimed' or private.is_late(claim, new)) then
     return null;
   end if;
   if private.is_late(claim, new) then
@@ -220,6 +220,37 @@ $$;
 revoke execute on function private.settle_claim() from public;
 create trigger settle_claim after insert on public.update_history
   for each row execute function private.settle_claim();
+
+create function private.notice_health() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+-- A report of health on the release is proof, whatever became of the row of history. It does not take back that the
+-- device lost its health after a success: that was seen.
+declare
+  claim public.rollout_claims;
+begin
+  select c.* into claim from public.rollout_claims c
+  where c.device_id = new.device_id and c.to_release = new.current_release order by c.claimed_at desc limit 1;
+  if claim.rollout_id is null or claim.state in ('succeeded', 'regressed') then
+    return null;
+  end if;
+  perform private.lock_policy();
+  select c.* into claim from public.rollout_claims c
+  where c.rollout_id = claim.rollout_id and c.device_id = claim.device_id and c.state not in ('succeeded', 'regressed');
+  if claim.rollout_id is not null then
+    perform private.end_claim(claim, 'succeeded', null, now());
+  end if;
+  return null;
+end
+$$;
+revoke execute on function private.notice_health() from public;
+create trigger notice_health_insert after insert on public.device_status
+  for each row when (new.state = 'healthy' and new.current_release is not null)
+  execute function private.notice_health();
+create trigger notice_health_update after update on public.device_status
+  for each row when (new.state = 'healthy' and new.current_release is not null
+    and (new.state, new.current_release) is distinct from (old.state, old.current_release))
+  execute function private.notice_health();
 
 create function private.notice_regression() returns trigger
 language plpgsql security definer set search_path = ''
@@ -248,37 +279,62 @@ create trigger notice_regression after update on public.device_status
   for each row when (new.state in ('degraded', 'safe_mode') and old.state not in ('degraded', 'safe_mode'))
   execute function private.notice_regression();
 
+create function private.end_of_lease(claim public.rollout_claims, at timestamptz) returns public.claim_state
+language plpgsql stable set search_path = ''
+as $$
+declare
+  device public.devices;
+  said public.device_status;
+  lease interval := (select make_interval(secs => r.lease_s) from public.rollouts r where r.id = claim.rollout_id);
+begin
+  select d.* into device from public.devices d where d.id = claim.device_id;
+  select s.* into said from public.device_status s where s.device_id = claim.device_id;
+  return case
+    when said.state = 'healthy' and said.current_release = claim.to_release then 'succeeded'
+    when device.state <> 'active' then 'released'
+    when not private.has_begun(claim, said) and private.leads_away(claim, private.decide(device, at)) then 'released'
+    when said.reported_at + lease > at and at < claim.claimed_at + 10 * lease then 'claimed'
+    else 'expired'
+  end;
+end
+$$;
+comment on function private.end_of_lease(public.rollout_claims, timestamptz) is
+  'What becomes of a slot whose lease is over: only the silence of a device that was on its way is a failure.';
+revoke execute on function private.end_of_lease(public.rollout_claims, timestamptz) from public;
+
 create function private.expire_leases(at timestamptz) returns int
 language plpgsql volatile security definer set search_path = ''
 as $$
--- Definer: policy writes claims. Silence is a failure only here: the device took its slot and went dark. One that
--- still reports keeps its slot, up to ten leases; one that is no longer served gives it back.
+-- Definer: policy writes claims. A device that still reports keeps its slot, up to ten leases; one that is not served
+-- any more gives it back without waiting for its lease.
 declare
   claim public.rollout_claims;
-  device_state public.device_state;
-  heard timestamptz;
-  lease interval;
+  ended_as public.claim_state;
   expired int := 0;
 begin
-  if not exists (select from public.rollout_claims c where c.state = 'claimed' and c.lease_until <= at) then
+  if not exists (select from public.rollout_claims c where c.state = 'claimed' and (
+      c.lease_until <= at or c.device_id in (select d.id from public.devices d where d.state <> 'active'))) then
     return 0;
   end if;
   perform private.lock_policy();
   for claim in
-    select c.* from public.rollout_claims c where c.state = 'claimed' and c.lease_until <= at order by c.rollout_id, c.device_id
+    select c.* from public.rollout_claims c where c.state = 'claimed' and (
+      c.lease_until <= at or c.device_id in (select d.id from public.devices d where d.state <> 'active'))
+    order by c.rollout_id, c.device_id
   loop
-    select d.state, s.reported_at, make_interval(secs => r.lease_s) into device_state, heard, lease
-    from public.rollouts r join public.devices d on d.id = claim.device_id
-    left join public.device_status s on s.device_id = d.id
-    where r.id = claim.rollout_id;
-    if device_state <> 'active' then
-      perform private.end_claim(claim, 'released', null, at);
-    elsif heard + lease > at and at < claim.claimed_at + 10 * lease then
-      update public.rollout_claims c set lease_until = heard + lease
+    -- The one before may have brought a halt, and with it an end to this one.
+    continue when not exists (
+      select from public.rollout_claims c
+      where c.rollout_id = claim.rollout_id and c.device_id = claim.device_id and c.state = 'claimed');
+    ended_as := private.end_of_lease(claim, at);
+    if ended_as = 'claimed' then
+      update public.rollout_claims c
+      set lease_until = (select s.reported_at from public.device_status s where s.device_id = c.device_id)
+        + make_interval(secs => (select r.lease_s from public.rollouts r where r.id = c.rollout_id))
       where c.rollout_id = claim.rollout_id and c.device_id = claim.device_id;
     else
-      perform private.end_claim(claim, 'expired', null, at);
-      expired := expired + 1;
+      perform private.end_claim(claim, ended_as, null, at);
+      expired := expired + (ended_as = 'expired')::int;
     end if;
   end loop;
   return expired;

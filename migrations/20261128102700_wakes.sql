@@ -283,7 +283,9 @@ begin
     join public.rollout_stages s on s.rollout_id = wanted_id and s.position = p.stage and s.opened_at is not null
     left join public.rollout_claims c on c.rollout_id = wanted_id and c.device_id = p.device_id
     left join private.known_bad_devices(rollout.release_id) k on k.device_id = p.device_id
-    where p.current_release is distinct from rollout.release_id and c.device_id is null and k.device_id is null
+    where p.current_release is distinct from rollout.release_id and k.device_id is null
+      -- Who gave its slot back stands in line again.
+      and coalesce(c.state, 'released') = 'released'
     order by p.reported_at is null, p.bucket
     -- greatest() would turn "no limit" into none at all.
     limit case when free is not null then greatest(free, 0) end);
@@ -305,7 +307,7 @@ declare
 begin
   select least(r.max_in_flight - c.in_flight, private.starts_left(r, now())) into free
   from public.rollouts r join private.rollout_counters c on c.rollout_id = r.id and c.position = 0
-  where r.id = wanted_id and r.state in ('running', 'completed');
+  where r.id = wanted_id and r.state in ('running', 'completed') and not exists (select from private.halts_on(r));
   if not found then
     return;
   end if;

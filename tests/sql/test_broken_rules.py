@@ -22,6 +22,7 @@ from tests.sql import test_known_bad as known_bad
 from tests.sql import test_limits as limits
 from tests.sql import test_slots as slots
 from tests.sql import test_stages as stages
+from tests.sql import test_told_to_stay as stay
 from tests.sql import test_waiting_in_line as waiting
 from tests.support.cluster import ROOT
 from tests.support.identities import DEVICE, V2, Fleet
@@ -32,7 +33,7 @@ RULES = {
     1: "Concurrent claims never put more devices in flight than the stage, the rollout or the fleet allows.",
     2: "A percentage is a stable, nested set: raising it only adds devices.",
     3: "A halt stops new claims at once, whatever races it.",
-    4: "Never offered, offered while offline, claimed and then dark: only the last, after its lease, is a failure.",
+    4: "Never offered, offered while offline, told to stay, claimed and then dark: only the last, after its lease, is a failure.",
     5: "The halt rule counts failed over attempted, with a minimum sample and an absolute cap, as outcomes arrive.",
     6: "A device that rolled back from a release, or that matches an open pattern of it, is not offered it unless an operator says so.",
     7: "What happened stays: halts and known-bad patterns are lifted and attempts kept, never rewritten.",
@@ -168,14 +169,35 @@ BROKEN = [
            Edit(r"at \+ make_interval\(secs => r\.lease_s\)", "at", "claim_slot"),
            slots.test_three_kinds_of_silence_differ),
     Broken(4, "a device that went dark gives its slot back without blame",
-           Edit(r"'expired'", "'released'", "expire_leases"),
+           Edit(r"else 'expired'", "else 'released'", "end_of_lease"),
            slots.test_three_kinds_of_silence_differ),
     Broken(4, "a device that still reports is taken for dark",
-           Edit(r"heard \+ lease > at", "false", "expire_leases"),
+           Edit(r"said\.reported_at \+ lease > at", "false", "end_of_lease"),
            slots.test_a_device_that_still_reports_keeps_its_slot),
     Broken(4, "a suspended device is blamed for its silence",
-           Edit(r"device_state <> 'active'", "false", "expire_leases"),
-           slots.test_a_suspended_device_gives_its_slot_back_without_blame),
+           Edit(r"device\.state <> 'active'", "false", "give_back_unused"),
+           stay.test_who_has_begun_gives_it_back_when_it_is_told_to_stay, {"edit": "suspended"}),
+    Broken(4, "an edit leaves the slot with who was told to stay",
+           "drop trigger give_back on public.devices",
+           stay.test_who_has_not_begun_gives_its_slot_back_at_the_edit, {"edit": "held"}),
+    Broken(4, "who has begun gives its slot back before it is told to stay",
+           Edit(r"not private\.has_begun\(claim, said\) and", "", "give_back_unused"),
+           stay.test_who_has_begun_gives_it_back_when_it_is_told_to_stay, {"edit": "held"}),
+    Broken(4, "who is told to stay keeps its slot",
+           Edit(r"private\.leads_away\(claim, decided\)", "false", "give_back"),
+           stay.test_who_has_begun_gives_it_back_when_it_is_told_to_stay, {"edit": "held"}),
+    Broken(4, "what a device says after it gave its slot back is not heard",
+           Edit(r"new\.outcome = 'skipped' and", "claim.state = 'released' or new.outcome = 'skipped' and", "settle_claim"),
+           stay.test_what_it_says_afterwards_counts, {"edit": "held", "outcome": "rolled_back"}),
+    Broken(4, "a report of health proves nothing",
+           "drop trigger notice_health_update on public.device_status",
+           stay.test_a_report_of_health_is_proof_when_the_row_is_lost, {"how": "report"}),
+    Broken(4, "a lost answer in a window is blamed",
+           Edit(r"not private\.has_begun\(claim, said\) and", "false and", "end_of_lease"),
+           stay.test_an_answer_that_was_lost_in_a_window_is_not_blamed),
+    Broken(4, "what was promised in a window goes on outside of it",
+           Edit(r"and private\.has_begun\(offer\.claim, s\)", "", "decide"),
+           stay.test_an_update_goes_on_outside_its_window_only_if_it_has_begun, {"begun": False}),
     # 5: the halt rule
     Broken(5, "failed is counted over the whole audience",
            Edit(r"halt_failure_ratio \* attempted", "halt_failure_ratio * (select count(*) from public.devices)", "broken_rule"),

@@ -95,6 +95,7 @@ class World:
     window: str | None  # "open", "shut", "never" opens
     prefetch: bool
     ignored: bool  # its window, for another hour
+    begun: int | None  # the release to which it reports to be on its way
 
 
 @dataclass
@@ -201,7 +202,7 @@ def decide(world: World) -> Answer:  # noqa: PLR0912  # one gate after the other
         if (
             world.window in ("shut", "never")
             and not world.ignored
-            and not (chosen and chosen.claim == "claimed")
+            and not (chosen and chosen.claim == "claimed" and world.begun == chosen.release)
         ):
             no.add("window")
         if chosen and chosen.claim != "claimed":
@@ -329,6 +330,7 @@ worlds = st.builds(
     window=st.sampled_from([None, None, None, "open", "shut", "shut", "never"]),
     prefetch=st.booleans(),
     ignored=st.sampled_from([False, False, False, True]),
+    begun=st.sampled_from([None, 0, 1, 2, 0, 1, 2]),
 )
 
 
@@ -384,8 +386,15 @@ def write(fleet: Fleet, world: World) -> None:
         ),
     )  # fmt: skip
     run(
-        "insert into public.device_status (device_id, current_release, agent_version) values (%s, %s, %s)",
-        (device, None if world.current is None else RELEASES[world.current], world.agent_version),
+        "insert into public.device_status (device_id, state, current_release, target_release, agent_version) "
+        "values (%s, %s, %s, %s, %s)",
+        (
+            device,
+            "healthy" if world.begun is None else "updating",
+            None if world.current is None else RELEASES[world.current],
+            None if world.begun is None else RELEASES[world.begun],
+            world.agent_version,
+        ),
     )
     # The same open row twice is what an index forbids.
     for pattern in {(p.release, p.attributes, p.lifted): p for p in world.patterns}.values():

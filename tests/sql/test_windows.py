@@ -115,6 +115,10 @@ def test_a_window_without_openings_never_opens(fleet: Fleet) -> None:
 def test_an_update_under_way_is_not_stopped_by_a_window_that_closes(fleet: Fleet) -> None:
     roll_out(fleet)
     ask(fleet)
+    fleet.sql(
+        "insert into public.device_status (device_id, state, target_release) values (%s, 'updating', %s)",
+        DEVICE, V2, who="device",
+    )  # fmt: skip
     window(fleet, "daily", "02:00", 60, "UTC")
     answer = fleet.explain(at="2026-06-13 12:00Z")
     assert (answer["action"], gates(answer)["window"]) == ("update", "pass")
