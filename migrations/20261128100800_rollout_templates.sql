@@ -20,6 +20,8 @@ create table public.rollout_templates (
     constraint "halt_consecutive_failures must be 1 or more, or empty" check (halt_consecutive_failures >= 1),
   regression_s int not null default 3600
     constraint "regression_s must be 0 to 604800 seconds" check (regression_s between 0 and 604800),
+  offline_patience_s int not null default 86400
+    constraint "offline_patience_s must be 0 to 2592000 seconds" check (offline_patience_s between 0 and 2592000),
   on_bad public.rollout_reaction not null default 'halt_rollout',
   remember_patterns boolean not null default false,
   constraint "description must be at most 4000 characters"
@@ -37,6 +39,8 @@ comment on column public.rollout_templates.halt_min_attempted is 'halt_failure_r
 comment on column public.rollout_templates.halt_max_failures is 'Halt at this many failed devices, whatever the ratio.';
 comment on column public.rollout_templates.halt_consecutive_failures is 'Halt at this many failures in a row.';
 comment on column public.rollout_templates.regression_s is 'A device that becomes unhealthy within this many seconds of its success counts as failed.';
+comment on column public.rollout_templates.offline_patience_s is
+  'A device that stays offline for this long, in an open stage, does not hold up the next one.';
 comment on column public.rollout_templates.on_bad is 'What follows when the halt rule triggers.';
 comment on column public.rollout_templates.remember_patterns is 'As in rollouts, for those made from this template.';
 

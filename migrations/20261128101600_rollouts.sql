@@ -27,6 +27,8 @@ create table public.rollouts (
     constraint "halt_consecutive_failures must be 1 or more, or empty" check (halt_consecutive_failures >= 1),
   regression_s int not null default 3600
     constraint "regression_s must be 0 to 604800 seconds" check (regression_s between 0 and 604800),
+  offline_patience_s int not null default 86400
+    constraint "offline_patience_s must be 0 to 2592000 seconds" check (offline_patience_s between 0 and 2592000),
   on_bad public.rollout_reaction not null default 'halt_rollout',
   remember_patterns boolean not null default false,
   allow_downgrade boolean not null default false,
@@ -56,6 +58,8 @@ comment on column public.rollouts.halt_min_attempted is 'halt_failure_ratio coun
 comment on column public.rollouts.halt_max_failures is 'Halt at this many failed devices, whatever the ratio.';
 comment on column public.rollouts.halt_consecutive_failures is 'Halt at this many failures in a row.';
 comment on column public.rollouts.regression_s is 'A device that becomes unhealthy within this many seconds of its success counts as failed.';
+comment on column public.rollouts.offline_patience_s is
+  'A device that stays offline for this long, in an open stage, does not hold up the next one.';
 comment on column public.rollouts.on_bad is 'What follows when the halt rule triggers.';
 comment on column public.rollouts.remember_patterns is
   'On: when the halt rule triggers and nearly all failures have an attribute in common, the release becomes known bad for all devices with it (known_bad_patterns), even after the halt is lifted.';
@@ -182,14 +186,14 @@ comment on column public.rollout_stages.percent is 'This share of the matching d
 comment on column public.rollout_stages.device_ids is 'These devices belong to the stage whatever their segment.';
 comment on column public.rollout_stages.max_in_flight is 'At most this many devices of the stage update at once; empty means only the rollout''s limit.';
 comment on column public.rollout_stages.soak_s is 'Seconds to wait after the stage is proved, before the next one opens.';
-comment on column public.rollout_stages.min_attempted is 'The stage is proved when this many of its devices (or all, if fewer) were attempted ...';
+comment on column public.rollout_stages.min_attempted is 'The stage is proved when this many of its devices (or all that are there, if fewer) were attempted or run it ...';
 comment on column public.rollout_stages.min_success_ratio is '... and at least this share of them succeeded.';
 comment on column public.rollout_stages.needs_approval is 'Opens only after approved_at is set.';
 comment on column public.rollout_stages.approved_at is 'Set it to approve; the time and the person are recorded by a trigger.';
 comment on column public.rollout_stages.opened_at is 'When policy opened the stage. Set it by hand to skip the wait.';
 comment on column public.rollout_stages.floor_bucket is 'Kept by policy: a percentage above 0 includes at least one device that existed when the stage opened.';
 comment on column public.rollout_stages.size_at_opening is
-  'Kept by policy: devices that this stage added and that could try the release; counted again when a known-bad pattern comes or goes.';
+  'Kept by policy: devices that this stage added when it opened and that could try the release.';
 comment on column public.rollout_stages.proved_at is 'Kept by policy: since when the stage meets its success ratio.';
 
 alter table public.rollout_stages enable row level security;
@@ -366,6 +370,11 @@ create table private.rollout_counters (
   outcomes_at_lift bigint not null default 0,
   base_attempted int not null default 0 check (base_attempted >= 0),
   base_failed int not null default 0 check (base_failed >= 0),
+  audience int not null default 0,
+  devices int not null default 0,
+  proved_otherwise int not null default 0,
+  failed_and_gone int not null default 0,
+  unprovable boolean not null default false,
   primary key (rollout_id, position)
 ) with (fillfactor = 50);
 comment on table private.rollout_counters is
@@ -374,6 +383,11 @@ comment on column private.rollout_counters.outcomes is 'The highest outcome_numb
 comment on column private.rollout_counters.outcomes_at_lift is
   'The highest outcome_number when a halt was last lifted: the halt rule counts what came later. Kept at position 0.';
 comment on column private.rollout_counters.base_attempted is 'Devices whose last outcome is from before that lift.';
+comment on column private.rollout_counters.audience is 'How many devices the rollout was for, in all stages, when this one was counted last (count_stage).';
+comment on column private.rollout_counters.devices is 'Of the stage: how many devices there are that have tried the release, run it, or still could. Kept by count_stage, as the columns below.';
+comment on column private.rollout_counters.proved_otherwise is 'Of the stage: devices that run the release and are healthy, though they took no slot of it.';
+comment on column private.rollout_counters.failed_and_gone is 'Of the stage: devices that failed and are not there any more.';
+comment on column private.rollout_counters.unprovable is 'Of the stage: not even a success of all that are left would prove it.';
 comment on column private.rollout_counters.base_failed is 'Devices that failed before that lift, and have had no other outcome since.';
 
 alter table private.rollout_counters enable row level security;

@@ -351,21 +351,60 @@ revoke execute on function private.follow_known_bad_pattern() from public;
 create trigger follow after insert or update on public.known_bad_patterns
   for each row execute function private.follow_known_bad_pattern();
 
-create function private.stage_size(wanted_id uuid, wanted_position int) returns int
-language plpgsql stable security definer set search_path = ''
+create function private.count_stage(wanted_id uuid, wanted_position int, at timestamptz) returns private.rollout_counters
+language plpgsql volatile security definer set search_path = ''
 as $$
--- Definer: policy's own view of the fleet. Who already took a slot counts whatever is known by now.
+-- Definer: policy's own view of the fleet. Counted are the devices that are there: what was retired, moved or pinned is
+-- asked no more, what the release is known bad for cannot try it, and what is offline holds up nobody for long. Who
+-- succeeded has proved it wherever it is by now.
+declare
+  rollout public.rollouts;
+  stage public.rollout_stages;
+  counters private.rollout_counters;
+  n record;
 begin
-  return (
-    select count(*)
+  select r.* into rollout from public.rollouts r where r.id = wanted_id;
+  select s.* into stage from public.rollout_stages s where s.rollout_id = wanted_id and s.position = wanted_position;
+  with facts as (
+    select p.stage = wanted_position as is_there,
+      coalesce(c.stage = wanted_position and c.last_outcome = 'succeeded', false) as succeeded,
+      coalesce(c.stage = wanted_position and private.is_failure(c.last_outcome), false) as failed,
+      coalesce(p.current_release = rollout.release_id and said.state = 'healthy', false) as runs_it,
+      coalesce(c.state = 'claimed', false) as in_flight,
+      k.device_id is not null as known_bad,
+      coalesce(c.state in ('failed', 'expired', 'released') and c.attempts < rollout.max_attempts, false) as may_retry,
+      (p.reported_at is null or private.is_offline(p.reported_at, coalesce(said.pinned_poll_interval_s, d.poll_interval_s),
+          f.default_poll_interval_s, f.offline_after_intervals, count_stage.at))
+        and greatest(p.reported_at, coalesce(stage.opened_at, count_stage.at)) + make_interval(secs => rollout.offline_patience_s) <= count_stage.at as away
     from private.rollout_devices(wanted_id) p
-    left join private.known_bad_devices((select r.release_id from public.rollouts r where r.id = wanted_id)) k on k.device_id = p.device_id
+    cross join public.fleet_settings f
+    join public.devices d on d.id = p.device_id
+    left join public.device_status said on said.device_id = p.device_id
     left join public.rollout_claims c on c.rollout_id = wanted_id and c.device_id = p.device_id
-    where p.stage = wanted_position and (k.device_id is null or c.device_id is not null));
+    left join private.known_bad_devices(rollout.release_id) k on k.device_id = p.device_id
+  )
+  select count(*) as audience,
+    count(*) filter (where e.is_there and e.failed) as failed,
+    count(*) filter (where e.is_there and e.failed and (e.in_flight or e.may_retry and not e.known_bad)) as may_retry,
+    count(*) filter (where e.is_there and not e.succeeded and not e.failed and e.runs_it) as proved_otherwise,
+    count(*) filter (where e.is_there and not e.succeeded and not e.failed and not e.runs_it
+      and (e.in_flight or not e.known_bad and not e.away)) as untried
+  into n from facts e;
+  update private.rollout_counters c
+  set audience = n.audience,
+      devices = c.succeeded + n.proved_otherwise + n.failed + n.untried,
+      proved_otherwise = n.proved_otherwise,
+      failed_and_gone = c.failed - n.failed,
+      unprovable = c.succeeded + n.proved_otherwise + n.untried + n.may_retry
+        < stage.min_success_ratio * (c.succeeded + n.proved_otherwise + n.failed + n.untried)
+  where c.rollout_id = wanted_id and c.position = wanted_position
+  returning c.* into counters;
+  return counters;
 end
 $$;
-comment on function private.stage_size(uuid, int) is 'How many devices a stage has that could try the release: those it is known bad for cannot prove it.';
-revoke execute on function private.stage_size(uuid, int) from public;
+comment on function private.count_stage(uuid, int, timestamptz) is
+  'Counts the devices of a stage that prove it or still could. Reads every device that the rollout is for.';
+revoke execute on function private.count_stage(uuid, int, timestamptz) from public;
 
 create function private.count_stages_again() returns trigger
 language plpgsql security definer set search_path = ''
@@ -383,8 +422,7 @@ begin
     where r.release_id = new.release_id and r.state in ('running', 'paused') and s.size_at_opening is not null
     group by s.rollout_id order by s.rollout_id
   loop
-    update public.rollout_stages s set size_at_opening = private.stage_size(s.rollout_id, s.position)
-    where s.rollout_id = open_stage.rollout_id and s.position = open_stage.position;
+    perform private.count_stage(open_stage.rollout_id, open_stage.position, now());
     perform private.advance_rollout(open_stage.rollout_id, now());
   end loop;
   return null;

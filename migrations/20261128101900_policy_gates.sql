@@ -245,21 +245,54 @@ language plpgsql stable set search_path = ''
 as $$
 declare
   counters private.rollout_counters;
+  good int;
   attempted int;
-  needed int := least(stage.min_attempted, stage.size_at_opening);
+  needed int;
 begin
   select c.* into counters from private.rollout_counters c where c.rollout_id = stage.rollout_id and c.position = stage.position;
-  attempted := counters.succeeded + counters.failed;
+  good := counters.succeeded + counters.proved_otherwise;
+  attempted := good + greatest(0, counters.failed - counters.failed_and_gone);
+  needed := least(stage.min_attempted, counters.devices);
   if attempted < needed then
     return format('%s of %s devices have attempted it', attempted, needed);
-  elsif counters.succeeded < stage.min_success_ratio * attempted then
-    return format('%s of %s devices succeeded, %s %% are required', counters.succeeded, attempted, trim_scale(stage.min_success_ratio * 100));
+  elsif good < stage.min_success_ratio * attempted then
+    return format('%s of %s devices succeeded, %s %% are required%s', good, attempted, trim_scale(stage.min_success_ratio * 100),
+      case when counters.unprovable then ', and no device is left that could still succeed' else '' end);
   end if;
   return null;
 end
 $$;
 comment on function private.proof_lacking(public.rollout_stages) is 'What an open stage still needs to be proved, as half a sentence; null for nothing.';
 revoke execute on function private.proof_lacking(public.rollout_stages) from public;
+
+create function private.is_unprovable(stage public.rollout_stages) returns boolean
+language plpgsql stable set search_path = ''
+as $$
+begin
+  return exists (
+    select from private.rollout_counters c
+    where c.rollout_id = stage.rollout_id and c.position = stage.position and c.unprovable);
+end
+$$;
+comment on function private.is_unprovable(public.rollout_stages) is
+  'Could, when it was counted last, not even a success of all devices that are left prove the stage?';
+revoke execute on function private.is_unprovable(public.rollout_stages) from public;
+
+create function private.how_to_go_on(rollout public.rollouts, stage int) returns text
+language plpgsql stable set search_path = ''
+as $$
+declare
+  following int := (
+    select min(s.position) from public.rollout_stages s where s.rollout_id = rollout.id and s.opened_at is null);
+begin
+  return format('Decide: let the devices that failed try again (fleetctl retry), retire or move them, %s, or cancel it: fleetctl rollout cancel %s.',
+    case when following is null then format('lower min_success_ratio of stage %s', stage)
+      else format('set opened_at of stage %s to continue without proof', following) end,
+    private.release_name(rollout.release_id));
+end
+$$;
+comment on function private.how_to_go_on(public.rollouts, int) is 'What a person can do about a stage that cannot be proved.';
+revoke execute on function private.how_to_go_on(public.rollouts, int) from public;
 
 -- The only place that says why a stage is not open: advance_rollout() opens a stage if this returns nothing, and a
 -- device is told the same reason, so that the explanation always matches the rule.
@@ -292,7 +325,7 @@ begin
           else brake.scope::text || ' ' || brake.target end, brake.reason), private.how_to_lift(brake));
     elsif lacking is not null then
       return private.gate_note('stage', format('stage %s is not proved (%s).', last_open.position, lacking),
-        format('No action needed: it opens when stage %s is proved and has soaked. %s', last_open.position, skip));
+        case when private.is_unprovable(last_open) then private.how_to_go_on(rollout, last_open.position) else format('No action needed: it opens when stage %s is proved and has soaked. %s', last_open.position, skip) end);
     elsif at < soaked_at then
       return private.gate_note('stage', format('stage %s soaks until %s.', last_open.position, private.local_time(soaked_at, timezone)),
         'No action needed: it opens automatically. ' || skip, soaked_at);

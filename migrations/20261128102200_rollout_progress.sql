@@ -29,7 +29,8 @@ begin
   select min(p.bucket) filter (where stage.segment is null or p.segment = stage.segment) + 1
     into lowest from private.rollout_devices(wanted_id) p;
   update public.rollout_stages s
-  set opened_at = coalesce(s.opened_at, at), floor_bucket = lowest, size_at_opening = private.stage_size(wanted_id, wanted_position)
+  set opened_at = coalesce(s.opened_at, at), floor_bucket = lowest,
+      size_at_opening = (private.count_stage(wanted_id, wanted_position, at)).devices
   where s.rollout_id = wanted_id and s.position = wanted_position;
 end
 $$;
@@ -83,10 +84,52 @@ $$;
 comment on function private.advance_rollout(uuid, timestamptz) is 'Opens the stages that are due. Safe to call at any time.';
 revoke execute on function private.advance_rollout(uuid, timestamptz) from public;
 
+create function private.look_at_proof(wanted_id uuid, at timestamptz) returns void
+language plpgsql volatile security definer set search_path = ''
+as $$
+-- Definer: alerts are policy's own rows. Counts the devices of the stage that is to be proved, as it is by now; as seldom
+-- as there are many, because that reads all of them. The caller holds the policy lock.
+declare
+  rollout public.rollouts;
+  stage public.rollout_stages;
+  counters private.rollout_counters;
+  lacking text;
+begin
+  select r.* into rollout from public.rollouts r where r.id = wanted_id and r.state = 'running';
+  select s.* into stage from public.rollout_stages s
+  where s.rollout_id = rollout.id and s.opened_at is not null order by s.position desc limit 1;
+  lacking := private.proof_lacking(stage);
+  if lacking is not null then
+    select c.* into counters from private.rollout_counters c where c.rollout_id = wanted_id and c.position = stage.position;
+    if not private.is_due('proof ' || wanted_id, make_interval(secs => counters.audience / 2000), at) then
+      return;
+    end if;
+    counters := private.count_stage(wanted_id, stage.position, at);
+    lacking := private.proof_lacking(stage);
+  end if;
+  if lacking is not null and counters.unprovable then
+    perform private.open_alert('stage_unprovable', 'warning',
+      format('Stage %s of the rollout of %s cannot be proved: %s. %s', stage.position, private.release_name(rollout.release_id),
+        lacking, private.how_to_go_on(rollout, stage.position)), at,
+      rollout_id => wanted_id, subject => 'stage ' || stage.position, evidence => jsonb_build_object('stage', stage.position));
+  end if;
+  update public.alerts a set resolved_at = at
+  where a.kind = 'stage_unprovable' and a.rollout_id = wanted_id and a.resolved_at is null
+    and (lacking is null or not counters.unprovable or a.subject <> 'stage ' || stage.position);
+end
+$$;
+comment on function private.look_at_proof(uuid, timestamptz) is
+  'Counts the stage of a running rollout that is to be proved, and opens an alert if it cannot be any more.';
+revoke execute on function private.look_at_proof(uuid, timestamptz) from public;
+
 create function private.follow_rollout() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
 begin
+  if new.state in ('completed', 'superseded', 'cancelled') and old.state in ('running', 'paused') then
+    update public.alerts a set resolved_at = now()
+    where a.kind = 'stage_unprovable' and a.rollout_id = new.id and a.resolved_at is null;
+  end if;
   if new.state = 'running' and old.state = 'draft' then
     -- A newer rollout for the same devices takes over: the old one gives no new slots, and who holds one finishes.
     update public.rollouts r set state = 'superseded'

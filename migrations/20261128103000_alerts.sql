@@ -23,7 +23,7 @@ create table public.alerts (
     check (jsonb_typeof(evidence) = 'object' and octet_length(evidence::text) <= 65536)
 );
 comment on table public.alerts is 'What needs attention. Opened and resolved by policy; acknowledged by people.';
-comment on column public.alerts.kind is 'device_offline, rollout_halted, fleet_halted, lease_expired, ...';
+comment on column public.alerts.kind is 'device_offline, rollout_halted, stage_unprovable, fleet_halted, ...';
 comment on column public.alerts.severity is 'critical: policy stopped something, or many devices are offline. warning: look when you can.';
 comment on column public.alerts.subject is 'What it is about, if that is neither a device nor a rollout: keeps one open alert for each.';
 comment on column public.alerts.evidence is 'The numbers and ids behind the summary.';

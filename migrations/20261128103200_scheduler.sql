@@ -83,6 +83,7 @@ declare
 begin
   if exists (select from public.rollouts r where r.id = attend_rollout.rollout_id and r.state = 'running') then
     perform private.lock_policy();
+    perform private.look_at_proof(attend_rollout.rollout_id, at);
     opened := private.advance_rollout(attend_rollout.rollout_id, at);
   end if;
   -- A rate lets the next ones in with the clock, not with an outcome.

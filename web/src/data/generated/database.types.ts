@@ -1061,6 +1061,7 @@ export type Database = {
           max_in_flight: number | null
           max_per_minute: number | null
           name: string
+          offline_patience_s: number
           on_bad: Database["public"]["Enums"]["rollout_reaction"]
           regression_s: number
           remember_patterns: boolean
@@ -1078,6 +1079,7 @@ export type Database = {
           max_in_flight?: number | null
           max_per_minute?: number | null
           name: string
+          offline_patience_s?: number
           on_bad?: Database["public"]["Enums"]["rollout_reaction"]
           regression_s?: number
           remember_patterns?: boolean
@@ -1095,6 +1097,7 @@ export type Database = {
           max_in_flight?: number | null
           max_per_minute?: number | null
           name?: string
+          offline_patience_s?: number
           on_bad?: Database["public"]["Enums"]["rollout_reaction"]
           regression_s?: number
           remember_patterns?: boolean
@@ -1129,6 +1132,7 @@ export type Database = {
           max_per_minute: number | null
           name: string
           notes: string
+          offline_patience_s: number
           on_bad: Database["public"]["Enums"]["rollout_reaction"]
           regression_s: number
           release_id: string
@@ -1156,6 +1160,7 @@ export type Database = {
           max_per_minute?: number | null
           name?: string
           notes?: string
+          offline_patience_s?: number
           on_bad?: Database["public"]["Enums"]["rollout_reaction"]
           regression_s?: number
           release_id: string
@@ -1183,6 +1188,7 @@ export type Database = {
           max_per_minute?: number | null
           name?: string
           notes?: string
+          offline_patience_s?: number
           on_bad?: Database["public"]["Enums"]["rollout_reaction"]
           regression_s?: number
           release_id?: string
@@ -1652,6 +1658,7 @@ export type Database = {
           max_per_minute: number | null
           name: string
           notes: string
+          offline_patience_s: number
           on_bad: Database["public"]["Enums"]["rollout_reaction"]
           regression_s: number
           release_id: string
@@ -1706,6 +1713,7 @@ export type Database = {
           max_per_minute: number | null
           name: string
           notes: string
+          offline_patience_s: number
           on_bad: Database["public"]["Enums"]["rollout_reaction"]
           regression_s: number
           release_id: string
@@ -1887,6 +1895,7 @@ export type Database = {
           max_per_minute: number | null
           name: string
           notes: string
+          offline_patience_s: number
           on_bad: Database["public"]["Enums"]["rollout_reaction"]
           regression_s: number
           release_id: string
@@ -1990,6 +1999,7 @@ export type Database = {
           max_per_minute: number | null
           name: string
           notes: string
+          offline_patience_s: number
           on_bad: Database["public"]["Enums"]["rollout_reaction"]
           regression_s: number
           release_id: string
@@ -2031,6 +2041,7 @@ export type Database = {
           max_per_minute: number | null
           name: string
           notes: string
+          offline_patience_s: number
           on_bad: Database["public"]["Enums"]["rollout_reaction"]
           regression_s: number
           release_id: string
