@@ -299,8 +299,7 @@ begin
       and (d.pinned_release = pattern.release_id
         or exists (select from public.rollout_claims c
           where c.device_id = d.id and c.to_release = pattern.release_id and c.state = 'claimed')
-        or (d.branch = (select r.branch from public.releases r where r.id = pattern.release_id)
-          and not exists (select from public.rollouts o where o.release_id = pattern.release_id))));
+        or d.branch = (select r.branch from public.releases r where r.id = pattern.release_id and private.is_given_at_once(r))));
 end
 $$;
 comment on function private.devices_concerned(public.known_bad_patterns) is 'The devices that get a different answer because of a pattern.';
@@ -327,7 +326,7 @@ begin
     update public.alerts a set resolved_at = new.lifted_at where a.resolved_at is null and a.subject = new.id::text;
     perform private.wake_devices(private.devices_concerned(new), 'known_bad_lifted');
     for rollout_id in
-      select r.id from public.rollouts r where r.release_id = new.release_id and r.state in ('running', 'completed') order by r.id
+      select r.id from public.rollouts r where r.release_id = new.release_id and r.state in ('running', 'completed', 'superseded') order by r.id
     loop
       perform private.wake_candidates(rollout_id, 'known_bad_lifted');
     end loop;

@@ -88,8 +88,14 @@ language plpgsql security definer set search_path = ''
 as $$
 begin
   if new.state = 'running' and old.state = 'draft' then
+    -- Of two that one statement starts, the last one runs: the other is superseded when its turn comes.
+    if exists (select from public.rollouts r where r.id <> new.id and r.state = 'running' and r.started_at > new.started_at
+        and r.branch = new.branch and r.role is not distinct from new.role and r.label_selector = new.label_selector) then
+      return null;
+    end if;
     insert into private.rollout_counters (rollout_id, position) values (new.id, 0) on conflict do nothing;
-    -- A newer rollout for the same devices takes over: the old one gives no new slots, and who holds one finishes.
+    -- A newer rollout for the same devices takes over. What the old one said stands where no open stage of the newer
+    -- one holds the device: no further stage of it opens.
     update public.rollouts r set state = 'superseded'
     where r.id <> new.id and r.state in ('running', 'paused')
       and r.branch = new.branch and r.role is not distinct from new.role and r.label_selector = new.label_selector;

@@ -30,7 +30,7 @@ declare
 begin
   select r.* into rollout from public.rollouts r where r.id = wanted_id;
   select c.* into counters from private.rollout_counters c where c.rollout_id = wanted_id and c.position = 0;
-  if rollout.state not in ('running', 'paused', 'completed') then
+  if rollout.state = 'draft' then
     return null;
   end if;
   attempted := counters.succeeded + counters.failed - counters.base_attempted;

@@ -60,7 +60,7 @@ begin
   -- From here on the policy lock may be held to the end, and devices that ask for a slot wait: what reads the whole
   -- fleet stands above.
   done := done || jsonb_build_object('leases_expired', private.expire_leases(at));
-  for rollout in select r.id, r.state, r.max_per_minute from public.rollouts r where r.state in ('running', 'completed') order by r.id loop
+  for rollout in select r.id, r.state, r.max_per_minute from public.rollouts r where r.state in ('running', 'completed', 'superseded') order by r.id loop
     if rollout.state = 'running' then
       perform private.lock_policy();
       opened := opened + private.advance_rollout(rollout.id, at);

@@ -53,6 +53,7 @@ def run(options: argparse.Namespace) -> list[Row]:
             variables={},
         )
         device.enroll(provisioning_token(stack))
+        make_immediate(stack)
         client = service(stack)
         commit = repo.release("1.0.0")
         client.table("releases").insert(

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+import psycopg
+
 from fleetctl import migrate
 from fleetctl.stack.layout import Project
 from fleetctl.stack.local_stack import LocalStack
@@ -29,6 +31,12 @@ def running_stack(*, web: bool = False, table_editor: bool = True) -> Iterator[L
             yield running
     finally:
         shutil.rmtree(folder)
+
+
+def make_immediate(stack: LocalStack) -> None:
+    """Branches that give each release at once: for tests that are about what happens then."""
+    with psycopg.connect(stack.db_url, autocommit=True) as connection:
+        connection.execute("update public.branches set delivery = 'immediate'")
 
 
 def copy_data(target: Path) -> None:
