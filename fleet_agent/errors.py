@@ -68,6 +68,9 @@ class Kind(StrEnum):
     REGISTRY_UNREACHABLE = "registry_unreachable"
     PORT_CONFLICT = "port_conflict"
     MEMORY_SHORT = "memory_short"
+    RESOURCE_MISSING = "resource_missing"  # an external network or volume, a device, a path of this machine
+    PLATFORM_MISMATCH = "platform_mismatch"
+    VOLUME_DIFFERS = "volume_differs"  # it is here with other options than the release asks for
     VALIDATE_FAILED = "validate_failed"
     # containers and health
     DOCKER_UNAVAILABLE = "docker_unavailable"

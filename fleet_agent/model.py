@@ -1,4 +1,4 @@
-"""The words that the parts of the agent share: what the control plane asks for, and what came of it.
+"""The words that the parts of the agent share: what the control plane asks for, and the results.
 
 Parsed from the network with pydantic (`parse_directive`), frozen, and trusted from then on.
 """
@@ -85,8 +85,8 @@ class Command(Frozen):
     args: dict[str, Any] = Field(default_factory=dict)
 
 
-class DevicePlace(Frozen):
-    """Where the control plane has put this device."""
+class DeviceAssignment(Frozen):
+    """What the control plane assigned to this device."""
 
     id: UUID
     name: str
@@ -106,7 +106,7 @@ class Directive(Frozen):
     """The answer of `desired_state()`."""
 
     action: Action
-    device: DevicePlace
+    device: DeviceAssignment
     release: Release | None = None
     #: With `run`: what may be fetched now, and is applied only once the action is `update`.
     prefetch: Release | None = None

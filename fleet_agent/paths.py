@@ -40,6 +40,16 @@ class Paths:
         return self.root / "git"
 
     @property
+    def content(self) -> Path:
+        """What services mount of their releases, by its content (see `containers.content_store`)."""
+        return self.root / "content"
+
+    @property
+    def secrets(self) -> Path:
+        """Files that services mount and no release has (mode 0700, see `containers.secret_files`)."""
+        return self.root / "secrets"
+
+    @property
     def env_file(self) -> Path:
         """This device's own values for the variables that its role declares (mode 0600)."""
         return self.root / ".env"
@@ -92,7 +102,7 @@ class Paths:
 
     @property
     def host_key(self) -> Path:
-        """Rescue access's own host key; the public key is beside it (`.pub`)."""
+        """Rescue access's own host key; the public key is next to it (`.pub`)."""
         return self.state / "rescue" / "host_key"
 
     @property

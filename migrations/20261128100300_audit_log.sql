@@ -32,6 +32,58 @@ create policy "operators read the audit log" on public.audit_log for select to a
 create trigger refuse_truncate before truncate on public.audit_log
   for each statement execute function private.refuse_truncate();
 
+-- What happened stays, also for the owner of the database in the SQL editor. Whoever really has to rewrite it (a secret
+-- got into an error text) says so for one transaction: set local fleet.rewrite_history = 'on'. That is audited.
+
+create function private.may_rewrite(of_table text, of_action text) returns boolean
+language plpgsql volatile security definer set search_path = ''
+as $$
+-- Definer: writes the audit log, one row a table, action and transaction. The service key is not the owner.
+begin
+  if coalesce(current_setting('fleet.rewrite_history', true), '') <> 'on'
+     or not private.is_trusted() or private.caller_role() = 'service_role' then
+    return false;
+  end if;
+  if not exists (select from public.audit_log a
+    where a.table_name = of_table and a.row_id = '*' and a.at = now() and a.action = of_action) then
+    insert into public.audit_log (actor_id, actor, action, table_name, row_id)
+    values (private.actor_id(), private.actor_name(), of_action, of_table, '*');
+  end if;
+  return true;
+end
+$$;
+comment on function private.may_rewrite(text, text) is
+  'May this transaction change what happened? Only the owner may, with fleet.rewrite_history on; leaves an audit row of id *.';
+revoke execute on function private.may_rewrite(text, text) from public;
+
+create function private.keep_what_happened() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+-- Arguments: the table, the column that says how old a row is, the setting that says how many months it is kept. What the
+-- scheduler would remove anyway may go. Definer: reads the settings, writes the audit log.
+declare
+  months int;
+  clock timestamptz;
+begin
+  if tg_op = 'DELETE' then
+    execute format('select s.%I from public.fleet_settings s', tg_argv[2]) into months;
+    select greatest(now(), max(t.last_run)) into clock from private.tick_state t where t.job = 'retention';
+    if (to_jsonb(old) ->> tg_argv[1])::timestamptz < clock - make_interval(months => months) then
+      return old;
+    end if;
+  end if;
+  if not private.may_rewrite(tg_argv[0], lower(tg_op)) then
+    perform private.refuse('append_only', format('%s keeps what happened: its rows cannot be changed or deleted.', tg_argv[0]),
+      'If a row really must go, the owner of the database first runs, in the same transaction: set local fleet.rewrite_history = ''on''.');
+  end if;
+  return case when tg_op = 'DELETE' then old else new end;
+end
+$$;
+comment on function private.keep_what_happened() is 'Trigger: refuses to change or delete what happened, unless its time is over.';
+revoke execute on function private.keep_what_happened() from public;
+create trigger keep_what_happened before update or delete on public.audit_log
+  for each row execute function private.keep_what_happened('audit_log', 'at', 'audit_retention_months');
+
 -- A key of several columns is passed as their names with commas between them.
 create function private.audit_change() returns trigger
 language plpgsql security definer set search_path = ''

@@ -11,7 +11,9 @@
 create table public.maintenance_windows (
   name text primary key constraint "name must be 1 to 63 of a-z, 0-9 and -" check (name ~ '^[a-z0-9][a-z0-9-]{0,62}$'),
   prefetch boolean not null default false,
-  description text not null default ''
+  description text not null default '',
+  constraint "description must be at most 4000 characters"
+    check (length(description) <= 4000)
 );
 comment on table public.maintenance_windows is 'Named sets of times in which a device may be updated.';
 comment on column public.maintenance_windows.prefetch is

@@ -3,7 +3,9 @@
 
 create table public.device_roles (
   name text primary key constraint "name must be 1 to 63 of a-z, 0-9 and -" check (name ~ '^[a-z0-9][a-z0-9-]{0,62}$'),
-  description text not null default ''
+  description text not null default '',
+  constraint "description must be at most 4000 characters"
+    check (length(description) <= 4000)
 );
 comment on table public.device_roles is 'What a device can be for: the folder roles/<name>/ of the fleet repository.';
 
@@ -28,7 +30,9 @@ create table public.segments (
   name text primary key constraint "name must be 1 to 63 of a-z, 0-9 and -" check (name ~ '^[a-z0-9][a-z0-9-]{0,62}$'),
   position int not null unique constraint "position must be 0 or more" check (position >= 0),
   maintenance_window text references public.maintenance_windows on update cascade,
-  description text not null default ''
+  description text not null default '',
+  constraint "description must be at most 4000 characters"
+    check (length(description) <= 4000)
 );
 comment on table public.segments is 'Deployment rings, first to last: a release reaches canary before early before stable.';
 comment on column public.segments.position is 'Order of the rings, lowest first.';
@@ -78,3 +82,28 @@ end
 $$;
 comment on function private.require_segment(text) is 'Refuses a name that no segment has, in words (PT400). For definer functions.';
 revoke execute on function private.require_segment(text) from public;
+
+-- The checks of tables that hold a name take a rename for what it is, and not for an edit by hand.
+create function private.is_rename(of_what text, old_name text, new_name text) returns boolean
+language plpgsql stable security definer set search_path = ''
+as $$
+-- Definer: looks into the tables, whatever the caller may read. With foreign keys in place, a name can only be gone
+-- because it was renamed.
+begin
+  if old_name is null or new_name is null or old_name = new_name then
+    return false;
+  end if;
+  return case of_what
+    when 'segment' then not exists (select from public.segments s where s.name = old_name)
+      and exists (select from public.segments s where s.name = new_name)
+    when 'role' then not exists (select from public.device_roles r where r.name = old_name)
+      and exists (select from public.device_roles r where r.name = new_name)
+    when 'branch' then not exists (select from public.branches b where b.name = old_name)
+      and exists (select from public.branches b where b.name = new_name)
+    else false
+  end;
+end
+$$;
+comment on function private.is_rename(text, text, text) is
+  'Was the segment, role or branch of the old name renamed to the new one, so that this edit only follows?';
+revoke execute on function private.is_rename(text, text, text) from public;

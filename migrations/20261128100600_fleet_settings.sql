@@ -28,7 +28,9 @@ create table public.fleet_settings (
     constraint "history_retention_months must be 1 to 120" check (history_retention_months between 1 and 120),
   audit_retention_months int not null default 24
     constraint "audit_retention_months must be 1 to 120" check (audit_retention_months between 1 and 120),
-  updated_at timestamptz not null default now()
+  updated_at timestamptz not null default now(),
+  constraint "times must be between 1970 and 2200"
+    check (updated_at between '1970-01-01Z' and '2200-01-01Z')
 );
 comment on table public.fleet_settings is 'Settings of the whole fleet. One row; changed by admins.';
 comment on column public.fleet_settings.default_poll_interval_s is 'Seconds between two polls of a device that has no poll_interval_s of its own.';
@@ -54,6 +56,24 @@ create policy "admins change the settings" on public.fleet_settings for update t
   using ((select private.operator_is('admin'))) with check ((select private.operator_is('admin')));
 
 insert into public.fleet_settings default values;
+
+create function private.keep_settings() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+-- Definer: may_rewrite() writes the audit log.
+begin
+  if not private.may_rewrite('fleet_settings', 'delete') then
+    perform private.refuse('settings_stay', 'The row of settings cannot be deleted: the whole fleet goes by it.',
+      'Change its columns instead.');
+  end if;
+  return old;
+end
+$$;
+revoke execute on function private.keep_settings() from public;
+create trigger keep_settings before delete on public.fleet_settings
+  for each row execute function private.keep_settings();
+create trigger refuse_truncate before truncate on public.fleet_settings
+  for each statement execute function private.refuse_truncate();
 
 create trigger touch_updated_at before update on public.fleet_settings
   for each row execute function private.touch_updated_at();

@@ -28,3 +28,9 @@ comment on function private.lock_policy_first() is 'Statement trigger: before th
 revoke execute on function private.lock_policy_first() from public;
 create trigger a_lock_policy_first before update on public.fleet_settings
   for each statement execute function private.lock_policy_first();
+
+-- A rename is policy: a claim that is being decided sees it whole or not at all.
+create trigger a_lock_policy_first before update of name on public.segments
+  for each statement execute function private.lock_policy_first();
+create trigger a_lock_policy_first before update of name on public.device_roles
+  for each statement execute function private.lock_policy_first();

@@ -21,7 +21,9 @@ create table public.rollout_templates (
   regression_s int not null default 3600
     constraint "regression_s must be 0 to 604800 seconds" check (regression_s between 0 and 604800),
   on_bad public.rollout_reaction not null default 'halt_rollout',
-  remember_patterns boolean not null default false
+  remember_patterns boolean not null default false,
+  constraint "description must be at most 4000 characters"
+    check (length(description) <= 4000)
 );
 comment on table public.rollout_templates is 'Patterns for rollouts: put a name into branches.rollout_template and each new release of that branch starts one.';
 comment on column public.rollout_templates.role is 'Rollouts made from it are for devices of this role only; empty means all.';

@@ -5,7 +5,9 @@ create table public.branches (
     constraint "name must look like a Git branch" check (name ~ '^[A-Za-z0-9][A-Za-z0-9._/-]{0,199}$' and name !~ '\.\.|//|/$|\.lock$'),
   delivery public.branch_delivery not null default 'rollout_only',
   rollout_template text references public.rollout_templates on update cascade,
-  description text not null default ''
+  description text not null default '',
+  constraint "description must be at most 4000 characters"
+    check (length(description) <= 4000)
 );
 comment on table public.branches is 'Git branches of the fleet repository that devices can track.';
 comment on column public.branches.delivery is
@@ -28,6 +30,8 @@ insert into public.branches (name, description) values
   ('main', 'What the fleet runs.'),
   ('staging', 'What is tried first.');
 
+create trigger a_lock_policy_first before update of name on public.branches
+  for each statement execute function private.lock_policy_first();
 create trigger audit after insert or update or delete on public.branches
   for each row execute function private.audit_change('name');
 
@@ -58,7 +62,11 @@ create table public.releases (
   notes text not null default '',
   created_by uuid,
   created_at timestamptz not null default now(),
-  constraint "this commit is already a release of this branch" unique (branch, commit_sha)
+  constraint "this commit is already a release of this branch" unique (branch, commit_sha),
+  constraint "times must be between 1970 and 2200"
+    check (created_at between '1970-01-01Z' and '2200-01-01Z'),
+  constraint "texts must be at most 20000 characters"
+    check (length(notes) <= 20000 and length(signer) <= 20000)
 );
 comment on table public.releases is 'Commits of the fleet repository that devices can be given.';
 comment on column public.releases.commit_sha is 'The full commit id. Fixed once the row exists: make a new release for a new commit.';

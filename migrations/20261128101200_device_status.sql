@@ -34,7 +34,10 @@ create table public.device_status (
     constraint "log_tail must be a list of at most 64 kB" check (jsonb_typeof(log_tail) = 'array' and octet_length(log_tail::text) <= 65536),
   constraint "texts must be at most 4000 characters"
     check (length(phase) <= 4000 and length(reason) <= 4000 and length(agent_version) <= 4000
-           and length(error_kind) <= 4000 and length(error) <= 4000)
+           and length(error_kind) <= 4000 and length(error) <= 4000),
+  constraint "times must be between 1970 and 2200"
+    check (booted_at between '1970-01-01Z' and '2200-01-01Z' and device_time between '1970-01-01Z' and '2200-01-01Z'
+           and reported_at between '1970-01-01Z' and '2200-01-01Z')
 ) with (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.05);  -- room for heartbeats in place (HOT)
 comment on table public.device_status is 'The last report of each device. Written by the device itself, read by operators.';
 comment on column public.device_status.state is 'The state that the device reported last; for devices that stopped reporting, see the view offline_devices.';

@@ -31,7 +31,10 @@ create table public.update_history (
   constraint "commits must be 40 or 64 hex digits"
     check (to_commit ~ '^([0-9a-f]{40}|[0-9a-f]{64})$' and from_commit ~ '^([0-9a-f]{40}|[0-9a-f]{64})$'),
   constraint "texts must be at most 4000 characters"
-    check (length(failed_phase) <= 4000 and length(error_kind) <= 4000 and length(error) <= 4000 and length(agent_version) <= 4000)
+    check (length(failed_phase) <= 4000 and length(error_kind) <= 4000 and length(error) <= 4000 and length(agent_version) <= 4000),
+  constraint "times must be between 1970 and 2200"
+    check (started_at between '1970-01-01Z' and '2200-01-01Z' and finished_at between '1970-01-01Z' and '2200-01-01Z'
+           and received_at between '1970-01-01Z' and '2200-01-01Z')
 ) partition by range (started_at);
 comment on table public.update_history is 'Every attempt to update a device, with its outcome. Append-only.';
 comment on column public.update_history.id is 'Made on the device when the attempt starts, so sending it twice is harmless.';
@@ -69,10 +72,17 @@ revoke execute on function private.stamp_received_at() from public;
 create trigger stamp_received_at before insert on public.update_history
   for each row execute function private.stamp_received_at();
 
+create trigger keep_what_happened before update or delete on public.update_history
+  for each row execute function private.keep_what_happened('update_history', 'received_at', 'history_retention_months');
+create trigger refuse_truncate before truncate on public.update_history
+  for each statement execute function private.refuse_truncate();
+
 create table private.update_history_default partition of public.update_history default;
 comment on table private.update_history_default is 'Attempts with a clock that was so wrong that there was no month for them.';
 
 alter table private.update_history_default enable row level security;
+create trigger refuse_truncate before truncate on private.update_history_default
+  for each statement execute function private.refuse_truncate();
 
 -- Months are created ahead of time, and dropped when they are past the retention; private.tick() does both.
 
@@ -100,10 +110,15 @@ begin
     execute format('alter table private.%I enable row level security', partition_name);
     execute format('comment on table private.%I is %L', partition_name,
       'Attempts that started in ' || to_char(month, 'YYYY-MM') || ' (UTC). Part of public.update_history.');
+    execute format('create trigger refuse_truncate before truncate on private.%I '
+      'for each statement execute function private.refuse_truncate()', partition_name);
+    -- Moved, not deleted, so the trigger steps aside; attaching locks the default partition in any case.
+    alter table private.update_history_default disable trigger keep_what_happened;
     execute format(
       'with moved as (delete from private.update_history_default where started_at >= %L and started_at < %L returning *)
        insert into private.%I select * from moved',
       month::text || ' 00:00+00', (month + interval '1 month')::date::text || ' 00:00+00', partition_name);
+    alter table private.update_history_default enable trigger keep_what_happened;
     execute format('alter table public.update_history attach partition private.%I for values from (%L) to (%L)',
       partition_name, month::text || ' 00:00+00', (month + interval '1 month')::date::text || ' 00:00+00');
     made := made + 1;

@@ -12,7 +12,10 @@ create table public.device_commands (
   expires_at timestamptz not null default now() + interval '1 day',
   answered_at timestamptz,
   result jsonb constraint "result must be at most 256 kB" check (octet_length(result::text) <= 262144),
-  constraint "expires_at must be after requested_at" check (expires_at > requested_at)
+  constraint "expires_at must be after requested_at" check (expires_at > requested_at),
+  constraint "times must be between 1970 and 2200"
+    check (requested_at between '1970-01-01Z' and '2200-01-01Z' and answered_at between '1970-01-01Z' and '2200-01-01Z'
+           and expires_at between '1970-01-01Z' and '2200-01-01Z')
 );
 comment on table public.device_commands is 'One-time commands to devices: insert a row, and the device answers in it.';
 comment on column public.device_commands.kind is 'What the device is to do, once, at its next check-in.';

@@ -7,7 +7,9 @@ create table public.halts (
   target text,
   cause text not null default 'operator' constraint "cause must be 1 to 100 characters" check (length(cause) between 1 and 100),
   reason text not null constraint "a halt needs a reason in words" check (btrim(reason) <> ''),
-  evidence jsonb not null default '{}' constraint "evidence must be an object" check (jsonb_typeof(evidence) = 'object'),
+  evidence jsonb not null default '{}'
+    constraint "evidence must be an object of at most 64 kB"
+    check (jsonb_typeof(evidence) = 'object' and octet_length(evidence::text) <= 65536),
   roll_back boolean not null default false
     constraint "roll_back needs the scope release or rollout" check (not roll_back or scope in ('release', 'rollout')),
   opened_by uuid,
@@ -16,7 +18,11 @@ create table public.halts (
   lifted_at timestamptz,
   lift_reason text,
   constraint "target must be empty for the fleet and named for every other scope" check ((scope = 'fleet') = (target is null)),
-  constraint "lifting needs lifted_at and lift_reason together" check ((lifted_at is null) = (lift_reason is null))
+  constraint "lifting needs lifted_at and lift_reason together" check ((lifted_at is null) = (lift_reason is null)),
+  constraint "reasons must be at most 4000 characters"
+    check (length(reason) <= 4000 and length(lift_reason) <= 4000 and length(target) <= 200),
+  constraint "times must be between 1970 and 2200"
+    check (opened_at between '1970-01-01Z' and '2200-01-01Z' and lifted_at between '1970-01-01Z' and '2200-01-01Z')
 );
 comment on table public.halts is 'Open brakes and their history. Insert a row to stop updates; set lift_reason to allow them again. Never deleted.';
 comment on column public.halts.scope is 'fleet stops everything; segment, role, branch, release and rollout stop what target names.';
@@ -81,6 +87,9 @@ begin
              else format('Put the name of the %s into target.', new.scope) end, 'PT400');
     end if;
     return new;
+  end if;
+  if private.is_rename(new.scope::text, old.target, new.target) then
+    old.target := new.target;
   end if;
   if (new.id, new.scope, new.target, new.cause, new.reason, new.evidence, new.opened_by, new.opened_at, new.roll_back)
      is distinct from (old.id, old.scope, old.target, old.cause, old.reason, old.evidence, old.opened_by, old.opened_at, old.roll_back) then

@@ -35,7 +35,12 @@ create table public.rollouts (
   created_at timestamptz not null default now(),
   started_by uuid,
   started_at timestamptz,
-  ended_at timestamptz
+  ended_at timestamptz,
+  constraint "times must be between 1970 and 2200"
+    check (created_at between '1970-01-01Z' and '2200-01-01Z' and started_at between '1970-01-01Z' and '2200-01-01Z'
+           and ended_at between '1970-01-01Z' and '2200-01-01Z'),
+  constraint "notes must be at most 20000 characters"
+    check (length(notes) <= 20000)
 );
 comment on table public.rollouts is 'Staged deliveries. Insert a draft, add rows to rollout_stages, then set state to running.';
 comment on column public.rollouts.branch is 'The branch whose devices it is for; the release''s branch, filled in by a trigger.';
@@ -94,7 +99,12 @@ begin
   if new.name = '' then
     new.name := release.version || coalesce(' on ' || new.role, '');
   end if;
-  if new.branch is distinct from release.branch then
+  if tg_op = 'UPDATE' and private.is_rename('role', old.role, new.role) then
+    old.role := new.role;
+  end if;
+  -- The release may follow a rename of their branch after the rollout.
+  if new.branch is distinct from release.branch
+     and not (tg_op = 'UPDATE' and private.is_rename('branch', old.branch, new.branch)) then
     perform private.refuse('branch_mismatch', format('%s is a release of branch %s, not of %s.', release.version, release.branch, new.branch),
       'Leave branch empty, or make a release of that branch.', 'PT400');
   end if;
@@ -181,7 +191,10 @@ create table public.rollout_stages (
   floor_bucket int,
   size_at_opening int,
   proved_at timestamptz,
-  primary key (rollout_id, position)
+  primary key (rollout_id, position),
+  constraint "times must be between 1970 and 2200"
+    check (opened_at between '1970-01-01Z' and '2200-01-01Z' and approved_at between '1970-01-01Z' and '2200-01-01Z'
+           and proved_at between '1970-01-01Z' and '2200-01-01Z')
 );
 comment on table public.rollout_stages is 'The steps of a rollout, opened in order of position. A device is served if any open stage includes it.';
 comment on column public.rollout_stages.position is 'Stages open in this order; gaps are fine.';
@@ -229,6 +242,9 @@ begin
         'Pause or cancel the rollout instead.');
     end if;
     return old;
+  end if;
+  if tg_op = 'UPDATE' and private.is_rename('segment', old.segment, new.segment) then
+    return new;
   end if;
   if rollout_state in ('superseded', 'cancelled') then
     perform private.refuse('rollout_has_ended', format('The rollout is %s.', rollout_state), 'Start a new rollout.');

@@ -81,16 +81,22 @@ create trigger audit_forgiven after delete on public.known_bad_releases
 create table public.known_bad_patterns (
   id uuid primary key default gen_random_uuid(),
   release_id uuid not null references public.releases,
-  match jsonb not null,
+  match jsonb not null constraint "match must be at most 8 kB" check (octet_length(match::text) <= 8192),
   cause text not null default 'operator' constraint "cause must be 1 to 100 characters" check (length(cause) between 1 and 100),
   reason text not null constraint "a known-bad pattern needs a reason in words" check (btrim(reason) <> ''),
-  evidence jsonb not null default '{}' constraint "evidence must be an object" check (jsonb_typeof(evidence) = 'object'),
+  evidence jsonb not null default '{}'
+    constraint "evidence must be an object of at most 64 kB"
+    check (jsonb_typeof(evidence) = 'object' and octet_length(evidence::text) <= 65536),
   opened_by uuid,
   opened_at timestamptz not null default now(),
   lifted_by uuid,
   lifted_at timestamptz,
   lift_reason text,
-  constraint "lifting needs lifted_at and lift_reason together" check ((lifted_at is null) = (lift_reason is null))
+  constraint "lifting needs lifted_at and lift_reason together" check ((lifted_at is null) = (lift_reason is null)),
+  constraint "reasons must be at most 4000 characters"
+    check (length(reason) <= 4000 and length(lift_reason) <= 4000),
+  constraint "times must be between 1970 and 2200"
+    check (opened_at between '1970-01-01Z' and '2200-01-01Z' and lifted_at between '1970-01-01Z' and '2200-01-01Z')
 );
 comment on table public.known_bad_patterns is
   'Releases that are known bad for every device with these attributes, and their history. Insert a row to keep a release from them; set lift_reason to allow it again. Never deleted.';
@@ -250,6 +256,12 @@ begin
       new.match := new.match - 'labels';
     end if;
     return new;
+  end if;
+  if private.is_rename('segment', old.match ->> 'segment', new.match ->> 'segment') then
+    old.match := old.match || jsonb_build_object('segment', new.match ->> 'segment');
+  end if;
+  if private.is_rename('role', old.match ->> 'role', new.match ->> 'role') then
+    old.match := old.match || jsonb_build_object('role', new.match ->> 'role');
   end if;
   if (new.id, new.release_id, new.match, new.cause, new.reason, new.evidence, new.opened_by, new.opened_at)
      is distinct from (old.id, old.release_id, old.match, old.cause, old.reason, old.evidence, old.opened_by, old.opened_at) then

@@ -60,7 +60,8 @@ create function private.poll_by(next_poll_s int, at timestamptz, event timestamp
 language sql immutable set search_path = ''
 as $$
   -- One second late rather than early: asking before the event would cost a poll and learn nothing.
-  select greatest(1, least(next_poll_s, ceil(extract(epoch from event - at))::int + 1))
+  -- Compared before the cast: an event may be too far away for an int.
+  select greatest(1, least(next_poll_s, ceil(extract(epoch from event - at)) + 1)::int)
 $$;
 comment on function private.poll_by(int, timestamptz, timestamptz) is 'The poll interval in seconds, shortened so that a poll falls just after an event.';
 revoke execute on function private.poll_by(int, timestamptz, timestamptz) from public;

@@ -13,7 +13,14 @@ create table public.alerts (
   opened_at timestamptz not null default now(),
   acknowledged_by uuid,
   acknowledged_at timestamptz,
-  resolved_at timestamptz
+  resolved_at timestamptz,
+  constraint "times must be between 1970 and 2200"
+    check (opened_at between '1970-01-01Z' and '2200-01-01Z'
+           and acknowledged_at between '1970-01-01Z' and '2200-01-01Z' and resolved_at between '1970-01-01Z' and '2200-01-01Z'),
+  constraint "texts must be at most 4000 characters"
+    check (length(subject) <= 4000 and length(summary) <= 4000),
+  constraint "evidence must be an object of at most 64 kB"
+    check (jsonb_typeof(evidence) = 'object' and octet_length(evidence::text) <= 65536)
 );
 comment on table public.alerts is 'What needs attention. Opened and resolved by policy; acknowledged by people.';
 comment on column public.alerts.kind is 'device_offline, rollout_halted, fleet_halted, lease_expired, ...';

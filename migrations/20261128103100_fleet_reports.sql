@@ -128,9 +128,11 @@ grant select on public.fleet_overview to authenticated, service_role;
 
 create table public.slo_targets (
   name text primary key constraint "name must be 1 to 63 of a-z, 0-9 and _" check (name ~ '^[a-z0-9_]{1,63}$'),
-  target numeric not null,
+  target numeric not null constraint "target must be 0 to 31536000" check (target between 0 and 31536000),
   unit text not null constraint "unit must be percent or seconds" check (unit in ('percent', 'seconds')),
-  description text not null default ''
+  description text not null default '',
+  constraint "description must be at most 4000 characters"
+    check (length(description) <= 4000)
 );
 comment on table public.slo_targets is 'The fleet''s service level objectives. Admins change the targets; the report is in the view slo.';
 comment on column public.slo_targets.target is 'percent: at least this. seconds: at most this.';

@@ -25,53 +25,117 @@ $$;
 comment on function private.is_due(text, interval, timestamptz) is 'Claims a run of a slower job; false if it ran within the interval.';
 revoke execute on function private.is_due(text, interval, timestamptz) from public;
 
+-- Each duty fails alone: what one row makes impossible must not keep leases from ending or stages from opening.
+create function private.try_duty(duty text, work text, at timestamptz, about uuid default null) returns jsonb
+language plpgsql volatile security definer set search_path = ''
+as $$
+-- Definer: the scheduler holds no rights of its own on the tables. `work` is one of tick()'s own statements; $1 is the
+-- time, $2 what it is about. A duty that fails is taken back whole, and is an alert until it works again.
+declare
+  done jsonb;
+  whole_name text := duty || coalesce(' ' || about, '');
+  broken text;
+begin
+  begin
+    execute work into done using at, about;
+    update public.alerts a set resolved_at = try_duty.at
+    where a.kind = 'tick_failing' and a.subject = whole_name and a.resolved_at is null;
+    return coalesce(done, '{}');
+  exception when others then
+    broken := sqlerrm;
+  end;
+  perform private.open_alert('tick_failing', 'critical',
+    format('The scheduler cannot do "%s": %s', whole_name, left(broken, 1000)), at,
+    subject => whole_name, evidence => jsonb_build_object('duty', duty, 'about', about, 'error', left(broken, 4000)));
+  return jsonb_build_object('failed', jsonb_build_object(whole_name, left(broken, 1000)));
+end
+$$;
+comment on function private.try_duty(text, text, timestamptz, uuid) is
+  'Does one of the scheduler''s duties. Returns what was done, or {"failed": {duty: why}}, with an alert.';
+revoke execute on function private.try_duty(text, text, timestamptz, uuid) from public;
+
+create function private.drop_old_audit(at timestamptz) returns int
+language plpgsql volatile security definer set search_path = ''
+as $$
+-- Definer: nobody else may delete here.
+declare
+  dropped int;
+begin
+  delete from public.audit_log a
+  where a.at < drop_old_audit.at - make_interval(months => (select s.audit_retention_months from public.fleet_settings s));
+  get diagnostics dropped = row_count;
+  return dropped;
+end
+$$;
+comment on function private.drop_old_audit(timestamptz) is 'Deletes audit rows past fleet_settings.audit_retention_months. Returns how many.';
+revoke execute on function private.drop_old_audit(timestamptz) from public;
+
+create function private.attend_rollout(rollout_id uuid, at timestamptz) returns jsonb
+language plpgsql volatile security definer set search_path = ''
+as $$
+-- Definer: the scheduler holds no rights of its own on the tables.
+declare
+  opened int := 0;
+begin
+  if exists (select from public.rollouts r where r.id = attend_rollout.rollout_id and r.state = 'running') then
+    perform private.lock_policy();
+    opened := private.advance_rollout(attend_rollout.rollout_id, at);
+  end if;
+  -- A rate lets the next ones in with the clock, not with an outcome.
+  if exists (select from private.rollout_queue q where q.rollout_id = attend_rollout.rollout_id) then
+    perform private.wake_waiting(attend_rollout.rollout_id);
+  end if;
+  return jsonb_build_object('stages_opened', opened);
+end
+$$;
+comment on function private.attend_rollout(uuid, timestamptz) is 'Opens the stages of a rollout that are due, and wakes those its rate lets in.';
+revoke execute on function private.attend_rollout(uuid, timestamptz) from public;
+
 create function private.tick(at timestamptz default now()) returns jsonb
 language plpgsql volatile security definer set search_path = ''
 as $$
 -- Definer: the scheduler holds no rights of its own on the tables.
 declare
   done jsonb := '{}';
-  rollout record;
+  one jsonb;
+  failed jsonb := '{}';
   opened int := 0;
+  duty record;
 begin
   -- Somebody else is at it: their work is as good as ours.
   if not pg_try_advisory_xact_lock(hashtext('private.tick')) then
     return jsonb_build_object('skipped', true);
   end if;
-  done := done || jsonb_build_object('commands_expired', private.expire_commands(at));
-  -- The month after next is missing only around the turn of a month.
-  if to_regclass(format('private.%I', 'update_history_' || to_char(at at time zone 'UTC' + interval '2 months', 'YYYY_MM'))) is null then
-    done := done || jsonb_build_object('months_made', private.make_history_partitions(at));
-  end if;
-  if private.is_due('retention', interval '1 hour', at) then
-    done := done || jsonb_build_object('months_dropped', private.drop_old_history(at));
-    delete from public.audit_log a where a.at < tick.at - make_interval(months => (select s.audit_retention_months from public.fleet_settings s));
-  end if;
-  if private.is_due('silence', interval '1 minute', at) then
-    done := done || private.watch_offline(at);
-  end if;
-  if private.is_due('reports', interval '1 minute', at) then
-    done := done || jsonb_build_object('attempts_rolled_up', private.roll_up_history(at));
-  end if;
-  if private.is_due('adoption', interval '10 minutes', at) then
-    done := done || jsonb_build_object('releases_in_use', private.count_adoption(at));
-  end if;
-  done := done || jsonb_build_object('patterns_looked_at', private.look_for_patterns(at));
-  -- From here on the policy lock may be held to the end, and devices that ask for a slot wait: what reads the whole
-  -- fleet stands above.
-  done := done || jsonb_build_object('leases_expired', private.expire_leases(at));
-  for rollout in select r.id, r.state, r.max_per_minute from public.rollouts r where r.state in ('running', 'completed', 'superseded') order by r.id loop
-    if rollout.state = 'running' then
-      perform private.lock_policy();
-      opened := opened + private.advance_rollout(rollout.id, at);
-    end if;
-    -- A rate lets the next ones in with the clock, not with an outcome.
-    if exists (select from private.rollout_queue q where q.rollout_id = rollout.id) then
-      perform private.wake_waiting(rollout.id);
-    end if;
+  for duty in
+    select d.name, d.work from (values
+      (1, 'commands', $do$select jsonb_build_object('commands_expired', private.expire_commands($1))$do$),
+      -- The month after next is missing only around the turn of a month.
+      (2, 'months', $do$select jsonb_build_object('months_made', private.make_history_partitions($1)) where to_regclass(
+        format('private.%I', 'update_history_' || to_char($1 at time zone 'UTC' + interval '2 months', 'YYYY_MM'))) is null$do$),
+      (3, 'retention', $do$select jsonb_build_object('months_dropped', private.drop_old_history($1),
+        'audit_rows_dropped', private.drop_old_audit($1)) where private.is_due('retention', interval '1 hour', $1)$do$),
+      (4, 'offline', $do$select private.watch_offline($1) where private.is_due('offline', interval '1 minute', $1)$do$),
+      (5, 'reports', $do$select jsonb_build_object('attempts_rolled_up', private.roll_up_history($1))
+        where private.is_due('reports', interval '1 minute', $1)$do$),
+      (6, 'adoption', $do$select jsonb_build_object('releases_in_use', private.count_adoption($1))
+        where private.is_due('adoption', interval '10 minutes', $1)$do$),
+      (7, 'patterns', $do$select jsonb_build_object('patterns_looked_at', private.look_for_patterns($1))$do$),
+      -- From here on the policy lock may be held to the end, and devices that ask for a slot wait: what reads the whole
+      -- fleet stands above.
+      (8, 'leases', $do$select jsonb_build_object('leases_expired', private.expire_leases($1))$do$)
+    ) d (position, name, work) order by d.position
+  loop
+    one := private.try_duty(duty.name, duty.work, at);
+    failed := failed || coalesce(one -> 'failed', '{}');
+    done := done || (one - 'failed');
+  end loop;
+  for duty in select r.id from public.rollouts r where r.state in ('running', 'completed', 'superseded') order by r.id loop
+    one := private.try_duty('rollout', 'select private.attend_rollout($2, $1)', at, duty.id);
+    failed := failed || coalesce(one -> 'failed', '{}');
+    opened := opened + coalesce((one ->> 'stages_opened')::int, 0);
   end loop;
   done := done || jsonb_build_object('stages_opened', opened);
-  return done;
+  return case when failed = '{}' then done else done || jsonb_build_object('failed', failed) end;
 end
 $$;
 comment on function private.tick(timestamptz) is 'Everything that is due by the clock. Returns what was done.';

@@ -5,9 +5,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+from typing import TYPE_CHECKING
 
 from fleet_agent import __version__
 from fleet_agent.cli.context import AddCommand, Context
+
+if TYPE_CHECKING:
+    from fleet_agent.config import DeviceConfig
+    from fleet_agent.control_plane.edge_functions import Enrollment, EnrollmentRequest
+    from fleet_agent.control_plane.identity import Identity
+    from fleet_agent.support.clock import Clock
 
 TOKEN_VARIABLE = "FLEET_PROVISIONING_TOKEN"  # noqa: S105 - the name of a variable
 
@@ -26,47 +33,57 @@ def add(command: AddCommand) -> None:
 
 def _enroll(context: Context, options: argparse.Namespace) -> int:
     from fleet_agent import config, log
-    from fleet_agent.control_plane import edge_functions, tokens
-    from fleet_agent.control_plane.client import http_client, tls_context
+    from fleet_agent.control_plane import tokens
     from fleet_agent.control_plane.identity import Identity
-    from fleet_agent.host.machine import Machine, host_name
-    from fleet_agent.support import retry
     from fleet_agent.support.clock import Clock
 
     device = config.load(context.config)
     log.set_up(device.log_level)
     identity = Identity.load_or_create(context.paths)
     clock = Clock(context.paths.clock_floor)
+    token = options.token or os.environ.get(TOKEN_VARIABLE)
+    request = _request(options.name or device.name, context)
+    answer = asyncio.run(_ask(device, identity, request, token, clock))
+    clock.observe(answer.server_time)
+    if identity.device_id != answer.device_id:
+        tokens.forget(identity.folder)
+    identity.remember(answer.device_id)
+    print(answer.model_dump_json() if options.json else _sentence(answer))
+    return 0
+
+
+def _request(name: str | None, context: Context) -> EnrollmentRequest:
+    from fleet_agent.control_plane.edge_functions import EnrollmentRequest
+    from fleet_agent.host.machine import Machine, host_name
+
     machine = Machine(context.paths.root)
-    request = edge_functions.EnrollmentRequest(
-        name=options.name or device.name or host_name(),
+    return EnrollmentRequest(
+        name=name or host_name(),
         hardware_model=machine.hardware_model(),
         os=machine.operating_system(),
         agent_version=__version__,
     )
 
-    async def ask() -> edge_functions.Enrollment:
-        tls = tls_context() if device.api_url.startswith("https") else None
-        async with http_client(tls) as client:
 
-            async def attempt() -> edge_functions.Enrollment:
-                token = options.token or os.environ.get(TOKEN_VARIABLE)
-                return await edge_functions.enroll(client, device, identity, request, token, clock=clock.now)
+async def _ask(
+    device: DeviceConfig, identity: Identity, request: EnrollmentRequest, token: str | None, clock: Clock
+) -> Enrollment:
+    from fleet_agent.control_plane import edge_functions
+    from fleet_agent.control_plane.client import http_client, tls_context
+    from fleet_agent.support import retry
 
-            return await retry.call(retry.ENROLL, attempt)
+    async with http_client(tls_context() if device.api_url.startswith("https") else None) as client:
 
-    answer = asyncio.run(ask())
-    clock.observe(answer.server_time)
-    if identity.device_id != answer.device_id:
-        tokens.forget(identity.folder)
-    identity.remember(answer.device_id)
-    if options.json:
-        print(answer.model_dump_json())
-    elif answer.kind == "pending":
-        print(
+        async def attempt() -> Enrollment:
+            return await edge_functions.enroll(client, device, identity, request, token, clock=clock.now)
+
+        return await retry.call(retry.ENROLL, attempt)
+
+
+def _sentence(answer: Enrollment) -> str:
+    if answer.kind == "pending":
+        return (
             f"{answer.name} requested enrollment ({answer.device_id}) "
             "and is waiting for an operator to accept it."
         )
-    else:
-        print(f"{answer.name} is enrolled as {answer.device_id}: {answer.role}, {answer.segment}.")
-    return 0
+    return f"{answer.name} is enrolled as {answer.device_id}: {answer.role}, {answer.segment}."

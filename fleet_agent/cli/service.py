@@ -54,7 +54,7 @@ def _validate_config(context: Context, _options: argparse.Namespace) -> int:
 
 
 def _notes_on_rescue_access(context: Context, wanted: RescueAccess | None) -> Iterator[str]:
-    """Why it is not as `device.json` says. Raises ConfigError where it never could be."""
+    """Why it differs from `device.json`. Raises ConfigError if it can never work."""
     from fleet_agent.host import rescue_ssh
 
     if wanted is not None:
@@ -100,7 +100,7 @@ def _install(context: Context, options: argparse.Namespace) -> int:
 
 
 def _after(lacking: FleetError | None) -> int:
-    """All the rest was done; what could not be is said last, where it is seen."""
+    """Everything else was done; what could not be done comes last, so that it is noticed."""
     if lacking is None:
         return 0
     complain(lacking)
@@ -108,7 +108,7 @@ def _after(lacking: FleetError | None) -> int:
 
 
 def _rescue_access(context: Context, tree: Path) -> tuple[rescue_ssh.Setup | None, FleetError | None]:
-    """What `device.json` asks for, ready to install; and why it cannot be had although it asks."""
+    """What `device.json` configures, ready to install; or why it cannot be installed."""
     from fleet_agent import config
     from fleet_agent.host import rescue_ssh
 
@@ -123,7 +123,7 @@ def _rescue_access(context: Context, tree: Path) -> tuple[rescue_ssh.Setup | Non
     if wanted is None:
         return None, None
     if wanted.authorized_keys.is_relative_to(tree):
-        # Given beside device.json; on the machine that starts from this tree it has no such prefix.
+        # Given relative to device.json; on the machine that boots from this tree there is no such prefix.
         keys = Path("/") / wanted.authorized_keys.relative_to(tree)
         wanted = wanted.model_copy(update={"authorized_keys": keys})
     try:

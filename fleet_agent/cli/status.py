@@ -1,4 +1,4 @@
-"""`fleet-agent status` and `history`: from this device alone, without a network, beside a running daemon."""
+"""`fleet-agent status` and `history`: from this device alone, without a network or the daemon."""
 
 from __future__ import annotations
 

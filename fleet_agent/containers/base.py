@@ -8,10 +8,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from pydantic import Field
+
 from fleet_agent.model import ServiceState
 
 #: Called with a phrase while something takes long.
-Say = Callable[[str], None]
+OnProgress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,32 @@ class Container(ServiceState):
 
     id: str
     created_at: datetime | None = None
+    name: str = ""
+    #: Among the containers of its service, from 1.
+    number: int = 1
+    #: Compose's hash of the configuration that it was made from.
+    config_hash: str = ""
+    #: The id of each network that it is on, by the network's name; empty until it was started.
+    networks: dict[str, str] = Field(default_factory=dict)
+    #: (port, protocol) on this machine that it was made to publish.
+    ports: tuple[tuple[int, str], ...] = ()
+    #: What it mounts: path or volume by where it is in the container.
+    mounts: dict[str, str] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class VolumeFacts:
+    driver: str
+    options: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """What Docker on this machine has: networks by name and id, volumes. No platform: any."""
+
+    platform: str
+    networks: frozenset[str]
+    volumes: Mapping[str, VolumeFacts]
 
 
 @dataclass(frozen=True)
@@ -59,7 +87,7 @@ class Runtime(Protocol):
     def missing_images(self, images: Sequence[str], *, thoroughly: bool = False) -> list[str]:
         """Those of `images` that are not on this machine, or damaged: `thoroughly` finds every lost layer."""
 
-    def pull(self, image: str, say: Say) -> None:
+    def pull(self, image: str, on_progress: OnProgress) -> None:
         """Bring one image here; replace it if it is damaged.
 
         Raises ContainerError: `image_missing`, `registry_unreachable`, `image_damaged`, `disk_full`.
@@ -67,6 +95,9 @@ class Runtime(Protocol):
 
     def up(self, stack: ComposeStack) -> None:
         """Make `stack` run: start what is missing or changed, remove what it lacks, touch nothing else."""
+
+    def recreate(self, stack: ComposeStack, services: Sequence[str]) -> None:
+        """Replace every container of these services, whatever it looks like; their volumes stay."""
 
     def down(self, project: str) -> None:
         """Stop and remove the project's containers, if there are any; volumes stay."""
@@ -82,6 +113,15 @@ class Runtime(Protocol):
 
     def services(self, project: str) -> tuple[Container, ...]:
         """Every container of the project, by service name."""
+
+    def networks(self) -> frozenset[str]:
+        """The ids of all networks on this machine."""
+
+    def host(self) -> HostFacts:
+        """What is on this machine that a release may need."""
+
+    def belongings(self, project: str) -> list[str]:
+        """What is left of a project, each as a phrase: containers, volumes, networks."""
 
     def logs(self, project: str, *, lines: int, since: datetime | None = None) -> list[LogLine]:
         """The last lines of each container of the project."""

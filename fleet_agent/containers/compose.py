@@ -8,7 +8,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fleet_agent.containers.base import CommandResult, ComposeStack, Container, LogLine, Say
+from fleet_agent.containers.base import (
+    CommandResult,
+    ComposeStack,
+    Container,
+    HostFacts,
+    LogLine,
+    OnProgress,
+)
 from fleet_agent.containers.compose_cli import ComposeCli
 from fleet_agent.containers.docker_connection import DockerConnection
 from fleet_agent.containers.docker_engine import DockerEngine
@@ -42,6 +49,10 @@ class ComposeRuntime:
         self._connection.open()
         self._compose.up(stack)
 
+    def recreate(self, stack: ComposeStack, services: Sequence[str]) -> None:
+        self._connection.open()
+        self._compose.recreate(stack, services)
+
     def down(self, project: str) -> None:
         self._compose.down(project)
 
@@ -54,14 +65,23 @@ class ComposeRuntime:
     def missing_images(self, images: Sequence[str], *, thoroughly: bool = False) -> list[str]:
         return self._docker.missing_images(images, thoroughly=thoroughly)
 
-    def pull(self, image: str, say: Say) -> None:
-        self._docker.pull(image, say)
+    def pull(self, image: str, on_progress: OnProgress) -> None:
+        self._docker.pull(image, on_progress)
 
     def remove_image(self, image: str) -> bool:
         return self._docker.remove_image(image)
 
     def services(self, project: str) -> tuple[Container, ...]:
         return self._docker.services(project)
+
+    def networks(self) -> frozenset[str]:
+        return self._docker.networks()
+
+    def host(self) -> HostFacts:
+        return self._docker.host()
+
+    def belongings(self, project: str) -> list[str]:
+        return self._docker.belongings(project)
 
     def logs(self, project: str, *, lines: int, since: datetime | None = None) -> list[LogLine]:
         return self._docker.logs(project, lines=lines, since=since)

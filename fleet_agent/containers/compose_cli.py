@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from fleet_agent.containers import compose_file
 from fleet_agent.containers.base import ComposeStack
 from fleet_agent.containers.compose_program import find_compose
 from fleet_agent.containers.docker_errors import compose_failed, telling_line
@@ -55,7 +55,7 @@ class ComposeCli:
                 hint="Declare it in role.yaml, or write $$ for a dollar sign.",
             )
         try:
-            resolved = json.loads(done.stdout)
+            resolved = compose_file.from_json(done.stdout.encode())
         except ValueError as error:
             raise ContainerError(
                 Kind.COMPOSE_FAILED, "Compose returned something that is not JSON."
@@ -68,6 +68,14 @@ class ComposeCli:
         done = self._on(stack, ["up", "--detach", "--no-build", "--pull", "never", "--remove-orphans"])
         if done.exit_code != 0:
             raise compose_failed("start the services", done)
+
+    def recreate(self, stack: ComposeStack, services: Sequence[str]) -> None:
+        done = self._on(
+            stack,
+            ["up", "--detach", "--no-build", "--pull", "never", "--no-deps", "--force-recreate", *services],
+        )
+        if done.exit_code != 0:
+            raise compose_failed("replace the containers", done)
 
     def down(self, project: str) -> None:
         done = self._compose(

@@ -1,7 +1,11 @@
-"""What a resolved Compose file says: its services, their images, the ports they publish."""
+"""What a resolved Compose file says: its services, their images, the ports they publish.
+
+Values in memory are literal. In a file that Compose reads, each `$` is written twice (`as_json`).
+"""
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -63,3 +67,31 @@ def published(compose: dict[str, Any]) -> list[tuple[str, str, int, str]]:
             if first.isdigit() and last in ("", first) and int(first) > 0:
                 found.append((name, port.get("host_ip") or "", int(first), port.get("protocol") or "tcp"))
     return found
+
+
+def replicas(service: dict[str, Any]) -> int:
+    """How many containers a service should have."""
+    for said in (service.get("scale"), (service.get("deploy") or {}).get("replicas")):
+        if said is not None:
+            return int(said)
+    return 1
+
+
+def as_json(compose: dict[str, Any]) -> bytes:
+    """The file's content, as Compose reads it."""
+    return json.dumps(_escaped(compose), indent=1, sort_keys=True).encode()
+
+
+def from_json(content: bytes) -> Any:
+    """What a file that `as_json` or Compose made says. Raises ValueError."""
+    # A dollar sign means nothing to JSON: undone in the text it is undone in every string.
+    return json.loads(content.replace(b"$$", b"$"))
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("$", "$$")
+    if isinstance(value, dict):
+        # Compose leaves keys as they are.
+        return {key: _escaped(item) for key, item in value.items()}
+    return [_escaped(item) for item in value] if isinstance(value, list) else value

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 
 from fleet_agent.containers import docker_errors, docker_exec, docker_images
-from fleet_agent.containers.base import CommandResult, Container, LogLine, Say
+from fleet_agent.containers.base import CommandResult, Container, HostFacts, LogLine, OnProgress, VolumeFacts
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 #: Labels by which Compose marks its containers.
 _PROJECT, _SERVICE = "com.docker.compose.project", "com.docker.compose.service"
+_NUMBER, _CONFIG_HASH = "com.docker.compose.container-number", "com.docker.compose.config-hash"
 
 
 class DockerEngine:
@@ -33,9 +34,9 @@ class DockerEngine:
         with self._client() as client:
             return docker_images.missing(client, images, thoroughly=thoroughly)
 
-    def pull(self, image: str, say: Say) -> None:
+    def pull(self, image: str, on_progress: OnProgress) -> None:
         with self._client(self._pull_limit_s, pass_refusals=True) as client:
-            docker_images.pull(client, image, say)
+            docker_images.pull(client, image, on_progress)
 
     def remove_image(self, image: str) -> bool:
         from docker.errors import APIError, ImageNotFound
@@ -53,7 +54,37 @@ class DockerEngine:
     def services(self, project: str) -> tuple[Container, ...]:
         with self._client() as client:
             found = [_state(container) for container in _containers(client, project)]
-        return tuple(sorted(found, key=lambda container: container.service))
+        return tuple(sorted(found, key=lambda container: (container.service, container.number)))
+
+    def networks(self) -> frozenset[str]:
+        with self._client() as client:
+            return frozenset(str(network.id) for network in client.networks.list())
+
+    def host(self) -> HostFacts:
+        with self._client() as client:
+            version = client.version()
+            networks = client.networks.list()
+            volumes = client.volumes.list()
+        return HostFacts(
+            platform=f"{version.get('Os', 'linux')}/{version['Arch']}" if version.get("Arch") else "",
+            networks=frozenset(str(key) for one in networks for key in (one.name, one.id)),
+            volumes={
+                str(one.name): VolumeFacts(str(one.attrs.get("Driver")), one.attrs.get("Options") or {})
+                for one in volumes
+            },
+        )
+
+    def belongings(self, project: str) -> list[str]:
+        label: dict[str, Any] = {"label": f"{_PROJECT}={project}"}
+        with self._client() as client:
+            containers = client.containers.list(all=True, filters=label, ignore_removed=True)
+            volumes = client.volumes.list(filters=label)
+            networks = client.networks.list(filters=label)
+        return [
+            *sorted(f"the container {one.name}" for one in containers),
+            *sorted(f"the volume {one.name}" for one in volumes),
+            *sorted(f"the network {one.name}" for one in networks),
+        ]
 
     def logs(self, project: str, *, lines: int, since: datetime | None = None) -> list[LogLine]:
         from docker.errors import NotFound
@@ -134,7 +165,30 @@ def _state(container: DockerContainer) -> Container:
         restarts=attributes.get("RestartCount", 0),
         exit_code=None if running else state.get("ExitCode"),
         started_at=_moment(state.get("StartedAt")),
+        name=str(container.name),
+        number=_number(container.labels.get(_NUMBER)),
+        config_hash=str(container.labels.get(_CONFIG_HASH, "")),
+        networks={
+            name: str(network.get("NetworkID") or "")
+            for name, network in (attributes["NetworkSettings"].get("Networks") or {}).items()
+        },
+        ports=tuple(sorted(_bound_ports(attributes))),
+        mounts={
+            mount["Destination"]: mount.get("Name") or mount.get("Source") or ""
+            for mount in attributes.get("Mounts") or []
+        },
     )
+
+
+def _number(label: str | None) -> int:
+    return int(label) if label and label.isdigit() else 1
+
+
+def _bound_ports(attributes: dict[str, Any]) -> Iterator[tuple[int, str]]:
+    for inside, outside in (attributes["HostConfig"].get("PortBindings") or {}).items():
+        for binding in outside or []:
+            if str(binding.get("HostPort") or "").isdigit():
+                yield int(binding["HostPort"]), inside.partition("/")[2] or "tcp"
 
 
 def _moment(text: str | None) -> datetime | None:

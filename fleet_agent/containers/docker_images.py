@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from loguru import logger
 
 from fleet_agent.containers import docker_errors
-from fleet_agent.containers.base import Say
+from fleet_agent.containers.base import OnProgress
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -45,7 +45,7 @@ def _is_missing(client: DockerClient, image: str, *, thoroughly: bool) -> bool:
     return damage is not None
 
 
-def pull(client: DockerClient, image: str, say: Say) -> None:
+def pull(client: DockerClient, image: str, on_progress: OnProgress) -> None:
     """Bring `image` here by the engine's own API: progress comes line by line, no Compose file is needed.
 
     Raises ContainerError, see `docker_errors.pull_failed`.
@@ -56,17 +56,17 @@ def pull(client: DockerClient, image: str, say: Say) -> None:
     try:
         with contextlib.suppress(ImageNotFound):
             damage = find_damage(client, image, thoroughly=True)
-        _download(client, image, say)
+        _download(client, image, on_progress)
         if kept := find_damage(client, image, thoroughly=True):
             damage = kept
-            _replace(client, image, say)
+            _replace(client, image, on_progress)
     except PullError as error:
         raise docker_errors.pull_failed(image, str(error), damage) from error
     except APIError as error:
         raise docker_errors.pull_failed(image, str(error.explanation), damage) from error
 
 
-def _replace(client: DockerClient, image: str, say: Say) -> None:
+def _replace(client: DockerClient, image: str, on_progress: OnProgress) -> None:
     """Remove a damaged image and pull it again: Docker trusts its index and downloaded nothing.
 
     Only after a first download: while the registry is unreachable, removing what is left gains nothing.
@@ -75,18 +75,18 @@ def _replace(client: DockerClient, image: str, say: Say) -> None:
 
     with contextlib.suppress(APIError):
         client.images.remove(image, force=True)
-    _download(client, image, say)
+    _download(client, image, on_progress)
     if find_damage(client, image, thoroughly=True):
         raise PullError("Docker kept the damaged image")
 
 
-def _download(client: DockerClient, image: str, say: Say) -> None:
+def _download(client: DockerClient, image: str, on_progress: OnProgress) -> None:
     repository, tag = _split(image)
     for line in client.api.pull(repository, tag=tag, stream=True, decode=True):
         if "error" in line:
             raise PullError(str(line["error"]))
         if line.get("status") in ("Downloading", "Extracting"):
-            say(f"{image}: {line['status'].lower()} {line.get('progress', '')}".rstrip())
+            on_progress(f"{image}: {line['status'].lower()} {line.get('progress', '')}".rstrip())
 
 
 def find_damage(client: DockerClient, image: str, *, thoroughly: bool) -> str | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -20,7 +21,16 @@ import yaml
 from pydantic import BaseModel, Field
 from pydantic import ValidationError as PydanticValidationError
 
-from fleet_agent.containers.base import CommandResult, ComposeStack, Container, LogLine, Say
+from fleet_agent.containers.base import (
+    CommandResult,
+    ComposeStack,
+    Container,
+    HostFacts,
+    LogLine,
+    OnProgress,
+    VolumeFacts,
+)
+from fleet_agent.containers.compose_file import replicas
 from fleet_agent.errors import ContainerError, FleetError, Kind
 from fleet_agent.roles import variables
 
@@ -41,11 +51,23 @@ class SimulatedContainer(BaseModel):
     id: int
     looks: int = 0
     ports: list[tuple[int, str]] = Field(default_factory=list)
+    mounts: dict[str, str] = Field(default_factory=dict)
+    name: str = ""
+    number: int = 1
+    #: The id of each network that it is on, by name.
+    networks: dict[str, str] = Field(default_factory=dict)
+    #: By Compose or by hand, not by what it does itself.
+    stopped: bool = False
 
     @staticmethod
     def fingerprint(service: dict[str, Any]) -> str:
         """Changes with anything about a service, like Compose's config hash."""
         return hashlib.sha256(json.dumps(service, sort_keys=True).encode()).hexdigest()
+
+
+class SimulatedNetwork(BaseModel):
+    id: str
+    config_hash: str = ""
 
 
 class World(BaseModel):
@@ -58,6 +80,7 @@ class World(BaseModel):
     images: set[str] = Field(default_factory=set)
     absent_images: set[str] = Field(default_factory=set)
     damaged_images: set[str] = Field(default_factory=set)
+    networks: dict[str, SimulatedNetwork] = Field(default_factory=dict)
     next_id: int = 1
     down: bool = False
 
@@ -85,39 +108,84 @@ class SimulatedRuntime:
             raise ContainerError(
                 Kind.COMPOSE_INVALID, f"The compose file is not valid: {error.message}"
             ) from error
-        return {"name": project, **settled}
+        return {"name": project, **settled, **_networks(settled, project)}
 
     def up(self, stack: ComposeStack) -> None:
-        wanted: dict[str, dict[str, Any]] = json.loads(stack.file.read_text())["services"]
+        compose: dict[str, Any] = json.loads(stack.file.read_text())
         self._look()
-        for name, service in wanted.items():
-            # One write a service: a kill in between leaves some started, as with the real thing.
-            self._start(stack.project, name, service)
+        self._make_networks(stack.project, compose)
+        wanted = {}
+        for name, service in compose["services"].items():
+            for number in range(1, replicas(service) + 1):
+                key = name if number == 1 else f"{name}#{number}"
+                wanted[key] = name
+                # One write a container: a kill in between leaves some started, as with the real thing.
+                self._start(stack.project, key, number, name, compose)
         with _Changing(self) as world:
             running = world.containers.get(stack.project, {})
             world.containers[stack.project] = {n: c for n, c in running.items() if n in wanted}
 
+    def recreate(self, stack: ComposeStack, services: Sequence[str]) -> None:
+        with _Changing(self) as world:
+            running = world.containers.get(stack.project, {})
+            world.containers[stack.project] = {n: c for n, c in running.items() if c.service not in services}
+        SimulatedRuntime.up(self, stack)
+
+    def _make_networks(self, project: str, compose: dict[str, Any]) -> None:
+        """As Compose does: containers stop and leave a network that changed; then it is replaced.
+
+        It does not put them on the new one unless they are created anew: started again, they have none.
+        """
+        declared = compose.get("networks") or {}
+        services = compose["services"].values()
+        for key in sorted({key for service in services for key in service.get("networks", {})}):
+            entry = declared.get(key) or {}
+            name, fingerprint = str(entry.get("name") or key), SimulatedContainer.fingerprint(entry)
+            known = self._look().networks.get(name)
+            if entry.get("external"):
+                if known is None:
+                    sentence = f"Compose could not start the services: network {name} not found."
+                    raise ContainerError(Kind.COMPOSE_FAILED, sentence)
+                continue
+            if known is not None and known.config_hash == fingerprint:
+                continue
+            if known is not None:
+                with _Changing(self) as world:
+                    for container in world.containers.get(project, {}).values():
+                        if container.networks.pop(name, None) is not None:
+                            container.stopped = True
+                with _Changing(self) as world:
+                    del world.networks[name]
+            with _Changing(self) as world:
+                world.networks[name] = SimulatedNetwork(id=f"n{world.next_id}", config_hash=fingerprint)
+                world.next_id += 1
+
     def down(self, project: str) -> None:
         with _Changing(self) as world:
             world.containers.pop(project, None)
+            for name in [name for name in world.networks if name.startswith(f"{project}_")]:
+                del world.networks[name]
+
+    def networks(self) -> frozenset[str]:
+        return frozenset(network.id for network in self._look().networks.values())
 
     def restart(self, stack: ComposeStack) -> None:
         with _Changing(self) as world:
             for container in world.containers.get(stack.project, {}).values():
-                container.started_at, container.looks = datetime.now(UTC), 0
+                container.started_at, container.looks, container.stopped = datetime.now(UTC), 0, False
 
     def missing_images(self, images: Sequence[str], *, thoroughly: bool = False) -> list[str]:
         world = self._look()
         damaged = world.damaged_images if thoroughly else set()
         return [image for image in images if image not in world.images or image in damaged]
 
-    def pull(self, image: str, say: Say) -> None:
+    def pull(self, image: str, on_progress: OnProgress) -> None:
         with _Changing(self) as world:
             if image in world.absent_images:
                 raise ContainerError(
                     Kind.IMAGE_MISSING, f"{image} is not on this device and cannot be pulled.", retryable=True
                 )
-            say(f"{image}: simulated")
+            on_progress(f"{image}: simulated")
             world.images.add(image)
             world.damaged_images.discard(image)
 
@@ -142,7 +210,14 @@ class SimulatedRuntime:
                 if container.looks < _count(container.behavior):
                     container.looks += 1
                 states.append(_state(container))
-        return tuple(sorted(states, key=lambda state: state.service))
+        return tuple(sorted(states, key=lambda state: (state.service, state.number)))
+
+    def host(self) -> HostFacts:
+        """Of any platform: a simulation runs what another machine will."""
+        return HostFacts(platform="", networks=frozenset(self._look().networks), volumes=_AnyVolume())
+
+    def belongings(self, project: str) -> list[str]:
+        return [f"the container {c.name}" for c in self._look().containers.get(project, {}).values()]
 
     def logs(self, project: str, *, lines: int, since: datetime | None = None) -> list[LogLine]:
         del lines, since
@@ -167,7 +242,10 @@ class SimulatedRuntime:
     def published_ports(self, project: str) -> set[tuple[int, str]]:
         return {port for c in self._look().containers.get(project, {}).values() for port in c.ports}
 
-    def _start(self, project: str, name: str, service: dict[str, Any]) -> None:
+    def _start(self, project: str, key: str, number: int, name: str, compose: dict[str, Any]) -> None:
+        service = compose["services"][name]
+        declared = compose.get("networks") or {}
+        names = [str((declared.get(one) or {}).get("name") or one) for one in service.get("networks", {})]
         behavior = _behavior(service)
         if behavior == "no-start":
             raise ContainerError(
@@ -177,21 +255,32 @@ class SimulatedRuntime:
         fingerprint = SimulatedContainer.fingerprint(service)
         with _Changing(self) as world:
             running = world.containers.setdefault(project, {})
-            known = running.get(name)
-            if known is not None and known.config_hash == fingerprint and _state(known).state == "running":
-                return
+            known = running.get(key)
+            if known is not None and known.config_hash == fingerprint:
+                if known.stopped:
+                    known.started_at, known.looks, known.stopped = datetime.now(UTC), 0, False
+                    return
+                if _state(known).state == "running" and set(names) <= known.networks.keys():
+                    return
             if service["image"] not in world.images:
                 raise ContainerError(Kind.IMAGE_MISSING, f"{service['image']} is not on this device.")
             if service["image"] in world.damaged_images:
                 raise ContainerError(Kind.COMPOSE_FAILED, f"Cannot create {name}: a layer is missing.")
-            running[name] = SimulatedContainer(
+            running[key] = SimulatedContainer(
                 service=name,
+                name=f"{project}-{name}-{number}",
+                number=number,
+                networks={one: world.networks[one].id for one in names},
                 image=service["image"],
                 config_hash=fingerprint,
                 behavior=behavior,
                 has_check="healthcheck" in service,
                 started_at=datetime.now(UTC),
                 id=world.next_id,
+                mounts={
+                    str(mount.get("target")): _volume(compose, str(mount.get("source")))
+                    for mount in service.get("volumes", [])
+                },
                 ports=[
                     (int(p["published"]), p.get("protocol", "tcp"))
                     for p in service.get("ports", [])
@@ -211,6 +300,13 @@ class SimulatedRuntime:
         if world.down:
             raise ContainerError(Kind.DOCKER_UNAVAILABLE, "Docker does not answer.", retryable=True)
         return world
+
+
+class _AnyVolume(dict[str, VolumeFacts]):
+    """Volumes are not simulated: any external one is there, and none differs."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
 
 
 class _Changing:
@@ -237,7 +333,7 @@ class _Changing:
 
 def _state(container: SimulatedContainer) -> Container:
     kind, count = container.behavior.partition("=")[0], _count(container.behavior)
-    exited = kind == "crash" or (kind == "crash-later" and container.looks >= count)
+    exited = container.stopped or kind == "crash" or (kind == "crash-later" and container.looks >= count)
     health = None
     if container.has_check or kind in ("unhealthy", "slow"):
         health = "healthy"
@@ -254,7 +350,18 @@ def _state(container: SimulatedContainer) -> Container:
         health=None if exited else health,
         exit_code=1 if exited else None,
         started_at=container.started_at,
+        mounts=container.mounts,
+        name=container.name,
+        number=container.number,
+        config_hash=container.config_hash,
+        networks=container.networks,
+        ports=tuple(sorted(container.ports)),
     )
+
+
+def _volume(compose: dict[str, Any], source: str) -> str:
+    """The full name of a volume; a path is its own."""
+    return str(((compose.get("volumes") or {}).get(source) or {}).get("name") or source)
 
 
 def _count(behavior: str) -> int:
@@ -285,15 +392,7 @@ def _settle(value: Any, environment: Mapping[str, str]) -> Any:
 def _normal(service: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Short forms of ports and bind mounts as Compose would spell them out."""
     result = dict(service)
-    mounts = []
-    for mount in service.get("volumes") or []:
-        if isinstance(mount, str) and mount.startswith("."):
-            source, target, *_ = mount.split(":")
-            mounts.append({"type": "bind", "source": str((folder / source).resolve()), "target": target})
-        elif isinstance(mount, dict):
-            mounts.append(mount)
-        else:
-            mounts.append({"type": "volume", "source": str(mount).partition(":")[0]})
+    mounts = [_mount(mount, folder) for mount in service.get("volumes") or []]
     if mounts:
         result["volumes"] = mounts
     ports = []
@@ -309,4 +408,33 @@ def _normal(service: dict[str, Any], folder: Path) -> dict[str, Any]:
         )
     if ports:
         result["ports"] = ports
+    return result
+
+
+def _networks(settled: dict[str, Any], project: str) -> dict[str, Any]:
+    """Services on the default network unless they say otherwise, and every network by its full name."""
+    for service in settled["services"].values():
+        if "network_mode" not in service:
+            used = service.get("networks") or ["default"]
+            service["networks"] = used if isinstance(used, dict) else dict.fromkeys(used)
+    declared = {"default": None, **(settled.get("networks") or {})}
+    return {
+        "networks": {
+            key: {"name": key if (entry or {}).get("external") else f"{project}_{key}", **(entry or {})}
+            for key, entry in declared.items()
+        }
+    }
+
+
+def _mount(mount: Any, folder: Path) -> dict[str, Any]:
+    if isinstance(mount, dict):
+        return mount
+    source, target, options, *_ = [*str(mount).split(":"), "", ""]
+    bound = source.startswith((".", "/"))
+    result: dict[str, Any] = {"type": "bind" if bound else "volume", "source": source, "target": target}
+    if bound:
+        # Not resolved: like Compose, and a link is the content store's to follow.
+        result["source"] = os.path.normpath(folder / source)
+    if "ro" in options.split(","):
+        result["read_only"] = True
     return result

@@ -30,7 +30,7 @@ from fleet_agent.support.clock import Clock
 
 Result = TypeVar("Result")
 
-#: A phone network asleep takes seconds to wake; a hung server must not hold the loop for minutes.
+#: A mobile network takes seconds to wake up; a hung server must not hold the loop for minutes.
 TIMEOUT = httpx.Timeout(20.0, connect=15.0)
 #: One request with its answer: the limits above are between two bytes, which a slow trickle never exceeds.
 WHOLE_CALL_S = 90.0

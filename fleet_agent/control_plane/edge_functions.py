@@ -192,7 +192,7 @@ async def _perform(
 
 
 async def _post(call: _Call, body: dict[str, Any]) -> tuple[dict[str, Any], ControlPlaneError | None]:
-    """POST and parse; an answer that refuses comes with its error, an answer that is none is raised."""
+    """POST and parse; a refusal is returned with its error; anything that is not an answer is raised."""
     import httpx
 
     from fleet_agent.control_plane import error_mapping

@@ -133,7 +133,7 @@ def _refusal(headers: httpx.Headers, body: dict[str, Any], evidence: dict[str, A
     status, said = evidence["status"], _said(body)
     named = _NAMED.get(str(body.get("details") or "")) or _NAMED.get(str(body.get("kind") or ""))
     hint = ""
-    # REST answers 403 where row-level security says no: that is about a row, not about who asks.
+    # REST answers 403 where row-level security says no: that is about a row, not about the caller.
     if status == 401 or (status == 403 and "function" in evidence):
         kind = Kind.UNAUTHORIZED
         sentence = f"The control plane refused this device's credentials: {said or 'no reason given'}."
@@ -195,7 +195,7 @@ def _http_date(value: str) -> datetime | None:
         date = parsedate_to_datetime(value)
     except ValueError:
         return None
-    # "-0000" says: UTC, and nothing about where.
+    # "-0000" means UTC without a known local zone.
     return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 

@@ -1,7 +1,7 @@
 """The Realtime subscription that lets a device act before its next poll.
 
 `realtime`'s own reconnecting gives up for good after five tries, never rejoins a channel that the server
-closed (an expired token, a rate limit) and has no jitter. So its part here ends with the first trouble: one
+closed (an expired token, a rate limit) and has no jitter. So its part here ends with the first error: one
 client, one session; when anything is wrong the session is torn down and, after a full-jitter backoff, a new
 one is built. A wake is a hint: nothing is lost when this does not work, the poll finds everything.
 """

@@ -1,6 +1,6 @@
 """The device's JWT: fetched with a signed assertion, kept on disk, renewed before it ends.
 
-Kept (mode 0600, beside the key that could get another one any time) so that a restart costs no function call;
+Saved (mode 0600, next to the key that could get another one) so that a restart does not cost a function call;
 written about twice a day. Its lifetime is counted with the monotonic clock from when it was received, so a
 wrong or jumping clock does not end it early.
 """

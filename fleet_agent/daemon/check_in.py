@@ -84,7 +84,7 @@ class CheckIn:
         return self._dependencies.connection.plane
 
     def settings(self) -> settings.Settings:
-        return settings.in_force(self._dependencies.config_file.current, self.directive)
+        return settings.in_effect(self._dependencies.config_file.current, self.directive)
 
     def interval_s(self) -> float:
         return self.settings().poll_interval_s
@@ -247,13 +247,13 @@ class CheckIn:
         try:
             async with self.reporter.while_working(
                 plane, self.engine_status, self._problem(), self._notifier
-            ) as say:
+            ) as on_progress:
                 self.engine_status = await self._engine.run(
                     verb,
                     directive=directive,
                     reason=reason,
                     operator_requested=operator_requested,
-                    on_progress=say,
+                    on_progress=on_progress,
                 )
         except FleetError:
             # The journal has what the lost answer would have said.

@@ -3,7 +3,7 @@
 One JSON request on its standard input, which stays open: newer directives may follow.
 One `Progress` a line on its standard output, the last line `{"done": EngineStatus}` or `{"error": …}`. Exit
 code 0: it finished (also with a rollback). 75: another process is updating the device. Anything else: it
-could not come to rest; the next start goes on from its journal.
+could not finish; the next start continues from its journal.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from fleet_agent.paths import Paths
 from fleet_agent.support.clock import Heard
 
 ENGINE_COMMAND = (sys.executable, "-m", "fleet_agent.engine")
-#: Exit codes of an engine that ended by itself; after any other, programs of it may still run.
+#: Exit codes of an engine that was not killed; after any other, programs of it may still run.
 EXITS = (0, 1, 2, EXIT_LOCKED)
 #: A large image over a slow link brings no progress for a while; a hung child must not block forever.
 SILENCE_LIMIT_S = 45 * 60.0
@@ -216,7 +216,7 @@ class EngineProcess:
                 async with asyncio.timeout(self.stop_grace_s):
                     await child.wait()
             except TimeoutError:
-                # Stuck in the kernel (a dead disk). It keeps the lock for as long as it lives; we go on.
+                # Stuck in the kernel (a dead disk). It keeps the lock for as long as it lives; we continue.
                 logger.error("the engine (process {pid}) cannot be killed", pid=child.pid)
 
 

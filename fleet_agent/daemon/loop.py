@@ -102,8 +102,7 @@ class Daemon:
             try:
                 while not self._stopping:
                     await self._turn()
-                    if not self._stopping:
-                        await self._wait()
+                    await self._wait()
             finally:
                 self.notifier.stopping()
                 await self.engine.stop()

@@ -89,7 +89,7 @@ class Schedule:
         self.due.no_later_than(self.clock.monotonic() + wait_s, POLL)
 
     def wait_s(self, outcome: Outcome, interval_s: float, *, isolated: bool, pending: bool) -> float:
-        """Seconds after `outcome` until the device checks in again by itself."""
+        """Seconds after `outcome` until the device checks in again without a wake."""
         if outcome == Outcome.CONVERGED:
             return decide.poll_wait_s(interval_s, self.uniform)
         if outcome == Outcome.REFUSED:

@@ -1,4 +1,4 @@
-"""What is in force on this device: its own file over what the control plane sends, key by key."""
+"""What is in effect on this device: its own file over what the control plane sends, key by key."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Settings:
     pinned: tuple[str, ...]
 
 
-def in_force(config: DeviceConfig, directive: Directive | None) -> Settings:
+def in_effect(config: DeviceConfig, directive: Directive | None) -> Settings:
     sent_interval = directive.next_poll_s if directive is not None else None
     sent_labels = directive.config.labels if directive is not None else {}
     pinned = [f"labels.{name}" for name in sorted(config.labels)]

@@ -42,7 +42,7 @@ _NO_SUCH_COLUMN = ("PGRST204", "42703")
 
 
 class Reporter:
-    """Remembers what the control plane was told last."""
+    """Knows what was reported last, and reports what changed."""
 
     def __init__(self, root: Path, clock: Clock, ring: Ring) -> None:
         self._machine = Machine(root if root.exists() else root.parent)
@@ -93,7 +93,7 @@ class Reporter:
         fresh: asyncio.Event = asyncio.Event()
         latest: Progress | None = None
 
-        async def say(progress: Progress) -> None:
+        async def on_progress(progress: Progress) -> None:
             nonlocal latest
             notifier.alive()
             notifier.status(f"{progress.phase} {progress.detail}".strip())
@@ -117,7 +117,7 @@ class Reporter:
 
         telling = asyncio.create_task(tell())
         try:
-            yield say
+            yield on_progress
         finally:
             telling.cancel()
             with contextlib.suppress(asyncio.CancelledError):

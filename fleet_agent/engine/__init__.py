@@ -7,8 +7,9 @@
     failure_policy, failure_memory   what follows from a failure, and what is remembered of it
     recovery, links, journal         after a crash: from the journal, or from the links if it is lost
     upkeep, repair, health_watch     keep running what was committed; watch what was just started
+    running      start what should run, and have all of it run as it should
     stack_builder, stack_store       from an exported release to what runs here
-    prefetch, retention, disk_space, safe_mode, drift, redaction   one subject each
+    prefetch, retention, disk_space, safe_mode, drift, project, redaction   one subject each
 
 May import every room but `control_plane`, `daemon` and `cli`. Imports nothing here: the daemon uses only
 `phases` and `lock`, and starts the rest as a process.

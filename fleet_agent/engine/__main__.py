@@ -93,7 +93,7 @@ def _read_request() -> tuple[Request, bytes]:
     return Request.model_validate(json.loads(raw)), b""
 
 
-def _say(line: dict[str, Any] | Progress) -> None:
+def _print(line: dict[str, Any] | Progress) -> None:
     text = line.model_dump_json() if isinstance(line, Progress) else json.dumps(line)
     try:
         print(text, flush=True)
@@ -124,20 +124,20 @@ def _change(request: Request, rest: bytes) -> EngineStatus:
             return api.converge(
                 config,
                 request.directive,
-                _say,
+                _print,
                 operator_requested=request.operator_requested,
                 dependencies=dependencies,
             )
         case "recover":
-            return api.recover(config, _say, dependencies=dependencies)
+            return api.recover(config, _print, dependencies=dependencies)
         case "rollback":
-            return api.rollback(config, _say, reason=request.reason, dependencies=dependencies)
+            return api.rollback(config, _print, reason=request.reason, dependencies=dependencies)
         case "restart":
-            return api.restart(config, _say, dependencies=dependencies)
+            return api.restart(config, _print, dependencies=dependencies)
         case "enter_safe_mode":
-            return api.enter_safe_mode(config, _say, reason=request.reason, dependencies=dependencies)
+            return api.enter_safe_mode(config, _print, reason=request.reason, dependencies=dependencies)
         case "leave_safe_mode":
-            return api.leave_safe_mode(config, _say, dependencies=dependencies)
+            return api.leave_safe_mode(config, _print, dependencies=dependencies)
         case other:
             raise internal(f"the engine does not support the verb {other}")
 
@@ -168,16 +168,16 @@ def main() -> int:
         where = "; ".join(
             f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_input=False)
         )
-        _say({"error": _problem(config_invalid("The engine's request", where))})
+        _print({"error": _problem(config_invalid("The engine's request", where))})
         return 2
     except ValueError:
-        _say({"error": _problem(config_invalid("The engine's request", "it is not JSON"))})
+        _print({"error": _problem(config_invalid("The engine's request", "it is not JSON"))})
         return 2
     except FleetError as error:
         logger.error("{kind}: {error}", kind=error.kind.value, error=error)
-        _say({"error": _problem(error)})
+        _print({"error": _problem(error)})
         return EXIT_LOCKED if error.kind is Kind.LOCKED else 1
-    _say({"done": done})
+    _print({"done": done})
     return 0
 
 

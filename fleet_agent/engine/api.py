@@ -155,7 +155,11 @@ def leave_safe_mode(
                 hint="Roll out a working release.",
             )
         engine.begin(
-            AttemptKind.EXIT_SAFE_MODE, current, first=Phase.SWAPPING, place=None, reason="Leaving safe mode."
+            AttemptKind.EXIT_SAFE_MODE,
+            current,
+            first=Phase.SWAPPING,
+            assignment=None,
+            reason="Leaving safe mode.",
         )
         runner.work(engine)
         return statuses.of_engine(engine)
@@ -200,7 +204,7 @@ def _at_rest(
     config: EngineConfig, dependencies: Dependencies | None, report: Report, what: str
 ) -> Iterator[Engine]:
     """The engine with the lock held, once what the last run left is finished and the release runs."""
-    from fleet_agent.engine import recovery, runner, upkeep
+    from fleet_agent.engine import project, recovery, runner, upkeep
     from fleet_agent.engine.core import Engine
     from fleet_agent.engine.stack_store import StackStore
     from fleet_agent.engine.state_files import StateFiles
@@ -210,6 +214,7 @@ def _at_rest(
         stacks = StackStore(config.paths, StateFiles(dependencies.effects, config.paths.state / "reserve"))
         journal = recovery.load(config.paths, stacks, dependencies.clock.corrected())
         engine = Engine(config, dependencies, report, journal)
+        project.refuse_another(engine)
         recovery.resume(engine)
         runner.work(engine)
         upkeep.keep_running(engine)

@@ -26,7 +26,7 @@ from fleet_agent.engine.phases import RESTING, Phase, check_move
 from fleet_agent.engine.stack_store import StackStore
 from fleet_agent.engine.state_files import StateFiles
 from fleet_agent.errors import ContainerError, FleetError, Kind, internal
-from fleet_agent.model import DevicePlace, Progress
+from fleet_agent.model import DeviceAssignment, Progress
 from fleet_agent.support import retry
 
 T = TypeVar("T")
@@ -73,7 +73,7 @@ class Engine:
         logger.info(
             "{was} → {to}{why}", was=was, to=to, why=f": {self.journal.reason}" if self.journal.reason else ""
         )
-        self.say("")
+        self.report_progress("")
 
     def save(self, **changes: object) -> None:
         """Write the journal durably with `changes`; memory changes only once they are on disk."""
@@ -81,7 +81,7 @@ class Engine:
         self.files.write(self.paths.journal, changed.model_dump_json(indent=1).encode())
         self.journal = changed
 
-    def say(self, detail: str, percent: float | None = None) -> None:
+    def report_progress(self, detail: str, percent: float | None = None) -> None:
         """Tell the daemon how far this is."""
         attempt = self.journal.attempt
         self._report(
@@ -109,7 +109,7 @@ class Engine:
         target: Deployed,
         *,
         first: Phase,
-        place: DevicePlace | None,
+        assignment: DeviceAssignment | None,
         rollout_id: UUID | None = None,
         reason: str = "",
         **changes: object,
@@ -121,7 +121,7 @@ class Engine:
             kind=kind,
             target=target,
             origin=self.journal.current if running else None,
-            place=place or self.journal.place,
+            assignment=assignment or self.journal.assignment,
             rollout_id=rollout_id,
             started_at=self.clock.corrected(),
             prefetched_bytes=self._prefetched_bytes(target),
@@ -135,9 +135,10 @@ class Engine:
         self.move(
             first,
             attempt=attempt,
-            place=attempt.place,
+            assignment=attempt.assignment,
             reason=reason or self.journal.reason,
             runtime=self.runtime.name,
+            project=self.config.project,
             **changes,
         )
 
@@ -252,5 +253,5 @@ class Engine:
                 logger.warning(
                     "{what}: {error} Retrying in {wait:.1f} s.", what=what, error=error.message, wait=wait
                 )
-                self.say(f"waiting for Docker to {what}")
+                self.report_progress(f"waiting for Docker to {what}")
                 self.clock.sleep(wait)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from loguru import logger
 
-from fleet_agent.engine import prefetch, runner
+from fleet_agent.engine import prefetch, repair, runner
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import AttemptKind, Deployed
 from fleet_agent.engine.phases import Phase
 from fleet_agent.errors import Kind, StateError
-from fleet_agent.model import Action, CommandKind, DevicePlace, Directive, Release
+from fleet_agent.model import Action, CommandKind, DeviceAssignment, Directive, Release
 
 #: The kind of a safe mode that was requested, not caused by a failure.
 REQUESTED = "requested"
@@ -45,8 +45,8 @@ def go_back(engine: Engine, reason: str) -> None:
             "There is no earlier release on this device to go back to.",
             hint="Pin the device to a release instead.",
         )
-    engine.stacks.load(previous)
-    engine.begin(AttemptKind.GO_BACK, previous, first=Phase.SWAPPING, place=None, reason=reason)
+    repair.restore_stack(engine, previous)
+    engine.begin(AttemptKind.GO_BACK, previous, first=Phase.SWAPPING, assignment=None, reason=reason)
     runner.work(engine)
 
 
@@ -70,15 +70,17 @@ def _update(engine: Engine, directive: Directive, release: Release, *, operator_
         AttemptKind.UPDATE,
         target,
         first=Phase.FETCHING,
-        place=directive.device,
+        assignment=directive.device,
         rollout_id=directive.rollout_id,
         prefetch=prefetch.kept_for(engine.journal, target),
     )
     runner.work(engine)
 
 
-def _prefetch(engine: Engine, release: Release, place: DevicePlace, *, operator_requested: bool) -> None:
-    target = Deployed(release=release, role=place.role)
+def _prefetch(
+    engine: Engine, release: Release, assignment: DeviceAssignment, *, operator_requested: bool
+) -> None:
+    target = Deployed(release=release, role=assignment.role)
     prefetch.rename(engine, target)
     if prefetch.is_here(engine.journal, target):
         return
@@ -88,7 +90,7 @@ def _prefetch(engine: Engine, release: Release, place: DevicePlace, *, operator_
     if against is not None:
         logger.info("{version} is not prefetched: {why}", version=release.version, why=against.message)
         return
-    prefetch.begin(engine, target, place)
+    prefetch.begin(engine, target, assignment)
     runner.work(engine)
 
 

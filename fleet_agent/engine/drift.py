@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fleet_agent.engine import links
+from fleet_agent.containers.content_store import changed_content
+from fleet_agent.engine import links, running
 from fleet_agent.engine.core import Engine
 from fleet_agent.errors import ReleaseError
 
@@ -20,13 +21,12 @@ def find_drift(engine: Engine) -> list[str]:
         found.append(f"release files: {error.message}")
     if links.read(engine.paths).current != current.release.commit_sha:
         found.append("the link app_current does not point to the committed release")
-    seen = {container.service: container for container in engine.runtime.services(engine.config.project)}
-    for service in record.services:
-        if service not in seen:
-            found.append(f"{service} has no container")
-        elif seen[service].state not in ("running", "restarting"):
-            found.append(f"{service} is {seen[service].state}")
-        elif seen[service].image not in record.images:
-            found.append(f"{service} runs {seen[service].image}, which is not in the release")
-    found += [f"{service} is not part of the release" for service in sorted(set(seen) - set(record.services))]
+    found += [
+        f"the files that {service} mounts at {target} were changed on this device"
+        for service, target in changed_content(engine.stacks.compose(current.key), engine.paths.content)
+    ]
+    for difference in running.compare(engine, record):
+        # A container that Docker starts again after a crash was not changed by anybody.
+        if not difference.phrase.endswith(" is restarting"):
+            found.append(difference.phrase)
     return found

@@ -9,6 +9,7 @@ from datetime import datetime
 from loguru import logger
 
 from fleet_agent.containers.base import Container
+from fleet_agent.engine import running
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import Deployed
 from fleet_agent.engine.redaction import redact_evidence
@@ -57,7 +58,7 @@ def until_proven(engine: Engine, deployed: Deployed, *, since: datetime, briefly
                 return proof
             case Unhealthy(reason, kind, evidence):
                 raise HealthError(kind, reason, evidence=evidence)
-        engine.say(
+        engine.report_progress(
             now.worst.detail if now.worst else f"{seen.successes} of {rules.successes} rounds passed",
             min(99.0, 100 * at_s / max(rules.watch_s, rules.successes * rules.interval_s, 0.1)),
         )
@@ -81,7 +82,7 @@ def _start_again(engine: Engine, deployed: Deployed) -> None:
     logger.warning(
         "Docker was away; restarting what it stopped of {version}", version=deployed.release.version
     )
-    engine.patiently("restart what it stopped", lambda: engine.runtime.up(engine.stack(deployed)))
+    running.start(engine, deployed, "restart what it stopped", after_failure=True)
 
 
 def once(engine: Engine, record: StackRecord) -> CheckRound:
@@ -122,6 +123,7 @@ class _Watcher:
         return CheckContext(
             containers=containers,
             expected=self._record.services,
+            replicas=self._record.replicas,
             runtime=engine.runtime,
             project=engine.config.project,
             since=self._since,

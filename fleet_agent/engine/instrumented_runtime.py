@@ -7,7 +7,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fleet_agent.containers.base import CommandResult, ComposeStack, Container, LogLine, Runtime, Say
+from fleet_agent.containers.base import (
+    CommandResult,
+    ComposeStack,
+    Container,
+    HostFacts,
+    LogLine,
+    OnProgress,
+    Runtime,
+)
 from fleet_agent.engine.dependencies import Effects
 from fleet_agent.errors import ContainerError, FleetError
 
@@ -29,11 +37,14 @@ class InstrumentedRuntime:
             "docker images", lambda: self._runtime.missing_images(images, thoroughly=thoroughly)
         )
 
-    def pull(self, image: str, say: Say) -> None:
-        self._perform("docker pull", lambda: self._runtime.pull(image, say))
+    def pull(self, image: str, on_progress: OnProgress) -> None:
+        self._perform("docker pull", lambda: self._runtime.pull(image, on_progress))
 
     def up(self, stack: ComposeStack) -> None:
         self._perform("compose up", lambda: self._runtime.up(stack))
+
+    def recreate(self, stack: ComposeStack, services: Sequence[str]) -> None:
+        self._perform("compose recreate", lambda: self._runtime.recreate(stack, services))
 
     def down(self, project: str) -> None:
         self._perform("compose down", lambda: self._runtime.down(project))
@@ -47,6 +58,15 @@ class InstrumentedRuntime:
 
     def services(self, project: str) -> tuple[Container, ...]:
         return self._perform("docker list", lambda: self._runtime.services(project))
+
+    def networks(self) -> frozenset[str]:
+        return self._perform("docker networks", self._runtime.networks)
+
+    def host(self) -> HostFacts:
+        return self._perform("docker info", self._runtime.host)
+
+    def belongings(self, project: str) -> list[str]:
+        return self._perform("docker belongings", lambda: self._runtime.belongings(project))
 
     def logs(self, project: str, *, lines: int, since: datetime | None = None) -> list[LogLine]:
         return self._perform("docker logs", lambda: self._runtime.logs(project, lines=lines, since=since))

@@ -18,7 +18,7 @@ from pydantic import ValidationError as PydanticValidationError
 
 from fleet_agent.engine.failure_memory import PASSING
 from fleet_agent.engine.phases import UNTOUCHED, Phase
-from fleet_agent.model import DevicePlace, Frozen, Outcome, Release, ReportState
+from fleet_agent.model import DeviceAssignment, Frozen, Outcome, Release, ReportState
 
 
 class Deployed(Frozen):
@@ -72,7 +72,7 @@ class AttemptInHand(Frozen):
     kind: AttemptKind = AttemptKind.UPDATE
     target: Deployed
     origin: Deployed | None = None
-    place: DevicePlace | None = None
+    assignment: DeviceAssignment | None = None
     rollout_id: UUID | None = None
     started_at: datetime
     finished_at: datetime | None = None
@@ -132,12 +132,16 @@ class Journal(Frozen):
     attempt: AttemptInHand | None = None
     prefetch: PrefetchRecord | None = None
     #: The device's assignment, as the control plane gave it last.
-    place: DevicePlace | None = None
+    assignment: DeviceAssignment | None = None
     safe_mode: SafeMode | None = None
     #: `docker` or `simulated`, chosen once: a device whose Docker is down must not start to simulate.
     runtime: str | None = None
+    #: The Compose project of the last attempt.
+    project: str | None = None
     #: Attempts that failed one after the other; a success resets it.
     failures_in_a_row: int = 0
+    #: What of the running release is not as it should be, and stayed so with other containers.
+    unrepaired: tuple[str, ...] = ()
     #: Times the running release had to be started again without proving healthy in between.
     restarts_in_a_row: int = 0
 

@@ -25,7 +25,7 @@ def converging(lock: Path, what: str) -> Iterator[None]:
     handle = open_lock(lock, mode=0o644)
     try:
         if not _take(handle):
-            raise locked(holder(lock) or "its name is not known")
+            raise locked(holder(lock) or "an unnamed process")
         os.ftruncate(handle, 0)
         os.pwrite(handle, _self_description(what), 0)
         try:

@@ -18,7 +18,7 @@ from fleet_agent.engine.failure_memory import BadRelease, Memory, Trouble
 from fleet_agent.engine.journal import AttemptInHand, AttemptKind, Deployed, Journal, PrefetchRecord
 from fleet_agent.engine.phases import Phase
 from fleet_agent.errors import ContainerError, FleetError, Kind
-from fleet_agent.model import DevicePlace, Outcome
+from fleet_agent.model import DeviceAssignment, Outcome
 
 #: What is never applied is not kept forever. Longer than the month that may lie between two windows.
 KEPT_FOR = timedelta(days=40)
@@ -50,13 +50,13 @@ def objection(memory: Memory, target: Deployed, env: str, now: datetime) -> BadR
     )
 
 
-def begin(engine: Engine, target: Deployed, place: DevicePlace) -> None:
+def begin(engine: Engine, target: Deployed, assignment: DeviceAssignment) -> None:
     """Begin the attempt. It supersedes what was prefetched before."""
     engine.begin(
         AttemptKind.PREFETCH,
         target,
         first=Phase.FETCHING,
-        place=place,
+        assignment=assignment,
         prefetch=PrefetchRecord(target=target, at=engine.clock.corrected()),
     )
 

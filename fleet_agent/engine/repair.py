@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from loguru import logger
 
-from fleet_agent.engine import stack_builder
+from fleet_agent.engine import project, running, stack_builder
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import Deployed
 from fleet_agent.engine.stack_store import StackRecord
@@ -28,15 +28,19 @@ def restore_folder(engine: Engine, deployed: Deployed) -> None:
 def restore_stack(engine: Engine, deployed: Deployed) -> StackRecord:
     """Bring back everything that starting needs. Raises FleetError if that fails."""
     restore_folder(engine, deployed)
+    lost: set[str] = set()
     try:
         record = engine.stacks.load(deployed)
-        if engine.stacks.has_content(deployed.key):
+        lost = {place.name for place in engine.stacks.missing(deployed.key)}
+        if not lost and project.is_ours(engine, deployed.key):
             _images(engine, record)
             return record
-        logger.warning("files that {version} mounts are gone", version=deployed.release.version)
+        if lost:
+            logger.warning("files that {version} mounts are gone", version=deployed.release.version)
     except StateError as error:
         logger.warning("{error} Rebuilding it.", error=error.message)
-    record = stack_builder.rebuild(engine, deployed)
+    # Not to the same place: a container that still has the old one must be replaced.
+    record = stack_builder.rebuild(engine, deployed, avoid=lost)
     _images(engine, record)
     return record
 
@@ -46,14 +50,13 @@ def start(engine: Engine, record: StackRecord) -> None:
 
     Only then: finding it takes time, and going back should not. Raises ContainerError.
     """
-    stack = engine.stack(record.deployed)
     what = f"start {record.deployed.release.version}"
     try:
-        engine.patiently(what, lambda: engine.runtime.up(stack))
+        running.start(engine, record.deployed, what, after_failure=True)
     except ContainerError as error:
         if error.kind is Kind.DOCKER_UNAVAILABLE or not _images(engine, record, thoroughly=True):
             raise
-        engine.patiently(what, lambda: engine.runtime.up(stack))
+        running.start(engine, record.deployed, what, after_failure=True)
 
 
 def _images(engine: Engine, record: StackRecord, *, thoroughly: bool = False) -> int:
@@ -61,7 +64,7 @@ def _images(engine: Engine, record: StackRecord, *, thoroughly: bool = False) ->
     pulled = 0
     for image in engine.runtime.missing_images(record.images, thoroughly=thoroughly):
         try:
-            engine.runtime.pull(image, engine.say)
+            engine.runtime.pull(image, engine.report_progress)
             pulled += 1
         except FleetError as error:
             logger.error("{error}", error=error.message)

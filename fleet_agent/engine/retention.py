@@ -8,10 +8,11 @@ from typing import TypeVar
 
 from loguru import logger
 
+from fleet_agent.containers.content_store import names_of
 from fleet_agent.engine import safe_mode
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import Deployed
-from fleet_agent.errors import FleetError, Kind, StateError
+from fleet_agent.errors import ContainerError, FleetError, Kind, StateError
 
 T = TypeVar("T")
 
@@ -27,7 +28,7 @@ def clean(engine: Engine) -> None:
         for key in engine.stacks.names():
             if key not in keys:
                 engine.stacks.remove(key)
-        _content(engine, keys)
+        _mounts(engine, keys)
     except (FleetError, OSError) as error:
         logger.warning("clean-up was interrupted: {error}", error=error)
 
@@ -82,19 +83,31 @@ def _images(engine: Engine, keys: set[str]) -> None:
             logger.info("removed the image {image}, which no kept release uses", image=image)
 
 
-def _content(engine: Engine, keys: set[str]) -> None:
-    for folder in sorted(_unused(engine, keys)):
-        engine.files.discard_tree(engine.stacks.content / folder)
+def _mounts(engine: Engine, keys: set[str]) -> None:
+    for place in sorted(_unused(engine, keys)):
+        if place.name.startswith("."):
+            engine.files.discard_tree(place)
+        else:
+            # By one rename first: half of a service's own copy would later be taken for all of it.
+            engine.files.remove_tree(place)
 
 
-def _unused(engine: Engine, keys: set[str]) -> set[str]:
-    """Content folders that no kept release mounts; none if that is not known."""
-    there = _names(engine.stacks.content)
+def _unused(engine: Engine, keys: set[str]) -> set[Path]:
+    """Places that neither a kept release nor any container mounts; none if that is not known."""
+    there = {store / name for store in engine.stacks.stores for name in _names(store)}
     if not there:
         return set()
     try:
-        used = safe_mode.content(engine).union(*(engine.stacks.content_of(key) for key in keys))
-    except StateError as error:
+        unused = there - safe_mode.mounted(engine).union(*(engine.stacks.mounted(key) for key in keys))
+        return unused - _mounted_now(engine) if unused else set()
+    except (StateError, ContainerError) as error:
         logger.warning("not removing any content: {error}", error=error.message)
         return set()
-    return there - used
+
+
+def _mounted_now(engine: Engine) -> set[Path]:
+    """Places that containers mount, whatever release they are of."""
+    config = engine.config
+    seen = engine.runtime.services(config.project) + engine.runtime.services(config.safe_project)
+    sources = {source for container in seen for source in container.mounts.values()}
+    return {store / name for store in engine.stacks.stores for name in names_of(sources, store)}

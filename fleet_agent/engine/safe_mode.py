@@ -15,7 +15,7 @@ from pathlib import Path
 
 from loguru import logger
 
-from fleet_agent.containers import compose_file, content_store
+from fleet_agent.containers import compose_file
 from fleet_agent.containers.base import ComposeStack
 from fleet_agent.engine import stack_builder
 from fleet_agent.engine.core import Engine
@@ -50,9 +50,9 @@ def prepare(engine: Engine, deployed: Deployed, *, unless_there: bool = False) -
         environment |= {"FLEET_RELEASE_VERSION": "safe-mode", "FLEET_RELEASE_COMMIT": ""}
         compose = engine.runtime.config(folder, environment, engine.config.safe_project)
         for image in engine.runtime.missing_images(compose_file.images(compose)):
-            engine.runtime.pull(image, engine.say)
-        addressed = stack_builder.copy_content(engine, compose, deployed)
-        fresh = json.dumps(addressed, indent=1, sort_keys=True).encode()
+            engine.runtime.pull(image, engine.report_progress)
+        addressed = stack_builder.copy_content(engine, compose, deployed, environment)
+        fresh = compose_file.as_json(addressed)
         if not file.exists() or file.read_bytes() != fresh:
             engine.files.write(file, fresh)
     except (FleetError, OSError) as error:
@@ -143,12 +143,12 @@ def images(engine: Engine) -> set[str]:
         return set()
 
 
-def content(engine: Engine) -> set[str]:
-    """The content folders it mounts. Raises StateError if its file cannot be read."""
+def mounted(engine: Engine) -> set[Path]:
+    """The places of ours that it mounts. Raises StateError if its file cannot be read."""
     if not _compose(engine).exists():
         return set()
     try:
-        return content_store.used_content(read_compose(_compose(engine)), engine.stacks.content)
+        return engine.stacks.places(read_compose(_compose(engine)))
     except StateError:
         engine.files.remove(_compose(engine))
         raise

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from fleet_agent.containers import compose_file, content_store
+from fleet_agent.containers import compose_file, content_store, secret_files
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import Deployed
 from fleet_agent.engine.stack_store import StackRecord
@@ -39,33 +38,53 @@ def resolve(engine: Engine, deployed: Deployed) -> Draft:
     return Draft(deployed, role, environment, compose, tuple(compose_file.images(compose)))
 
 
-def keep(engine: Engine, draft: Draft) -> StackRecord:
-    """Copy what it mounts and write its record: from here on it starts without Git and without the .env."""
-    compose = copy_content(engine, draft.compose, draft.deployed)
+def keep(engine: Engine, draft: Draft, *, avoid: Set[str] = frozenset()) -> StackRecord:
+    """Copy what it mounts and write its record: from here on it starts without Git and without the .env.
+
+    Nothing is put into the places named in `avoid`: a container may still use what was there.
+    """
+    compose = copy_content(engine, draft.compose, draft.deployed, draft.environment, avoid=avoid)
     record = StackRecord(
         deployed=draft.deployed,
         images=draft.images,
         services=tuple(sorted(compose_file.services(compose))),
+        replicas={
+            name: number
+            for name, service in compose_file.services(compose).items()
+            if (number := compose_file.replicas(service)) != 1
+        },
         health=draft.role.health.model_copy(update={"checks": draft.role.checks(draft.environment)}),
     )
     engine.stacks.save(record, compose)
     return record
 
 
-def rebuild(engine: Engine, deployed: Deployed) -> StackRecord:
+def rebuild(engine: Engine, deployed: Deployed, *, avoid: Set[str] = frozenset()) -> StackRecord:
     """Make the stack of a release again that was complete here before, with today's .env."""
-    return keep(engine, resolve(engine, deployed))
+    return keep(engine, resolve(engine, deployed), avoid=avoid)
 
 
-def copy_content(engine: Engine, compose: dict[str, Any], deployed: Deployed) -> dict[str, Any]:
-    """`compose` with what it mounts of the release in the content store. Raises ValidationError."""
-    release, store = engine.paths.release(deployed.release.commit_sha), engine.stacks.content
-    return engine.effects.perform("copy content", lambda: _copied(compose, release, store))
+def copy_content(
+    engine: Engine,
+    compose: dict[str, Any],
+    deployed: Deployed,
+    environment: Mapping[str, str],
+    *,
+    avoid: Set[str] = frozenset(),
+) -> dict[str, Any]:
+    """`compose` with what it mounts of the release in places of its own. Raises ValidationError."""
+
+    def copied() -> dict[str, Any]:
+        mounted = secret_files.as_mounts(compose, environment, engine.paths.secrets)
+        release = engine.paths.release(deployed.release.commit_sha)
+        return content_store.address_content(mounted, release, engine.paths.content, avoid=avoid)
+
+    return engine.effects.perform("copy content", lambda: _translated(copied))
 
 
-def _copied(compose: dict[str, Any], release: Path, store: Path) -> dict[str, Any]:
+def _translated(copy: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     try:
-        return content_store.address_content(compose, release, store)
+        return copy()
     except OSError as error:
         raise ValidationError(
             kind_of(error),
@@ -77,11 +96,14 @@ def _copied(compose: dict[str, Any], release: Path, store: Path) -> dict[str, An
 def provided(engine: Engine, deployed: Deployed) -> dict[str, str]:
     """What the agent itself gives every role."""
     attempt = engine.journal.attempt
-    release, place = deployed.release, (attempt.place if attempt else None) or engine.journal.place
+    release, assignment = (
+        deployed.release,
+        (attempt.assignment if attempt else None) or engine.journal.assignment,
+    )
     return {
         "FLEET_RELEASE_VERSION": release.version,
         "FLEET_RELEASE_COMMIT": release.commit_sha,
-        "FLEET_DEVICE_NAME": place.name if place else socket.gethostname(),
-        "FLEET_DEVICE_ID": str(place.id) if place else "",
+        "FLEET_DEVICE_NAME": assignment.name if assignment else socket.gethostname(),
+        "FLEET_DEVICE_ID": str(assignment.id) if assignment else "",
         "FLEET_ROLE": deployed.role,
     }

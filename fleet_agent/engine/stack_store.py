@@ -6,10 +6,10 @@ of today: it is exactly what ran before.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
 from pydantic import ValidationError as PydanticValidationError
 
 from fleet_agent.containers import compose_file, content_store
@@ -28,6 +28,10 @@ class StackRecord(Frozen):
     deployed: Deployed
     images: tuple[str, ...]
     services: tuple[str, ...]
+    #: How many containers each should have; 1 unless it is named.
+    replicas: dict[str, int] = Field(default_factory=dict)
+    #: Compose's hash of each service's configuration, once it was started.
+    hashes: dict[str, str] = Field(default_factory=dict)
     health: ProbationSettings
 
 
@@ -36,13 +40,19 @@ class StackStore:
 
     def __init__(self, paths: Paths, files: StateFiles) -> None:
         self.folder = paths.state / "stacks"
-        self.content = paths.root / "content"
+        #: Where the things are that a stack mounts and the agent keeps.
+        self.stores = (paths.content, paths.secrets)
         self._files = files
 
     def save(self, record: StackRecord, compose: dict[str, Any]) -> None:
         folder = self.folder / record.deployed.key
-        self._files.write(folder / "compose.json", json.dumps(compose, indent=1, sort_keys=True).encode())
-        self._files.write(folder / "stack.json", record.model_dump_json(indent=1).encode())
+        self._files.write(folder / "compose.json", compose_file.as_json(compose))
+        self.note(record)
+
+    def note(self, record: StackRecord) -> None:
+        """Write the record of a stack that is here."""
+        file = self.folder / record.deployed.key / "stack.json"
+        self._files.write(file, record.model_dump_json(indent=1).encode())
 
     def load(self, deployed: Deployed) -> StackRecord:
         """Raises StateError (`state_corrupt`) if it is absent or cannot be read."""
@@ -71,13 +81,25 @@ class StackStore:
         except StateError:
             return set()
 
-    def content_of(self, key: str) -> set[str]:
-        """The content folders that a stack mounts. Raises StateError if its file cannot be read."""
-        return content_store.used_content(read_compose(self.folder / key / "compose.json"), self.content)
+    def mounted(self, key: str) -> set[Path]:
+        """The places that a stack mounts. Raises StateError if its file cannot be read."""
+        return self.places(self.compose(key))
+
+    def places(self, compose: dict[str, Any]) -> set[Path]:
+        """The places of ours that a resolved file mounts."""
+        return {store / name for store in self.stores for name in content_store.used_content(compose, store)}
+
+    def compose(self, key: str) -> dict[str, Any]:
+        """Its resolved file. Raises StateError (`state_corrupt`)."""
+        return read_compose(self.folder / key / "compose.json")
 
     def has_content(self, key: str) -> bool:
         """Whether all that a stack mounts is here. Raises StateError if its file cannot be read."""
-        return all((self.content / name).is_dir() for name in self.content_of(key))
+        return not self.missing(key)
+
+    def missing(self, key: str) -> set[Path]:
+        """The places that a stack mounts and that are not here. Raises StateError if unreadable."""
+        return {place for place in self.mounted(key) if not place.is_dir()}
 
     def remove(self, key: str) -> None:
         self._files.remove_tree(self.folder / key)
@@ -94,7 +116,7 @@ class StackStore:
 def read_compose(file: Path) -> dict[str, Any]:
     """A resolved compose file. Raises StateError (`state_corrupt`)."""
     try:
-        compose = json.loads(file.read_bytes())
+        compose = compose_file.from_json(file.read_bytes())
         compose_file.services(compose)
     except Exception as error:
         raise state_corrupt(file, "it cannot be read") from error

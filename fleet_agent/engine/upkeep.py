@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from loguru import logger
 
-from fleet_agent.engine import disk_space, health_watch, links, prefetch, repair, retention, runner, safe_mode
+from fleet_agent.containers.comparison import Difference
+from fleet_agent.engine import (
+    disk_space,
+    health_watch,
+    links,
+    prefetch,
+    repair,
+    retention,
+    runner,
+    running,
+    safe_mode,
+)
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.phases import Phase
 from fleet_agent.engine.stack_store import StackRecord
-from fleet_agent.errors import FleetError, HealthError, Kind
+from fleet_agent.errors import ContainerError, FleetError, HealthError, Kind
 from fleet_agent.health.base import CheckOutcome
 from fleet_agent.model import ReportState
 from fleet_agent.support.sizes import MIB
@@ -46,14 +57,30 @@ def keep_running(engine: Engine) -> None:
     if answer.results is None:
         _note(engine, ReportState.DEGRADED, Kind.DOCKER_UNAVAILABLE, "Docker does not answer.")
         return
-    running = _running(engine)
+    try:
+        found = _differences(engine, record)
+    except ContainerError as error:
+        _note(engine, ReportState.DEGRADED, error.kind, error.message)
+        return
     worst = answer.worst
-    if worst is None or (worst.outcome is CheckOutcome.WAIT and running >= set(record.services)):
-        _note_well(engine)
-    elif running >= set(record.services):
+    if found:
+        _restart_stopped(engine, record, worst.detail if worst is not None else found[0].phrase)
+    elif worst is not None and worst.outcome is not CheckOutcome.WAIT:
         _note(engine, ReportState.DEGRADED, worst.kind, f"{worst.detail}.")
+    elif engine.journal.unrepaired:
+        _note(engine, ReportState.DEGRADED, Kind.COMPOSE_FAILED, _sentence(engine.journal.unrepaired[0]))
     else:
-        _restart_stopped(engine, record, worst.detail)
+        _note_well(engine)
+
+
+def _differences(engine: Engine, record: StackRecord) -> list[Difference]:
+    """What to repair: all that differs, except what recreating did not help."""
+    found = running.compare(engine, record)
+    phrases = {one.phrase for one in found}
+    known = tuple(phrase for phrase in engine.journal.unrepaired if phrase in phrases)
+    if known != engine.journal.unrepaired:
+        engine.save(unrepaired=known)
+    return [one for one in found if one.phrase not in known]
 
 
 def _running(engine: Engine) -> set[str]:
@@ -113,7 +140,17 @@ def _restart_stopped(engine: Engine, record: StackRecord, why: str) -> None:
         else:
             _note_failed_start(engine, error)
     else:
-        _note_well(engine)
+        left = tuple(sorted({one.phrase for one in running.wrong(engine, current)}))
+        if left:
+            # Only once: recreating it each time would be worse than what is wrong.
+            engine.save(unrepaired=left)
+            _note(engine, ReportState.DEGRADED, Kind.COMPOSE_FAILED, _sentence(left[0]))
+        else:
+            _note_well(engine)
+
+
+def _sentence(phrase: str) -> str:
+    return f"{phrase[0].upper()}{phrase[1:]}, and recreating it did not help."
 
 
 def _note_failed_start(engine: Engine, error: FleetError) -> None:

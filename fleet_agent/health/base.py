@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -50,6 +50,8 @@ class CheckContext:
     now: datetime
     monotonic: Callable[[], float]
     restarts_before: dict[str, int] = field(default_factory=dict)
+    #: How many containers a service should have; 1 unless it is named.
+    replicas: Mapping[str, int] = field(default_factory=dict)
     #: Takes secrets out of a service's output; before it is cut, or half a secret would not be recognized.
     redact: Callable[[str], str] = str
 

@@ -31,7 +31,7 @@ class ComposeHealthy:
                 case other:
                     return self._result(CheckOutcome.FAIL, f"{container.service} is {other}")
         for service in self._wanted.services:
-            if not context.of(service):
+            if not context.of(service) and context.replicas.get(service, 1):
                 return self._result(CheckOutcome.FAIL, f"{service} has no container")
         if waiting:
             return self._result(CheckOutcome.WAIT, waiting)

@@ -19,12 +19,14 @@ class ContainerRuns:
         return min(results, key=lambda result: WORST_FIRST.index(result.outcome))
 
     def _service(self, context: CheckContext, service: str) -> CheckResult:
-        containers = context.of(service)
-        if not containers:
+        containers, wanted = context.of(service), context.replicas.get(service, 1)
+        if not containers and wanted:
             return self._result(CheckOutcome.FAIL, f"{service} has no container")
         for container in containers:
             if (result := self._container(context, container)).outcome is not CheckOutcome.PASS:
                 return result
+        if len(containers) < wanted:
+            return self._result(CheckOutcome.FAIL, f"{service} has {len(containers)} of {wanted} containers")
         return self._result(CheckOutcome.PASS, f"{service} is running")
 
     def _container(self, context: CheckContext, container: Container) -> CheckResult:

@@ -54,7 +54,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Watch:
+class Undecided:
     """Not decided yet."""
 
 
@@ -74,7 +74,7 @@ class Unhealthy:
     evidence: dict[str, Any] = field(default_factory=dict)
 
 
-Verdict = Watch | Healthy | Unhealthy
+Verdict = Undecided | Healthy | Unhealthy
 
 
 def observe(rules: ProbationSettings, seen: Seen, now: CheckRound) -> Seen:
@@ -116,7 +116,7 @@ def judge(rules: ProbationSettings, seen: Seen, at_s: float) -> Verdict:
         return Healthy(_proof(rules.checks, seen))
     if at_s >= rules.deadline_s:
         return _unhealthy(last, f" (not healthy within {rules.deadline_s:g} s)")
-    return Watch()
+    return Undecided()
 
 
 def _proof(declared: Sequence[object], seen: Seen) -> str:

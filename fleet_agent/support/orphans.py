@@ -56,7 +56,8 @@ def end_descendants() -> None:
     """End every marked program but ourselves: of one that hung or ended, nothing stays behind."""
     handle = _marked.get()
     if handle is not None:
-        _end(os.fstat(handle), PATIENCE_S)
+        # What we started is younger than we are. That spares a look at all open files of the machine.
+        _end(os.fstat(handle), PATIENCE_S, since=_started(os.getpid()))
 
 
 def _alone(mark: Path, patience_s: float) -> int:
@@ -93,11 +94,16 @@ def _taken(handle: int) -> bool:
     return True
 
 
-def _end(mark: os.stat_result, patience_s: float) -> str:
-    """Kill every process but ours that has `mark` open, wait until they are gone, return which they were."""
+def _end(mark: os.stat_result, patience_s: float, *, since: int = 0) -> str:
+    """Kill every process but ours that has `mark` open, wait until they are gone, return which they were.
+
+    Only those are looked at that were started at `since` (see `_started`) or later.
+    """
     with contextlib.ExitStack() as stack:
         killed: dict[int, str] = {}
         for pid in _processes():
+            if since and _started(pid) < since:
+                continue
             with contextlib.suppress(ProcessLookupError):
                 # Held by a descriptor before the look: a moment later the id may belong to a stranger.
                 process = os.pidfd_open(pid)
@@ -131,6 +137,15 @@ def _processes() -> list[int]:
     """Every process but ours."""
     names = os.listdir("/proc")  # noqa: PTH208  names only
     return [int(name) for name in names if name.isdigit() and int(name) != os.getpid()]
+
+
+def _started(pid: int) -> int:
+    """When a process was started, in ticks since the boot; 0 if it ended or does not tell."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123  one of hundreds
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def _holds(pid: int, mark: os.stat_result) -> bool:

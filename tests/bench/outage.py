@@ -19,7 +19,7 @@ from pathlib import Path
 
 from fleet_agent.attempts.outbox import Outbox
 from fleet_agent.engine.api import EngineConfig, converge
-from fleet_agent.model import Action, DevicePlace, Directive, Outcome, Release, ReportState
+from fleet_agent.model import Action, DeviceAssignment, Directive, Outcome, Release, ReportState
 from fleetctl.demo.beacon import BeaconRepo
 from fleetctl.demo.busybox_image import ensure_busybox
 from fleetctl.demo.docker import remove_project
@@ -94,12 +94,14 @@ def _converge(
 
     commit = repo.release(version, breakage=breakage if isinstance(breakage, Breakage) else None)
     release = Release(id=uuid.uuid4(), commit_sha=commit, version=version, branch="main")
-    place = DevicePlace(id=uuid.uuid4(), name="bench", role="beacon", segment="stable", branch="main")
+    assignment = DeviceAssignment(
+        id=uuid.uuid4(), name="bench", role="beacon", segment="stable", branch="main"
+    )
     status = converge(
         config,
         Directive(
             action=Action.UPDATE,
-            device=place,
+            device=assignment,
             release=release,
             next_poll_s=900,
             server_time=datetime.now(UTC),

@@ -17,7 +17,8 @@ from fleet_agent.engine.dependencies import Dependencies, Direct
 from fleet_agent.errors import FleetError, Kind
 from fleet_agent.model import EngineStatus, Outcome, Release, ReportState
 from tests.support.engine_harness import Fleet, rows
-from tests.support.own_docker import PATIENCE_S, OwnDocker, own_docker
+from tests.support.own_docker import OwnDocker, own_docker
+from tests.support.patience import PATIENCE_S
 
 pytestmark = pytest.mark.docker
 

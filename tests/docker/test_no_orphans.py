@@ -26,12 +26,12 @@ from fleet_agent.errors import StateError
 from fleet_agent.model import Directive, ReportState
 from fleet_agent.support import orphans
 from tests.support.engine_harness import Fleet, rows
+from tests.support.patience import PATIENCE_S
 from tests.support.stalling import Stalling, stalling
 
 pytestmark = pytest.mark.docker
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 60.0
 ROLE = """\
 description: Two services.
 variables: {GREETING: {default: hello, description: What the page says.}}

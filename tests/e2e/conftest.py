@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sy
 from fleetctl.stack.local_stack import LocalStack
 from tests.conftest import chromium
 from tests.stack.conftest import admin, device_jwt, make_operator  # noqa: F401
+from tests.support.patience import PATIENCE_S
 from tests.support.stack import running_stack
 from tests.support.stack_identities import DeviceJwt, MakeOperator
 
@@ -31,7 +32,7 @@ NO_POLLING_S = 3600
 # Reduced motion: nothing fades, so nothing has to be waited for.
 VIEW: dict[str, Any] = {"viewport": {"width": 1360, "height": 850}, "reduced_motion": "reduce"}
 
-expect.set_options(timeout=15_000)
+expect.set_options(timeout=PATIENCE_S * 1000)
 
 
 @pytest.fixture(scope="session")
@@ -174,6 +175,7 @@ def visit(
         known = sessions.get(rank or "")
         options: dict[str, Any] = VIEW | {"storage_state": known} | context
         opened = browser.new_context(**options)
+        opened.set_default_timeout(PATIENCE_S * 1000)
         contexts.append(opened)
         page = opened.new_page()
         seen = Visit(page, asked=[], broken=[])

@@ -12,6 +12,7 @@ from typing import Any
 from fleetctl.stack.deno import find_deno
 from fleetctl.stack.local_stack import LocalStack
 from tests.conftest import ROOT
+from tests.support.patience import PATIENCE_S
 
 WEB = ROOT / "web"
 FIRST_LOAD_BYTES = 250_000
@@ -54,6 +55,6 @@ def test_the_first_visit_loads_at_most_250_kb(stack: LocalStack) -> None:
 def _task(name: str, *arguments: str, folder: Path = WEB, **environment: str) -> None:
     done = subprocess.run(
         [find_deno(), "task", "--quiet", name, *arguments], cwd=folder, capture_output=True, text=True,
-        timeout=120, check=False, env=os.environ | {"NO_COLOR": "1"} | environment,
+        timeout=2 * PATIENCE_S, check=False, env=os.environ | {"NO_COLOR": "1"} | environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]

@@ -19,23 +19,31 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from loguru import logger
 
-from fleet_agent.containers.simulated import World
+from fleet_agent.containers.comparison import differences
+from fleet_agent.containers.simulated import SimulatedRuntime, World
 from fleet_agent.engine import api, links
 from fleet_agent.engine import journal as journals
 from fleet_agent.engine.dependencies import Dependencies, Direct
 from fleet_agent.engine.git_source import GitSource
 from fleet_agent.engine.journal import Journal
 from fleet_agent.engine.phases import RESTING
+from fleet_agent.engine.stack_store import read_compose
 from fleet_agent.errors import FleetError, Kind
 from fleet_agent.model import Action, EngineStatus, Release, ReportState
-from tests.support.engine_harness import FakeClock, Fleet, rows
+from tests.support.crash_harness import SUBNET
+from tests.support.engine_harness import COMPOSE_YAML, FakeClock, Fleet, rows
 from tests.support.profiles import SOAK, amount
 
 T = TypeVar("T")
 
 GOOD = ("good-1", "good-2", "good-3")
 BAD = {"crashes": "crash", "falls": "crash-later=2", "sick": "unhealthy", "never": "no-start", "refuses": ""}
-EDITS = {"refuses": {"validate": "#!/bin/sh\nexit 1\n"}}
+EDITS = {
+    "refuses": {"validate": "#!/bin/sh\nexit 1\n"},
+    # A network that changes, and replicas.
+    "good-2": {"compose.yaml": COMPOSE_YAML.format(behavior="") + SUBNET},
+    "good-3": {"compose.yaml": COMPOSE_YAML.format(behavior="") + "    deploy: {replicas: 3}\n"},
+}
 
 
 class Killed(BaseException):
@@ -241,6 +249,29 @@ class Device(RuleBasedStateMachine):
             file.write_text(world.model_dump_json())
         self.recover()
 
+    @rule(how=st.sampled_from(("removed", "stopped", "off its network", "misnamed", "all off a network")))
+    def containers_are_changed_by_hand(self, how: str) -> None:
+        world = self.world()
+        running = world.containers.get(self.config.project, {})
+        if not running:
+            return
+        last = max(running)
+        match how:
+            case "removed":
+                del running[last]
+            case "stopped":
+                running[last].stopped = True
+            case "off its network":
+                running[last].networks = {}
+            case "misnamed":
+                running[last].name = f"0123456789ab_{running[last].name}"
+            case _:
+                world.networks.clear()
+                for container in running.values():
+                    container.stopped = True
+        (self.config.paths.state / "simulated.json").write_text(world.model_dump_json())
+        self.recover()
+
     # What always holds
 
     @invariant()
@@ -261,7 +292,11 @@ class Device(RuleBasedStateMachine):
             assert not running
         else:
             assert journal.current.release.version in GOOD
-            assert set(running) == {"web", "clock"}
+            runtime = SimulatedRuntime(self.config.paths.state / "simulated.json")
+            compose = read_compose(self.config.paths.state / "stacks" / journal.current.key / "compose.json")
+            containers = runtime.services(self.config.project)
+            assert differences(compose, self.config.project, containers, runtime.networks()) == []
+            assert {container.service for container in containers} == {"web", "clock"}
             assert running["web"].behavior == ""
         found = [row.id for row in rows(self.config)]
         assert len(found) == len(set(found))

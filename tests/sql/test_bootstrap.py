@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.cluster import bootstrap
 from tests.support.identities import DEVICE, Fleet
+from tests.support.patience import PATIENCE_S
 
 
 def test_bootstrap_may_run_at_every_start(bare: Fleet) -> None:
@@ -82,7 +83,7 @@ def test_a_message_is_announced_once_it_is_committed_in_commit_order(bare: Fleet
             second.execute("select realtime.send('{\"n\": 2}', 'e', 'topic two')")
         with second.transaction(force_rollback=True):
             second.execute("select realtime.send('{\"n\": 3}', 'e', 'never')")
-    notices = [json.loads(n.payload) for n in listener.notifies(timeout=10, stop_after=2)]
+    notices = [json.loads(n.payload) for n in listener.notifies(timeout=PATIENCE_S, stop_after=2)]
     assert [notice["topic"] for notice in notices] == ["topic two", "topic one"]
     for notice, n in zip(notices, (2, 1), strict=True):
         payload = bare.one(

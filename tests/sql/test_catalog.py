@@ -28,6 +28,7 @@ GRANTS: dict[str, dict[str, str]] = {
     "private.rollout_counters": {},
     "private.rollout_queue": {},
     "private.tick_state": {},
+    "private.timezones": {},
     # What report views read with the rights of their reader; not reachable through the API.
     "private.adoption_days": {"authenticated": READ, "service_role": READ},
     "private.pattern_looks": {"authenticated": READ, "service_role": READ},

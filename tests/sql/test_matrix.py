@@ -50,6 +50,7 @@ DECISIONS: dict[str, Decision] = {
     "private.rollout_counters": NOBODY,
     "private.rollout_queue": NOBODY,
     "private.tick_state": NOBODY,
+    "private.timezones": NOBODY,
     "private.update_days": READ,
     "private.update_days_now": READ,
     "private.used_assertions": NOBODY,

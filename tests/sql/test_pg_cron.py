@@ -12,6 +12,7 @@ from fleetctl import migrate
 from tests.conftest import POSTGRES_15
 from tests.support.cluster import ROOT, Cluster, bootstrap, running, type_of_connection
 from tests.support.identities import Fleet
+from tests.support.patience import PATIENCE_S
 from tests.support.sql_statements import migrations
 
 # What schedules the jobs when the migrations run.
@@ -21,8 +22,6 @@ from tests.support.sql_statements import migrations
     if statement.kind == "block" and statement.file.endswith("_scheduler.sql")
 ]
 TICK, FORGET = "metrica-fleet-tick", "metrica-fleet-forget-runs"
-# A job of every minute starts within one; the rest is for a busy machine.
-PATIENCE_S = 150
 
 # What hosted's supautils runs, as the superuser, after `create extension pg_cron` by `postgres`.
 AFTER_CREATE = """

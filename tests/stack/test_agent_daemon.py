@@ -28,8 +28,8 @@ from psycopg.types.json import Jsonb
 
 from fleetctl.demo.beacon import BeaconRepo, Breakage
 from fleetctl.stack.local_stack import LocalStack
+from tests.support.patience import PATIENCE_S
 
-PATIENCE_S = 60.0
 #: A poll never comes round in a test that has this interval: what arrives was woken.
 NEVER_S = 86_400
 
@@ -105,7 +105,7 @@ class Agent:
                 os.killpg(self.daemon.pid, number)
             else:
                 self.daemon.send_signal(number)
-        self.daemon.wait(timeout=30)
+        self.daemon.wait(timeout=PATIENCE_S)
         self.daemon = None
 
     def release(self, version: str, breakage: Breakage | None = None) -> str:

@@ -6,48 +6,38 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from fleetctl.stack.layout import DEMO_MARKER
 from tests.conftest import missing, required
+from tests.support.patience import PATIENCE_S
+from tests.support.stack import stack_folder
 
 DEVICES = 6
 
 
-@pytest.fixture(scope="module", params=["as it comes", "simulated"])
-def facts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+@pytest.fixture(scope="module", params=["as it comes", pytest.param("simulated", marks=pytest.mark.full)])
+def facts(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
     """What one run of the demo wrote down: as on this machine, and as where there is no Docker."""
     if request.param == "simulated" and missing("docker"):
         pytest.skip("the first run was simulated: there is no Docker here")
-    data = tmp_path_factory.mktemp("demo") / "data"
     extra = ["--simulated"] if request.param == "simulated" else []
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "fleetctl",
-            "demo",
-            "--once",
-            "--data",
-            str(data),
-            "--port",
-            "0",
-            "--no-web",
-            *extra,
-        ],
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-        env={**os.environ, "COLUMNS": "150"},
-    )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    found = json.loads((data / "demo.json").read_text())
-    assert isinstance(found, dict)
-    return {**found, "simulated_on_purpose": request.param == "simulated"}
+    with stack_folder() as folder:
+        done = subprocess.run(
+            [
+                sys.executable, "-m", "fleetctl", "demo", "--once", "--data", str(folder / "data"),
+                "--port", "0", "--no-web", *extra,
+            ],
+            capture_output=True, text=True, timeout=4 * PATIENCE_S, check=False,
+            env={**os.environ, "COLUMNS": "150"},
+        )  # fmt: skip
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        found = json.loads((folder / "data" / "demo.json").read_text())
+        assert isinstance(found, dict)
+        yield {**found, "simulated_on_purpose": request.param == "simulated"}
 
 
 def test_every_step_was_seen(facts: dict[str, Any]) -> None:
@@ -91,16 +81,17 @@ def test_devices_were_woken_rather_than_polling(facts: dict[str, Any]) -> None:
     assert set(facts["wake_latency_ms"]) == {"1.0.0", "2.0.0", "3.0.0"}
 
 
-def test_the_demo_leaves_a_folder_alone_that_somebody_started_a_stack_in(tmp_path: Path) -> None:
+def test_the_demo_leaves_a_folder_alone_that_somebody_started_a_stack_in() -> None:
     """`make demo`, then `make up`: what is built there from then on is a real fleet."""
-    (tmp_path / DEMO_MARKER).write_text("Made by the demo.")
-    assert _fleetctl("up", "--data", str(tmp_path), "--port", "0", "--no-web", "--detach").returncode == 0
-    assert _fleetctl("down", "--data", str(tmp_path)).returncode == 0
-    keys = (tmp_path / "keys.json").read_text()
-    demo = _fleetctl("demo", "--once", "--data", str(tmp_path), "--port", "0")
-    assert demo.returncode == 1
-    assert "data_in_use" in demo.stderr
-    assert (tmp_path / "keys.json").read_text() == keys
+    with stack_folder() as data:
+        (data / DEMO_MARKER).write_text("Made by the demo.")
+        assert _fleetctl("up", "--data", str(data), "--port", "0", "--no-web", "--detach").returncode == 0
+        assert _fleetctl("down", "--data", str(data)).returncode == 0
+        keys = (data / "keys.json").read_text()
+        demo = _fleetctl("demo", "--once", "--data", str(data), "--port", "0")
+        assert demo.returncode == 1
+        assert "data_in_use" in demo.stderr
+        assert (data / "keys.json").read_text() == keys
 
 
 def _fleetctl(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -108,6 +99,6 @@ def _fleetctl(*arguments: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "fleetctl", *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=2 * PATIENCE_S,
         check=False,
     )

@@ -13,12 +13,13 @@ from fleetctl.demo.beacon import BeaconRepo, Breakage
 from fleetctl.demo.faults.device import FaultDevice
 from fleetctl.demo.faults.scenarios.bad_releases import bad_release
 from fleetctl.demo.faults.scenarios.base import Expected, Result, Setup
+from tests.support.patience import PATIENCE_S
 
 
 def _faults(*arguments: str) -> tuple[int, dict[str, Any]]:
     done = subprocess.run(
         [sys.executable, "-m", "fleetctl", "demo", "faults", "--simulated", "--json", *arguments],
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=2 * PATIENCE_S, check=False,
     )  # fmt: skip
     found = json.loads(done.stdout)
     assert isinstance(found, dict), done.stderr

@@ -31,6 +31,7 @@ from fleet_agent.control_plane.identity import Identity
 from fleet_agent.errors import ControlPlaneError, Kind
 from fleet_agent.paths import Paths
 from fleetctl.stack.deno import find_deno
+from tests.support.patience import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 FUNCTIONS = ("enroll", "device-token")
@@ -113,7 +114,7 @@ def plain_deno(stack: Any) -> Iterator[Site]:
     yield Site(urls, stack.api_url, stack.publishable_key, "ES256", private.public_key(), "key-1")
     for process in running:
         process.terminate()
-        process.wait(10)
+        process.wait(PATIENCE_S)
 
 
 @pytest.fixture(params=["embedded", "plain_deno"])

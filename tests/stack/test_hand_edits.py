@@ -13,6 +13,7 @@ import pytest
 
 from fleetctl.stack.local_stack import LocalStack
 from tests.stack.realtime.support import Project, Subscriber, Subscribers, make_device
+from tests.support.patience import PATIENCE_S
 from tests.support.stack_identities import DeviceJwt
 
 
@@ -20,7 +21,7 @@ from tests.support.stack_identities import DeviceJwt
 async def editor(stack: LocalStack) -> AsyncIterator[httpx.AsyncClient]:
     """The API that the table editor's page calls: its own port, no key."""
     assert stack.table_editor_url is not None
-    async with httpx.AsyncClient(base_url=stack.table_editor_url, timeout=20) as client:
+    async with httpx.AsyncClient(base_url=stack.table_editor_url, timeout=PATIENCE_S) as client:
         yield client
 
 

@@ -16,6 +16,7 @@ import psycopg
 import pytest
 
 from fleetctl.stack.local_stack import LocalStack
+from tests.support.patience import PATIENCE_S
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def data() -> Iterator[Path]:
 def fleetctl(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "fleetctl", *arguments],
-        input=stdin, capture_output=True, text=True, check=False, timeout=120,
+        input=stdin, capture_output=True, text=True, check=False, timeout=2 * PATIENCE_S,
     )  # fmt: skip
 
 
@@ -84,7 +85,7 @@ def test_stack_in_the_foreground_says_where_it_is_and_stops_on_a_signal(
                 break
         assert LocalStack.status_of(data).state == "running"
         process.send_signal(number)
-        stdout, stderr = process.communicate(timeout=60)
+        stdout, stderr = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, stderr) == (0, "Stopped.\n")
     assert json.loads(stdout)["state"] == "running"
     assert LocalStack.status_of(data).state == "stopped"

@@ -32,6 +32,7 @@ from fleetctl.stack.local_stack import LocalStack
 from fleetctl.stack.ports import free_ports, is_free
 from fleetctl.stack.postgres import SUPERUSER, Postgres
 from fleetctl.stack.process import Identity
+from tests.support.patience import PATIENCE_S
 from tests.support.stack import copy_data
 
 
@@ -79,7 +80,7 @@ def has_segment(stack: LocalStack, name: str) -> bool:
 
 def gone(*processes: Identity | None) -> bool:
     """Wait until each has ended."""
-    return all(process is not None and process.wait(15) for process in processes)
+    return all(process is not None and process.wait(PATIENCE_S) for process in processes)
 
 
 def kill(process: Identity | None) -> None:
@@ -183,7 +184,7 @@ def test_orphaned_postgres_is_taken_over(data: Path) -> None:
     with orphan.connect(SUPERUSER, Keys.load(folder).supabase_admin_password) as connection:
         connection.execute("create table if not exists public.written_to_the_orphan ()")
     with start(data) as stack:
-        assert orphan.child.wait(10) is not None
+        assert orphan.child.wait(PATIENCE_S) is not None
         assert query(stack, "select to_regclass('public.written_to_the_orphan') is not null") is True
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from fleetctl.stack import process
 from fleetctl.stack.process import Child
+from tests.support.patience import PATIENCE_S
 
 
 def test_output_is_kept_in_a_bounded_number_of_bounded_files(
@@ -18,7 +19,7 @@ def test_output_is_kept_in_a_bounded_number_of_bounded_files(
     monkeypatch.setattr(process, "LOG_KEPT", 2)
     log = tmp_path / "talk.log"
     child = Child("talk", [sys.executable, "-c", "for i in range(500): print('line', i)"], log=log)
-    assert child.wait(20) == 0
+    assert child.wait(PATIENCE_S) == 0
     files = sorted(path.name for path in tmp_path.iterdir())
     assert files == ["talk.log", "talk.log.1", "talk.log.2"]
     assert all(path.stat().st_size <= 1000 for path in tmp_path.iterdir())

@@ -22,6 +22,7 @@ from typing import TypeVar
 from loguru import logger
 
 from fleet_agent.attempts.outbox import Outbox
+from fleet_agent.containers.comparison import differences
 from fleet_agent.containers.simulated import LABEL, SimulatedRuntime, World
 from fleet_agent.engine import api, links
 from fleet_agent.engine import journal as journals
@@ -30,19 +31,19 @@ from fleet_agent.engine.dependencies import Dependencies, Direct
 from fleet_agent.engine.git_source import GitSource
 from fleet_agent.engine.journal import AttemptKind, Journal
 from fleet_agent.engine.phases import RESTING, Phase
-from fleet_agent.engine.stack_store import StackStore
+from fleet_agent.engine.stack_store import StackStore, read_compose
 from fleet_agent.engine.state_files import StateFiles
 from fleet_agent.errors import FleetError, Kind
 from fleet_agent.model import Action, Directive, Outcome, Release, ReportState
 from tests.support.broken_disk import ForgettingDisk, survivors
-from tests.support.engine_harness import FakeClock, Fleet
+from tests.support.engine_harness import COMPOSE_YAML, FakeClock, Fleet
 
 T = TypeVar("T")
 KILLED = 77
 #: The world outside the agent keeps its own disk.
 LOOKS = frozenset(
-    {"docker list", "docker images", "docker ports", "docker logs", "compose config", "git verify"}
-)
+    f"docker {what}" for what in ("list", "networks", "info", "belongings", "images", "ports", "logs")
+) | {"compose config", "git verify"}
 OUTSIDE = frozenset({"simulated.json", "simulated.new", "converge.lock", "children.lock"})
 
 
@@ -76,12 +77,17 @@ SCENARIOS = {
         Scenario("prefetch-another", ("v1", "ahead:v2"), "ahead:v3", ("v1",)),
         Scenario("go-back", ("v1", "v2"), "rollback", ("v1", "v2")),
         Scenario("enter-safe-mode", ("v1",), "enter_safe_mode", ("v1", None)),
+        Scenario("network-changes", ("v1",), "networked", ("v1", "networked")),
         Scenario("leave-safe-mode", ("v1", "enter_safe_mode"), "leave_safe_mode", (None, "v1")),
     )
 }
 
 BEHAVIOR = {"crashes": "crash-later=2"}
-EDITS = {"refuses": {"validate": "#!/bin/sh\nexit 1\n"}}
+SUBNET = "networks: {default: {ipam: {config: [{subnet: 10.217.1.0/24}]}}}\n"
+EDITS = {
+    "refuses": {"validate": "#!/bin/sh\nexit 1\n"},
+    "networked": {"compose.yaml": COMPOSE_YAML.format(behavior="") + "    deploy: {replicas: 3}\n" + SUBNET},
+}
 
 
 @dataclass(frozen=True)
@@ -383,9 +389,12 @@ class Lab:
         if not file.exists():
             yield f"the compose file of {ended} is gone"
             return
-        wanted = json.loads(file.read_text())["services"]
-        if sorted(running) != sorted(wanted):
-            yield f"{sorted(running)} run and {sorted(wanted)} should"
+        compose = read_compose(file)
+        wanted = compose["services"]
+        runtime = SimulatedRuntime(root / "state" / "simulated.json")
+        containers, networks = runtime.services(config.project), runtime.networks()
+        for found in differences(compose, config.project, containers, networks):
+            yield found.phrase
         for name, service in wanted.items():
             if name in running and running[name].config_hash != running[name].fingerprint(service):
                 yield f"{name} is not the one of {ended}"
@@ -429,7 +438,7 @@ class Lab:
                 yield f"{ready.release.version} is said to be ready and has no image"
             if not (config.paths.release(ready.release.commit_sha) / "release.json").exists():
                 yield f"{ready.release.version} is said to be ready and is not here"
-            if any(not (stacks.content / name).is_dir() for name in stacks.content_of(ready.key)):
+            if any(not place.is_dir() for place in stacks.mounted(ready.key)):
                 yield f"{ready.release.version} is said to be ready and misses content"
         there = (
             {path.name for path in config.paths.releases.iterdir()}

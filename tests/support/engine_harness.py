@@ -9,7 +9,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 from fleet_agent.attempts.outbox import Outbox
 from fleet_agent.engine.config import EngineConfig
-from fleet_agent.model import Action, Attempt, DevicePlace, Directive, Release
+from fleet_agent.model import Action, Attempt, DeviceAssignment, Directive, Release
 from fleetctl.fleet_repo import FleetRepo
 
 START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -136,7 +136,7 @@ class Fleet:
         settings: dict[str, object] = {
             "action": action,
             "release": release,
-            "device": DevicePlace(
+            "device": DeviceAssignment(
                 id=UUID(int=7), name="bench-1", role=self.role, segment="canary", branch="main"
             ),
             "next_poll_s": 900,

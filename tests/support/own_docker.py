@@ -19,8 +19,8 @@ from random import SystemRandom
 import pytest
 
 from tests.conftest import required
+from tests.support.patience import PATIENCE_S
 
-PATIENCE_S = 60.0
 IMAGE = "busybox:stable"
 CONTAINERD = """\
 version = 2

@@ -11,24 +11,37 @@ from importlib.metadata import version
 from pathlib import Path
 
 import psycopg
+from psycopg import sql
 
 from fleetctl import migrate
 from fleetctl.stack.layout import Project
 from fleetctl.stack.local_stack import LocalStack
 from tests.support.cached import cached, copy, digest
+from tests.support.patience import PATIENCE_S, patient_http
 
 
 @contextmanager
 def running_stack(*, web: bool = False, table_editor: bool = True) -> Iterator[LocalStack]:
     """A stack on free ports with nothing in it, as after the first `fleetctl up`; gone with the block."""
-    # Not tmp_path: as root, Postgres runs as another user, and pytest closes its folders to others.
+    with stack_folder() as folder:
+        copy_data(folder / "data")
+        start = LocalStack.start(
+            data=folder / "data", port=0, web=web, table_editor=table_editor, durable=False
+        )
+        with patient_http(), start as running:
+            yield running
+
+
+@contextmanager
+def stack_folder() -> Iterator[Path]:
+    """A folder for the data of a stack, and not pytest's `tmp_path`.
+
+    As root, Postgres runs as another user; each session of pytest that starts closes its folders to others,
+    those of sessions that still run, too.
+    """
     folder = Path(tempfile.mkdtemp(prefix="fleet-stack-"))
     try:
-        copy_data(folder / "data")
-        with LocalStack.start(
-            data=folder / "data", port=0, web=web, table_editor=table_editor, durable=False
-        ) as running:
-            yield running
+        yield folder
     finally:
         shutil.rmtree(folder)
 
@@ -52,11 +65,22 @@ def copy_data(target: Path) -> None:
 
 
 def _make(folder: Path) -> None:
-    made = Path(tempfile.mkdtemp(prefix="fleet-stack-"))
-    try:
-        with LocalStack.start(data=made / "data", port=0, web=False, durable=False):
-            pass
+    with stack_folder() as made:
+        with LocalStack.start(data=made / "data", port=0, web=False, durable=False) as stack:
+            _be_patient(stack)
         shutil.rmtree(made / "data" / "logs")
         copy(made / "data", folder / "data")
-    finally:
-        shutil.rmtree(made)
+
+
+def _be_patient(stack: LocalStack) -> None:
+    """Requests have 8 seconds, as hosted, too few for a busy machine (`test_stack_server.py` checks that).
+
+    Set for the database, so that the bootstrap, which sets it for the role at each start, does not win.
+    """
+    with psycopg.connect(stack.db_url, autocommit=True) as admin:
+        for setting in ("statement_timeout", "lock_timeout"):
+            admin.execute(
+                sql.SQL("alter role authenticator in database postgres set {} = {}").format(
+                    sql.Identifier(setting), sql.Literal(f"{PATIENCE_S:.0f}s")
+                )
+            )

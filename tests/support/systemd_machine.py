@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
+from tests.support.patience import PATIENCE_S
+
 IMAGE = "fleet-test-systemd:3"
 SUITE = "bookworm"
 #: What a device has beside the agent itself.
@@ -26,7 +28,6 @@ PACKAGES = (
     "ca-certificates",
 )  # fmt: skip
 PYTHON_VERSION = "3.11"
-PATIENCE_S = 40.0
 #: systemd's own signal for a clean halt; SIGTERM means something else to it.
 HALT = "SIGRTMIN+3"
 
@@ -138,7 +139,7 @@ class Machine:
         """Run a command as root inside."""
         return subprocess.run(
             ["docker", "exec", "--interactive", self.name, *command],
-            input=stdin or "", capture_output=True, text=True, timeout=120, check=False,
+            input=stdin or "", capture_output=True, text=True, timeout=2 * PATIENCE_S, check=False,
         )  # fmt: skip
 
     def must(self, *command: str, stdin: str | None = None) -> str:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 import fleet_agent
+from fleet_agent.health import base
+from fleet_agent.roles import schema as roles_schema
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -81,3 +85,14 @@ def test_each_issue_form_has_what_the_code_host_asks_for() -> None:
         ids = [field["id"] for field in form["body"] if field["type"] != "markdown"]
         assert len(ids) == len(set(ids)) > 0
         assert all(field["attributes"] for field in form["body"])
+
+
+def test_the_check_that_the_guide_walks_through_works(tmp_path: Path) -> None:
+    """Its snippets are run as they stand, on the names that they use."""
+    guide = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    _, schema, check = re.findall(r"^```python\n(.*?)^```", guide, re.DOTALL | re.MULTILINE)
+    names: dict[str, Any] = {**vars(base), **vars(roles_schema), "shutil": shutil}
+    exec(f"{schema}\n\n{check}", names)  # noqa: S102  our own page
+    for needed, outcome in [(0, base.CheckOutcome.PASS), (1 << 60, base.CheckOutcome.FAIL)]:
+        declared = names["DiskCheck"](kind="disk", path=str(tmp_path), min_free_bytes=needed)
+        assert names["DiskHasSpace"](declared).look(None).outcome is outcome

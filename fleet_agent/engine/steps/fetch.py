@@ -20,6 +20,6 @@ def _fetch(engine: Engine) -> int:
     target = engine.attempt.target
 
     def report(progress: Progress) -> None:
-        engine.say(progress.detail, progress.percent)
+        engine.report_progress(progress.detail, progress.percent)
 
     return engine.source.fetch(target.release, target.role, report)

@@ -29,7 +29,7 @@ def _pull(engine: Engine, images: tuple[str, ...]) -> None:
         disk_space.need_space(engine)
         retry.transfer(
             retry.PULL,
-            partial(runtime.pull, image, engine.say),
+            partial(runtime.pull, image, engine.report_progress),
             sleep=engine.clock.sleep,
             worth_it=_is_worth_retrying,
         )

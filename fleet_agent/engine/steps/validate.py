@@ -13,7 +13,7 @@ from typing import Any
 
 from loguru import logger
 
-from fleet_agent.containers import compose_file
+from fleet_agent.containers import compose_file, host_needs
 from fleet_agent.engine import disk_space, stack_builder
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.phases import Phase
@@ -35,7 +35,16 @@ def run(engine: Engine) -> None:
     disk_space.need_space(engine)
     _run_validate(engine, draft.role, draft.environment)
     stack_builder.keep(engine, draft)
+    _check_host(engine, engine.stacks.compose(target.key))
     engine.move(Phase.PULLING)
+
+
+def _check_host(engine: Engine, compose: dict[str, Any]) -> None:
+    """What Docker would refuse only when services are stopped already."""
+    runtime = engine.runtime
+    facts = engine.patiently("look at what the device has", runtime.host)
+    for problem in host_needs.problems(compose, facts, look_at_files=runtime.reachable):
+        raise problem
 
 
 def _check_rescue_port(engine: Engine, compose: dict[str, Any]) -> None:
@@ -68,6 +77,13 @@ def _check_ports(engine: Engine, compose: dict[str, Any]) -> None:
                 Kind.PORT_CONFLICT,
                 f"{other} and {service} both need port {port}/{protocol}.",
                 hint="Give one of them another port.",
+            )
+        replicas = compose_file.replicas(compose_file.services(compose)[service])
+        if replicas > 1:
+            raise ValidationError(
+                Kind.PORT_CONFLICT,
+                f"{service} has {replicas} replicas, and only one of them can have port {port}/{protocol}.",
+                hint="Publish a range of ports, or put a proxy in front of them.",
             )
         if (port, protocol) not in ours and not _is_free(address, port, protocol):
             raise ValidationError(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
 from typing import Any
 
+from fleet_agent.containers import compose_file
 from fleet_agent.roles.role import Role
 from fleet_agent.roles.variables import PROVIDED, VariableType
 from fleetctl.errors import FleetctlError
@@ -46,7 +46,7 @@ def resolve(role: Role, raw: dict[str, Any]) -> dict[str, Any]:
     )  # fmt: skip
     if done.returncode != 0:
         raise FleetctlError("compose_invalid", f"Compose rejects it: {_last_line(done.stderr)}")
-    answer: dict[str, Any] = json.loads(done.stdout)
+    answer: dict[str, Any] = compose_file.from_json(done.stdout.encode())
     return answer
 
 

@@ -63,7 +63,34 @@ def references(value: object) -> Iterator[str]:
 
 
 def _passed_through(environment: object) -> Iterator[str]:
-    if isinstance(environment, dict):
+    if isinstance(environment, str):
+        # Of a secret or config: its value is that variable's.
+        yield environment
+    elif isinstance(environment, dict):
         yield from (str(name) for name, value in environment.items() if value is None)
     elif isinstance(environment, list):
         yield from (str(item) for item in environment if "=" not in str(item))
+
+
+def bind_sources(subject: Subject, *, writable: bool = False) -> Iterator[tuple[str, str]]:
+    """Service and absolute source of each bind mount, in the long form and in the short; or of writable ones.
+
+    A config or secret with a file is a mount, too, and read-only.
+    """
+    for name, service in subject.services.items():
+        for volume in service.get("volumes") or []:
+            if isinstance(volume, dict):
+                source = str(volume.get("source") or "") if volume.get("type") == "bind" else ""
+                read_only = bool(volume.get("read_only"))
+            else:
+                source, _, rest = str(volume).partition(":")
+                source = source if rest else ""
+                read_only = "ro" in rest.rpartition(":")[2].split(",")
+            if source.startswith(("/", ".", "~")) and not (writable and read_only):
+                yield name, str(subject.role.folder / source)
+        for section in () if writable else ("configs", "secrets"):
+            for used in service.get(section) or []:
+                named = str(used.get("source") if isinstance(used, dict) else used)
+                file = ((subject.resolved.get(section) or {}).get(named) or {}).get("file")
+                if file:
+                    yield name, str(subject.role.folder / str(file))

@@ -213,7 +213,7 @@ class LocalStack:
         return Identity.parse(read_state(self._folder).get(part))
 
 
-def health(api_url: str, timeout_s: float = 3.0) -> dict[str, Any]:
+def health(api_url: str, timeout_s: float = 10.0) -> dict[str, Any]:
     """`/_fleet/health`: readiness of each part. Raises OSError when nothing answers."""
     try:
         with urllib.request.urlopen(f"{api_url}/_fleet/health", timeout=timeout_s) as answer:  # noqa: S310

@@ -27,7 +27,8 @@ from fleetctl.stack.state_file import read_state, write_state
 
 Progress = Callable[[str], None]
 
-_SERVER_START_TIMEOUT_S = 60.0
+# Generous: it loads a thousand modules, and a server that dies is noticed at once.
+_SERVER_START_TIMEOUT_S = 300.0
 # More restarts than this within a minute: something is wrong that another restart does not cure.
 _RESTARTS_A_MINUTE = 5
 

@@ -23,14 +23,13 @@ from fleet_agent.errors import Kind
 from fleet_agent.log import Log
 from fleet_agent.support import retry
 from tests.support.device import Device, device, log
+from tests.support.patience import PATIENCE_S
 from tests.support.proxy import SIGN_IN, Fault, Proxy, http_answer
 
 __all__ = ["device", "log"]  # fixtures
 
 QUESTION = "/rest/v1/rpc/desired_state"
 JSON = {"Content_Type": "application/json"}
-#: What never happens would otherwise be waited for for ever.
-PATIENCE_S = 60.0
 
 
 @pytest.fixture(autouse=True)

@@ -23,10 +23,9 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from fleetctl.stack.deno import find_deno
 from fleetctl.stack.local_stack import LocalStack
+from tests.support.patience import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[3]
-#: Seconds after which something that should happen has not. Never waited for where it does.
-PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from tests.stack.realtime.support import (
-    PATIENCE_S,
     Endpoint,
     EndpointFactory,
     Project,
     Raw,
     Subscribers,
 )
+from tests.support.patience import PATIENCE_S
 
 
 @pytest.fixture(scope="module")

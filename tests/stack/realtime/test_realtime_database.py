@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from tests.stack.realtime.support import Endpoint, EndpointFactory, Project, Subscriber, Subscribers, send
+from tests.support.patience import PATIENCE_S
 
 CUT = "select pg_terminate_backend(pid) from pg_stat_activity where application_name like %s"
 
@@ -106,7 +107,7 @@ async def test_a_transaction_that_began_before_the_mark_and_commits_in_the_cut_i
         send(db, topic, event, {})
         assert (await subscriber.broadcast())["event"] == event
         # The feed forgets what is before its mark; the second one proves that the first has come back to it.
-        mark = await asyncio.to_thread(lambda: next(db.notifies(timeout=10, stop_after=1), None))
+        mark = await asyncio.to_thread(lambda: next(db.notifies(timeout=PATIENCE_S, stop_after=1), None))
         assert mark is not None
     other_db.execute(CUT, ["realtime_feed"])
     other_db.commit()
@@ -131,7 +132,7 @@ async def test_nothing_is_lost_or_doubled_while_all_connections_are_cut_again_an
                 send(sender, topic, f"n{n}", {})
                 # A part of it has to arrive between the cuts, or all would be one catching up.
                 if n % 50 == 0:
-                    progress.acquire(timeout=10)
+                    progress.acquire(timeout=PATIENCE_S)
             send(sender, topic, "end", {})
 
     working = asyncio.create_task(asyncio.to_thread(work))

@@ -9,7 +9,6 @@ import psycopg
 import pytest
 
 from tests.stack.realtime.support import (
-    PATIENCE_S,
     Endpoint,
     EndpointFactory,
     Project,
@@ -17,6 +16,7 @@ from tests.stack.realtime.support import (
     Subscriber,
     Subscribers,
 )
+from tests.support.patience import PATIENCE_S
 
 
 @pytest.fixture(scope="module")

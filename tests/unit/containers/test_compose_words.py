@@ -6,6 +6,7 @@ import pytest
 
 from fleet_agent.containers.docker_errors import compose_failed, pull_failed
 from fleet_agent.support.processes import CompletedProcess, HungError, run
+from tests.support.patience import PATIENCE_S
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def test_program_that_hangs_is_killed_with_its_children() -> None:
 
 def test_program_gets_only_the_environment_it_is_given() -> None:
     assert run(
-        ["env"], timeout_s=5, environment={"ONLY": "this", "PATH": "/usr/bin:/bin"}
+        ["env"], timeout_s=PATIENCE_S, environment={"ONLY": "this", "PATH": "/usr/bin:/bin"}
     ).stdout.split() == [
         "ONLY=this",
         "PATH=/usr/bin:/bin",

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from fleet_agent.control_plane.identity import Identity
 from fleet_agent.errors import Kind, StateError
 from fleet_agent.paths import Paths
+from tests.support.patience import PATIENCE_S
 
 AT = datetime(2026, 3, 1, 12, 0, 0, 700_000, tzinfo=UTC)
 
@@ -79,7 +80,7 @@ def test_processes_that_start_at_once_share_one_key(paths: Paths) -> None:
         assert racer.stdin is not None
         racer.stdin.write("go\n")
         racer.stdin.flush()
-    keys = {racer.communicate(timeout=60)[0].strip() for racer in racers}
+    keys = {racer.communicate(timeout=PATIENCE_S)[0].strip() for racer in racers}
     stored = Identity.load(paths)
     assert stored is not None
     assert keys == {stored.public_key}

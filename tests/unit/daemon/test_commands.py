@@ -19,8 +19,7 @@ from fleet_agent.log import Log
 from fleet_agent.model import Command, CommandKind, Directive
 from fleet_agent.support import atomic_files
 from fleet_agent.support.clock import Clock
-from tests.support.device import Device
-from tests.unit.daemon.test_daemon import (
+from tests.support.control import (
     Control,
     control,
     no_patience,
@@ -29,6 +28,7 @@ from tests.unit.daemon.test_daemon import (
     send_command,
     update_to,
 )
+from tests.support.device import Device
 
 __all__ = ["control", "no_patience"]  # fixtures
 

@@ -4,141 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
-import respx
 
 from fleet_agent.attempts.history import History
 from fleet_agent.attempts.outbox import Outbox
-from fleet_agent.control_plane.subscription import Wake
 from fleet_agent.daemon.loop import Daemon
 from fleet_agent.daemon.schedule import Outcome
 from fleet_agent.errors import Kind, StateError
 from fleet_agent.log import Log
-from fleet_agent.model import Action, Attempt, Directive
-from fleet_agent.model import Outcome as AttemptOutcome
-from fleet_agent.support import retry
+from tests.support.control import (
+    Control,
+    attempt,
+    control,
+    daemon,
+    no_patience,
+    plan,
+    requests,
+    update_to,
+)
 from tests.support.device import Device, json_answer
 
-
-@dataclass
-class Control:
-    """The control plane of one device: what it asks for, and what it was told."""
-
-    device: Device
-    asks: dict[str, Any] = field(default_factory=dict)
-    status: list[dict[str, Any]] = field(default_factory=list)
-    history: list[dict[str, Any]] = field(default_factory=list)
-    answers: dict[str, dict[str, Any]] = field(default_factory=dict)
-    #: Answers instead of the good one, by table or function, used up one a request.
-    broken: dict[str, list[httpx.Response | Exception]] = field(default_factory=dict)
-    questions: int = 0
-    asked: asyncio.Event = field(default_factory=asyncio.Event)
-    _told: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def reports_phase(self, phase: str) -> None:
-        while self.status[-1:] == [] or self.status[-1].get("phase") != phase:
-            self._told.clear()
-            await self._told.wait()
-
-    def route(self, router: respx.MockRouter) -> None:
-        router.post("/rest/v1/rpc/desired_state").mock(side_effect=self._desired_state)
-        router.post("/rest/v1/device_status").mock(side_effect=self._status)
-        router.post("/rest/v1/update_history").mock(side_effect=self._history)
-        router.patch("/rest/v1/device_commands").mock(side_effect=self._answer)
-
-    def _broken(self, what: str) -> httpx.Response | None:
-        waiting = self.broken.get(what)
-        if not waiting:
-            return None
-        answer = waiting.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    def _desired_state(self, _request: httpx.Request) -> httpx.Response:
-        self.questions += 1
-        self.asked.set()
-        return self._broken("desired_state") or json_answer(self.device.directive(**self.asks))
-
-    def _status(self, request: httpx.Request) -> httpx.Response:
-        if broken := self._broken("device_status"):
-            return broken
-        self.status.append(json.loads(request.content))
-        self._told.set()
-        return httpx.Response(200)
-
-    def _history(self, request: httpx.Request) -> httpx.Response:
-        if broken := self._broken("update_history"):
-            return broken
-        self.history += json.loads(request.content)
-        return httpx.Response(201)
-
-    def _answer(self, request: httpx.Request) -> httpx.Response:
-        if broken := self._broken("device_commands"):
-            return broken
-        self.answers[request.url.params["id"].removeprefix("eq.")] = json.loads(request.content)
-        return httpx.Response(204)
-
-
-@pytest.fixture(autouse=True)
-def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CHECK_IN", "REPORT", "HISTORY", "ANSWER", "TOKEN"):
-        policy = getattr(retry, name)
-        monkeypatch.setattr(retry, name, retry.Policy(policy.name, 1, 0.001, 0.001, 1))
-
-
-@pytest.fixture
-def control(device: Device, rest: respx.MockRouter) -> Control:
-    made = Control(device)
-    made.route(rest)
-    return made
-
-
-@pytest.fixture
-async def daemon(device: Device, log: Log, control: Control) -> Any:
-    made = device.daemon(log)
-    yield made
-    await made.engine.stop()
-    await made.connection.close()
-
-
-def release(version: str) -> dict[str, Any]:
-    return {"id": str(uuid4()), "commit_sha": uuid4().hex + "0" * 8, "version": version, "branch": "main"}
-
-
-def update_to(control: Control, version: str) -> dict[str, Any]:
-    wanted = release(version)
-    control.asks.update(action="update", release=wanted)
-    return wanted
-
-
-def send_command(control: Control, kind: str, **args: Any) -> str:
-    command_id = str(uuid4())
-    control.asks["commands"] = [{"id": command_id, "kind": kind, "args": args}]
-    return command_id
-
-
-def plan(device: Device, **what: Any) -> None:
-    (device.paths.state / "fake_plan.json").write_text(json.dumps(what))
-
-
-def requests(device: Device) -> list[str]:
-    file = device.paths.state / "fake_requests.jsonl"
-    return [json.loads(line)["verb"] for line in file.read_text().splitlines()]
-
-
-def attempt() -> Attempt:
-    now = datetime.now(UTC)
-    return Attempt(
-        id=uuid4(), release_id=None, rollout_id=None, from_commit=None, to_commit="a" * 40,
-        outcome=AttemptOutcome.SUCCEEDED, started_at=now, finished_at=now, agent_version="1",
-    )  # fmt: skip
+__all__ = ["control", "daemon", "no_patience"]  # fixtures
 
 
 async def test_an_update_is_carried_out_recorded_and_reported(
@@ -369,189 +258,6 @@ async def test_a_report_naming_a_release_that_is_gone_is_made_without_it(
     await daemon.turn.reporter.report(plane, daemon.turn.engine_status, None)
     assert control.status[-1]["current_release"] is None
     assert control.status[-1]["state"] == "healthy"
-
-
-async def test_a_wake_during_an_update_is_passed_on_and_looked_at_again_after_it(
-    device: Device, log: Log, control: Control, daemon: Daemon
-) -> None:
-    plan(device, until_newer=True)
-    update_to(control, "1.0.0")
-    daemon.schedule.due.at = float("inf")
-    work = asyncio.create_task(daemon.check_in("test"))
-    await control.reports_phase("pulling")
-    newer = update_to(control, "2.0.0")
-    daemon.connection.woken(Wake(reason="release_added", spread_s=0))
-    assert await work == Outcome.CONVERGED
-    assert daemon.turn.engine_status is not None
-    assert daemon.turn.engine_status.current is not None
-    assert str(daemon.turn.engine_status.current.id) == newer["id"]
-    assert daemon.schedule.left_s <= 0
-
-
-class Told:
-    """What the engine at work is told, one directive after the other."""
-
-    def __init__(self, daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._directives: asyncio.Queue[Directive] = asyncio.Queue()
-        self._supersede = daemon.engine.supersede
-        monkeypatch.setattr(daemon.engine, "supersede", self._note)
-
-    async def _note(self, newer: Directive) -> None:
-        await self._supersede(newer)
-        self._directives.put_nowait(newer)
-
-    async def next(self) -> Directive:
-        async with asyncio.timeout(30):
-            return await self._directives.get()
-
-
-@pytest.fixture
-def told(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Told:
-    # What is spread is asked for at once.
-    daemon.schedule.uniform = lambda low, _high: low
-    return Told(daemon, monkeypatch)
-
-
-async def test_a_wish_that_returns_during_an_update_is_passed_on(
-    device: Device, control: Control, daemon: Daemon, told: Told
-) -> None:
-    """To 2.0.0 and, that being halted, back: the engine must not go on to what was halted."""
-    gate = device.folder / "gate"
-    plan(device, hold=str(gate))
-    first = update_to(control, "1.0.0")
-    work = asyncio.create_task(daemon.check_in("test"))
-    await control.reports_phase("pulling")
-    for wanted in (release("2.0.0"), first):
-        control.asks.update(release=wanted)
-        daemon.connection.woken(Wake(reason="halted", spread_s=0))
-        newest = (await told.next()).release
-        assert newest is not None
-        assert str(newest.id) == wanted["id"]
-    gate.touch()
-    await work
-
-
-@pytest.mark.parametrize("kind", ["device_suspended", "device_retired"])
-async def test_a_device_that_is_locked_out_during_an_update_holds(
-    device: Device, control: Control, daemon: Daemon, told: Told, kind: str
-) -> None:
-    """The engine gives up where nothing was touched; else it comes to an end first."""
-    gate = device.folder / "gate"
-    plan(device, hold=str(gate))
-    update_to(control, "1.0.0")
-    work = asyncio.create_task(daemon.check_in("test"))
-    await control.reports_phase("pulling")
-    refusal = {"code": "PT403", "message": "No.", "details": kind, "hint": "Ask."}
-    control.broken["desired_state"] = [json_answer(refusal, 403)]
-    daemon.connection.woken(Wake(reason="device_changed", spread_s=0))
-    held = await told.next()
-    assert (held.action, held.release, held.prefetch) == (Action.HOLD, None, None)
-    gate.touch()
-    await work
-
-
-async def test_a_wake_during_an_update_that_finds_the_control_plane_away_is_asked_again(
-    device: Device, control: Control, daemon: Daemon, told: Told
-) -> None:
-    """It may be a halt."""
-    gate = device.folder / "gate"
-    plan(device, hold=str(gate))
-    update_to(control, "1.0.0")
-    work = asyncio.create_task(daemon.check_in("test"))
-    await control.reports_phase("pulling")
-    newer = update_to(control, "2.0.0")
-    control.broken["desired_state"] = [httpx.ConnectError("gone"), httpx.Response(500)]
-    daemon.connection.woken(Wake(reason="release_added", spread_s=0))
-    newest = (await told.next()).release
-    assert newest is not None
-    assert str(newest.id) == newer["id"]
-    gate.touch()
-    await work
-
-
-async def test_a_wake_only_ever_moves_the_next_check_in_closer(daemon: Daemon) -> None:
-    daemon.schedule.uniform = lambda _low, high: high
-    daemon.schedule.due.at = daemon.clock.monotonic() + 100
-    daemon.connection.woken(Wake(reason="one", spread_s=10))
-    soon = daemon.schedule.due.at
-    daemon.connection.woken(Wake(reason="two", spread_s=60))
-    assert daemon.schedule.due.at == soon
-    assert soon <= daemon.clock.monotonic() + 10
-
-
-async def test_update_now_is_asked_of_the_engine_and_answered_with_the_outcome(
-    daemon: Daemon, control: Control, device: Device
-) -> None:
-    update_to(control, "1.0.0")
-    command_id = send_command(control, "update_now")
-    await daemon.check_in("test")
-    lines = (device.paths.state / "fake_requests.jsonl").read_text().splitlines()
-    assert json.loads(lines[-1])["operator_requested"] is True
-    assert control.answers[command_id] == {
-        "state": "succeeded", "result": {"release": "1.0.0", "state": "healthy"},
-    }  # fmt: skip
-
-
-async def test_update_now_that_rolls_back_is_answered_as_failed_with_the_kind(
-    daemon: Daemon, control: Control, device: Device
-) -> None:
-    plan(device, fail="unhealthy")
-    update_to(control, "1.0.0")
-    command_id = send_command(control, "update_now")
-    await daemon.check_in("test")
-    assert control.answers[command_id]["state"] == "failed"
-    assert control.answers[command_id]["result"]["kind"] == "unhealthy"
-
-
-@pytest.mark.parametrize(
-    ("kind", "verb"),
-    [("rollback", "rollback"), ("restart", "restart"), ("enter_safe_mode", "enter_safe_mode"),
-     ("leave_safe_mode", "leave_safe_mode")],
-)  # fmt: skip
-async def test_a_command_is_carried_out_and_the_old_directive_is_asked_for_anew(
-    daemon: Daemon, control: Control, device: Device, kind: str, verb: str
-) -> None:
-    """What was asked before a rollback would undo it at once."""
-    update_to(control, "1.0.0")
-    command_id = send_command(control, kind)
-    daemon.schedule.due.at = float("inf")
-    await daemon.check_in("test")
-    assert requests(device) == ["recover", verb]
-    assert control.answers[command_id]["state"] == "succeeded"
-    assert daemon.schedule.left_s <= 0
-
-
-async def test_a_command_the_engine_refuses_is_answered_with_its_kind(
-    daemon: Daemon, control: Control, device: Device
-) -> None:
-    plan(device, refuse={"verb": "rollback", "kind": "nothing_to_roll_back"})
-    command_id = send_command(control, "rollback")
-    await daemon.check_in("test")
-    assert control.answers[command_id]["state"] == "failed"
-    assert control.answers[command_id]["result"]["kind"] == "nothing_to_roll_back"
-
-
-async def test_a_command_of_an_unknown_kind_is_answered_and_hides_nothing(
-    daemon: Daemon, control: Control, device: Device
-) -> None:
-    update_to(control, "1.0.0")
-    command_id = send_command(control, "self_destruct")
-    assert await daemon.check_in("test") == Outcome.CONVERGED
-    assert requests(device) == ["recover", "converge"]
-    assert control.answers[command_id]["state"] == "failed"
-    assert control.answers[command_id]["result"]["kind"] == "not_supported"
-
-
-async def test_a_command_whose_answer_was_lost_is_not_carried_out_twice(
-    daemon: Daemon, control: Control, device: Device
-) -> None:
-    command_id = send_command(control, "restart")
-    control.broken["device_commands"] = [httpx.ConnectError("gone")]
-    await daemon.check_in("test")
-    assert control.answers == {}
-    await daemon.check_in("test")
-    assert requests(device).count("restart") == 1
-    assert control.answers[command_id]["state"] == "succeeded"
 
 
 async def test_a_bad_change_of_the_configuration_is_shown_in_the_status(

@@ -146,14 +146,14 @@ def test_the_devices_own_pin_wins_over_the_servers_interval(
     asks: Any, pinned: int | None, asked: int | None, interval: float
 ) -> None:
     directive = asks(action="run", next_poll_s=asked) if asked is not None else None
-    found = settings.in_force(_config(poll_interval_s=pinned), directive)
+    found = settings.in_effect(_config(poll_interval_s=pinned), directive)
     assert found.poll_interval_s == interval
     assert ("poll_interval_s" in found.pinned) is (pinned is not None)
 
 
 def test_labels_of_the_server_are_merged_below_the_devices_own(asks: Any) -> None:
     directive = asks(action="run", config={"labels": {"site": "rome", "floor": "2"}})
-    found = settings.in_force(_config(labels={"site": "milan", "rack": "b"}), directive)
+    found = settings.in_effect(_config(labels={"site": "milan", "rack": "b"}), directive)
     assert found.labels == {"site": "milan", "floor": "2", "rack": "b"}
     assert found.pinned == ("labels.rack", "labels.site")
 

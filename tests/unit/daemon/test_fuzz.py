@@ -25,9 +25,9 @@ from fleet_agent.log import Log
 from fleet_agent.model import EngineStatus
 from fleet_agent.paths import Paths
 from fleet_agent.roles import role
+from tests.support.control import no_patience
 from tests.support.device import API, Device, device, log
 from tests.support.profiles import amount
-from tests.unit.daemon.test_daemon import no_patience
 
 __all__ = ["device", "log", "no_patience"]  # fixtures
 

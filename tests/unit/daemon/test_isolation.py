@@ -28,8 +28,8 @@ from fleet_agent.model import Attempt
 from fleet_agent.model import Outcome as AttemptOutcome
 from fleet_agent.support import atomic_files
 from fleet_agent.support.clock import Clock, boottime
+from tests.support.control import Control, no_patience, requests, update_to
 from tests.support.device import Device, json_answer
-from tests.unit.daemon.test_daemon import Control, no_patience, requests, update_to
 
 __all__ = ["no_patience"]  # an autouse fixture
 

@@ -8,8 +8,8 @@ import pytest
 
 from fleet_agent.daemon.loop import Daemon
 from fleet_agent.log import Log
+from tests.support.control import Control, control, daemon, no_patience
 from tests.support.device import Device, json_answer
-from tests.unit.daemon.test_daemon import Control, control, daemon, no_patience
 
 __all__ = ["control", "daemon", "no_patience"]  # fixtures
 

@@ -22,9 +22,10 @@ from fleet_agent.host.sd_notify import Notifier
 from fleet_agent.log import Log
 from fleet_agent.model import Directive
 from tests.support.device import Device, json_answer
+from tests.support.patience import PATIENCE_S
 
-#: What never happens would otherwise be waited for for ever.
-PATIENCE_S = 30.0
+#: Set once a check-in hangs: on a busy machine a good one may take longer.
+STALL_S = 0.05
 RESTING = "STATUS=healthy, on no release (nothing to do)"
 
 
@@ -63,7 +64,7 @@ async def daemon(device: Device, log: Log, rest: respx.MockRouter, heard: Heard)
     rest.post("/rest/v1/rpc/desired_state").mock(side_effect=lambda _: json_answer(device.directive()))
     rest.post("/rest/v1/device_status").respond(200)
     rest.post("/rest/v1/update_history").respond(201)
-    made = device.daemon(log, notifier=heard, look_s=0.01, stall_s=0.05)
+    made = device.daemon(log, notifier=heard, look_s=0.01)
     yield made
     await made.engine.stop()
     await made.connection.close()
@@ -100,12 +101,12 @@ async def test_a_check_in_that_hangs_is_given_up_and_the_loop_goes_on(
     hung = asyncio.Event()
 
     async def hang_until_given_up(*_: Any) -> Any:
+        patience_s, daemon.stall_s = daemon.stall_s, STALL_S
         hung.set()
         try:
             await asyncio.Event().wait()
         finally:
-            # A good check-in may take longer than that on a busy machine.
-            daemon.stall_s = 60
+            daemon.stall_s = patience_s
 
     monkeypatch.setattr(daemon.connection.plane, "desired_state", hang_until_given_up)
     monkeypatch.setattr("fleet_agent.daemon.decide.FAILURE_BASE_S", 0.01)
@@ -127,6 +128,7 @@ async def test_a_check_in_that_cannot_even_be_cancelled_starves_the_watchdog(
     refused, let_go = asyncio.Event(), asyncio.Event()
 
     async def stubborn(*_: Any) -> Outcome:
+        daemon.stall_s = STALL_S
         while not let_go.is_set():
             try:
                 await let_go.wait()
@@ -163,9 +165,13 @@ async def test_an_engine_at_work_may_take_longer_than_a_stall(
     gate = device.folder / "gate"
     daemon.engine.command = (sys.executable, "-c", script, str(gate))
     running = asyncio.create_task(daemon.run())
+    while not daemon.engine.busy:
+        await heard.until("WATCHDOG=1", times=heard.said.count("WATCHDOG=1") + 1)
+    patience_s, daemon.stall_s = daemon.stall_s, STALL_S
     # At 10 ms a look this is four stalls long.
-    await heard.until("WATCHDOG=1", times=20)
+    await heard.until("WATCHDOG=1", times=heard.said.count("WATCHDOG=1") + 20)
     assert daemon.engine.busy
+    daemon.stall_s = patience_s
     gate.touch()
     await heard.until(RESTING)
     daemon.stop()

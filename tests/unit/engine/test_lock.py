@@ -11,6 +11,7 @@ import pytest
 from fleet_agent.engine.lock import converging, holder
 from fleet_agent.errors import StateError
 from fleet_agent.support import orphans
+from tests.support.patience import PATIENCE_S
 
 
 def test_second_holder_is_refused_and_told_who_the_first_is(tmp_path: Path) -> None:
@@ -59,4 +60,4 @@ def test_program_that_outlives_its_holder_does_not_hold_the_lock(tmp_path: Path)
         left = subprocess.Popen(["sleep", "600"], pass_fds=orphans.inherited())
     assert holder(lock) is None
     with converging(lock, "next"), orphans.none_beside(mark):
-        assert left.wait(timeout=30) == -signal.SIGKILL
+        assert left.wait(timeout=PATIENCE_S) == -signal.SIGKILL

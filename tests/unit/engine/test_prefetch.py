@@ -420,7 +420,8 @@ def _whole(config: EngineConfig, root: Path, release: Release, role: str) -> obj
         config.paths.release(release.commit_sha).is_dir(),
         (stack / "stack.json").read_text(),
         "app:coming" in images(root),
-        sorted(folder.name for folder in (root / "content").iterdir()),
+        # Content that was lost is brought back to another place of the same hash.
+        sorted(folder.name.partition("~")[0] for folder in (root / "content").iterdir()),
     )
 
 

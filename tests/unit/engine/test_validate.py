@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,13 @@ def test_service_that_must_be_built_is_refused() -> None:
     )
 
 
-def _bind(source: Path) -> dict[str, Any]:
-    return {
-        "services": {
-            "web": {"image": "i:1", "volumes": [{"type": "bind", "source": str(source), "target": "/x"}]}
-        }
-    }
+def _bind(source: Path, **options: Any) -> dict[str, Any]:
+    mount = {"type": "bind", "source": str(source), "target": "/x", **options}
+    return {"services": {"web": {"image": "i:1", "volumes": [mount]}}}
+
+
+def _place(resolved: dict[str, Any], service: str = "web") -> Path:
+    return Path(resolved["services"][service]["volumes"][0]["source"])
 
 
 def test_same_content_in_two_releases_has_one_path(tmp_path: Path) -> None:
@@ -77,15 +79,131 @@ def test_changed_content_has_another_path(tmp_path: Path, change: str) -> None:
     assert content_store.fingerprint(file) != before
 
 
-def test_damaged_copy_is_made_again(tmp_path: Path) -> None:
+def test_changed_copy_is_kept_and_the_content_gets_another_place(tmp_path: Path) -> None:
     source = tmp_path / "release" / "f"
     source.parent.mkdir()
     source.write_text("whole")
-    args = (_bind(source), tmp_path / "release", tmp_path / "content")
-    kept = Path(content_store.address_content(*args)["services"]["web"]["volumes"][0]["source"])
+    args = (_bind(source, read_only=True), tmp_path / "release", tmp_path / "content")
+    kept = _place(content_store.address_content(*args))
     kept.write_text("torn")
-    content_store.address_content(*args)
-    assert kept.read_text() == "whole"
+    again = content_store.address_content(*args)
+    assert (kept.read_text(), _place(again).read_text()) == ("torn", "whole")
+    assert content_store.address_content(*args) == again
+
+
+def test_writable_copy_is_the_service_s_own_and_stays_as_it_left_it(tmp_path: Path) -> None:
+    source = tmp_path / "release" / "f"
+    source.parent.mkdir()
+    source.write_text("whole")
+    compose = _bind(source)
+    compose["services"]["other"] = compose["services"]["web"]
+    compose["services"]["reader"] = _bind(source, read_only=True)["services"]["web"]
+    args = (compose, tmp_path / "release", tmp_path / "content")
+    web, other, reader = (_place(content_store.address_content(*args), s) for s in compose["services"])
+    assert len({web, other, reader}) == 3
+    web.write_text("written")
+    web.chmod(0o600)
+    again = content_store.address_content(*args)
+    assert (_place(again), _place(again).read_text()) == (web, "written")
+    assert (other.read_text(), reader.read_text()) == ("whole", "whole")
+    source.write_text("changed")
+    assert _place(content_store.address_content(*args)).read_text() == "changed"
+    assert web.read_text() == "written"
+
+
+def test_two_folders_with_the_same_content_are_two_when_written_to(tmp_path: Path) -> None:
+    mounts = []
+    for parent in ("a", "b"):
+        (tmp_path / "release" / parent / "data").mkdir(parents=True)
+        mounts += _bind(tmp_path / "release" / parent / "data")["services"]["web"]["volumes"]
+    compose = {"services": {"web": {"image": "i:1", "volumes": mounts}}}
+    found = content_store.address_content(compose, tmp_path / "release", tmp_path / "content")
+    first, second = (mount["source"] for mount in found["services"]["web"]["volumes"])
+    assert first != second
+
+
+def test_place_that_was_lost_is_not_filled_again(tmp_path: Path) -> None:
+    """A container may still have what was there: the content gets another place, and so another container."""
+    source = tmp_path / "release" / "f"
+    source.parent.mkdir()
+    source.write_text("whole")
+    for read_only in (True, False):
+        args = (_bind(source, read_only=read_only), tmp_path / "release", tmp_path / "content")
+        kept = _place(content_store.address_content(*args))
+        shutil.rmtree(kept.parent)
+        again = _place(content_store.address_content(*args, avoid={kept.parent.name}))
+        assert (again != kept, again.read_text()) == (True, "whole")
+
+
+def test_links_mean_their_content(tmp_path: Path) -> None:
+    release = tmp_path / "release"
+    (release / "sites" / "prod").mkdir(parents=True)
+    page = release / "sites" / "prod" / "index"
+    page.write_text("one")
+    (release / "shared").write_text("by all")
+    (release / "sites" / "prod" / "inner").symlink_to("../../shared")
+    (release / "site").symlink_to("sites/prod")
+    args = (_bind(release / "site", read_only=True), release, tmp_path / "content")
+    first = _place(content_store.address_content(*args))
+    assert first.name == "site"
+    assert not any(path.is_symlink() for path in (first, *first.rglob("*")))
+    assert ((first / "index").read_text(), (first / "inner").read_text()) == ("one", "by all")
+    assert _place(content_store.address_content(*args)) == first
+    (release / "shared").write_text("changed")
+    second = _place(content_store.address_content(*args))
+    assert (second != first, (second / "inner").read_text()) == (True, "changed")
+    assert (first / "inner").read_text() == "by all"
+
+
+@pytest.mark.parametrize(
+    ("links", "sentence"),
+    [
+        ({"site": "nowhere"}, "a link that leads to nowhere, which is not in the release"),
+        ({"site": "site"}, "a link that leads in a circle"),
+        (
+            {"site": "real", "real/x": "nowhere"},
+            "in which the link site/x leads to nowhere, which is not in the",
+        ),
+        ({"site": "real", "real/x": "../../out"}, "in which the link site/x leads out of the release"),
+        (
+            {"site": "real", "real/x": "../real"},
+            "in which the link site/x leads to a folder that contains it",
+        ),
+    ],
+)
+def test_links_that_have_no_content_are_refused(tmp_path: Path, links: dict[str, str], sentence: str) -> None:
+    release = tmp_path / "release"
+    (release / "real").mkdir(parents=True)
+    (tmp_path / "out").write_text("not ours")
+    for name, target in links.items():
+        (release / name).symlink_to(target)
+    with pytest.raises(ValidationError) as refusal:
+        content_store.address_content(_bind(release / "site"), release, tmp_path / "c")
+    assert refusal.value.kind == "compose_invalid"
+    assert refusal.value.message.startswith(f"web mounts site, {sentence}")
+
+
+def test_links_do_not_multiply_a_release_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(content_store, "COPY_FILES_LIMIT", 50)
+    release = tmp_path / "release"
+    for level in range(8):
+        folder = release / f"level{level}"
+        folder.mkdir(parents=True)
+        for copy in ("a", "b", "c"):
+            (folder / copy).symlink_to(f"../level{level + 1}")
+    (release / "level8").write_text("x")
+    with pytest.raises(ValidationError, match="more than 50 files"):
+        content_store.address_content(_bind(release / "level0"), release, tmp_path / "c")
+
+
+def test_volume_that_is_a_folder_of_the_release_is_refused(tmp_path: Path) -> None:
+    """It would be removed with the release's folder, under a container."""
+    compose = {**_bind(Path("/elsewhere")), "volumes": {"data": None}}
+    for device in ("./data", str(tmp_path / "release" / "data")):
+        compose["volumes"] = {"data": {"driver_opts": {"type": "none", "o": "bind", "device": device}}}
+        with pytest.raises(ValidationError) as refusal:
+            content_store.address_content(compose, tmp_path / "release", tmp_path / "c")
+        assert refusal.value.message == f"The volume data is bound to {device}, a folder of the release."
 
 
 def test_mount_that_leads_out_of_the_release_is_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,8 @@ def kiosk(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         pytest.fail("docker-compose is a dependency of fleetctl and is not installed")
     folder = tmp_path / "roles" / "kiosk"
     (folder / "www").mkdir(parents=True)
+    (folder / "price$").mkdir()
+    (folder / "ok").symlink_to("www")
     (folder / "role.yaml").write_text(ROLE)
     (folder / "compose.yaml").write_text(SERVICE)
     (folder / "validate").write_text("#!/bin/sh\n")
@@ -92,6 +95,9 @@ def test_a_good_role_has_no_findings(kiosk: Path) -> None:
         ("${PORT}", "${PORT:-8080}", []),
         ("${PORT}", "${PORT:-${FALLBACK}}", ["default_differs", "variable_undeclared"]),
         ("./www:/www:ro", "./gone:/www:ro", ["mount_missing"]),
+        ("./www:/www:ro", "./www:/www", ["mount_writable"]),
+        ("./www:/www:ro", "./price$$:/www:ro", []),
+        ("./www:/www:ro", "./ok:/www:ro", []),
         ("./www:/www:ro", "../other:/www:ro", ["host_path"]),
         ("./www:/www:ro", "../../../etc:/www:ro", ["host_path"]),
         ("./www:/www:ro", "/etc:/www:ro", ["host_path"]),
@@ -124,6 +130,69 @@ def test_each_slip_in_the_compose_file_is_found(kiosk: Path, old: str, new: str,
 )
 def test_each_slip_in_role_yaml_is_found(kiosk: Path, old: str, new: str, found: list[str]) -> None:
     edit(kiosk, old, new, "role.yaml")
+    assert kinds(kiosk) == found
+
+
+@pytest.mark.parametrize(
+    ("link", "target", "sentence"),
+    [
+        ("site", "nowhere", "The link kiosk/site leads to nowhere, which does not exist."),
+        ("www/out", "../../..", "The link kiosk/www/out leads out of the release."),
+        ("www/self", ".", "The link kiosk/www/self leads to a folder that contains it."),
+        ("circle", "circle", "The link kiosk/circle leads in a circle."),
+    ],
+)
+def test_a_link_without_content_is_found(kiosk: Path, link: str, target: str, sentence: str) -> None:
+    (kiosk / link).symlink_to(target)
+    (found,) = check_role(kiosk).findings
+    assert (found.level, found.kind, found.message) == ("error", "link_broken", sentence)
+
+
+def test_a_writable_mount_is_explained(kiosk: Path) -> None:
+    edit(kiosk, "./www:/www:ro", "./www:/www")
+    report = check_role(kiosk)
+    (found,) = report.findings
+    assert report.ok
+    assert "does not survive a release that changes these files; put data into a volume" in found.message
+
+
+def test_files_in_git_lfs_are_found(kiosk: Path) -> None:
+    """As the pointer, and as the file that Git will replace by one."""
+    (kiosk / "www" / "a.txt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    assert kinds(kiosk) == ["git_lfs"]
+    (kiosk / "www" / "a.txt").unlink()
+    (kiosk / "www" / "b.bin").write_bytes(b"large")
+    assert kinds(kiosk) == []
+    subprocess.run(["git", "init", "--quiet", str(kiosk)], check=True)
+    (kiosk / ".gitattributes").write_text("*.bin filter=lfs diff=lfs merge=lfs -text\n")
+    assert kinds(kiosk) == ["git_lfs"]
+
+
+@pytest.mark.parametrize("section", ["secrets", "configs"])
+def test_a_secret_of_a_variable_uses_it(kiosk: Path, section: str) -> None:
+    edit(kiosk, "volumes:\n  data", f"{section}: {{tok: {{environment: TOKEN}}}}\nvolumes:\n  data")
+    edit(kiosk, "    command", f"    {section}: [tok]\n    command")
+    assert kinds(kiosk) == ["variable_undeclared"]
+    edit(kiosk, "health:", "  TOKEN: {secret: true, description: x}\nhealth:", "role.yaml")
+    assert kinds(kiosk) == []
+
+
+@pytest.mark.parametrize(
+    ("entry", "used", "found"),
+    [
+        ("{file: ./validate}", "token", []),
+        ("{file: ./validate}", "{source: token, target: x}", []),
+        ("{content: x}", "{source: token, mode: 0444}", []),
+        ("{content: x}", "{source: token, mode: 0400}", ["secret_unsupported"]),
+        ("{content: x}", "{source: token, uid: '1000'}", ["secret_unsupported"]),
+        ("{external: true}", "token", ["secret_unsupported"]),
+    ],
+)
+def test_secrets_and_configs_that_devices_cannot_provide_are_found(
+    kiosk: Path, entry: str, used: str, found: list[str]
+) -> None:
+    edit(kiosk, "volumes:\n  data", f"configs: {{token: {entry}}}\nvolumes:\n  data")
+    edit(kiosk, "    command", f"    configs: [{used}]\n    command")
     assert kinds(kiosk) == found
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from fleet_agent.errors import Kind
 from fleet_agent.health.base import CheckOutcome, CheckResult
-from fleet_agent.health.judge import CheckRound, Healthy, Seen, Unhealthy, Verdict, Watch, judge, observe
+from fleet_agent.health.judge import CheckRound, Healthy, Seen, Undecided, Unhealthy, Verdict, judge, observe
 from fleet_agent.roles.schema import ProbationSettings
 
 RULES = ProbationSettings(grace_s=5, successes=3, interval_s=1, watch_s=4, deadline_s=20, failure_budget=2)
@@ -32,13 +32,13 @@ def final(answers: str, rules: ProbationSettings = RULES) -> Verdict:
 
 
 def test_healthy_needs_successes_in_a_row_and_the_least_watch() -> None:
-    assert watch("ppppp")[:4] == [Watch()] * 4
+    assert watch("ppppp")[:4] == [Undecided()] * 4
     assert isinstance(final("ppppp"), Healthy)
-    assert final("wwwwwpp") == Watch()
+    assert final("wwwwwpp") == Undecided()
     assert isinstance(final("wwwwwppp"), Healthy)
 
 
-@pytest.mark.parametrize(("answers", "verdict"), [("fffffff", Watch), ("ffffffff", Unhealthy)])
+@pytest.mark.parametrize(("answers", "verdict"), [("fffffff", Undecided), ("ffffffff", Unhealthy)])
 def test_failures_count_only_after_the_grace(answers: str, verdict: type) -> None:
     """Seconds 5, 6 and 7 count; the budget is two."""
     assert isinstance(final(answers), verdict)
@@ -55,7 +55,7 @@ def test_falling_counts_within_the_grace_and_is_called_flapping() -> None:
 
 
 def test_successes_are_counted_from_the_last_failure() -> None:
-    assert final("wwwwwppfp") == Watch()
+    assert final("wwwwwppfp") == Undecided()
     assert isinstance(final("wwwwwppfppp"), Healthy)
 
 
@@ -64,16 +64,16 @@ def test_one_slip_within_the_budget_is_forgiven() -> None:
 
 
 def test_waiting_ends_at_the_deadline() -> None:
-    assert final("w" * 20) == Watch()
+    assert final("w" * 20) == Undecided()
     assert final("w" * 21) == Unhealthy(
         "It says wait (not healthy within 20 s).", Kind.UNHEALTHY, {"check": "http"}
     )
 
 
 def test_runtime_that_does_not_answer_is_no_failure_of_the_release() -> None:
-    assert final("ppp??" + "w" * 5) == Watch()
+    assert final("ppp??" + "w" * 5) == Undecided()
     # Its containers come back one by one after a restart of Docker.
-    assert final("ppp??xx") == Watch()
+    assert final("ppp??xx") == Undecided()
     assert isinstance(final("ppp??xxwppp"), Healthy)
 
 

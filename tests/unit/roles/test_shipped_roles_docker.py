@@ -15,6 +15,7 @@ import pytest
 
 from fleet_agent.containers.compose_program import find_compose
 from fleetctl.stack.ports import free_ports
+from tests.support.patience import PATIENCE_S
 
 ROLES = Path(__file__).resolve().parents[3] / "roles"
 pytestmark = pytest.mark.docker
@@ -35,14 +36,16 @@ def up(folder: Path, project: str, values: dict[str, str]) -> Iterator[list[str]
 
 
 def run(command: list[str], environment: dict[str, str] | None = None) -> str:
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, timeout=2 * PATIENCE_S
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def get(port: int, path: str) -> str:
     """The body; a service that was just started is waited for."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:

@@ -16,8 +16,7 @@ import pytest
 from fleet_agent.errors import Kind, StateError
 from fleet_agent.release.git_command import GitCommand
 from fleet_agent.support import orphans, processes
-
-PATIENCE_S = 30.0
+from tests.support.patience import PATIENCE_S
 
 #: Stands for an engine: marks what it starts, and runs one program that takes for ever.
 ENGINE = """\

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from fleet_agent.support import death_signal, processes
-
-PATIENCE_S = 60.0
+from tests.support.patience import PATIENCE_S
 
 #: Starts `sleep` as the function named does, says its process id, and waits to be killed.
 PARENT = """\

@@ -14,7 +14,7 @@ from uuid import uuid4
 from fleet_agent.attempts.outbox import Outbox
 from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
-from fleet_agent.model import Action, Attempt, DevicePlace, Directive, EngineStatus, Release
+from fleet_agent.model import Action, Attempt, DeviceAssignment, Directive, EngineStatus, Release
 from fleetctl.demo.beacon import BEACON, BeaconRepo, Breakage, beacon
 from fleetctl.demo.docker import remove_project
 from fleetctl.demo.faults.engine_run import EngineRun, OnProgress, run_engine
@@ -108,10 +108,12 @@ class FaultDevice:
         return Release(id=uuid4(), commit_sha=commit, version=version, branch="main")
 
     def directive(self, release: Release) -> Directive:
-        place = DevicePlace(id=uuid4(), name="faults", role="beacon", segment="canary", branch="main")
+        assignment = DeviceAssignment(
+            id=uuid4(), name="faults", role="beacon", segment="canary", branch="main"
+        )
         return Directive(
             action=Action.UPDATE,
-            device=place,
+            device=assignment,
             release=release,
             next_poll_s=900,
             server_time=datetime.now(UTC),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from fleetctl.role_check.checks import health, host, images, services, variables
+from fleetctl.role_check.checks import files, health, host, images, services, variables
 from fleetctl.role_check.findings import Finding
 from fleetctl.role_check.subject import Subject
 
@@ -20,6 +20,10 @@ CHECKS: tuple[Check, ...] = (
     variables.defaults_agree,
     variables.releases_restart_little,
     host.mounts_stay_inside,
+    files.links_have_content,
+    files.writable_mounts_are_meant,
+    files.files_are_not_in_lfs,
+    files.secrets_can_be_had,
     host.nothing_is_privileged,
     services.names_are_left_to_compose,
     health.checked_services_exist,

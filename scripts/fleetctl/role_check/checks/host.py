@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fleetctl.role_check.compose import SAMPLE_PATH
 from fleetctl.role_check.findings import Finding, error, warning
-from fleetctl.role_check.subject import Subject
+from fleetctl.role_check.subject import Subject, bind_sources
 
 #: Places of the device that a role may mount as they are; any other needs a declared variable of type `path`.
 HOST_PATHS = ("/dev", "/sys", "/proc", "/run/udev", "/run/dbus", "/etc/localtime", "/etc/timezone")
@@ -16,7 +16,7 @@ HOST_PATHS = ("/dev", "/sys", "/proc", "/run/udev", "/run/dbus", "/etc/localtime
 
 def mounts_stay_inside(subject: Subject) -> Iterator[Finding]:
     roles = subject.role.folder.parent
-    for name, source in _bind_sources(subject):
+    for name, source in bind_sources(subject):
         place = Path(os.path.normpath(source))
         if "docker.sock" in place.name:
             yield error(
@@ -26,7 +26,7 @@ def mounts_stay_inside(subject: Subject) -> Iterator[Finding]:
             shared = place.is_relative_to(roles / "common")
             if not shared and not place.is_relative_to(subject.role.folder):
                 yield error("host_path", f"{name} mounts {source}, which belongs to another role.", name)
-            elif not place.exists():
+            elif not os.path.lexists(place):
                 yield error(
                     "mount_missing", f"{name} mounts {place.relative_to(roles)}, which does not exist.", name
                 )
@@ -43,15 +43,3 @@ def nothing_is_privileged(subject: Subject) -> Iterator[Finding]:
         for key, bad in (("privileged", True), ("network_mode", "host"), ("pid", "host"), ("ipc", "host")):
             if service.get(key) == bad:
                 yield warning("privileged", f"{name} uses {key}: {str(bad).lower()}.", name)
-
-
-def _bind_sources(subject: Subject) -> Iterator[tuple[str, str]]:
-    """Service and absolute source of each bind mount, in the long form and in the short."""
-    for name, service in subject.services.items():
-        for volume in service.get("volumes") or []:
-            if isinstance(volume, dict):
-                source = str(volume.get("source") or "") if volume.get("type") == "bind" else ""
-            else:
-                source = str(volume).split(":", 1)[0] if ":" in str(volume) else ""
-            if source.startswith(("/", ".", "~")):
-                yield name, str(subject.role.folder / source)
