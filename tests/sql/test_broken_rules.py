@@ -20,6 +20,7 @@ from tests.sql import test_halt_rule as halt_rule
 from tests.sql import test_known_bad as known_bad
 from tests.sql import test_slots as slots
 from tests.sql import test_stages as stages
+from tests.sql import test_targets as targets
 from tests.sql import test_waiting_in_line as waiting
 from tests.support.cluster import ROOT
 from tests.support.identities import DEVICE, V2, Fleet
@@ -34,6 +35,7 @@ RULES = {
     5: "The halt rule counts failed over attempted, with a minimum sample and an absolute cap, as outcomes arrive.",
     6: "A device that rolled back from a release, or that matches an open pattern of it, is not offered it unless an operator says so.",
     7: "What happened stays: halts and known-bad patterns are lifted and attempts kept, never rewritten.",
+    8: "A release reaches nobody unless somebody said so: by a rollout, by a pin, or because its branch was made immediate.",
 }
 
 
@@ -222,6 +224,19 @@ BROKEN = [
     Broken(7, "a device can rewrite its attempts",
            "grant update, delete on public.update_history to fleet_device",
            access.test_a_device_writes_its_own_rows_and_nobody_elses),
+    # 8: nobody unless somebody said so
+    Broken(8, "every branch gives each release at once",
+           Edit(r"b\.delivery = 'immediate'", "true", "newest_at_once"),
+           targets.test_a_release_reaches_nobody_until_somebody_says_so),
+    Broken(8, "a release whose draft goes away goes to everybody",
+           "drop trigger keep_to_rollouts on public.rollouts",
+           targets.test_a_draft_that_goes_away_gives_the_release_to_nobody, {"delivery": "immediate"}),
+    Broken(8, "a cancelled rollout goes on for everybody",
+           Edit(r"and r\.release_id = current_release\.id", "", "offer_said_last"),
+           targets.test_a_cancelled_rollout_is_kept_by_who_runs_it_and_given_to_nobody_else),
+    Broken(8, "what has a template goes to everybody once it is made available",
+           Edit(r"new\.by_rollout_only := true;", "null;", "check_release"),
+           targets.test_what_has_a_template_is_never_given_outside_a_rollout, {"way": "made available"}),
 ]  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -22,11 +24,15 @@ from tests.support.rollout_builders import (
 CANARY_FIRST = ({"segment": "canary", "soak_s": 3600}, {})
 
 
-@pytest.fixture(autouse=True)
-def by_rollout_only(fleet: Fleet) -> None:
-    """As a fleet begins. The cast's branches are immediate."""
+def close(fleet: Fleet) -> None:
+    """Branches as a fleet begins with them. The cast's are immediate."""
     fleet.sql("update public.branches set delivery = 'rollout_only' where true")
     fleet.messages()
+
+
+@pytest.fixture(autouse=True)
+def closed(fleet: Fleet) -> None:
+    close(fleet)
 
 
 def told(fleet: Fleet, device: UUID = DEVICE) -> tuple[str, UUID | None]:
@@ -60,6 +66,7 @@ def complete(fleet: Fleet, release: UUID = V2, *stages: dict[str, object]) -> UU
 
 
 def test_a_release_reaches_nobody_until_somebody_says_so(fleet: Fleet) -> None:
+    close(fleet)
     assert fleet.one("select delivery::text from public.branches where name = 'main'") == "rollout_only"
     add_v3(fleet)
     assert fleet.woken() == {}
@@ -81,6 +88,7 @@ def test_a_new_branch_gives_by_rollout_only(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("delivery", ["rollout_only", "immediate"])
 def test_a_draft_that_goes_away_gives_the_release_to_nobody(fleet: Fleet, delivery: str) -> None:
+    close(fleet)
     if delivery == "immediate":
         immediate(fleet)
     add_v3(fleet)
@@ -177,6 +185,7 @@ def test_a_superseded_rollout_goes_on_where_an_open_stage_held_the_device(fleet:
 
 
 def test_a_cancelled_rollout_is_kept_by_who_runs_it_and_given_to_nobody_else(fleet: Fleet) -> None:
+    close(fleet)
     complete(fleet, V1)
     second = roll_out(fleet, release=V2)
     ask(fleet)
@@ -325,3 +334,47 @@ def test_a_stepping_stone_that_is_superseded_goes_on_for_who_needs_it(
     finish(fleet, step)
     assert ask(fleet)["rollout_id"] == str(last)
     tick(fleet)
+
+
+# A release and who gets it, in one transaction
+
+
+def add(fleet: Fleet, **arguments: object) -> dict[str, Any]:
+    given = {"commit_sha": "9" * 40, "version": "v3", **arguments}
+    names = ", ".join(f"{name} => %s" for name in given)
+    values = [json.dumps(v) if isinstance(v, (list, dict)) else v for v in given.values()]
+    added = fleet.one(f"select public.add_release({names})", *values, who="operator")
+    assert isinstance(added, dict)
+    return added
+
+
+def test_adding_a_release_says_who_gets_it_and_when(fleet: Fleet) -> None:
+    fleet.sql("update public.devices set segment = 'early' where id = %s", OTHER)
+    nobody = add(fleet, dry_run=True)
+    assert (nobody["delivery"], nobody["devices"]) == ("nobody", 0)
+    assert nobody["summary"] == "v3 goes to nobody yet: branch main gives by rollout only."
+    staged = add(
+        fleet, dry_run=True, stages=[{"segment": "canary", "soak_s": 3600}, {"needs_approval": True}]
+    )
+    assert (staged["delivery"], staged["devices"]) == ("rollout", 2)
+    assert [(stage["stage"], stage["devices"]) for stage in staged["stages"]] == [(1, 1), (2, 1)]
+    assert staged["stages"][0]["earliest"] < staged["stages"][1]["earliest"]
+    immediate(fleet)
+    assert add(fleet, dry_run=True)["summary"] == "v3 goes to 2 devices at once: branch main is immediate."
+    # It was said only.
+    assert fleet.one("select count(*) from public.releases where version = 'v3'") == 0
+    assert fleet.one("select count(*) from public.rollouts") == 0
+
+
+def test_adding_a_release_starts_its_rollout_in_the_same_transaction(fleet: Fleet) -> None:
+    immediate(fleet)
+    fleet.sql("update public.branches set rollout_template = 'at-once' where name = 'main'", who="operator")
+    fleet.messages()
+    added = add(fleet, stages=[{"segment": "canary", "soak_s": 3600}, {}], options={"max_in_flight": 1})
+    assert fleet.woken() == {f"device:{DEVICE}": "stage_opened"}
+    assert ask(fleet)["rollout_id"] == added["rollout_id"]
+    assert told(fleet, OTHER)[1] == V2
+    assert fleet.one("select count(*) from public.rollouts") == 1
+    refusal = fleet.refused("select public.add_release(repeat('8', 40), stages => '[]')", who="operator")
+    assert refusal.kind == "bad_stages"
+    assert fleet.one("select count(*) from public.releases where commit_sha = repeat('8', 40)") == 0
