@@ -114,17 +114,20 @@ revoke execute on function private.asking_device() from public;
 create function private.lock_for_claim(device_id uuid, rollout_id uuid) returns public.devices
 language plpgsql volatile set search_path = ''
 as $$
--- In the order that the file policy_lock gives. Each statement of the caller after this one sees what was committed before
+-- Raises lock_not_available after lock_patience(): see the file policy_lock. In the order that the file policy_lock gives. Each statement of the caller after this one sees what was committed before
 -- it, so a halt, a pause or a taken slot that raced us is seen.
 declare
   device public.devices;
+  before text := current_setting('lock_timeout');
 begin
+  perform set_config('lock_timeout', private.lock_patience(), true);
   perform private.lock_policy_shared();
   select d.* into device from public.devices d where d.id = lock_for_claim.device_id for no key update;
   if (select s.max_in_flight from public.fleet_settings s) is not null then
     perform pg_advisory_xact_lock(7305422303);
   end if;
   perform from private.rollout_counters c where c.rollout_id = lock_for_claim.rollout_id and c.position = 0 for update;
+  perform set_config('lock_timeout', before, true);
   return device;
 end
 $$;
@@ -208,6 +211,23 @@ $$;
 comment on function private.answer(public.devices, private.decision, timestamptz) is 'The JSON that desired_state() and explain_device() share.';
 revoke execute on function private.answer(public.devices, private.decision, timestamptz) from public;
 
+create function private.ask_again(device public.devices, decided private.decision) returns private.decision
+language plpgsql volatile set search_path = ''
+as $$
+-- Spread over a minute, and not sooner than one: a thousand devices that ask every few seconds would be the next crowd.
+begin
+  decided.action := 'run';
+  decided.release_id := (private.release_on(device.id)).id;
+  decided.next_poll_s := least(decided.next_poll_s, 60 + floor(random() * 60)::int);
+  decided.gates := decided.gates || private.gates(array[private.gate_wait('slot',
+    'Policy is being changed in another transaction.', format('No action needed: the device asks again in %s s.', decided.next_poll_s))]);
+  decided.needs_slot := false;
+  return decided;
+end
+$$;
+comment on function private.ask_again(public.devices, private.decision) is 'The answer for a device that could not have the policy lock at once.';
+revoke execute on function private.ask_again(public.devices, private.decision) from public;
+
 create function public.desired_state() returns jsonb
 language plpgsql volatile security definer set search_path = ''
 as $$
@@ -219,8 +239,12 @@ declare
 begin
   if decided.needs_slot and decided.action = 'update' then
     -- A slot looks free: decide again under the locks.
-    device := private.lock_for_claim(device.id, decided.rollout_id);
-    decided := private.decide_under_locks(device, decided.rollout_id, at);
+    begin
+      device := private.lock_for_claim(device.id, decided.rollout_id);
+      decided := private.decide_under_locks(device, decided.rollout_id, at);
+    exception when lock_not_available then
+      decided := private.ask_again(device, decided);
+    end;
   end if;
   if decided.needs_slot and decided.action <> 'update' then
     -- It stands in line: the first in line are woken when a slot is free.

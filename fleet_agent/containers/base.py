@@ -135,5 +135,8 @@ class Runtime(Protocol):
     def published_ports(self, project: str) -> set[tuple[int, str]]:
         """(port, protocol) on this machine that the project uses now."""
 
+    def foreign_images(self, images: Sequence[str]) -> dict[str, str]:
+        """Those of `images` that this machine cannot run, with their platform. All of them are here."""
+
     def remove_image(self, image: str) -> bool:
         """Remove an image that nothing uses; False if it stays."""

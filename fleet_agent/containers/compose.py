@@ -68,6 +68,9 @@ class ComposeRuntime:
     def pull(self, image: str, on_progress: OnProgress) -> None:
         self._docker.pull(image, on_progress)
 
+    def foreign_images(self, images: Sequence[str]) -> dict[str, str]:
+        return self._docker.foreign_images(images)
+
     def remove_image(self, image: str) -> bool:
         return self._docker.remove_image(image)
 

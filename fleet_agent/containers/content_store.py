@@ -85,8 +85,18 @@ def address_content(
 
 
 def used_content(compose: dict[str, Any], store: Path) -> set[str]:
-    """The names under `store` that a resolved file mounts."""
-    return {name for _, _, name in _mounted(compose, store)}
+    """The names under `store` that a resolved file mounts.
+
+    Also by its `configs` and `secrets`: files that older agents wrote have those.
+    """
+    entries = [
+        entry
+        for section in ("configs", "secrets")
+        for entry in (compose.get(section) or {}).values()
+        if isinstance(entry, dict)
+    ]
+    files = {str(entry["file"]) for entry in entries if entry.get("file")}
+    return {name for _, _, name in _mounted(compose, store)} | names_of(files, store)
 
 
 def names_of(sources: Iterator[str] | Set[str], store: Path) -> set[str]:

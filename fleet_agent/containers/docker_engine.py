@@ -38,6 +38,10 @@ class DockerEngine:
         with self._client(self._pull_limit_s, pass_refusals=True) as client:
             docker_images.pull(client, image, on_progress)
 
+    def foreign_images(self, images: Sequence[str]) -> dict[str, str]:
+        with self._client() as client:
+            return docker_images.foreign(client, images)
+
     def remove_image(self, image: str) -> bool:
         from docker.errors import APIError, ImageNotFound
 

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 TRIES = "fleet-agent.tries"
 
 
+#: What a machine runs besides images of its own architecture.
+_RUNS_TOO = {"amd64": {"386"}, "arm64": {"arm"}}
+#: A kernel that has one of these runs images of any architecture.
+_EMULATORS = Path("/proc/sys/fs/binfmt_misc")
+
+
 class PullError(Exception):
     """What Docker reports in the middle of its answer."""
 
@@ -28,6 +34,20 @@ class PullError(Exception):
 def missing(client: DockerClient, images: Sequence[str], *, thoroughly: bool) -> list[str]:
     """Those of `images` that are not here, or damaged."""
     return [image for image in images if _is_missing(client, image, thoroughly=thoroughly)]
+
+
+def foreign(client: DockerClient, images: Sequence[str]) -> dict[str, str]:
+    """Those of `images` that are for another platform than this engine's, and for which one."""
+    own = str(client.version().get("Arch") or "")
+    if not own or any(_EMULATORS.glob("qemu-*")):
+        return {}
+    found = {}
+    for image in images:
+        attributes = client.images.get(image).attrs
+        architecture = str(attributes.get("Architecture") or "")
+        if architecture not in ("", own, *_RUNS_TOO.get(own, ())):
+            found[image] = f"{attributes.get('Os') or 'linux'}/{architecture}"
+    return found
 
 
 def _is_missing(client: DockerClient, image: str, *, thoroughly: bool) -> bool:

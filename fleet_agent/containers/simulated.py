@@ -189,6 +189,10 @@ class SimulatedRuntime:
             world.images.add(image)
             world.damaged_images.discard(image)
 
+    def foreign_images(self, images: Sequence[str]) -> dict[str, str]:
+        del images
+        return {}
+
     def remove_image(self, image: str) -> bool:
         with _Changing(self) as world:
             used = any(c.image == image for p in world.containers.values() for c in p.values())

@@ -82,6 +82,9 @@ class InstrumentedRuntime:
     def published_ports(self, project: str) -> set[tuple[int, str]]:
         return self._perform("docker ports", lambda: self._runtime.published_ports(project))
 
+    def foreign_images(self, images: Sequence[str]) -> dict[str, str]:
+        return self._perform("docker images", lambda: self._runtime.foreign_images(images))
+
     def remove_image(self, image: str) -> bool:
         return self._perform("docker rmi", lambda: self._runtime.remove_image(image))
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import json
 import stat
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import docker
 import pytest
 
 from fleet_agent.containers.compose import ComposeRuntime
@@ -104,8 +109,6 @@ def device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
 
 
 def _remove_volumes() -> None:
-    import docker
-
     client = docker.from_env()
     for project in (PROJECT, OTHER):
         for volume in client.volumes.list(filters={"label": f"com.docker.compose.project={project}"}):
@@ -219,9 +222,45 @@ def test_git_lfs_pointer_touches_nothing(device: Device) -> None:
     assert device.ids == before
 
 
-def _refused(device: Device, status: EngineStatus, kind: str, sentence: str) -> None:
+def test_image_for_another_platform_touches_nothing(device: Device) -> None:
+    before, client = device.ids, docker.from_env()
+    client.images.load(_foreign_image("eng-foreign:1"))
+    status = device.to(COMPOSE.replace("busybox:stable", "eng-foreign:1", 1))
+    sentence = "eng-foreign:1 is for the platform linux/s390x, which this device cannot run."
+    _refused(device, status, "platform_mismatch", sentence, "pulling")
+    assert device.ids == before
+
+
+def _foreign_image(name: str) -> bytes:
+    """An image without files, as `docker save` writes it."""
+    layer = io.BytesIO()
+    tarfile.open(fileobj=layer, mode="w").close()
+    digest = hashlib.sha256(layer.getvalue()).hexdigest()
+    config = {
+        "architecture": "s390x",
+        "os": "linux",
+        "config": {},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
+    }
+    manifest = [{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]
+    image = io.BytesIO()
+    with tarfile.open(fileobj=image, mode="w") as archive:
+        for file, content in {
+            "layer.tar": layer.getvalue(),
+            "config.json": json.dumps(config).encode(),
+            "manifest.json": json.dumps(manifest).encode(),
+        }.items():
+            entry = tarfile.TarInfo(file)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return image.getvalue()
+
+
+def _refused(
+    device: Device, status: EngineStatus, kind: str, sentence: str, phase: str = "validating"
+) -> None:
     row = rows(device.config)[-1]
-    assert (row.outcome, row.error_kind, row.failed_phase) == (Outcome.FAILED, kind, "validating"), row
+    assert (row.outcome, row.error_kind, row.failed_phase) == (Outcome.FAILED, kind, phase), row
     assert row.error is not None
     assert row.error.startswith(sentence)
     assert status.phase == "steady"

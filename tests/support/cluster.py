@@ -37,6 +37,8 @@ SETTINGS = {
     "autovacuum": "off",
     # The race tests ask in which order transactions committed.
     "track_commit_timestamp": "on",
+    # A crowd on a slow machine is not a person who keeps a lock: see test_held_lock.py.
+    "fleet.lock_patience": "60s",
     "timezone": "UTC",
 }
 

@@ -8,19 +8,31 @@ from fleet_agent.engine import disk_space, prefetch, retention, safe_mode
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import AttemptKind
 from fleet_agent.engine.phases import Phase
-from fleet_agent.errors import ContainerError, FleetError, Kind
+from fleet_agent.errors import ContainerError, FleetError, Kind, ValidationError
 from fleet_agent.support import retry
 
 
 def run(engine: Engine) -> None:
     record = engine.stacks.load(engine.attempt.target)
     retention.cleaning_up_once(engine, lambda: _pull(engine, record.images))
+    _refuse_foreign(engine, record.images)
     # The first release has no older safe-mode page to fall back on.
     safe_mode.prepare(engine, engine.attempt.target, unless_there=True)
     if engine.attempt.kind is AttemptKind.PREFETCH:
         prefetch.succeed(engine)
     else:
         engine.move(Phase.SWAPPING)
+
+
+def _refuse_foreign(engine: Engine, images: tuple[str, ...]) -> None:
+    """Docker would start such a container, and its program could not be executed."""
+    foreign = engine.patiently("look at the images", lambda: engine.runtime.foreign_images(images))
+    for image, platform in foreign.items():
+        raise ValidationError(
+            Kind.PLATFORM_MISMATCH,
+            f"{image} is for the platform {platform}, which this device cannot run.",
+            hint="Build the image for several platforms, or keep the role from this device.",
+        )
 
 
 def _pull(engine: Engine, images: tuple[str, ...]) -> None:

@@ -1,6 +1,6 @@
 """What a device makes of the answers that it may get from a bad network or a wrong server.
 
-The good answers, and the refusals of the real functions, are in tests/stack/test_functions_enrollment.py.
+The good answers, and the refusals of the real functions, are in tests/stack/functions/.
 """
 
 from __future__ import annotations

@@ -111,6 +111,13 @@ def test_writable_copy_is_the_service_s_own_and_stays_as_it_left_it(tmp_path: Pa
     assert web.read_text() == "written"
 
 
+def test_stacks_of_older_agents_use_what_their_configs_and_secrets_name(tmp_path: Path) -> None:
+    file = str(tmp_path / "content" / "abc" / "token")
+    for section in ("configs", "secrets"):
+        compose = {**_bind(Path("/elsewhere")), section: {"token": {"file": file}, "other": {"content": "x"}}}
+        assert content_store.used_content(compose, tmp_path / "content") == {"abc"}
+
+
 def test_two_folders_with_the_same_content_are_two_when_written_to(tmp_path: Path) -> None:
     mounts = []
     for parent in ("a", "b"):
