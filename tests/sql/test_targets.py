@@ -21,7 +21,7 @@ from tests.support.rollout_builders import (
     tick,
 )
 
-CANARY_FIRST = ({"segment": "canary", "soak_s": 3600}, {})
+CANARY_FIRST: tuple[dict[str, Any], ...] = ({"segment": "canary", "soak_s": 3600}, {})
 
 
 def close(fleet: Fleet) -> None:
