@@ -10,6 +10,7 @@ def register(app: typer.Typer) -> None:
     from fleetctl.commands import (
         alert,
         audit,
+        branch,
         command,
         device,
         explain,
@@ -27,8 +28,8 @@ def register(app: typer.Typer) -> None:
     )
 
     for module, name in (
-        (device, "device"), (release, "release"), (rollout, "rollout"), (halt, "halt"), (alert, "alert"),
-        (known_bad, "known-bad"),
+        (device, "device"), (release, "release"), (branch, "branch"), (rollout, "rollout"), (halt, "halt"),
+        (alert, "alert"), (known_bad, "known-bad"),
         (hold, "hold"), (command, "command"),
         (token, "token"), (operator, "operator"), (settings, "settings"),
     ):  # fmt: skip
