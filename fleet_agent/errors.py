@@ -76,6 +76,7 @@ class Kind(StrEnum):
     DOCKER_UNAVAILABLE = "docker_unavailable"
     COMPOSE_FAILED = "compose_failed"
     COMPOSE_HUNG = "compose_hung"
+    COMPOSE_KILLED = "compose_killed"  # by the kernel or by hand, not by the agent
     CONTAINER_EXITED = "container_exited"
     UNHEALTHY = "unhealthy"
     # the agent's own state
@@ -85,6 +86,7 @@ class Kind(StrEnum):
     INTERRUPTED = "interrupted"
     SUPERSEDED = "superseded"  # the control plane asked for something else before anything was changed
     NOTHING_TO_ROLL_BACK = "nothing_to_roll_back"
+    NOTHING_TO_RESTART = "nothing_to_restart"
     LEFT = "left"  # no failure of the release: somebody asked to go back from it
     SYSTEMD_REFUSED = "systemd_refused"  # systemctl failed while the agent was installed
     INTERNAL = "internal"

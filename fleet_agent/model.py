@@ -182,6 +182,8 @@ class EngineStatus(Frozen):
     services: tuple[ServiceState, ...] = ()
     error_kind: str | None = None
     error: str | None = None
+    #: In safe mode: when the device tries by itself to bring back what was well before.
+    next_try_at: AwareDatetime | None = None
 
 
 class Progress(Frozen):

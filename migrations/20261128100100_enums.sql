@@ -12,6 +12,10 @@ comment on type public.report_state is 'The state that a device reports.';
 create type public.release_state as enum ('available', 'withdrawn');
 comment on type public.release_state is 'withdrawn: it is not offered to any device, and devices that run it are offered another one.';
 
+create type public.branch_delivery as enum ('rollout_only', 'immediate');
+comment on type public.branch_delivery is
+  'rollout_only: a release reaches nobody without a rollout. immediate: each release goes to every device of the branch when it is added.';
+
 create type public.update_outcome as enum ('succeeded', 'failed', 'rolled_back', 'skipped');
 comment on type public.update_outcome is 'failed: never swapped (fetch, verify, validate). rolled_back: swapped and swapped back.';
 

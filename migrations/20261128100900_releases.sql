@@ -3,17 +3,17 @@
 create table public.branches (
   name text primary key
     constraint "name must look like a Git branch" check (name ~ '^[A-Za-z0-9][A-Za-z0-9._/-]{0,199}$' and name !~ '\.\.|//|/$|\.lock$'),
-  requires_rollout boolean not null default false,
+  delivery public.branch_delivery not null default 'rollout_only',
   rollout_template text references public.rollout_templates on update cascade,
   description text not null default '',
   constraint "description must be at most 4000 characters"
     check (length(description) <= 4000)
 );
 comment on table public.branches is 'Git branches of the fleet repository that devices can track.';
-comment on column public.branches.requires_rollout is
-  'On: a release of this branch reaches devices only through a rollout. Off: releases that never had one go to every device at once.';
+comment on column public.branches.delivery is
+  'rollout_only: a release of this branch reaches nobody without a rollout. immediate: it goes to every device of the branch when it is added, for branches on which releases are tried.';
 comment on column public.branches.rollout_template is
-  'A new release of this branch starts a rollout made from this template. Empty: it waits for a rollout if requires_rollout is on, and otherwise goes to all devices at once.';
+  'A new release of this branch starts a rollout made from this template, and is never delivered outside of one.';
 
 alter table public.branches enable row level security;
 grant select, insert, update, delete on public.branches to authenticated, service_role;
@@ -57,6 +57,7 @@ create table public.releases (
     constraint "version must be at most 100 characters" check (length(version) <= 100),
   state public.release_state not null default 'available',
   requires_release uuid references public.releases,
+  by_rollout_only boolean not null default false,
   signer text,
   notes text not null default '',
   created_by uuid,
@@ -73,6 +74,8 @@ comment on column public.releases.version is 'A name for people; the first 12 di
 comment on column public.releases.state is 'Set to withdrawn to take a release back: devices that run it are offered the newest available one.';
 comment on column public.releases.requires_release is
   'A device that runs something older than this must go through it first. A device that runs nothing yet need not.';
+comment on column public.releases.by_rollout_only is
+  'On: it reaches devices through rollouts only, on an immediate branch, too. Its first rollout, or a template of its branch, switches it on.';
 comment on column public.releases.signer is 'Who signed the commit, as the Git host or fleetctl saw it. Devices verify for themselves.';
 create index releases_newest_available on public.releases (branch, created_at desc, id) where state = 'available';
 create index releases_by_commit on public.releases (commit_sha);
@@ -100,6 +103,11 @@ begin
      or (new.branch is distinct from old.branch and exists (select from public.branches b where b.name = old.branch)) then
     perform private.refuse('release_is_fixed', 'A release cannot be pointed at another commit or branch.',
       'Insert a new release, and withdraw this one if no device should get it.');
+  end if;
+  -- Also a row that was withdrawn until now: what has a template never goes to everybody at once.
+  if (tg_op = 'INSERT' or new.state is distinct from old.state)
+     and exists (select from public.branches b where b.name = new.branch and b.rollout_template is not null) then
+    new.by_rollout_only := true;
   end if;
   return new;
 end
@@ -131,6 +139,14 @@ $$;
 comment on function private.release_facts(uuid) is 'A release as devices receive it; null for none.';
 revoke execute on function private.release_facts(uuid) from public;
 
+create function private.is_given_at_once(release public.releases) returns boolean
+language sql stable set search_path = ''
+as $$
+  select not release.by_rollout_only and b.delivery = 'immediate' from public.branches b where b.name = release.branch
+$$;
+comment on function private.is_given_at_once(public.releases) is 'Does its branch give this release to every device, without a rollout?';
+revoke execute on function private.is_given_at_once(public.releases) from public;
+
 -- Some releases may not be skipped (for example, only they convert a data format). A release names the one that must be
 -- run before it. A device that has not run that one yet is offered it first, under that rollout's own limits.
 
@@ -142,7 +158,7 @@ begin
     select from public.releases r
     where r.id = new.requires_release and r.branch = new.branch and r.id <> new.id and r.created_at < new.created_at) then
     perform private.refuse('bad_stepping_stone', 'requires_release must be an older release of the same branch.',
-      'Pick one from the table releases, or leave it empty.', 'PT400');
+      'Leave it empty, or pick one: fleetctl release list.', 'PT400');
   end if;
   return new;
 end

@@ -64,7 +64,7 @@ comment on column public.rollouts.on_bad is 'What follows when the halt rule tri
 comment on column public.rollouts.remember_patterns is
   'On: when the halt rule triggers and nearly all failures have an attribute in common, the release becomes known bad for all devices with it (known_bad_patterns), even after the halt is lifted.';
 comment on column public.rollouts.allow_downgrade is 'Allows devices that run a newer release to go to this one.';
-create index rollouts_for_devices on public.rollouts (branch, started_at desc) where state in ('running', 'paused', 'completed');
+create index rollouts_for_devices on public.rollouts (branch, started_at desc) where state <> 'draft';
 create index rollouts_by_release on public.rollouts (release_id);
 
 alter table public.rollouts enable row level security;
@@ -83,9 +83,13 @@ as $$
 declare
   release public.releases;
 begin
+  if tg_op = 'DELETE' then
+    perform private.refuse('rollout_stays', 'A rollout is never deleted, so that its story stays readable.',
+      'Set its state to cancelled.');
+  end if;
   select r.* into release from public.releases r where r.id = new.release_id;
   if release.id is null then
-    perform private.refuse('release_unknown', 'There is no such release.', 'Pick one from the table releases.', 'PT400');
+    perform private.refuse('release_unknown', 'There is no such release.', 'Pick one: fleetctl release list.', 'PT400');
   end if;
   if tg_op = 'INSERT' then
     if new.state <> 'draft' then
@@ -113,8 +117,9 @@ begin
   end if;
 
   if (new.id, new.created_at) is distinct from (old.id, old.created_at)
-     or (old.state <> 'draft' and (new.release_id, new.role, new.label_selector) is distinct from (old.release_id, old.role, old.label_selector)) then
-    perform private.refuse('rollout_is_fixed', 'A rollout that has started keeps its release, role and label selector.',
+     or (old.state <> 'draft' and (new.release_id, new.role, new.label_selector, new.started_at)
+          is distinct from (old.release_id, old.role, old.label_selector, old.started_at)) then
+    perform private.refuse('rollout_is_fixed', 'A rollout that has started keeps its release, role, label selector and start.',
       'Cancel it and start a new one.');
   end if;
   if new.state is distinct from old.state then
@@ -140,7 +145,8 @@ begin
       end if;
     end if;
     if old.state = 'draft' and new.state = 'running' then
-      new.started_at := coalesce(new.started_at, now());
+      -- The clock and not the transaction: of two that one statement or transaction starts, one came last.
+      new.started_at := clock_timestamp();
       new.started_by := coalesce(private.actor_id(), new.started_by);
     end if;
     new.ended_at := case when new.state in ('completed', 'superseded', 'cancelled') then coalesce(old.ended_at, now()) end;
@@ -149,8 +155,23 @@ begin
 end
 $$;
 revoke execute on function private.check_rollout() from public;
-create trigger check_rollout before insert or update on public.rollouts
+create trigger check_rollout before insert or update or delete on public.rollouts
   for each row execute function private.check_rollout();
+
+create function private.keep_to_rollouts() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+-- Definer: marks the release, whoever makes the rollout. The mark stays when the rollout is given another release.
+begin
+  update public.releases r set by_rollout_only = true where r.id = new.release_id and not r.by_rollout_only;
+  return null;
+end
+$$;
+comment on function private.keep_to_rollouts() is 'Once a release has a rollout, even a draft, it goes to nobody outside of one.';
+revoke execute on function private.keep_to_rollouts() from public;
+create trigger keep_to_rollouts after insert or update of release_id on public.rollouts
+  for each row execute function private.keep_to_rollouts();
+
 create trigger a_lock_policy_first before update on public.rollouts
   for each statement execute function private.lock_policy_first();
 create trigger audit after insert or update or delete on public.rollouts

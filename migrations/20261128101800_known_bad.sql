@@ -249,7 +249,7 @@ begin
       perform private.refuse('known_bad_starts_open', 'A new known-bad pattern is open.', 'Leave the lifted columns empty.', 'PT400');
     end if;
     if not exists (select from public.releases r where r.id = new.release_id) then
-      perform private.refuse('release_unknown', 'There is no such release.', 'Pick one from the table releases.', 'PT400');
+      perform private.refuse('release_unknown', 'There is no such release.', 'Pick one: fleetctl release list.', 'PT400');
     end if;
     perform private.check_match(new.match);
     if new.match -> 'labels' = '{}' then
@@ -311,8 +311,7 @@ begin
       and (d.pinned_release = pattern.release_id
         or exists (select from public.rollout_claims c
           where c.device_id = d.id and c.to_release = pattern.release_id and c.state = 'claimed')
-        or (d.branch = (select r.branch from public.releases r where r.id = pattern.release_id)
-          and not exists (select from public.rollouts o where o.release_id = pattern.release_id))));
+        or d.branch = (select r.branch from public.releases r where r.id = pattern.release_id and private.is_given_at_once(r))));
 end
 $$;
 comment on function private.devices_concerned(public.known_bad_patterns) is 'The devices that get a different answer because of a pattern.';
@@ -339,7 +338,7 @@ begin
     update public.alerts a set resolved_at = new.lifted_at where a.resolved_at is null and a.subject = new.id::text;
     perform private.wake_devices(private.devices_concerned(new), 'known_bad_lifted');
     for rollout_id in
-      select r.id from public.rollouts r where r.release_id = new.release_id and r.state in ('running', 'completed') order by r.id
+      select r.id from public.rollouts r where r.release_id = new.release_id and r.state in ('running', 'completed', 'superseded') order by r.id
     loop
       perform private.wake_candidates(rollout_id, 'known_bad_lifted');
     end loop;
@@ -475,7 +474,7 @@ begin
     if exists (select from public.known_bad_patterns k where k.id = lift_known_bad.pattern_id) then
       perform private.refuse('known_bad_is_lifted', 'This known-bad pattern is lifted already.', 'No action needed.');
     end if;
-    perform private.refuse('known_bad_unknown', 'There is no such known-bad pattern.', 'Look it up in the table known_bad_patterns.', 'PT404');
+    perform private.refuse('known_bad_unknown', 'There is no such known-bad pattern.', 'Look it up: fleetctl known-bad list.', 'PT404');
   end if;
   return lifted;
 end

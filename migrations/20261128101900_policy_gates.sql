@@ -230,7 +230,10 @@ begin
     return private.gate_wait('rollout', format('The rollout of %s is paused.', target.version), format('Resume it: fleetctl rollout resume %s.', target.version));
   end if;
   return private.gate_pass('rollout', format('%s is %s.', target.version,
-    case rollout.state when 'completed' then 'rolled out' else 'being rolled out' end));
+    case rollout.state when 'completed' then 'rolled out'
+      when 'superseded' then 'rolled out as far as a newer rollout let it'
+      when 'cancelled' then 'kept here, though its rollout is cancelled'
+      else 'being rolled out' end));
 end
 $$;
 comment on function private.judge_rollout_state(public.rollouts, public.releases, public.rollout_claims, uuid) is 'Gate rollout: does the rollout hand out slots? A device that holds one continues.';
@@ -352,7 +355,8 @@ declare
   version text := private.release_name(rollout.release_id);
 begin
   if stage is null then
-    return private.gate_note('stage', format('%s is being rolled out, but no stage includes this device.', version),
+    return private.gate_note('stage', format('%s %s rolled out, but no stage includes this device.', version,
+        case rollout.state when 'completed' then 'was' else 'is being' end),
       'Add a stage that includes it, raise the percentage of a stage, or pin the device.');
   end if;
   because := private.shut_because(rollout, timezone, at);
@@ -367,14 +371,14 @@ revoke execute on function private.remark_shut_stage(public.rollouts, int, text,
 
 -- Gate release.
 
-create function private.judge_release(branch text, rollout_only boolean, target public.releases, current_id uuid)
+create function private.judge_release(branch text, immediate boolean, target public.releases, current_id uuid)
 returns private.gate_result
 language plpgsql stable set search_path = ''
 as $$
 begin
-  if rollout_only then
-    return private.gate_wait('release', format('Branch %s only delivers releases through rollouts.', branch),
-      'Start a rollout with an open stage for it, pin the device, or turn off requires_rollout of the branch.');
+  if target.id is null and not immediate then
+    return private.gate_wait('release', format('No release was given to this device yet: branch %s gives by rollout only.', branch),
+      'Start a rollout with an open stage for it, or pin the device.');
   elsif target.id is null then
     return private.gate_wait('release', format('Branch %s has no release available for it.', branch),
       'Add a release, start a rollout with an open stage for it, or pin the device.');
@@ -385,7 +389,7 @@ begin
 end
 $$;
 comment on function private.judge_release(text, boolean, public.releases, uuid) is
-  'Gate release: what does the branch have for a device that no rollout serves?';
+  'Gate release: what does the branch itself give to a device for which no rollout spoke?';
 revoke execute on function private.judge_release(text, boolean, public.releases, uuid) from public;
 
 -- Gate release_halt.

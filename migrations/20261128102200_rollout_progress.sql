@@ -131,7 +131,13 @@ begin
     where a.kind = 'stage_unprovable' and a.rollout_id = new.id and a.resolved_at is null;
   end if;
   if new.state = 'running' and old.state = 'draft' then
-    -- A newer rollout for the same devices takes over: the old one gives no new slots, and who holds one finishes.
+    -- Of two that one statement starts, the last one runs: the other is superseded when its turn comes.
+    if exists (select from public.rollouts r where r.id <> new.id and r.state = 'running' and r.started_at > new.started_at
+        and r.branch = new.branch and r.role is not distinct from new.role and r.label_selector = new.label_selector) then
+      return null;
+    end if;
+    -- A newer rollout for the same devices takes over. What the old one said stands where no open stage of the newer
+    -- one holds the device: no further stage of it opens.
     update public.rollouts r set state = 'superseded'
     where r.id <> new.id and r.state in ('running', 'paused')
       and r.branch = new.branch and r.role is not distinct from new.role and r.label_selector = new.label_selector;
@@ -342,14 +348,14 @@ begin
 end
 $$;
 comment on function private.end_of_lease(public.rollout_claims, timestamptz) is
-  'What becomes of a slot whose lease is over: only the silence of a device that was on its way is a failure.';
+  'What becomes of a slot whose lease is over: only a device that was on its way and went offline has failed.';
 revoke execute on function private.end_of_lease(public.rollout_claims, timestamptz) from public;
 
 create function private.expire_leases(at timestamptz) returns int
 language plpgsql volatile security definer set search_path = ''
 as $$
--- Definer: policy writes claims. A device that still reports keeps its slot, up to ten leases; one that is not served
--- any more gives it back without waiting for its lease.
+-- Definer: policy writes claims. A device that still reports keeps its slot, up to ten leases; one that is no longer
+-- served gives it back without waiting for its lease.
 declare
   claim public.rollout_claims;
   ended_as public.claim_state;

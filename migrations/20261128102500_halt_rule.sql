@@ -47,7 +47,7 @@ declare
 begin
   select r.* into rollout from public.rollouts r where r.id = wanted_id;
   select c.* into counters from private.rollout_counters c where c.rollout_id = wanted_id and c.position = 0;
-  if rollout.state not in ('running', 'paused', 'completed') then
+  if rollout.state = 'draft' then
     return null;
   end if;
   attempted := counters.succeeded + counters.failed - counters.base_attempted;
@@ -130,7 +130,7 @@ begin
   perform private.require_rank('viewer');
   select r.* into tried from public.rollouts r where r.id = replay_halt_rule.rollout_id;
   if tried.id is null then
-    perform private.refuse_unknown('rollout', 'rollouts');
+    perform private.refuse_unknown('rollout', 'rollout list');
   end if;
   select string_agg(k, ', ') into unknown from jsonb_object_keys(coalesce(rule, '{}')) k
   where k not in ('halt_failure_ratio', 'halt_min_attempted', 'halt_max_failures', 'halt_consecutive_failures');
@@ -144,7 +144,7 @@ begin
     from public.update_history h join public.releases r on r.commit_sha = h.to_commit and r.id = tried.release_id
     where h.rollout_id = tried.id and h.outcome <> 'skipped'
     union all
-    -- Silence and lost health leave no row in the history.
+    -- Going offline and losing health leave no row in the history.
     select c.device_id, true, coalesce(c.ended_at, c.claimed_at) from public.rollout_claims c
     where c.rollout_id = tried.id and c.last_outcome in ('expired', 'regressed')
     order by at

@@ -93,7 +93,7 @@ begin
   perform private.require_rank('operator');
   update public.rollouts r set state = wanted where r.id = set_rollout_state.rollout_id returning * into changed;
   if changed.id is null then
-    perform private.refuse_unknown('rollout', 'rollouts');
+    perform private.refuse_unknown('rollout', 'rollout list');
   end if;
   return changed;
 end
@@ -121,7 +121,7 @@ language plpgsql volatile set search_path = ''
 as $$
 begin
   if (select r.state from public.rollouts r where r.id = resume_rollout.rollout_id) = 'draft' then
-    perform private.refuse('rollout_state', 'This rollout has not been started.', 'Start it with start_rollout().');
+    perform private.refuse('rollout_state', 'This rollout has not been started.', 'Start it: fleetctl rollout start.');
   end if;
   return private.set_rollout_state(rollout_id, 'running');
 end
@@ -153,7 +153,7 @@ begin
   select s.* into approved from public.rollout_stages s
   where s.rollout_id = approve_stage.rollout_id and s.position = approve_stage.stage;
   if approved.rollout_id is null then
-    perform private.refuse_unknown('stage', 'rollout_stages');
+    perform private.refuse_unknown('stage', 'rollout progress');
   end if;
   return approved;
 end
@@ -177,7 +177,7 @@ begin
   perform private.require_rank('viewer');
   select r.* into asked_for from public.rollouts r where r.id = preview_rollout.rollout_id;
   if asked_for.id is null then
-    perform private.refuse_unknown('rollout', 'rollouts');
+    perform private.refuse_unknown('rollout', 'rollout list');
   end if;
   return query
   with stages as (
@@ -227,7 +227,7 @@ begin
   perform private.require_rank('viewer');
   select r.* into rollout from public.rollouts r where r.id = rollout_progress.rollout_id;
   if rollout.id is null then
-    perform private.refuse_unknown('rollout', 'rollouts');
+    perform private.refuse_unknown('rollout', 'rollout list');
   end if;
   with concerned as materialized (
     select p.stage, p.current_release = rollout.release_id as done, nullif(c.state, 'released') as claim,
@@ -323,7 +323,7 @@ declare
   wanted text := (select b.rollout_template from public.branches b where b.name = new.branch);
   made uuid;
 begin
-  if wanted is not null and new.state = 'available' then
+  if wanted is not null and new.state = 'available' and coalesce(current_setting('fleet.stages_are_given', true), '') <> 'on' then
     perform private.lock_policy();
     made := private.rollout_from_template(new.id, wanted);
     -- A template without stages stays a draft: refusing it here would refuse the push.
@@ -336,3 +336,86 @@ $$;
 revoke execute on function private.follow_template() from public;
 create trigger follow_template after insert on public.releases
   for each row execute function private.follow_template();
+
+-- A release and who gets it, in one transaction.
+
+create function private.outlook(release_id uuid, rollout_id uuid) returns jsonb
+language plpgsql stable security definer set search_path = ''
+as $$
+-- Definer: policy's own view of the fleet. The caller's rank was checked.
+declare
+  release public.releases;
+  stages jsonb := '[]';
+  devices bigint := 0;
+  at_once boolean;
+begin
+  select r.* into release from public.releases r where r.id = outlook.release_id;
+  at_once := private.is_given_at_once(release);
+  if rollout_id is not null then
+    select coalesce(jsonb_agg(to_jsonb(told) order by told.stage), '[]'), coalesce(sum(told.devices), 0) into stages, devices
+    from (
+      select s.position as stage, s.segment, s.percent, s.soak_s, s.needs_approval,
+        count(p.device_id) filter (where not p.already_there) as devices, min(p.earliest) as earliest
+      from public.rollout_stages s
+      left join public.preview_rollout(outlook.rollout_id) p on p.stage = s.position
+      where s.rollout_id = outlook.rollout_id group by s.rollout_id, s.position) told;
+  elsif at_once then
+    select count(*) into devices
+    from public.devices d left join public.device_status s on s.device_id = d.id
+    where d.branch = release.branch and d.state = 'active' and d.pinned_release is null
+      and s.current_release is distinct from release.id;
+  end if;
+  return jsonb_build_object('delivery', case when rollout_id is not null then 'rollout' when at_once then 'immediate' else 'nobody' end,
+    'devices', devices, 'stages', stages,
+    'summary', case
+      when rollout_id is not null then format('%s is for %s devices in %s stages.', release.version, devices, jsonb_array_length(stages))
+      when at_once then format('%s goes to %s devices at once: branch %s is immediate.', release.version, devices, release.branch)
+      else format('%s goes to nobody yet: branch %s gives by rollout only.', release.version, release.branch) end);
+end
+$$;
+comment on function private.outlook(uuid, uuid) is 'How many devices a new release is for, and when at the earliest: by its rollout, by its immediate branch, or nobody.';
+revoke execute on function private.outlook(uuid, uuid) from public;
+grant execute on function private.outlook(uuid, uuid) to authenticated, service_role;
+
+create function public.add_release(
+  commit_sha text, branch text default 'main', version text default '', notes text default '',
+  stages jsonb default null, template text default null, role text default null, options jsonb default '{}',
+  dry_run boolean default false
+) returns jsonb
+language plpgsql volatile set search_path = ''
+as $$
+-- Runs under the caller's row-level security.
+declare
+  added public.releases;
+  rollout_id uuid;
+  answer jsonb;
+begin
+  perform private.require_rank('operator');
+  begin
+    -- A template of the branch stands back where the caller says who gets the release.
+    perform set_config('fleet.stages_are_given', case when stages is not null or template is not null then 'on' else '' end, true);
+    insert into public.releases (commit_sha, branch, version, notes, by_rollout_only)
+    values (add_release.commit_sha, add_release.branch, coalesce(add_release.version, ''), coalesce(add_release.notes, ''),
+      stages is not null or template is not null)
+    returning * into added;
+    if stages is not null or template is not null then
+      rollout_id := (public.create_rollout(added.id, add_release.role, add_release.template, add_release.stages, add_release.options)).id;
+      perform public.start_rollout(rollout_id);
+    else
+      select r.id into rollout_id from public.rollouts r where r.release_id = added.id;
+    end if;
+    answer := private.outlook(added.id, rollout_id);
+    perform set_config('fleet.stages_are_given', '', true);
+    if dry_run then
+      raise exception using errcode = 'FD001';
+    end if;
+  exception when sqlstate 'FD001' then
+    rollout_id := null;
+  end;
+  return answer || jsonb_build_object('dry_run', dry_run, 'release', to_jsonb(added), 'rollout_id', rollout_id);
+end
+$$;
+comment on function public.add_release(text, text, text, text, jsonb, text, text, jsonb, boolean) is
+  'Adds a release and, with stages or a template, starts its rollout in the same transaction. Says how many devices it is for; dry_run only says it.';
+revoke execute on function public.add_release(text, text, text, text, jsonb, text, text, jsonb, boolean) from public;
+grant execute on function public.add_release(text, text, text, text, jsonb, text, text, jsonb, boolean) to authenticated, service_role;

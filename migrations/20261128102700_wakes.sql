@@ -91,7 +91,7 @@ begin
     return null;
   end if;
   -- A release that only a rollout can give is no news until that starts.
-  if tg_op = 'INSERT' and (select b.requires_rollout or b.rollout_template is not null from public.branches b where b.name = new.branch) then
+  if tg_op = 'INSERT' and not private.is_given_at_once(new) then
     return null;
   end if;
   concerned := array(
@@ -107,6 +107,19 @@ $$;
 revoke execute on function private.wake_after_release_change() from public;
 create trigger wake after insert or update of state on public.releases
   for each row execute function private.wake_after_release_change();
+
+create function private.wake_after_branch_change() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  perform private.wake_devices(array(select d.id from public.devices d where d.branch = new.name and d.state = 'active'), 'branch_immediate');
+  return null;
+end
+$$;
+revoke execute on function private.wake_after_branch_change() from public;
+create trigger wake after update on public.branches
+  for each row when (new.delivery = 'immediate' and old.delivery <> 'immediate')
+  execute function private.wake_after_branch_change();
 
 create function private.wake_after_command() returns trigger
 language plpgsql security definer set search_path = ''
@@ -148,10 +161,10 @@ begin
       union
       select d.id from public.devices d join public.releases r on r.branch = d.branch
       where wake_scope.scope = 'release' and d.state = 'active' and r.id::text = target
-        and not exists (select from public.rollouts o where o.release_id = r.id)), reason);
+        and private.is_given_at_once(r)), reason);
     if reason = 'halt_lifted' then
       perform private.wake_candidates(r.id, reason) from public.rollouts r
-      where r.state in ('running', 'completed')
+      where r.state in ('running', 'completed', 'superseded')
         and ((wake_scope.scope = 'rollout' and r.id::text = target) or (wake_scope.scope = 'release' and r.release_id::text = target));
     end if;
   end if;
@@ -272,7 +285,7 @@ declare
   chosen uuid[];
 begin
   select r.* into rollout from public.rollouts r where r.id = wanted_id;
-  if rollout.state is distinct from 'running' and rollout.state is distinct from 'completed' then
+  if rollout.state is null or rollout.state not in ('running', 'completed', 'superseded') then
     return;
   end if;
   free := least(
@@ -307,7 +320,7 @@ declare
 begin
   select least(r.max_in_flight - c.in_flight, private.starts_left(r, now())) into free
   from public.rollouts r join private.rollout_counters c on c.rollout_id = r.id and c.position = 0
-  where r.id = wanted_id and r.state in ('running', 'completed') and not exists (select from private.halts_on(r));
+  where r.id = wanted_id and r.state in ('running', 'completed', 'superseded') and not exists (select from private.halts_on(r));
   if not found then
     return;
   end if;

@@ -134,7 +134,7 @@ begin
     failed := failed || coalesce(one -> 'failed', '{}');
     done := done || (one - 'failed');
   end loop;
-  for duty in select r.id from public.rollouts r where r.state in ('running', 'completed') order by r.id loop
+  for duty in select r.id from public.rollouts r where r.state in ('running', 'completed', 'superseded') order by r.id loop
     one := private.try_duty('rollout', 'select private.attend_rollout($2, $1)', at, duty.id);
     failed := failed || coalesce(one -> 'failed', '{}');
     opened := opened + coalesce((one ->> 'stages_opened')::int, 0);

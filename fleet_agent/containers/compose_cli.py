@@ -12,7 +12,7 @@ from typing import Any
 from fleet_agent.containers import compose_file
 from fleet_agent.containers.base import ComposeStack
 from fleet_agent.containers.compose_program import find_compose
-from fleet_agent.containers.docker_errors import compose_failed, telling_line
+from fleet_agent.containers.docker_errors import compose_failed, killed, telling_line
 from fleet_agent.errors import ContainerError, Kind
 from fleet_agent.support import processes
 
@@ -101,7 +101,7 @@ class ComposeCli:
         command = [*self.program, *arguments]
         ours = {key: value for key, value in os.environ.items() if _PASSED.fullmatch(key)}
         try:
-            return processes.run(
+            done = processes.run(
                 command, timeout_s=limit_s, environment={**ours, **(variables or {}), "COMPOSE_ANSI": "never"}
             )
         except processes.HungError as error:
@@ -116,6 +116,15 @@ class ComposeCli:
             raise ContainerError(
                 Kind.DOCKER_UNAVAILABLE, f"Cannot start Compose: {error.strerror}.", retryable=True
             ) from error
+        if (sentence := killed("Compose", done)) is not None:
+            raise ContainerError(
+                Kind.COMPOSE_KILLED,
+                sentence,
+                hint="Check the device's kernel log and its memory.",
+                retryable=True,
+                evidence={"output": done.tail},
+            )
+        return done
 
     @cached_property
     def program(self) -> list[str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import re
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 from fleet_agent.errors import ContainerError, FleetError, Kind, disk_full
 from fleet_agent.support import processes
@@ -68,7 +70,10 @@ def is_damage(text: str) -> bool:
 
 
 def compose_failed(doing: str, done: processes.CompletedProcess) -> ContainerError:
-    """Why Compose could not do it: `docker_unavailable`, `disk_full`, `port_conflict`, …"""
+    """Why Compose could not do it: `docker_unavailable`, `disk_full`, `port_conflict`, …
+
+    A `port_conflict` is retryable if Docker itself holds the port: that passes, and is no fault of a release.
+    """
     message, retryable, kind = f"Compose could not {doing}: {telling_line(done)}.", False, Kind.COMPOSE_FAILED
     for pattern, named, may_pass in (
         (_NO_ENGINE, Kind.DOCKER_UNAVAILABLE, True),
@@ -79,8 +84,38 @@ def compose_failed(doing: str, done: processes.CompletedProcess) -> ContainerErr
         if pattern.search(done.stderr):
             kind, retryable = named, may_pass
             break
+    if kind is Kind.PORT_CONFLICT:
+        retryable = _docker_holds_the_port(done.stderr)
     evidence = {"exit_code": done.exit_code, "output": done.tail}
     return ContainerError(kind, message, retryable=retryable, evidence=evidence)
+
+
+def killed(program: str, done: processes.CompletedProcess) -> str | None:
+    """A sentence about the signal that ended `program`; None if it ended by itself."""
+    number = done.killed_by
+    if number is None:
+        return None
+    perhaps = ", perhaps for lack of memory" if number == signal.SIGKILL else ""
+    return f"{program} was killed (signal {number}){perhaps}."
+
+
+def _docker_holds_the_port(said: str) -> bool:
+    """Whether the port that is taken is held by Docker itself, as for a while after its restart."""
+    if "port is already allocated" in said:
+        return True
+    ports = set(re.findall(r":(\d+)", said))
+    return any(_proxied_port(process) in ports for process in Path("/proc").glob("[0-9]*"))
+
+
+def _proxied_port(process: Path) -> str | None:
+    """The port of this machine that a `docker-proxy` passes on; None for another program."""
+    try:
+        arguments = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return None
+    if not arguments[0].endswith("docker-proxy") or "-host-port" not in arguments:
+        return None
+    return arguments[arguments.index("-host-port") + 1]
 
 
 def pull_failed(image: str, why: str, damage: str | None) -> FleetError:

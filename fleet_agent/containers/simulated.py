@@ -150,15 +150,18 @@ class SimulatedRuntime:
             if known is not None and known.config_hash == fingerprint:
                 continue
             if known is not None:
-                with _Changing(self) as world:
-                    for container in world.containers.get(project, {}).values():
-                        if container.networks.pop(name, None) is not None:
-                            container.stopped = True
-                with _Changing(self) as world:
-                    del world.networks[name]
+                self._remove_network(project, name)
             with _Changing(self) as world:
                 world.networks[name] = SimulatedNetwork(id=f"n{world.next_id}", config_hash=fingerprint)
                 world.next_id += 1
+
+    def _remove_network(self, project: str, name: str) -> None:
+        with _Changing(self) as world:
+            for container in world.containers.get(project, {}).values():
+                if container.networks.pop(name, None) is not None:
+                    container.stopped = True
+        with _Changing(self) as world:
+            del world.networks[name]
 
     def down(self, project: str) -> None:
         with _Changing(self) as world:

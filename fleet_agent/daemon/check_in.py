@@ -138,13 +138,19 @@ class CheckIn:
         Returns the error if that failed: the device then checks in and reports, and changes nothing.
         """
         fresh = self._clock.monotonic() - self._looked_at_containers < LOOK_AT_CONTAINERS_S
-        if self.engine_status is not None and not decide.is_unfinished(self.engine_status) and fresh:
+        status = self.engine_status
+        if status is not None and not decide.is_unfinished(status) and fresh and not self._tries_again():
             return None
         try:
             await self._work(Verb.RECOVER)
         except FleetError as error:
             return error
         return None
+
+    def _tries_again(self) -> bool:
+        """Whether a device in safe mode is due to try what was well before."""
+        at = self.engine_status.next_try_at if self.engine_status is not None else None
+        return at is not None and self._clock.now() >= at
 
     async def _act(self, directive: Directive, *, operator_requested: bool) -> Outcome:
         if self._trouble is not None:
@@ -263,6 +269,10 @@ class CheckIn:
         finally:
             self.note_progress()
         self._looked_at_containers = self._clock.monotonic()
+        if (at := self.engine_status.next_try_at) is not None:
+            wait_s = (at - self._clock.now()).total_seconds()
+            # As a poll: a device that is cut off need not ask the control plane for this.
+            self._schedule.hasten(0.0, POLL, after_s=max(1.0, wait_s))
         outcome = _in_short(self.engine_status, self.engine_status.reason)
         # So far systemd was told the last phase.
         self._notifier.status(outcome)

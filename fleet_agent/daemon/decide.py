@@ -58,7 +58,7 @@ def next_step(directive: Directive, engine: EngineStatus, *, operator_requested:
     match directive.action:
         case Action.RUN | Action.HOLD:
             return _ahead(directive, engine, operator_requested=operator_requested)
-        case Action.SAFE_MODE if engine.state == ReportState.SAFE_MODE:
+        case Action.SAFE_MODE if engine.state == ReportState.SAFE_MODE and engine.next_try_at is None:
             return Stay("in safe mode, as requested by the control plane")
         case Action.SAFE_MODE:
             why = "into safe mode, as requested by the control plane"

@@ -111,9 +111,11 @@ def restart(
         current = engine.journal.current
         if current is None or engine.journal.phase is not Phase.STEADY:
             raise StateError(
-                Kind.NOTHING_TO_ROLL_BACK, "No release is running, so there is nothing to restart."
+                Kind.NOTHING_TO_RESTART,
+                "No release is running on this device, so there is nothing to restart.",
+                hint="In safe mode, send leave_safe_mode; otherwise roll out a release.",
             )
-        engine.runtime.restart(engine.stack(current))
+        engine.patiently("restart the services", lambda: engine.runtime.restart(engine.stack(current)))
         try:
             health_watch.until_proven(engine, current, since=engine.clock.now(), briefly=True)
         except FleetError as error:

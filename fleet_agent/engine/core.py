@@ -18,7 +18,7 @@ from fleet_agent.containers.base import ComposeStack, Runtime
 from fleet_agent.engine import failure_memory, redaction
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.dependencies import Dependencies, Source
-from fleet_agent.engine.failure_memory import FIXED_BY_ENV, PASSING, BadRelease, Memory
+from fleet_agent.engine.failure_memory import FIXED_BY_ENV, PASSING, SOON_OVER, BadRelease, Memory
 from fleet_agent.engine.git_source import GitSource
 from fleet_agent.engine.instrumented_runtime import InstrumentedRuntime
 from fleet_agent.engine.journal import AttemptInHand, AttemptKind, Deployed, Failure, Journal
@@ -238,20 +238,30 @@ class Engine:
         return self.paths.release(deployed.release.commit_sha) / "roles" / deployed.role
 
     def patiently(self, what: str, action: Callable[[], T]) -> T:
-        """Do something with Docker; if Docker itself is away, wait for it as long as configured."""
-        started, tries = self.clock.monotonic(), 0
+        """Do something with Docker; if Docker itself is away, wait for it as long as configured.
+
+        What is mostly over soon (Compose was killed, Docker still holds a port) is tried a few times more.
+        """
+        started, tries, again = self.clock.monotonic(), 0, 0
         while True:
             try:
                 return action()
             except ContainerError as error:
                 waited = self.clock.monotonic() - started
-                if error.kind is not Kind.DOCKER_UNAVAILABLE or waited >= self.config.docker_patience_s:
+                if error.kind is Kind.DOCKER_UNAVAILABLE and waited < self.config.docker_patience_s:
+                    tries += 1
+                    ceiling = min(retry.DOCKER_CAP_S, retry.DOCKER_BASE_S * 2 ** min(tries, 16))
+                    wait = self.random.uniform(retry.DOCKER_FLOOR_S, ceiling)
+                    detail = f"waiting for Docker to {what}"
+                elif error.retryable and error.kind in SOON_OVER and again < retry.COMPOSE_TRIES:
+                    again += 1
+                    ceiling = min(retry.COMPOSE_CAP_S, retry.COMPOSE_BASE_S * 2 ** (again - 1))
+                    wait = self.random.uniform(ceiling / 2, ceiling)
+                    detail = f"{error.message} Trying again to {what}"
+                else:
                     raise
-                tries += 1
-                ceiling = min(retry.DOCKER_CAP_S, retry.DOCKER_BASE_S * 2 ** min(tries, 16))
-                wait = self.random.uniform(retry.DOCKER_FLOOR_S, ceiling)
                 logger.warning(
                     "{what}: {error} Retrying in {wait:.1f} s.", what=what, error=error.message, wait=wait
                 )
-                self.report_progress(f"waiting for Docker to {what}")
+                self.report_progress(detail)
                 self.clock.sleep(wait)

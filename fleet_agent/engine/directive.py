@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from loguru import logger
 
-from fleet_agent.engine import prefetch, repair, runner
+from fleet_agent.engine import prefetch, repair, runner, safe_mode
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import AttemptKind, Deployed
 from fleet_agent.engine.phases import Phase
@@ -51,9 +51,15 @@ def go_back(engine: Engine, reason: str) -> None:
 
 
 def enter_safe_mode(engine: Engine, reason: str) -> None:
-    """Unless the device is in safe mode already, with the release stopped."""
-    if engine.journal.safe_mode is None or engine.journal.safe_mode.release_runs:
-        runner.enter_safe_mode(engine, f"Safe mode: {reason.rstrip('.')}.", REQUESTED)
+    """Unless the device is in safe mode already, with the release stopped; then it stays until told."""
+    mode, sentence = engine.journal.safe_mode, f"Safe mode: {reason.rstrip('.')}."
+    if mode is None or mode.release_runs:
+        runner.enter_safe_mode(engine, sentence, REQUESTED)
+    elif mode.next_try_at is not None:
+        sentence = f"{sentence} Before: {mode.reason.removeprefix('Safe mode: ')}"
+        stays = mode.model_copy(update={"reason": sentence, "kind": REQUESTED, "next_try_at": None})
+        engine.save(safe_mode=stays, reason=sentence)
+        safe_mode.bring_up(engine)
 
 
 def _update(engine: Engine, directive: Directive, release: Release, *, operator_requested: bool) -> None:

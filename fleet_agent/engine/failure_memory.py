@@ -28,6 +28,7 @@ PASSING = frozenset(
         Kind.DISK_FULL,
         Kind.STATE_UNWRITABLE,
         Kind.DOCKER_UNAVAILABLE,
+        Kind.COMPOSE_KILLED,
         Kind.GIT_UNREACHABLE,
         Kind.REGISTRY_UNREACHABLE,
         Kind.IMAGE_DAMAGED,
@@ -37,6 +38,10 @@ PASSING = frozenset(
         Kind.CONFIG_MISSING,
     }
 )
+
+#: Passing trouble that is mostly over after a few seconds. A port only if it is Docker that holds it, which
+#: its error then says by `retryable`.
+SOON_OVER = frozenset({Kind.COMPOSE_KILLED, Kind.PORT_CONFLICT})
 
 #: Failures that may go away when somebody edits the device's own .env.
 FIXED_BY_ENV = frozenset(

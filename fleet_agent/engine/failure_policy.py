@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from loguru import logger
 
-from fleet_agent.engine import links, prefetch
+from fleet_agent.engine import come_back, links, prefetch
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import AttemptInHand, AttemptKind, SafeMode
 from fleet_agent.engine.phases import UNPROVEN, UNTOUCHED, Phase
@@ -102,6 +102,9 @@ def into_safe_mode(
     attempt = engine.attempt
     failure = attempt.failure
     links.clear_staged(engine)
+    if attempt.kind is AttemptKind.COME_BACK:
+        come_back.failed(engine)
+        return
     sentence = f"Safe mode: {why.rstrip('.')}."
     if failure is not None:
         sentence += f" {attempt.target.release.version} failed {_when(failure.phase)}: {failure.message}"
@@ -110,6 +113,7 @@ def into_safe_mode(
         kind=failure.kind if failure else Kind.UNHEALTHY,
         release_runs=release_runs,
         since=engine.clock.corrected(),
+        next_try_at=None if release_runs else come_back.first_try_at(engine),
     )
     engine.move(
         Phase.ENTERING_SAFE_MODE,

@@ -16,7 +16,7 @@ from loguru import logger
 from pydantic import Field
 from pydantic import ValidationError as PydanticValidationError
 
-from fleet_agent.engine.failure_memory import PASSING
+from fleet_agent.engine.failure_memory import PASSING, SOON_OVER
 from fleet_agent.engine.phases import UNTOUCHED, Phase
 from fleet_agent.model import DeviceAssignment, Frozen, Outcome, Release, ReportState
 
@@ -48,6 +48,8 @@ class AttemptKind(StrEnum):
     GO_BACK = "go_back"
     #: Out of safe mode, to what was committed last.
     EXIT_SAFE_MODE = "exit_safe_mode"
+    #: The same without anybody: what was well before is tried again. Recorded only if it works.
+    COME_BACK = "come_back"
 
 
 class Failure(Frozen):
@@ -62,7 +64,7 @@ class Failure(Frozen):
     @property
     def passes(self) -> bool:
         """Whether it may pass by itself and cannot be the release's own fault."""
-        return self.retryable and (self.phase in UNTOUCHED or self.kind in PASSING)
+        return self.retryable and (self.phase in UNTOUCHED or self.kind in PASSING | SOON_OVER)
 
 
 class AttemptInHand(Frozen):
@@ -96,12 +98,17 @@ class AttemptInHand(Frozen):
 
 
 class SafeMode(Frozen):
-    """Why the device is in safe mode, and whether what was committed last keeps running beside it."""
+    """Why the device is in safe mode, and whether what was committed last keeps running beside it.
+
+    `next_try_at` is when the device tries by itself to bring back what was well before; None: never.
+    """
 
     reason: str
     kind: str
     release_runs: bool = False
     since: datetime
+    tries: int = 0
+    next_try_at: datetime | None = None
 
 
 class PrefetchRecord(Frozen):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from loguru import logger
 
 from fleet_agent.engine import (
+    come_back,
     failure_policy,
     retention,
     safe_mode,
@@ -32,9 +33,20 @@ def work(engine: Engine) -> None:
         safe_mode.mark(engine)
 
 
-def enter_safe_mode(engine: Engine, reason: str, kind: str, *, release_runs: bool = False) -> None:
-    """From rest: show why, and stop the release unless it keeps running."""
-    mode = SafeMode(reason=reason, kind=kind, release_runs=release_runs, since=engine.clock.corrected())
+def enter_safe_mode(
+    engine: Engine, reason: str, kind: str, *, release_runs: bool = False, comes_back: bool = False
+) -> None:
+    """From rest: show why, and stop the release unless it keeps running.
+
+    With `comes_back` the device tries by itself to bring it back.
+    """
+    mode = SafeMode(
+        reason=reason,
+        kind=kind,
+        release_runs=release_runs,
+        since=engine.clock.corrected(),
+        next_try_at=come_back.first_try_at(engine) if comes_back else None,
+    )
     engine.move(
         Phase.ENTERING_SAFE_MODE,
         safe_mode=mode,

@@ -15,15 +15,26 @@ from fleet_agent.roles.schema import ContainerCheck
 def start(engine: Engine, deployed: Deployed, what: str, *, after_failure: bool) -> None:
     """Run Compose; if that leaves containers that are not as they should be, recreate them.
 
-    With `after_failure` also if Compose fails: what a killed one left can keep it from starting anything.
+    With `after_failure`, or if Compose was killed here, also if it fails: what a killed one left can keep it
+    from starting anything.
     Raises ContainerError. A difference that stays is only logged: the checks decide whether the release is
     healthy.
     """
-    stack = engine.stack(deployed)
+    stack, was_killed = engine.stack(deployed), False
+
+    def up() -> None:
+        nonlocal was_killed
+        try:
+            engine.runtime.up(stack)
+        except ContainerError as error:
+            was_killed = was_killed or error.kind is Kind.COMPOSE_KILLED
+            raise
+
     try:
-        engine.patiently(what, lambda: engine.runtime.up(stack))
+        engine.patiently(what, up)
     except ContainerError as error:
-        impossible = not after_failure or error.kind is Kind.DOCKER_UNAVAILABLE
+        may_recreate = after_failure or was_killed
+        impossible = not may_recreate or error.kind in (Kind.DOCKER_UNAVAILABLE, Kind.COMPOSE_KILLED)
         if impossible or not _recreate(engine, deployed, what):
             raise
         engine.patiently(what, lambda: engine.runtime.up(stack))

@@ -34,7 +34,10 @@ def resolve(engine: Engine, deployed: Deployed) -> Draft:
     values = read_env(engine.paths.env_file)
     refuse(role.problems(values))
     environment = role.environment(values, provided(engine, deployed))
-    compose = engine.runtime.config(role.folder, environment, engine.config.project)
+    compose = engine.patiently(
+        "resolve the compose file",
+        lambda: engine.runtime.config(role.folder, environment, engine.config.project),
+    )
     return Draft(deployed, role, environment, compose, tuple(compose_file.images(compose)))
 
 

@@ -44,6 +44,7 @@ def of_journal(
         services=services,
         error_kind=journal.error_kind,
         error=journal.error,
+        next_try_at=journal.safe_mode.next_try_at if journal.safe_mode else None,
     )
 
 
@@ -71,7 +72,10 @@ def _prefetch_status(journal: Journal, config: EngineConfig) -> PrefetchStatus |
 
 
 def _reason(journal: Journal, config: EngineConfig) -> str:
-    """In safe mode also how to get in, for whoever sees the device from afar."""
-    if journal.safe_mode is None or config.rescue_access is None:
-        return journal.reason
-    return f"{journal.reason} Meanwhile {config.rescue_access.describe()}."
+    """In safe mode also what comes next and how to get in, for somebody who sees the device from afar."""
+    reason, mode = journal.reason, journal.safe_mode
+    if mode is not None and mode.next_try_at is not None and journal.current is not None:
+        reason += f" {journal.current.release.version} will be tried again at {mode.next_try_at:%H:%M} UTC."
+    if mode is not None and config.rescue_access is not None:
+        reason += f" Meanwhile {config.rescue_access.describe()}."
+    return reason

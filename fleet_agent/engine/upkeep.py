@@ -6,6 +6,7 @@ from loguru import logger
 
 from fleet_agent.containers.comparison import Difference
 from fleet_agent.engine import (
+    come_back,
     disk_space,
     health_watch,
     links,
@@ -40,6 +41,8 @@ def keep_running(engine: Engine) -> None:
     retention.finish_cleaning(engine)
     _watch_disk(engine)
     safe_mode.mark(engine)
+    if engine.journal.phase is Phase.SAFE_MODE and come_back.begin_if_due(engine):
+        runner.work(engine)
     journal = engine.journal
     if journal.phase is Phase.SAFE_MODE:
         safe_mode.bring_up(engine)
@@ -93,7 +96,10 @@ def _cannot_start(engine: Engine, error: FleetError) -> None:
     # What has ended is still listed, after a boot for example, and nothing will start it again.
     if critical and not _running(engine):
         runner.enter_safe_mode(
-            engine, f"Safe mode: the release cannot be started. {error.message}", error.kind
+            engine,
+            f"Safe mode: the release cannot be started. {error.message}",
+            error.kind,
+            comes_back=True,
         )
         return
     _note(engine, ReportState.DEGRADED, error.kind, error.message)
@@ -162,7 +168,7 @@ def _note_failed_start(engine: Engine, error: FleetError) -> None:
         _note(engine, ReportState.DEGRADED, error.kind, error.message)
         return
     reason = f"Safe mode: the release failed to start {tries} times in a row. {error.message}"
-    runner.enter_safe_mode(engine, reason, error.kind)
+    runner.enter_safe_mode(engine, reason, error.kind, comes_back=True)
 
 
 def _note_well(engine: Engine) -> None:

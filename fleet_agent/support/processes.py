@@ -43,6 +43,13 @@ class CompletedProcess:
     stderr: str
 
     @property
+    def killed_by(self) -> int | None:
+        """The signal that ended it, also if a shell around it says so; None if it ended by itself."""
+        if self.exit_code < 0:
+            return -self.exit_code
+        return signal.SIGKILL.value if self.exit_code == 128 + signal.SIGKILL else None
+
+    @property
     def tail(self) -> list[str]:
         """The last lines of its output, of standard error if there are any."""
         return [line for line in (self.stderr or self.stdout).splitlines() if line.strip()][-20:]

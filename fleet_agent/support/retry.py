@@ -68,6 +68,10 @@ WAKE_CAP_S = 300.0
 #: `docker_patience_s`.
 DOCKER_FLOOR_S, DOCKER_BASE_S, DOCKER_CAP_S = 0.2, 0.5, 10.0
 
+#: Compose was killed, or Docker itself still held a port: so many more tries, `U(1/2, 1)·min(cap, base·2^n)`
+#: after one another, before the engine goes back or gives up.
+COMPOSE_TRIES, COMPOSE_BASE_S, COMPOSE_CAP_S = 4, 1.0, 8.0
+
 #: After an attempt that failed for a passing cause: `U(0, min(cap, base·2^n))` until the next attempt.
 AGAIN_BASE_S, AGAIN_CAP_S = 30.0, 3600.0
 

@@ -22,6 +22,7 @@ from fleetctl.stack.local_stack import LocalStack
 from tests.bench._fleet import provisioning_token, service
 from tests.bench._proxy import CountingProxy, Traffic
 from tests.bench.table import CannotRunError, Row
+from tests.support.stack import make_immediate
 
 MONTH_S = 30 * 86400
 POLL_S = 900
@@ -53,6 +54,7 @@ def run(options: argparse.Namespace) -> list[Row]:
             variables={},
         )
         device.enroll(provisioning_token(stack))
+        make_immediate(stack)
         client = service(stack)
         commit = repo.release("1.0.0")
         client.table("releases").insert(

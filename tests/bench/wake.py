@@ -30,6 +30,7 @@ from fleet_agent.control_plane.tokens import Token, Tokens
 from fleet_agent.support.clock import Clock
 from fleetctl.stack.local_stack import LocalStack
 from tests.bench.table import Row, spread
+from tests.support.stack import make_immediate
 
 AUDIENCES = (1, 50, 500)
 ROUNDS = 5
@@ -152,6 +153,7 @@ async def _measure(
     for _ in devices:
         await asyncio.wait_for(joined.acquire(), 120)
     await asyncio.sleep(2)  # the segment's topic is joined after the device's own
+    make_immediate(stack)
     async with await psycopg.AsyncConnection.connect(stack.db_url) as connection:
         for _ in range(ROUNDS):
             await connection.execute(

@@ -22,7 +22,7 @@ from fleetctl.demo.beacon import BeaconRepo
 from fleetctl.stack.local_stack import LocalStack
 from fleetctl.stack.ports import free_ports
 from tests.conftest import ROOT, required
-from tests.support.stack import running_stack
+from tests.support.stack import make_immediate, running_stack
 from tests.support.systemd_machine import Machine, ensure_image, install_packages
 
 PYTHON = "/opt/fleet-agent/bin/python"
@@ -99,6 +99,7 @@ def folder() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def stack() -> Iterator[LocalStack]:
     with running_stack(table_editor=False) as running:
+        make_immediate(running)
         yield running
 
 

@@ -21,14 +21,14 @@ from loguru import logger
 
 from fleet_agent.containers.comparison import differences
 from fleet_agent.containers.simulated import SimulatedRuntime, World
-from fleet_agent.engine import api, links
+from fleet_agent.engine import api, failure_memory, links
 from fleet_agent.engine import journal as journals
 from fleet_agent.engine.dependencies import Dependencies, Direct
 from fleet_agent.engine.git_source import GitSource
 from fleet_agent.engine.journal import Journal
 from fleet_agent.engine.phases import RESTING
 from fleet_agent.engine.stack_store import read_compose
-from fleet_agent.errors import FleetError, Kind
+from fleet_agent.errors import ContainerError, FleetError, Kind
 from fleet_agent.model import Action, EngineStatus, Release, ReportState
 from tests.support.crash_harness import SUBNET
 from tests.support.engine_harness import COMPOSE_YAML, FakeClock, Fleet, rows
@@ -51,12 +51,15 @@ class Killed(BaseException):
 
 
 class Mortal(Direct):
-    """Dies at the n-th effect; never with None."""
+    """Dies at the n-th effect; never with None. Compose is killed the first `kills` times that it starts."""
 
-    def __init__(self, at: int | None) -> None:
-        self.left = at
+    def __init__(self, at: int | None, kills: int = 0) -> None:
+        self.left, self.kills = at, kills
 
     def perform(self, name: str, action: Callable[[], T]) -> T:
+        if name == "compose up" and self.kills:
+            self.kills -= 1
+            raise ContainerError(Kind.COMPOSE_KILLED, "Compose was killed (signal 9).", retryable=True)
         if self.left is not None:
             if self.left == 0:
                 raise Killed(name)
@@ -231,6 +234,24 @@ class Device(RuleBasedStateMachine):
         self.recover()
         assert self.status().current == before.current
 
+    @rule(version=st.sampled_from(GOOD), kills=st.sampled_from((1, 4, 5, 9, 14)))
+    def compose_is_killed(self, version: str, kills: int) -> None:
+        """A few times: nothing of it is seen. Each time: what was well before comes back, now or later."""
+        before, bad = self.status(), self.remembered()
+        dependencies = Dependencies(clock=self.clock, source=self.source, effects=Mortal(None, kills))
+        api.converge(
+            self.config, self.fleet.directive(self.fleet.release(version)), dependencies=dependencies
+        )
+        assert self.remembered() <= bad
+        if before.state is not ReportState.SAFE_MODE and kills < 5 and version not in self.bad:
+            assert self.status().current == self.fleet.release(version)
+        self.recover()
+        after = self.status()
+        if before.state is not ReportState.SAFE_MODE and before.current is not None:
+            assert after.state is not ReportState.SAFE_MODE
+        if after.current == self.fleet.release(version):
+            self.bad.discard(version)
+
     @rule(hours=st.sampled_from((-400_000, -1, 1, 9_000)), corrected=st.booleans())
     def clock_jumps(self, hours: int, *, corrected: bool) -> None:
         """The machine's own clock, and with `corrected` what is believed to be the time, too."""
@@ -325,11 +346,13 @@ class Device(RuleBasedStateMachine):
 
     def relearn(self) -> None:
         """After a death what is remembered depends on where it was: ask."""
-        from fleet_agent.engine import failure_memory
+        self.bad = self.remembered()
 
+    def remembered(self) -> set[str]:
+        """The releases that the device knows to be bad."""
         known = failure_memory.load(self.config.paths.state / "known_bad.json").bad
         by_key = {f"{self.fleet.release(v).commit_sha}.{self.fleet.role}": v for v in (*GOOD, *BAD)}
-        self.bad = {by_key[key] for key in known}
+        return {by_key[key] for key in known}
 
     def status(self) -> EngineStatus:
         return api.status(self.config)

@@ -197,6 +197,10 @@ CALLS = {
         "select public.accept_device((select id from public.devices where name = 'pending'))",
         "operator",
     ),
+    "add_release": (
+        "select public.add_release(md5(random()::text) || 'cafe0000', stages => '[{}]')",
+        "operator",
+    ),
     "create_rollout": (f"select public.create_rollout('{V2}')", "operator"),
     "start_rollout": ("select public.start_rollout((select id from public.rollouts limit 1))", "operator"),
     "cancel_rollout": ("select public.cancel_rollout((select id from public.rollouts limit 1))", "operator"),

@@ -22,6 +22,7 @@ from tests.sql import test_known_bad as known_bad
 from tests.sql import test_limits as limits
 from tests.sql import test_slots as slots
 from tests.sql import test_stages as stages
+from tests.sql import test_targets as targets
 from tests.sql import test_told_to_stay as stay
 from tests.sql import test_waiting_in_line as waiting
 from tests.support.cluster import ROOT
@@ -33,10 +34,11 @@ RULES = {
     1: "Concurrent claims never put more devices in flight than the stage, the rollout or the fleet allows.",
     2: "A percentage is a stable, nested set: raising it only adds devices.",
     3: "A halt stops new claims at once, whatever races it.",
-    4: "Never offered, offered while offline, told to stay, claimed and then dark: only the last, after its lease, is a failure.",
+    4: "Never offered, offered while offline, told to stay, offline after claiming a slot: only the last, after its lease, is a failure.",
     5: "The halt rule counts failed over attempted, with a minimum sample and an absolute cap, as outcomes arrive.",
     6: "A device that rolled back from a release, or that matches an open pattern of it, is not offered it unless an operator says so.",
     7: "What happened stays: halts and known-bad patterns are lifted and attempts kept, never rewritten.",
+    8: "A release reaches nobody unless somebody said so: by a rollout, by a pin, or because its branch was made immediate.",
 }
 
 
@@ -164,13 +166,13 @@ BROKEN = [
                 "insert into public.rollout_claims (rollout_id, device_id, stage, claimed_at, lease_until, to_release) "
                 "select wanted_id, id, 1, now(), now() + interval '10 minutes', rollout.release_id from unnest(chosen) id;",
                 "wake_candidates"),
-           slots.test_three_kinds_of_silence_differ),
+           slots.test_three_ways_to_be_out_of_touch_differ),
     Broken(4, "a claim without an answer fails before its lease is over",
            Edit(r"at \+ make_interval\(secs => r\.lease_s\)", "at", "claim_slot"),
-           slots.test_three_kinds_of_silence_differ),
+           slots.test_three_ways_to_be_out_of_touch_differ),
     Broken(4, "a device that went dark gives its slot back without blame",
            Edit(r"else 'expired'", "else 'released'", "end_of_lease"),
-           slots.test_three_kinds_of_silence_differ),
+           slots.test_three_ways_to_be_out_of_touch_differ),
     Broken(4, "a device that still reports is taken for dark",
            Edit(r"said\.reported_at \+ lease > at", "false", "end_of_lease"),
            slots.test_a_device_that_still_reports_keeps_its_slot),
@@ -268,6 +270,19 @@ BROKEN = [
     Broken(7, "a device can rewrite its attempts",
            "grant update, delete on public.update_history to fleet_device",
            access.test_a_device_writes_its_own_rows_and_nobody_elses),
+    # 8: nobody unless somebody said so
+    Broken(8, "every branch gives each release at once",
+           Edit(r"b\.delivery = 'immediate'", "true", "newest_at_once"),
+           targets.test_a_release_reaches_nobody_until_somebody_says_so),
+    Broken(8, "a release whose draft goes away goes to everybody",
+           "drop trigger keep_to_rollouts on public.rollouts",
+           targets.test_a_draft_that_goes_away_gives_the_release_to_nobody, {"delivery": "immediate"}),
+    Broken(8, "a cancelled rollout goes on for everybody",
+           Edit(r"and r\.release_id = current_release\.id", "", "offer_said_last"),
+           targets.test_a_cancelled_rollout_is_kept_by_who_runs_it_and_given_to_nobody_else),
+    Broken(8, "what has a template goes to everybody once it is made available",
+           Edit(r"new\.by_rollout_only := true;", "null;", "check_release"),
+           targets.test_what_has_a_template_is_never_given_outside_a_rollout, {"way": "made available"}),
 ]  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.cluster import type_of_connection
 from tests.support.identities import DEVICE, OTHER, V1, V2, Fleet, become
+from tests.support.profiles import amount
 
 #: Roles that requests act under. What none of them may write, only policy writes.
 CALLERS = ("fleet_device", "authenticated", "service_role")
@@ -129,7 +130,7 @@ def test_no_extreme_of_any_column_stops_an_answer_the_clock_or_a_report(fleet: F
     db = fleet.admin
     views = [row[0] for row in fleet.sql("select viewname from pg_views where schemaname = 'public'")]
     broken: list[str] = []
-    accepted = 0
+    tried = accepted = 0
     with db.transaction(force_rollback=True):
         db.execute("set local fleet.rewrite_history = 'on'")
         assert _what_breaks(db, views, rollout) is None
@@ -143,6 +144,9 @@ def test_no_extreme_of_any_column_stops_an_answer_the_clock_or_a_report(fleet: F
                 f"select tableoid, ctid from public.{table} {served} limit 2".encode()
             ).fetchall()
             for value, row in product([*values, *([None] if nullable else [])], rows):
+                tried += 1
+                if tried % amount(5, full=1):
+                    continue
                 shown = f"{table}.{', '.join(columns)} = {str(value)[:40]!r}"
                 changes = ", ".join(f'"{column}" = cast(%s as {kind})' for column in columns)
                 edit = f"update public.{table} set {changes} where (tableoid, ctid) = (%s, %s)"
@@ -156,5 +160,5 @@ def test_no_extreme_of_any_column_stops_an_answer_the_clock_or_a_report(fleet: F
                     continue
                 if why is not None:
                     broken.append(f"{shown}: {why}")
-    assert accepted > 100
+    assert accepted > amount(50, full=300)
     assert not broken, "\n".join(broken)

@@ -30,6 +30,8 @@ class Release:
     age_days: int
     available: bool
     branch: str
+    by_rollout_only: bool
+    requires: int | None  # an older release of the branch that must be run before
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class World:
     patterns: tuple[Pattern, ...]
     hardware_model: str | None
     agent_version: str | None
-    requires_rollout: bool
+    immediate: bool
     fleet_limit: int | None
     window: str | None  # "open", "shut", "never" opens
     prefetch: bool
@@ -131,6 +133,108 @@ def holds(stage: Stage, world: World, release: UUID) -> bool:
     return bucket(release, DEVICES[0]) < percent * 1000
 
 
+def is_halted(world: World, open_halts: list[Halt], release: int, rollout: Rollout | None) -> bool:
+    targets = {("release", str(world.releases[release].id))}
+    if rollout is not None:
+        targets.add(("rollout", str(rollout.id)))
+    return any((halt.scope, halt.target) in targets for halt in open_halts)
+
+
+def is_known_bad(world: World, release: int) -> bool:
+    if world.pinned is not None and world.pinned_hours_ago < 5:
+        return False
+    matching = {p.release for p in world.patterns if not p.lifted and p.attributes <= attributes(world)}
+    return release in world.bad | matching
+
+
+def missing_step(world: World, release: int) -> int | None:
+    """The release that must be run first; a device that runs nothing, or something as new, needs none."""
+    needed = world.releases[release].requires
+    if needed is None or world.current is None or world.current == release:
+        return None
+    step, current = world.releases[needed], world.releases[world.current]
+    far_enough = current.branch == step.branch and current.age_days <= step.age_days
+    return None if far_enough else needed
+
+
+def newest_at_once(world: World) -> int | None:
+    """What an immediate branch gives by itself."""
+    if not world.immediate:
+        return None
+    given = [
+        n for n, release in enumerate(world.releases)
+        if release.available and release.branch == "main" and not release.by_rollout_only
+        and missing_step(world, n) is None
+    ]  # fmt: skip
+    return min(given, key=lambda n: world.releases[n].age_days, default=None)
+
+
+def said_last(  # noqa: PLR0912  # one clause after the other, as the page lists them
+    world: World, open_halts: list[Halt], no: set[str]
+) -> tuple[Rollout | None, int, int | None]:
+    """The rollout that gives the device its target, the stage, and the target. A rollout speaks when it starts."""
+    for rollout in reversed(world.rollouts):
+        release = world.releases[rollout.release]
+        if (
+            rollout.claim == "claimed" and takes(world, rollout) and release.available
+            and missing_step(world, rollout.release) is None
+            and (rollout.release == world.current
+                 or not (is_halted(world, open_halts, rollout.release, rollout) or is_known_bad(world, rollout.release)))
+        ):  # fmt: skip
+            return rollout, 1, rollout.release
+    by_branch = newest_at_once(world)
+    needed: int | None = None
+    noted_over = False
+    for rollout in reversed(world.rollouts):
+        if rollout.state == "draft" or not takes(world, rollout):
+            continue
+        if rollout.state == "cancelled" and rollout.release != world.current:
+            continue
+        over = rollout.state not in ("running", "paused")
+        if over and by_branch is not None and world.releases[by_branch].age_days == 0:
+            break
+        release = world.releases[rollout.release]
+        if not release.available:
+            continue
+        slots = [
+            n for n, stage in enumerate(rollout.stages, 1)
+            if stage.open and holds(stage, world, release.id)
+        ]  # fmt: skip
+        step = missing_step(world, rollout.release)
+        if step is not None:
+            no.add("stepping_stone?")
+            needed = step if slots else needed
+            continue
+        if not slots and over and (rollout.release == needed or rollout.state == "cancelled"):
+            slots = [n for n, stage in enumerate(rollout.stages, 1) if stage.open]
+        if not slots:
+            if rollout.state == "superseded":
+                by_branch = None
+            elif not (over and noted_over):
+                no.add("stage?")  # said, but does not block what is older
+                noted_over = over
+            continue
+        if over and rollout.release != world.current:
+            if is_halted(world, open_halts, rollout.release, rollout):
+                no.add("release_halt?")
+                by_branch = None
+                continue
+            if is_known_bad(world, rollout.release):
+                no.add("known_bad?")
+                by_branch = None
+                continue
+        return rollout, slots[0], rollout.release
+    return None, 0, by_branch
+
+
+def takes(world: World, rollout: Rollout) -> bool:
+    return (
+        world.releases[rollout.release].branch == "main"
+        and rollout.role in (None, "beacon")
+        and (world.labeled or not rollout.selects_label)
+    )
+
+
 def decide(world: World) -> Answer:  # noqa: PLR0912  # one gate after the other, as the page lists them
     """The policy, as docs/usage/policy.md has it."""
     no: set[str] = set()
@@ -151,47 +255,25 @@ def decide(world: World) -> Answer:  # noqa: PLR0912  # one gate after the other
         target = world.pinned
         if not world.releases[target].available:
             no.add("pin")
+        if missing_step(world, target) is not None:
+            no.add("stepping_stone")
     else:
-        for rollout in reversed(world.rollouts):
-            if rollout.state not in ("running", "paused", "completed"):
-                continue
-            if rollout.role not in (None, "beacon") or (rollout.selects_label and not world.labeled):
-                continue
-            release = world.releases[rollout.release]
-            if not release.available or release.branch != "main":
-                continue
-            slots = [
-                n
-                for n, stage in enumerate(rollout.stages, 1)
-                if stage.open and holds(stage, world, release.id)
-            ]
-            if slots:
-                target, chosen, position = rollout.release, rollout, slots[0]
-                break
-            no.add("stage?")  # said, but does not block what is older
-        if chosen is not None:
-            if chosen.state == "paused" and chosen.claim != "claimed" and target != world.current:
-                no.add("rollout")
-        elif world.requires_rollout:
+        chosen, position, target = said_last(world, open_halts, no)
+        if (
+            chosen is not None
+            and chosen.state == "paused"
+            and chosen.claim != "claimed"
+            and target != world.current
+        ):
+            no.add("rollout")
+        if target is None:
             no.add("release")
-        else:
-            taken = {rollout.release for rollout in world.rollouts}
-            general = [
-                n for n, release in enumerate(world.releases)
-                if release.available and release.branch == "main" and n not in taken
-            ]  # fmt: skip
-            target = min(general, key=lambda n: world.releases[n].age_days, default=None)
-            if target is None:
-                no.add("release")
 
     if target is not None and target != world.current:
         release = world.releases[target]
-        if any(h.scope == "release" and h.target == str(release.id) for h in open_halts) or (
-            chosen and any(h.scope == "rollout" and h.target == str(chosen.id) for h in open_halts)
-        ):
+        if is_halted(world, open_halts, target, chosen):
             no.add("release_halt")
-        matching = {p.release for p in world.patterns if not p.lifted and p.attributes <= attributes(world)}
-        if target in world.bad | matching and not (world.pinned is not None and world.pinned_hours_ago < 5):
+        if is_known_bad(world, target):
             no.add("known_bad")
         if (
             world.pinned is None and not (chosen and chosen.allow_downgrade)
@@ -217,9 +299,10 @@ def decide(world: World) -> Answer:  # noqa: PLR0912  # one gate after the other
             ):
                 no.add("slot")
 
-    moves = not (no - {"stage?"}) and target is not None and target != world.current
+    blocking = {gate for gate in no if not gate.endswith("?")}
+    moves = not blocking and target is not None and target != world.current
     goes_to = target if moves else world.current
-    ahead = no - {"stage?"} == {"window"} and world.window == "shut" and world.prefetch
+    ahead = blocking == {"window"} and world.window == "shut" and world.prefetch
     return Answer(
         "update" if moves else "run",
         None if goes_to is None else RELEASES[goes_to],
@@ -246,7 +329,7 @@ def rollouts(number: int) -> st.SearchStrategy[Rollout]:
         id=st.just(UUID(int=300 + number)),
         release=st.sampled_from([0, 1, 2, 0, 1, 2, 3]),
         state=st.sampled_from(
-            [*["running"] * 7, "paused", "paused", "completed", "cancelled", "draft", "superseded"]
+            [*["running"] * 4, "paused", *["completed", "cancelled", "superseded"] * 2, "draft"]
         ),
         role=st.sampled_from([None, None, "beacon", "kiosk"]),
         selects_label=st.sampled_from([False, False, True]),
@@ -305,7 +388,7 @@ worlds = st.builds(
     pinned_hours_ago=st.sampled_from([4, 6]),
     labeled=st.sampled_from([True, True, False]),
     current=st.sampled_from([None, 0, 1, 2, 0, 1, 2, 3]),
-    releases=st.permutations([1, 2, 3, 4]).flatmap(
+    releases=st.permutations([0, 1, 2, 3]).flatmap(
         lambda ages: st.tuples(
             *(
                 st.builds(
@@ -314,6 +397,11 @@ worlds = st.builds(
                     age_days=st.just(ages[n]),
                     available=st.sampled_from([True] * 6 + [False]),
                     branch=st.just("staging" if n == 3 else "main"),
+                    by_rollout_only=st.sampled_from([False, False, True]),
+                    # Of the first three the next older one, now and then.
+                    requires=st.sampled_from(
+                        [None, None, *(m for m in range(3) if n != 3 and ages[m] > ages[n])]
+                    ),
                 )
                 for n in range(4)
             )
@@ -325,7 +413,7 @@ worlds = st.builds(
     patterns=st.lists(patterns, max_size=3).map(tuple),
     hardware_model=st.sampled_from(["Pi 3", "Pi 3", "Pi 4", None]),
     agent_version=st.sampled_from(["0.9", "1.0", None]),
-    requires_rollout=st.sampled_from([False, False, True]),
+    immediate=st.booleans(),
     fleet_limit=st.none() | st.integers(1, 8),
     window=st.sampled_from([None, None, None, "open", "shut", "shut", "never"]),
     prefetch=st.booleans(),
@@ -350,14 +438,19 @@ def write(fleet: Fleet, world: World) -> None:
     run = fleet.admin.execute
     run("set local session_replication_role = replica")
     run("insert into public.device_roles (name) values ('kiosk')")
-    run("update public.branches set requires_rollout = %s where name = 'main'", (world.requires_rollout,))
+    run(
+        "update public.branches set delivery = %s where name = 'main'",
+        ("immediate" if world.immediate else "rollout_only",),
+    )
     run("update public.fleet_settings set max_in_flight = %s where id", (world.fleet_limit,))
     for release in world.releases:
         run(
-            "insert into public.releases (id, commit_sha, branch, version, state, created_at) values (%s, lpad(%s, 40, '0'), %s, %s, %s, %s)",
+            "insert into public.releases (id, commit_sha, branch, version, state, created_at, by_rollout_only, requires_release) "
+            "values (%s, lpad(%s, 40, '0'), %s, %s, %s, %s, %s, %s)",
             (
                 release.id, str(release.id.int), release.branch, f"v{release.id.int}",
                 "available" if release.available else "withdrawn", NOW - timedelta(days=release.age_days),
+                release.by_rollout_only, None if release.requires is None else RELEASES[release.requires],
             ),
         )  # fmt: skip
     device = DEVICES[0]
@@ -480,7 +573,7 @@ def test_the_policy_in_sql_and_its_model_in_python_agree(bare: Fleet, world: Wor
     action, release, rollout, prefetch, gates = row
     refused = {gate["gate"] for gate in gates if gate["verdict"] != "pass"}
     # A newer rollout whose stage is shut is told, and blocks nothing older.
-    expected_no = {"stage" if gate == "stage?" else gate for gate in expected.no}
+    expected_no = {gate.rstrip("?") for gate in expected.no}
     assert all(gate.get("hint") for gate in gates if gate["verdict"] != "pass")
     assert (action, release, rollout, prefetch, refused) == (
         expected.action,

@@ -51,7 +51,7 @@ RESTRICTIONS = {
     "smaller stage": "update public.rollout_stages set percent = 0 where rollout_id = '{r}'",
     "smaller cap": "update public.rollouts set max_in_flight = 1 where id = '{r}'",
     "smaller cap of the stage": "update public.rollout_stages set max_in_flight = 1 where rollout_id = '{r}'",
-    "newer rollout": f"select public.start_rollout((public.create_rollout('{V1}')).id)",
+    "newer rollout": f"select public.start_rollout((public.create_rollout('{V1}', stages => '[{{{{}}}}]')).id)",
     "hold": "update public.devices set hold = true where starts_with(name, 'bulk')",
     "other segment": "update public.devices set segment = 'early' where starts_with(name, 'bulk')",
     "suspension": "update public.devices set state = 'suspended' where starts_with(name, 'bulk')",

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from fleetctl.stack.local_stack import LocalStack
-from tests.support.stack import running_stack
+from tests.support.stack import make_immediate, running_stack
 from tests.support.stack_identities import DeviceJwt, MakeOperator
 
 
@@ -24,6 +24,7 @@ from tests.support.stack_identities import DeviceJwt, MakeOperator
 def stack() -> Iterator[LocalStack]:
     """A running stack on free ports, without the dashboard's build."""
     with running_stack() as running:
+        make_immediate(running)
         yield running
 
 

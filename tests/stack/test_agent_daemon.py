@@ -182,7 +182,7 @@ def make_agent(stack: LocalStack, db: Db, repo: BeaconRepo, tmp_path: Path) -> I
 
     def make(*, enrolled: bool = True, **settings: Any) -> Agent:
         name = f"agent-{uuid.uuid4().hex[:8]}"
-        db.execute("insert into branches (name) values (%s)", (name,))
+        db.execute("insert into branches (name, delivery) values (%s, 'immediate')", (name,))
         root = tmp_path / name
         root.mkdir()
         agent = Agent(

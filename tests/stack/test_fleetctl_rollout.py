@@ -70,12 +70,12 @@ def site(db: Db) -> str:
 def version(fleetctl: Fleetctl, db: Db) -> Iterator[str]:
     """A release that nobody is offered but through a rollout."""
     version = f"v-{uuid4().hex[:8]}"
-    db.execute("update branches set requires_rollout = true where name = 'staging'")
+    db.execute("update branches set delivery = 'rollout_only' where name = 'staging'")
     fleetctl("release", "add", uuid4().hex + "00000000", "--version", version, "--branch", "staging")
     yield version
     db.execute("update rollouts set state = 'cancelled' where state in ('running', 'paused')")
     fleetctl("release", "withdraw", version)
-    db.execute("update branches set requires_rollout = false where name = 'staging'")
+    db.execute("update branches set delivery = 'immediate' where name = 'staging'")
 
 
 def draft(fleetctl: Fleetctl, version: str, site: str, *stages: str, **options: str) -> dict[str, Any]:

@@ -14,7 +14,8 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from random import Random
 from typing import TypeVar
@@ -33,10 +34,10 @@ from fleet_agent.engine.journal import AttemptKind, Journal
 from fleet_agent.engine.phases import RESTING, Phase
 from fleet_agent.engine.stack_store import StackStore, read_compose
 from fleet_agent.engine.state_files import StateFiles
-from fleet_agent.errors import FleetError, Kind
+from fleet_agent.errors import ContainerError, FleetError, Kind
 from fleet_agent.model import Action, Directive, Outcome, Release, ReportState
 from tests.support.broken_disk import ForgettingDisk, survivors
-from tests.support.engine_harness import COMPOSE_YAML, FakeClock, Fleet
+from tests.support.engine_harness import COMPOSE_YAML, START, FakeClock, Fleet
 
 T = TypeVar("T")
 KILLED = 77
@@ -78,6 +79,7 @@ SCENARIOS = {
         Scenario("go-back", ("v1", "v2"), "rollback", ("v1", "v2")),
         Scenario("enter-safe-mode", ("v1",), "enter_safe_mode", ("v1", None)),
         Scenario("network-changes", ("v1",), "networked", ("v1", "networked")),
+        Scenario("come-back", ("v1", "stranded"), "come-back", (None, "v1")),
         Scenario("leave-safe-mode", ("v1", "enter_safe_mode"), "leave_safe_mode", (None, "v1")),
     )
 }
@@ -112,6 +114,18 @@ class Ticking:
         done = action()
         self._tick(f"after {name}")
         return done
+
+
+class KillsCompose(Direct):
+    """Compose is killed whenever it starts something, once something was given up."""
+
+    given_up = False
+
+    def perform(self, name: str, action: Callable[[], T]) -> T:
+        self.given_up = self.given_up or name == "docker logs"
+        if name == "compose up" and self.given_up:
+            raise ContainerError(Kind.COMPOSE_KILLED, "Compose was killed (signal 9).", retryable=True)
+        return action()
 
 
 class Lab:
@@ -315,6 +329,13 @@ class Lab:
                 api.enter_safe_mode(config, dependencies=dependencies)
             case "leave_safe_mode":
                 api.leave_safe_mode(config, dependencies=dependencies)
+            case "stranded":
+                # Compose is killed at each try to go back.
+                killed = replace(dependencies, effects=KillsCompose())
+                api.converge(config, self._directive("crashes"), dependencies=killed)
+            case "come-back":
+                later = replace(dependencies, clock=FakeClock(at=START + timedelta(minutes=59)))
+                api.recover(config, dependencies=later)
             case version:
                 api.converge(config, self._directive(version), dependencies=dependencies)
 
@@ -410,8 +431,9 @@ class Lab:
             yield "a row twice"
         attempts = len(found) - self._base_rows
         in_hand = at_kill.attempt if at_kill is not None else None
-        prefetches = in_hand is not None and in_hand.kind is AttemptKind.PREFETCH
-        if in_hand is not None and not prefetches and in_hand.id not in ids:
+        # One that came to nothing may leave no row in these.
+        quiet = in_hand is not None and in_hand.kind in (AttemptKind.PREFETCH, AttemptKind.COME_BACK)
+        if in_hand is not None and not quiet and in_hand.id not in ids:
             yield f"the attempt {in_hand.id} has no row"
         if self.scenario.action.startswith("ahead:") and any(
             row.outcome is not Outcome.SKIPPED or not row.evidence.get("prefetching")

@@ -54,6 +54,7 @@ insert into public.operators (user_id, email, rank) values
   ('{VIEWER}', 'viewer@example.com', 'viewer'),
   ('{OPERATOR}', 'operator@example.com', 'operator'),
   ('{ADMIN}', 'admin@example.com', 'admin');
+update public.branches set delivery = 'immediate' where true;
 insert into public.releases (id, commit_sha, branch, version, created_at) values
   ('{V1}', repeat('1', 40), 'main', 'v1', '2026-01-01Z'),
   ('{V2}', repeat('2', 40), 'main', 'v2', '2026-02-01Z'),

@@ -46,6 +46,12 @@ def stack_folder() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
+def make_immediate(stack: LocalStack) -> None:
+    """Branches that give each release at once: for tests that are about what happens then."""
+    with psycopg.connect(stack.db_url, autocommit=True) as connection:
+        connection.execute("update public.branches set delivery = 'immediate'")
+
+
 def copy_data(target: Path) -> None:
     """The data folder of a stack that was started once today, from the present sources, and stopped."""
     project = Project.find()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fleet_agent.engine import safe_mode
 from fleet_agent.engine.core import Engine
+from fleet_agent.engine.journal import AttemptKind
 from fleet_agent.engine.phases import Phase
 from fleet_agent.model import Outcome, ReportState
 
@@ -14,13 +15,16 @@ def run(engine: Engine) -> None:
     engine.files.remove(engine.paths.next)
     # A release that is started again after safe mode has no new predecessor.
     previous = engine.journal.previous if attempt.target == engine.journal.current else engine.journal.current
+    proof = attempt.proof
+    if attempt.kind is AttemptKind.COME_BACK:
+        proof = f"Left safe mode on its own: {proof}."
     engine.move(
         Phase.RECORDING,
         attempt=attempt.model_copy(update={"outcome": Outcome.SUCCEEDED}),
         current=attempt.target,
         previous=previous,
         state=ReportState.HEALTHY,
-        reason=attempt.proof,
+        reason=proof,
         error=None,
         error_kind=None,
         safe_mode=None,

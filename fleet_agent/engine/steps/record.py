@@ -18,7 +18,7 @@ LEFT = "An operator rolled it back."
 
 def run(engine: Engine) -> None:
     attempt = engine.attempt
-    if prefetch.makes_row(attempt):
+    if makes_row(attempt):
         row = as_row(attempt)
         engine.effects.perform("put attempt", lambda: engine.files.on_reserve(lambda: engine.outbox.put(row)))
     engine.remember(learned(engine, attempt))
@@ -28,6 +28,13 @@ def run(engine: Engine) -> None:
         prefetch=prefetch.left(engine.journal, attempt),
     )
     engine.files.remove(engine.attempt_file)
+
+
+def makes_row(attempt: AttemptInHand) -> bool:
+    """Whether it is told of: a device that tries each hour to come back tells of the try that works."""
+    if attempt.kind is AttemptKind.COME_BACK:
+        return attempt.outcome is Outcome.SUCCEEDED
+    return prefetch.makes_row(attempt)
 
 
 def as_row(attempt: AttemptInHand) -> Attempt:
@@ -89,7 +96,7 @@ def learned(engine: Engine, attempt: AttemptInHand) -> Memory:
             return memory
         case Outcome.SKIPPED:
             return memory
-        case _ if failure is None:
+        case _ if failure is None or attempt.kind is AttemptKind.COME_BACK:
             return memory
         case _ if failure.passes:
             return memory.with_trouble(key, failure.kind, failure.message, now, engine.random)

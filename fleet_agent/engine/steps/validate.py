@@ -13,7 +13,7 @@ from typing import Any
 
 from loguru import logger
 
-from fleet_agent.containers import compose_file, host_needs
+from fleet_agent.containers import compose_file, docker_errors, host_needs
 from fleet_agent.engine import disk_space, stack_builder
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.phases import Phase
@@ -187,6 +187,8 @@ def _run_validate(engine: Engine, role: Role, environment: Mapping[str, str]) ->
     finally:
         # A script that put something into the background is not left running.
         orphans.end_descendants()
+    if (sentence := docker_errors.killed("The role's validate", done)) is not None:
+        raise ValidationError(Kind.VALIDATE_FAILED, sentence, retryable=True)
     if done.exit_code != 0:
         output = engine.redact(f"{done.stdout}\n{done.stderr}")
         said = [line for line in output.splitlines() if line.strip()]

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from fleetctl.client.query import Row, where
+from fleetctl.commands import release_commit
+from fleetctl.commands.common.confirm import confirm
 from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.format import second
 from fleetctl.commands.common.lookup import find_release
-from fleetctl.commands.common.options import Limit, OnBranch, command
+from fleetctl.commands.common.options import Limit, OnBranch, Yes, command
+from fleetctl.commands.rollout_stages import Columns, Labels, Stages, parse_stage, rollout_options
+from fleetctl.commands.rollout_view import print_outlook
+from fleetctl.console import counted
 from fleetctl.errors import FleetctlError
 
 app = typer.Typer(help="Offer commits to devices as releases.", no_args_is_help=True)
@@ -62,23 +65,76 @@ def add(
     ] = "",
     branch: Annotated[str, typer.Option(help="Offer it to devices that follow this branch.")] = "main",
     notes: Annotated[str, typer.Option(help="What is new.")] = "",
+    stage: Stages = None,
+    to_all: Annotated[
+        bool, typer.Option("--to-all", help="Give it to every device of the branch, in one stage.")
+    ] = False,
+    template: Annotated[str | None, typer.Option(help="Take stages and limits from this template.")] = None,
+    role: Annotated[str | None, typer.Option(help="Only devices with this role.")] = None,
+    label: Labels = None,
+    option: Columns = None,
     repository: Annotated[
         Path | None, typer.Option(help="A clone of the fleet repository in which to look up the commit.")
     ] = None,
+    allowed_signers: Annotated[
+        Path | None,
+        typer.Option(help="Verify the signature against this file; by default that of the repository."),
+    ] = None,
+    unsigned: Annotated[bool, typer.Option("--unsigned", help="Do not verify the signature.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say how many devices it is for, and add nothing.")
+    ] = False,
+    yes: Yes = False,
 ) -> None:
-    """Offer a commit to the devices of a branch. They are woken at once."""
-    if repository is not None:
-        commit = _resolve(repository, commit)
-    elif not re.fullmatch(r"[0-9a-fA-F]{40}|[0-9a-fA-F]{64}", commit):
+    """Add a release and say who gets it: by --stage (repeat it), by --template, or --to-all.
+
+    Without any of them it reaches nobody until its rollout is started, unless the branch is immediate.
+    """
+    commit = release_commit.resolve(repository, commit)
+    signer = None
+    if repository is not None and not unsigned:
+        signers = allowed_signers or release_commit.signers_of(repository)
+        signer = release_commit.signer(repository, commit, signers) if signers else None
+    stages = [parse_stage(context, text) for text in stage] if stage else None
+    if to_all and (stages or template):
         raise FleetctlError(
-            "commit_incomplete",
-            f"{commit} is not a full commit id of 40 or 64 hex digits.",
-            hint="Give the full id, or --repository with a clone that has the commit.",
+            "stages_said_twice",
+            "--to-all is one stage for everybody, so it goes with neither --stage nor --template.",
+            hint="Leave one of them out.",
             exit_code=2,
         )
-    row = {"commit_sha": commit.lower(), "version": version, "branch": branch, "notes": notes}
-    made = context.api.insert("releases", row)
-    context.say(f"Offered {made['version']} ({made['commit_sha'][:12]}) to branch {made['branch']}.", made)
+    if (role or label or option) and not (stages or template or to_all):
+        raise FleetctlError(
+            "stages_missing",
+            "--role, --label and --set are about a rollout, and none was asked for.",
+            hint="Add --stage, --template or --to-all.",
+            exit_code=2,
+        )
+    wanted: dict[str, Any] = {
+        "commit_sha": commit, "version": version, "branch": branch, "notes": notes,
+        "stages": [{}] if to_all else stages, "template": template, "role": role,
+        "options": rollout_options(label, option),
+    }  # fmt: skip
+    outlook = context.api.rpc("add_release", **wanted, dry_run=True)
+    if not context.as_json:
+        print_outlook(outlook)
+    if dry_run:
+        context.say("Nothing was added.", outlook)
+        return
+    if outlook["devices"] and not yes:
+        confirm(f"give {outlook['release']['version']} to {counted(outlook['devices'])}", look="--dry-run")
+    added = context.api.rpc("add_release", **wanted)
+    made = added["release"]
+    signed = f", signed by {signer}" if signer else ""
+    context.say(
+        f"Added {made['version']} ({made['commit_sha'][:12]}{signed}) to branch {made['branch']}. "
+        + (
+            f"To give it to devices: fleetctl rollout create {made['version']}"
+            if added["delivery"] == "nobody"
+            else ""
+        ),
+        {**made, **{key: added[key] for key in ("delivery", "devices", "stages", "rollout_id")}},
+    )
 
 
 @command(app)
@@ -96,20 +152,3 @@ def restore(context: Context, release: _Name, on_branch: OnBranch = None) -> Non
 def _set_state(context: Context, release: Row, state: str) -> None:
     changed = context.api.update("releases", {"state": state}, where(id=release["id"]))
     context.say(f"{release['version']} on branch {release['branch']} is now {state}.", changed[0])
-
-
-def _resolve(repository: Path, revision: str) -> str:
-    """The commit that a revision names in a clone. Raises FleetctlError `commit_unknown`."""
-    done = subprocess.run(
-        ["git", "-C", str(repository), "rev-parse", "--verify", "--quiet", "--end-of-options",
-         f"{revision}^{{commit}}"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode != 0:
-        raise FleetctlError(
-            "commit_unknown",
-            f"{repository} has no commit {revision}.",
-            hint=f"Fetch it first: git -C {repository} fetch",
-            exit_code=5,
-        )
-    return done.stdout.strip()

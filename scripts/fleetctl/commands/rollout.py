@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from fleetctl.client.query import Row, where
 from fleetctl.commands.common.confirm import confirm
 from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.format import SHORT_ID, minute
 from fleetctl.commands.common.lookup import find_release, find_rollout, names_by_id
 from fleetctl.commands.common.options import Limit, OnBranch, Yes, command
 from fleetctl.commands.common.parse import duration, pairs_of
-from fleetctl.commands.rollout_stages import parse_stage, parse_value
+from fleetctl.commands.rollout_stages import (
+    Columns,
+    Labels,
+    Stages,
+    parse_stage,
+    parse_value,
+    rollout_options,
+)
 from fleetctl.commands.rollout_view import picture, print_preview, print_progress
 from fleetctl.console import counted, out, print_json
 from fleetctl.errors import FleetctlError
@@ -32,35 +40,19 @@ def create(
     release: Annotated[str, typer.Argument(help="Version, commit or id.")],
     on_branch: OnBranch = None,
     role: Annotated[str | None, typer.Option(help="Only devices with this role.")] = None,
-    label: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only devices with this label.")
-    ] = None,
+    label: Labels = None,
     template: Annotated[str | None, typer.Option(help="Take stages and limits from this template.")] = None,
-    stage: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="STAGE",
-            help="A stage instead of the template's; repeat it in order. A segment, share or device, then "
-            "its rules, separated by commas: canary,soak=1h or 25%,max=50,success=0.95,approve or "
-            "device=kitchen.",
-        ),
-    ] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Any other column, e.g. max_in_flight=20 or on_bad=roll_back."
-        ),
-    ] = None,
+    stage: Stages = None,
+    option: Columns = None,
 ) -> None:
     """Create a draft. Check it with `rollout preview`, then run `rollout start`."""
     wanted = find_release(context, release, on_branch)
-    options: dict[str, Any] = {key: parse_value(text) for key, text in pairs_of(option or ()).items()}
-    if label:
-        options["label_selector"] = pairs_of(label)
+    _say_if_out(context, wanted)
     made = context.api.rpc(
         "create_rollout",
         release_id=wanted["id"], role=role, template=template,
-        stages=[parse_stage(context, text) for text in stage] if stage else None, options=options,
+        stages=[parse_stage(context, text) for text in stage] if stage else None,
+        options=rollout_options(label, option),
     )  # fmt: skip
     short = made["id"][:SHORT_ID]
     context.say(
@@ -92,11 +84,13 @@ def list_rollouts(context: Context, limit: Limit = 20) -> None:
 
 @command(app)
 def preview(context: Context, rollout: _Name) -> None:
-    """Show which devices would get it, stage by stage, and the earliest time. Starts nothing."""
-    devices = context.api.rpc("preview_rollout", rollout_id=find_rollout(context, rollout)["id"])
+    """Show which devices would get the release, stage by stage, and when at the earliest. Starts nothing."""
+    found = find_rollout(context, rollout)
+    devices = context.api.rpc("preview_rollout", rollout_id=found["id"])
     if context.as_json:
         print_json(devices)
     else:
+        _say_if_out(context, _release_of(context, found))
         print_preview(devices)
 
 
@@ -112,6 +106,7 @@ def start(
     progress = context.api.rpc("rollout_progress", rollout_id=found["id"])
     devices, stages = counted(progress["devices"]), counted(len(progress["stages"]), "stage")
     what = f"start {progress['version']} for {devices} in {stages}"
+    _say_if_out(context, _release_of(context, found))
     if dry_run:
         context.say(f"Would {what}.", {"dry_run": True, **progress})
         return
@@ -218,6 +213,28 @@ def watch(
         )
     if now["state"] != "completed":
         raise FleetctlError("rollout_given_up", f"The rollout was {now['state']}.")
+
+
+def _release_of(context: Context, rollout: Row) -> Row:
+    return context.api.rows("releases", where(id=rollout["release_id"]), order="id")[0]
+
+
+def _say_if_out(context: Context, release: Row) -> None:
+    """Say that devices have the release already, or are being given it by an immediate branch."""
+    if context.as_json:
+        return
+    (branch,) = context.api.rows("branches", where(name=release["branch"]), order="name")
+    running = where(current_release=release["id"])
+    reports = context.api.rows("device_status", running, select="device_id", order="device_id")
+    why = []
+    if reports:
+        why.append(f"{counted(reports)} {'runs' if len(reports) == 1 else 'run'} it")
+    if branch["delivery"] == "immediate" and not release["by_rollout_only"]:
+        why.append(
+            f"branch {branch['name']} is immediate and gives it to every device until it has a rollout"
+        )
+    if why:
+        out.print(f"{release['version']} is out already: {', and '.join(why)}.", markup=False, soft_wrap=True)
 
 
 def _change_state(context: Context, rollout: str, function: str) -> None:

@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from fleetctl.client.query import Row
 from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.lookup import find_device
-from fleetctl.commands.common.parse import duration
+from fleetctl.commands.common.parse import duration, pairs_of
 from fleetctl.errors import FleetctlError
+
+#: The options of whatever makes a rollout.
+Stages = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--stage",
+        metavar="STAGE",
+        help="A stage instead of the template's; repeat it in order. A segment, share or device, then "
+        "its rules, separated by commas: canary,soak=1h or 25%,max=50,success=0.95,approve or "
+        "device=kitchen.",
+    ),
+]
+Labels = Annotated[
+    list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Only devices with this label.")
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Any other column, e.g. max_in_flight=20 or on_bad=roll_back."
+    ),
+]
 
 #: A stage's limits as they are typed -> the column of rollout_stages.
 _LIMITS = {"max": "max_in_flight", "attempted": "min_attempted", "success": "min_success_ratio"}
@@ -51,3 +74,11 @@ def parse_value(text: str) -> Any:
     if re.fullmatch(r"-?\d+(\.\d+)?", text):
         return float(text) if "." in text else int(text)
     return {"true": True, "false": False, "": None}.get(text, text)
+
+
+def rollout_options(label: list[str] | None, option: list[str] | None) -> Row:
+    """`--label` and `--set` as columns of rollouts."""
+    options: Row = {key: parse_value(text) for key, text in pairs_of(option or ()).items()}
+    if label:
+        options["label_selector"] = pairs_of(label)
+    return options

@@ -22,6 +22,23 @@ def print_preview(devices: Sequence[Row]) -> None:
     )
 
 
+def print_outlook(outlook: Row) -> None:
+    """The devices that would get a release that is about to be added, and when."""
+    out.print(outlook["summary"], markup=False, soft_wrap=True)
+    if outlook["stages"]:
+        print_table(
+            "",
+            ["stage", "who", "devices", "earliest", "then"],
+            (
+                (
+                    stage["stage"], _devices_of(stage), stage["devices"], minute(stage["earliest"]),
+                    "waits for approval" if stage["needs_approval"] else "",
+                )
+                for stage in outlook["stages"]
+            ),
+        )  # fmt: skip
+
+
 def print_progress(progress: Row) -> None:
     """The summary, what halts it, and the stages."""
     out.print(progress["summary"], markup=False)

@@ -24,23 +24,33 @@ class Halted:
     explained: str
 
 
-def require_rollouts(api: Api) -> None:
-    """Make one device the canary, and have the branch deliver releases through rollouts only."""
+def release_to_all(api: Api, commit: str, version: str) -> Row:
+    """Give a release to every device at once, with no rule that would spare some of them."""
+    added = api.rpc(
+        "add_release",
+        commit_sha=commit,
+        version=version,
+        stages=[{}],
+        options={"halt_failure_ratio": None, "halt_consecutive_failures": None},
+    )
+    return dict(added["release"])
+
+
+def make_canary(api: Api) -> None:
+    """Make one device the canary."""
     api.update("devices", {"segment": "canary"}, where(name=CANARY))
-    api.update("branches", {"requires_rollout": True}, where(name="main"))
 
 
 def start_rollout(api: Api, commit: str, version: str) -> Row:
-    """Roll a release out to the canary, then to everyone; a single failure halts it. Returns both rows."""
-    release = api.insert("releases", {"commit_sha": commit, "branch": "main", "version": version})
-    rollout = api.rpc(
-        "create_rollout",
-        release_id=release["id"],
+    """Give a release to the canary, then to everyone; a single failure halts it. Returns both rows."""
+    added = api.rpc(
+        "add_release",
+        commit_sha=commit,
+        version=version,
         stages=[{"segment": "canary"}, {}],
         options={"halt_max_failures": 1},
     )
-    api.rpc("start_rollout", rollout_id=rollout["id"])
-    return {**release, "rollout_id": rollout["id"]}
+    return {**added["release"], "rollout_id": added["rollout_id"]}
 
 
 def watch_halt(api: Api, release: Row, until: Callable[[Callable[[], Any]], Any]) -> Halted:

@@ -154,9 +154,7 @@ class Walkthrough:
         observer = self.observer
         with self._step(title) as step:
             since = time.monotonic()
-            release = self.api.insert(
-                "releases", {"commit_sha": commit, "branch": "main", "version": version}
-            )
+            release = staged_rollout.release_to_all(self.api, commit, version)
             attempts = observer.until(lambda: observer.attempts(release["id"]))
             self._require_outcome(version, outcome, attempts)
             observer.until(lambda: observer.all_run(back_to or version, state))
@@ -200,7 +198,7 @@ class Walkthrough:
         """The same kind of bad release again, this time staged: only the canary is affected."""
         observer = self.observer
         with self._step("Staged rollout of a broken 4.0.0: it is halted at the canary") as step:
-            staged_rollout.require_rollouts(self.api)
+            staged_rollout.make_canary(self.api)
             commit = repo.release("4.0.0", breakage=Breakage.UNHEALTHY)
             release = staged_rollout.start_rollout(self.api, commit, "4.0.0")
             halted = staged_rollout.watch_halt(self.api, release, observer.until)

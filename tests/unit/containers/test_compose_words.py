@@ -21,7 +21,8 @@ from tests.support.patience import PATIENCE_S
         (
             "Bind for 127.0.0.1:80 failed: port is already allocated",
             "port_conflict",
-            False,
+            # Docker's own word for its own ports.
+            True,
         ),
         ("Error response from daemon: No such image: app:1", "image_missing", True),
         ('Error response from daemon: exec: "/x": no such file', "compose_failed", False),

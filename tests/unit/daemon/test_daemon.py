@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import timedelta
 from uuid import uuid4
 
 import httpx
@@ -196,6 +197,27 @@ async def test_an_interrupted_update_is_finished_before_anything_else(
     plan(device)
     assert await daemon.check_in("test") == Outcome.CONVERGED
     assert requests(device) == ["recover", "converge", "status", "recover", "converge"]
+
+
+async def test_a_device_in_safe_mode_turns_when_it_wants_to_try_again(
+    daemon: Daemon, control: Control, device: Device
+) -> None:
+    at = daemon.clock.now() + timedelta(seconds=50)
+    world = {"state": "safe_mode", "phase": "safe_mode", "next_try_at": at.isoformat()}
+    state = device.paths.state
+    state.mkdir(exist_ok=True)
+    (state / "fake.json").write_text(json.dumps(world))
+    daemon.schedule.take()
+    assert await daemon.check_in("test") == Outcome.CONVERGED
+    assert 40 < daemon.schedule.left_s <= 50
+    await daemon.check_in("test")
+    assert requests(device) == ["recover"]
+    assert daemon.turn.engine_status is not None
+    daemon.turn.engine_status = daemon.turn.engine_status.model_copy(
+        update={"next_try_at": daemon.clock.now()}
+    )
+    await daemon.check_in("test")
+    assert requests(device) == ["recover", "recover"]
 
 
 async def test_a_held_lock_is_left_alone_and_told(daemon: Daemon, control: Control, device: Device) -> None:

@@ -55,7 +55,7 @@ def test_previous_release_that_is_not_well_either_is_safe_mode(
     assert (status.state, status.phase, status.current) == (ReportState.SAFE_MODE, "safe_mode", v1)
     assert status.reason == (
         f"Safe mode: the previous release did not come back: {why}. "
-        "bad-crash failed in probation: Web exited with code 1."
+        "bad-crash failed in probation: Web exited with code 1. v1 will be tried again at 12:00 UTC."
     )
     assert status.services == ()
     assert not config.paths.next.is_symlink()

@@ -127,21 +127,21 @@ export type Database = {
       }
       branches: {
         Row: {
+          delivery: Database["public"]["Enums"]["branch_delivery"]
           description: string
           name: string
-          requires_rollout: boolean
           rollout_template: string | null
         }
         Insert: {
+          delivery?: Database["public"]["Enums"]["branch_delivery"]
           description?: string
           name: string
-          requires_rollout?: boolean
           rollout_template?: string | null
         }
         Update: {
+          delivery?: Database["public"]["Enums"]["branch_delivery"]
           description?: string
           name?: string
-          requires_rollout?: boolean
           rollout_template?: string | null
         }
         Relationships: [
@@ -762,6 +762,7 @@ export type Database = {
       releases: {
         Row: {
           branch: string
+          by_rollout_only: boolean
           commit_sha: string
           created_at: string
           created_by: string | null
@@ -774,6 +775,7 @@ export type Database = {
         }
         Insert: {
           branch?: string
+          by_rollout_only?: boolean
           commit_sha: string
           created_at?: string
           created_by?: string | null
@@ -786,6 +788,7 @@ export type Database = {
         }
         Update: {
           branch?: string
+          by_rollout_only?: boolean
           commit_sha?: string
           created_at?: string
           created_by?: string | null
@@ -1607,6 +1610,20 @@ export type Database = {
           isSetofReturn: false
         }
       }
+      add_release: {
+        Args: {
+          branch?: string
+          commit_sha: string
+          dry_run?: boolean
+          notes?: string
+          options?: Json
+          role?: string
+          stages?: Json
+          template?: string
+          version?: string
+        }
+        Returns: Json
+      }
       approve_stage: {
         Args: { rollout_id: string; stage: number }
         Returns: {
@@ -2094,6 +2111,7 @@ export type Database = {
     }
     Enums: {
       alert_severity: "info" | "warning" | "critical"
+      branch_delivery: "rollout_only" | "immediate"
       claim_state:
         | "claimed"
         | "succeeded"
@@ -2276,6 +2294,7 @@ export const Constants = {
   public: {
     Enums: {
       alert_severity: ["info", "warning", "critical"],
+      branch_delivery: ["rollout_only", "immediate"],
       claim_state: [
         "claimed",
         "succeeded",
