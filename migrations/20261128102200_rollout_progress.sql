@@ -30,7 +30,7 @@ begin
     into lowest from private.rollout_devices(wanted_id) p;
   update public.rollout_stages s
   set opened_at = coalesce(s.opened_at, at), floor_bucket = lowest,
-      size_at_opening = (private.count_stage(wanted_id, wanted_position, at)).devices
+      size_at_opening = coalesce((private.count_stage(wanted_id, wanted_position, at)).devices, 0)
   where s.rollout_id = wanted_id and s.position = wanted_position;
 end
 $$;

@@ -34,11 +34,14 @@ def _fill(fleet: Fleet) -> None:
         "insert into public.maintenance_openings (maintenance_window, starts_at) values ('nights', '02:00')"
     )
     fleet.sql(
-        "with r as (insert into public.rollouts (release_id) values (%s) returning id), "
-        "s as (insert into public.rollout_stages (rollout_id, position) select id, 1 from r) "
+        "with r as (insert into public.rollouts (release_id) values (%s) returning id) "
+        "insert into public.rollout_stages (rollout_id, position) select id, 1 from r",
+        V2,
+    )
+    fleet.sql(
         "insert into public.rollout_claims (rollout_id, device_id, stage, claimed_at, lease_until, to_release) "
-        "select r.id, d.id, 1, now(), now(), %s from r, public.devices d where d.name in ('device', 'other')",
-        V2, V2,
+        "select r.id, d.id, 1, now(), now(), %s from public.rollouts r, public.devices d where d.name in ('device', 'other')",
+        V2,
     )  # fmt: skip
 
 

@@ -30,11 +30,11 @@ select gen_random_uuid(), d.id, r.id, r.commit_sha,
 from public.devices d, public.releases r where d.hardware_model ~ 'Zero|Pi 5' and r.version = 'v39';
 update public.device_status set current_release = (select id from public.releases where version = 'v39')
 where device_id = md5('device4')::uuid;
+insert into public.halts (reason) values ('a test');
 insert into public.rollout_claims (rollout_id, device_id, stage, state, claimed_at, lease_until, ended_at, to_release)
 select md5('rollout13')::uuid, md5('device' || n)::uuid, 3, case n when 13 then 'claimed' else 'expired' end::public.claim_state,
   now(), now() + interval '1 hour', case n when 33 then now() end, md5('release34')::uuid from unnest(array[13, 33]) n;
 insert into public.rollout_stages (rollout_id, position, needs_approval) values (md5('rollout13')::uuid, 99, true);
-insert into public.halts (reason) values ('a test');
 insert into public.known_bad_patterns (release_id, match, reason)
 select r.id, '{{"hardware_model": "Pi 0"}}', 'a test' from public.releases r where r.version = 'v38';
 select private.tick(now());
