@@ -1,5 +1,5 @@
 -- Who was told to stay gives its slot back, without blame: a device that was held, halted, pinned, moved, suspended,
--- retired or shut out by its window while it held a slot. It stands in line again afterwards, and what it reports of the
+-- retired or shut out by its window while it held a slot. It may take one again afterward, and what it reports of the
 -- attempt counts whenever it comes.
 --
 -- When it asks, and is told to stay. At the edit already, if it had not reported that it has begun, or is not answered
@@ -9,7 +9,7 @@ create function private.leads_away(claim public.rollout_claims, decided private.
 language sql immutable
 return decided.release_id is distinct from claim.to_release or coalesce(decided.rollout_id <> claim.rollout_id, false);
 comment on function private.leads_away(public.rollout_claims, private.decision) is
-  'Does this answer tell the device something else than to use its slot?';
+  'Does this answer tell the device something other than to use its slot?';
 revoke execute on function private.leads_away(public.rollout_claims, private.decision) from public;
 
 create function private.lock_policy_if_free() returns boolean

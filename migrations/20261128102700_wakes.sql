@@ -297,7 +297,7 @@ begin
     left join public.rollout_claims c on c.rollout_id = wanted_id and c.device_id = p.device_id
     left join private.known_bad_devices(rollout.release_id) k on k.device_id = p.device_id
     where p.current_release is distinct from rollout.release_id and k.device_id is null
-      -- Who gave its slot back stands in line again.
+      -- Who gave its slot back may have one again.
       and coalesce(c.state, 'released') = 'released'
     order by p.reported_at is null, p.bucket
     -- greatest() would turn "no limit" into none at all.

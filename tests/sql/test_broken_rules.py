@@ -20,6 +20,7 @@ from tests.sql import test_edits as edits
 from tests.sql import test_halt_rule as halt_rule
 from tests.sql import test_known_bad as known_bad
 from tests.sql import test_limits as limits
+from tests.sql import test_proof as proof
 from tests.sql import test_slots as slots
 from tests.sql import test_stages as stages
 from tests.sql import test_targets as targets
@@ -39,6 +40,7 @@ RULES = {
     6: "A device that rolled back from a release, or that matches an open pattern of it, is not offered it unless an operator says so.",
     7: "What happened stays: halts and known-bad patterns are lifted and attempts kept, never rewritten.",
     8: "A release reaches nobody unless somebody said so: by a rollout, by a pin, or because its branch was made immediate.",
+    9: "A stage is proved by the devices that are there and by who runs the release; one that cannot be proved says so.",
 }
 
 
@@ -283,6 +285,22 @@ BROKEN = [
     Broken(8, "what has a template goes to everybody once it is made available",
            Edit(r"new\.by_rollout_only := true;", "null;", "check_release"),
            targets.test_what_has_a_template_is_never_given_outside_a_rollout, {"way": "made available"}),
+    # 9: proof
+    Broken(9, "who left the stage is waited for",
+           Edit(r"c\.succeeded \+ n\.proved_otherwise \+ n\.failed \+ n\.untried,", "greatest(c.devices, c.succeeded + n.proved_otherwise + n.failed + n.untried),", "count_stage"),
+           proof.test_who_leaves_the_stage_is_not_waited_for, {"leaves": "state = 'retired'"}),
+    Broken(9, "who runs it already is no proof",
+           Edit(r"said\.state = 'healthy', false", "false, false", "count_stage"),
+           proof.test_who_runs_it_already_is_proof),
+    Broken(9, "health is not asked for",
+           Edit(r"and said\.state = 'healthy', false", ", false", "count_stage"),
+           proof.test_who_runs_it_and_is_not_well_is_no_proof),
+    Broken(9, "an offline device is waited for without end",
+           Edit(r"and not e\.away", "", "count_stage"),
+           proof.test_an_offline_device_holds_up_nobody_longer_than_its_rollout_waits, {"patience": None, "days": 1}),
+    Broken(9, "nobody says that a stage cannot be proved",
+           Edit(r"lacking is not null and counters\.unprovable", "false", "look_at_proof"),
+           proof.test_a_stage_that_cannot_be_proved_says_so),
 ]  # fmt: skip
 
 
