@@ -44,7 +44,7 @@ KILLED = 77
 #: The world outside the agent keeps its own disk.
 LOOKS = frozenset(
     f"docker {what}" for what in ("list", "networks", "info", "belongings", "images", "ports", "logs")
-) | {"compose config", "git verify"}
+) | {"compose config", "compose hashes", "git verify"}
 OUTSIDE = frozenset({"simulated.json", "simulated.new", "converge.lock", "children.lock"})
 
 
