@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from fleet_agent.containers.compose_file import awaited
 from fleet_agent.roles.role import Role
-from fleet_agent.roles.schema import ContainerCheck, LogCheck
+from fleet_agent.roles.schema import LogCheck, completed
 
 #: Names alone, also those inside the default of another variable.
 _NAMES = re.compile(r"\$(?:\$|\{?([A-Za-z_]\w*))")
@@ -32,8 +33,7 @@ class Subject:
     @cached_property
     def one_shot(self) -> set[str]:
         """Services that are meant to end."""
-        checks = self.role.health.checks
-        return {name for check in checks if isinstance(check, ContainerCheck) for name in check.completed}
+        return completed(self.role.health) | (awaited(self.resolved) if self.services else set())
 
     @cached_property
     def used(self) -> set[str]:
