@@ -127,9 +127,8 @@ def test_an_offline_device_holds_up_nobody_longer_than_its_rollout_waits(
     says(fleet, DEVICE, V1)
     fleet.sql("alter table public.device_status disable trigger stamp_reported_at")
     fleet.sql("update public.device_status set reported_at = now() - interval '30 days' where true")
-    rollout = roll_out(
-        fleet, {"segment": "canary"}, {}, **({} if patience is None else {"offline_patience_s": patience})
-    )
+    options: dict[str, Any] = {} if patience is None else {"offline_patience_s": patience}
+    rollout = roll_out(fleet, {"segment": "canary"}, {}, **options)
     for at, stages in ((f"'{days} days' - interval '1 minute'", [1]), (f"'{days} days'", [1, 2])):
         tick(fleet, f"now() + interval {at}")
         assert opened(fleet, rollout) == stages
