@@ -76,15 +76,17 @@ select md5('rollout' || w)::uuid, p, case p when 1 then 'canary' end, case p whe
 from generate_series(0, {rollouts} - 1) w, generate_series(1, 3) p
 """
 _CLAIMS = """
-insert into public.rollout_claims (rollout_id, device_id, stage, state, claimed_at, lease_until, ended_at, to_release)
+insert into public.rollout_claims (rollout_id, device_id, stage, state, claimed_at, lease_until, ended_at, last_outcome,
+  outcome_number, to_release)
 select md5('rollout' || n % {rollouts})::uuid, md5('device' || n)::uuid, 3, 'succeeded', now() - interval '1 day',
-  now() - interval '23 hours', now() - interval '1 day', md5('release' || 21 + n % {rollouts})::uuid
+  now() - interval '23 hours', now() - interval '1 day', 'succeeded', n, md5('release' || 21 + n % {rollouts})::uuid
 from generate_series(1, {devices}) n where n % 10 <> 3
 """
 _COUNTERS = """
-insert into private.rollout_counters (rollout_id, position, in_flight, succeeded)
+insert into private.rollout_counters (rollout_id, position, in_flight, succeeded, outcomes)
 select md5('rollout' || w)::uuid, p, 0,
-  (select count(*) from public.rollout_claims c where c.rollout_id = md5('rollout' || w)::uuid) * (p <> 1 and p <> 2)::int
+  (select count(*) from public.rollout_claims c where c.rollout_id = md5('rollout' || w)::uuid) * (p <> 1 and p <> 2)::int,
+  case p when 0 then {devices} else 0 end
 from generate_series(0, {rollouts} - 1) w, generate_series(0, 3) p
 """
 
