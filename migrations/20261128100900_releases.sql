@@ -32,6 +32,8 @@ insert into public.branches (name, description) values
 
 create trigger a_lock_policy_first before update of name on public.branches
   for each statement execute function private.lock_policy_first();
+create trigger refuse_in_use before delete on public.branches
+  for each row execute function private.refuse_in_use('name');
 create trigger audit after insert or update or delete on public.branches
   for each row execute function private.audit_change('name');
 
@@ -63,6 +65,7 @@ create table public.releases (
   created_by uuid,
   created_at timestamptz not null default now(),
   constraint "this commit is already a release of this branch" unique (branch, commit_sha),
+  constraint "this version is already a release of this branch" unique (branch, version),
   constraint "times must be between 1970 and 2200"
     check (created_at between '1970-01-01Z' and '2200-01-01Z'),
   constraint "texts must be at most 20000 characters"
@@ -97,7 +100,15 @@ begin
   new.commit_sha := lower(new.commit_sha);
   new.version := coalesce(nullif(btrim(new.version), ''), left(new.commit_sha, 12));
   perform private.require_branch(new.branch);
+  if exists (select from public.releases r
+      where r.branch = new.branch and r.version = new.version and r.id <> new.id and r.commit_sha <> new.commit_sha) then
+    perform private.refuse('version_taken', (
+      select format('Branch %s has a release %s already: commit %s.', r.branch, r.version, left(r.commit_sha, 12))
+      from public.releases r where r.branch = new.branch and r.version = new.version),
+      'Give this one another version.');
+  end if;
   if tg_op = 'INSERT' then
+    perform private.refuse_future('created_at', new.created_at);
     new.created_by := coalesce(private.actor_id(), new.created_by);
   elsif (new.id, new.commit_sha, new.created_at) is distinct from (old.id, old.commit_sha, old.created_at)
      or (new.branch is distinct from old.branch and exists (select from public.branches b where b.name = old.branch)) then
@@ -116,6 +127,8 @@ revoke execute on function private.check_release() from public;
 create trigger check_release before insert or update on public.releases
   for each row execute function private.check_release();
 
+create trigger refuse_in_use before delete on public.releases
+  for each row execute function private.refuse_in_use('version');
 create trigger a_lock_policy_first before update of state on public.releases
   for each statement execute function private.lock_policy_first();
 create trigger audit after insert or update or delete on public.releases

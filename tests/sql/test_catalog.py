@@ -118,7 +118,7 @@ HELPERS: dict[str, set[str]] = {
         "private.actor_id", "private.actor_name", "private.caller_role", "private.claimed_id", "private.claims",
         "private.device_id", "private.device_is_active", "private.device_segment", "private.is_trusted",
         "private.operator_is", "private.operator_rank", "private.refuse", "private.refuse_unknown", "private.require_rank",
-        "private.copy_template_stages", "private.outlook", "private.set_rollout_state",
+        "private.copy_template_stages", "private.next_segment_position", "private.outlook", "private.set_rollout_state",
         # Of reports: under the reader's row-level security, or of their arguments alone.
         "private.failure_patterns", "private.is_offline", "private.match_of", "private.two_digits",
         # Of mark_known_bad() and matching_devices(), likewise.

@@ -113,7 +113,8 @@ def add(
     wanted: dict[str, Any] = {
         "commit_sha": commit, "version": version, "branch": branch, "notes": notes,
         "stages": [{}] if to_all else stages, "template": template, "role": role,
-        "options": rollout_options(label, option),
+        # Everybody is also who comes later.
+        "options": ({"allow_empty": True} if to_all else {}) | rollout_options(label, option),
     }  # fmt: skip
     outlook = context.api.rpc("add_release", **wanted, dry_run=True)
     if not context.as_json:

@@ -570,6 +570,7 @@ export type Database = {
       }
       known_bad_patterns: {
         Row: {
+          allow_empty: boolean
           cause: string
           evidence: NonNullable<Json>
           id: string
@@ -583,6 +584,7 @@ export type Database = {
           release_id: string
         }
         Insert: {
+          allow_empty?: boolean
           cause?: string
           evidence?: NonNullable<Json>
           id?: string
@@ -596,6 +598,7 @@ export type Database = {
           release_id: string
         }
         Update: {
+          allow_empty?: boolean
           cause?: string
           evidence?: NonNullable<Json>
           id?: string
@@ -1110,6 +1113,7 @@ export type Database = {
       rollouts: {
         Row: {
           allow_downgrade: boolean
+          allow_empty: boolean
           branch: string | null
           created_at: string
           created_by: string | null
@@ -1137,6 +1141,7 @@ export type Database = {
         }
         Insert: {
           allow_downgrade?: boolean
+          allow_empty?: boolean
           branch?: string | null
           created_at?: string
           created_by?: string | null
@@ -1164,6 +1169,7 @@ export type Database = {
         }
         Update: {
           allow_downgrade?: boolean
+          allow_empty?: boolean
           branch?: string | null
           created_at?: string
           created_by?: string | null
@@ -1231,7 +1237,7 @@ export type Database = {
           description?: string
           maintenance_window?: string | null
           name: string
-          position: number
+          position?: number
         }
         Update: {
           description?: string
@@ -1647,6 +1653,7 @@ export type Database = {
         Args: { rollout_id: string }
         Returns: {
           allow_downgrade: boolean
+          allow_empty: boolean
           branch: string | null
           created_at: string
           created_by: string | null
@@ -1701,6 +1708,7 @@ export type Database = {
         }
         Returns: {
           allow_downgrade: boolean
+          allow_empty: boolean
           branch: string | null
           created_at: string
           created_by: string | null
@@ -1804,6 +1812,7 @@ export type Database = {
       lift_known_bad: {
         Args: { pattern_id: string; reason: string }
         Returns: {
+          allow_empty: boolean
           cause: string
           evidence: NonNullable<Json>
           id: string
@@ -1824,8 +1833,14 @@ export type Database = {
         }
       }
       mark_known_bad: {
-        Args: { match: Json; reason: string; release_id: string }
+        Args: {
+          allow_empty?: boolean
+          match: Json
+          reason: string
+          release_id: string
+        }
         Returns: {
+          allow_empty: boolean
           cause: string
           evidence: NonNullable<Json>
           id: string
@@ -1882,6 +1897,7 @@ export type Database = {
         Args: { rollout_id: string }
         Returns: {
           allow_downgrade: boolean
+          allow_empty: boolean
           branch: string | null
           created_at: string
           created_by: string | null
@@ -1985,6 +2001,7 @@ export type Database = {
         Args: { rollout_id: string }
         Returns: {
           allow_downgrade: boolean
+          allow_empty: boolean
           branch: string | null
           created_at: string
           created_by: string | null
@@ -2026,6 +2043,7 @@ export type Database = {
         Args: { rollout_id: string }
         Returns: {
           allow_downgrade: boolean
+          allow_empty: boolean
           branch: string | null
           created_at: string
           created_by: string | null
