@@ -101,14 +101,14 @@ comment on function private.refuse(text, text, text, text) is
 revoke execute on function private.refuse(text, text, text, text) from public;
 grant execute on function private.refuse(text, text, text, text) to authenticated, service_role;
 
-create function private.refuse_unknown(what text, table_name text) returns void
+create function private.refuse_unknown(what text, look_up text) returns void
 language plpgsql set search_path = ''
 as $$
 begin
-  perform private.refuse(what || '_unknown', format('There is no such %s.', what), format('Look it up in the table %s.', table_name), 'PT404');
+  perform private.refuse(what || '_unknown', format('There is no such %s.', what), format('Look it up: fleetctl %s.', look_up), 'PT404');
 end
 $$;
-comment on function private.refuse_unknown(text, text) is 'Refuses an id that no row of the table has (PT404).';
+comment on function private.refuse_unknown(text, text) is 'Refuses an id that no row has (PT404). look_up: the command of fleetctl that lists the ids.';
 revoke execute on function private.refuse_unknown(text, text) from public;
 grant execute on function private.refuse_unknown(text, text) to authenticated, service_role;
 

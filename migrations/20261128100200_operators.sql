@@ -45,10 +45,10 @@ begin
   held := private.operator_rank();
   if held is null then
     perform private.refuse('not_an_operator', 'You are signed in, but not an operator of this fleet.',
-      'Ask an admin to add you to the table operators.', 'PT403');
+      'Ask an admin to add you: fleetctl operator add.', 'PT403');
   elsif held < at_least then
     perform private.refuse('rank_too_low', format('This requires the rank %s; yours is %s.', at_least, held),
-      'Ask an admin to do it or to raise your rank in the table operators.', 'PT403');
+      'Ask an admin to do it, or to raise your rank: fleetctl operator rank.', 'PT403');
   end if;
 end
 $$;

@@ -171,7 +171,7 @@ begin
     select from public.releases r
     where r.id = new.requires_release and r.branch = new.branch and r.id <> new.id and r.created_at < new.created_at) then
     perform private.refuse('bad_stepping_stone', 'requires_release must be an older release of the same branch.',
-      'Pick one from the table releases, or leave it empty.', 'PT400');
+      'Leave it empty, or pick one: fleetctl release list.', 'PT400');
   end if;
   return new;
 end

@@ -137,7 +137,7 @@ begin
     if not exists (select from public.releases r where r.id = new.pinned_release and r.state = 'available') then
       perform private.refuse('release_not_available',
         format('%s cannot be pinned to that release: it is withdrawn or does not exist.', new.name),
-        'Pick an available release from the table releases.');
+        'Pick an available release: fleetctl release list.');
     end if;
     new.pinned_at := now();
   elsif new.pinned_release is null then
@@ -258,9 +258,9 @@ begin
   if accepted.id is null then
     if exists (select from public.devices d where d.id = accept_device.device_id) then
       perform private.refuse('device_not_pending', 'This device is not waiting to be accepted.',
-        'Set state to active to end a suspension; a retired device enrolls again.');
+        'To end a suspension: fleetctl device activate. A retired device must enroll again.');
     end if;
-    perform private.refuse_unknown('device', 'devices');
+    perform private.refuse_unknown('device', 'device list');
   end if;
   return accepted;
 end
@@ -277,14 +277,14 @@ declare
 begin
   perform private.require_rank('operator');
   if not exists (select from public.releases r where r.id = pin_device.release_id) then
-    perform private.refuse_unknown('release', 'releases');
+    perform private.refuse_unknown('release', 'release list');
   end if;
   -- Pinning again to the same release says "try again", so the time must move: empty it first.
   update public.devices d set pinned_release = null where d.id = pin_device.device_id and d.pinned_release = pin_device.release_id;
   update public.devices d set pinned_release = pin_device.release_id
   where d.id = pin_device.device_id returning * into pinned;
   if pinned.id is null then
-    perform private.refuse_unknown('device', 'devices');
+    perform private.refuse_unknown('device', 'device list');
   end if;
   return pinned;
 end
@@ -302,7 +302,7 @@ begin
   perform private.require_rank('operator');
   update public.devices d set pinned_release = null where d.id = unpin_device.device_id returning * into freed;
   if freed.id is null then
-    perform private.refuse_unknown('device', 'devices');
+    perform private.refuse_unknown('device', 'device list');
   end if;
   return freed;
 end

@@ -93,7 +93,7 @@ begin
   perform private.require_rank('admin');
   update private.provisioning_tokens t set revoked_at = now() where t.id = token_id and t.revoked_at is null;
   if not found and not exists (select from private.provisioning_tokens t where t.id = token_id) then
-    perform private.refuse('token_unknown', 'There is no such token.', 'Call provisioning_tokens() for the list.', 'PT404');
+    perform private.refuse('token_unknown', 'There is no such token.', 'Look it up: fleetctl token list.', 'PT404');
   end if;
 end
 $$;

@@ -156,7 +156,7 @@ begin
     if exists (select from public.halts h where h.id = lift_halt.halt_id) then
       perform private.refuse('halt_is_lifted', 'This halt is lifted already.', 'No action needed.');
     end if;
-    perform private.refuse_unknown('halt', 'halts');
+    perform private.refuse_unknown('halt', 'halt list');
   end if;
   return lifted;
 end

@@ -87,7 +87,7 @@ begin
   end if;
   select r.* into release from public.releases r where r.id = new.release_id;
   if release.id is null then
-    perform private.refuse('release_unknown', 'There is no such release.', 'Pick one from the table releases.', 'PT400');
+    perform private.refuse('release_unknown', 'There is no such release.', 'Pick one: fleetctl release list.', 'PT400');
   end if;
   if tg_op = 'INSERT' then
     if new.state <> 'draft' then

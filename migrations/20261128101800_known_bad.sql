@@ -251,7 +251,7 @@ begin
       perform private.refuse('known_bad_starts_open', 'A new known-bad pattern is open.', 'Leave the lifted columns empty.', 'PT400');
     end if;
     if not exists (select from public.releases r where r.id = new.release_id) then
-      perform private.refuse('release_unknown', 'There is no such release.', 'Pick one from the table releases.', 'PT400');
+      perform private.refuse('release_unknown', 'There is no such release.', 'Pick one: fleetctl release list.', 'PT400');
     end if;
     perform private.check_match(new.match);
     if new.match -> 'labels' = '{}' then
@@ -447,7 +447,7 @@ begin
     if exists (select from public.known_bad_patterns k where k.id = lift_known_bad.pattern_id) then
       perform private.refuse('known_bad_is_lifted', 'This known-bad pattern is lifted already.', 'No action needed.');
     end if;
-    perform private.refuse('known_bad_unknown', 'There is no such known-bad pattern.', 'Look it up in the table known_bad_patterns.', 'PT404');
+    perform private.refuse('known_bad_unknown', 'There is no such known-bad pattern.', 'Look it up: fleetctl known-bad list.', 'PT404');
   end if;
   return lifted;
 end

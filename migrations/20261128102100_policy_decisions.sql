@@ -101,8 +101,8 @@ begin
   if device.state <> 'active' then
     perform private.refuse('device_' || device.state,
       format('%s is %s, so it gets no answer.', device.name, device.state),
-      case device.state when 'pending' then 'An operator must accept it: set its state to active.'
-        when 'suspended' then 'An operator can set its state back to active.'
+      case device.state when 'pending' then format('An operator must accept it: fleetctl device accept %s.', device.name)
+        when 'suspended' then format('An operator can end the suspension: fleetctl device activate %s.', device.name)
         else 'Enroll the machine again with a new key.' end, 'PT403');
   end if;
   return device;
@@ -271,7 +271,7 @@ begin
   perform private.require_rank('viewer');
   select d.* into device from public.devices d where d.id = explain_device.device_id;
   if device.id is null then
-    perform private.refuse_unknown('device', 'devices');
+    perform private.refuse_unknown('device', 'device list');
   end if;
   decided := private.decide(device, at);
   return private.answer(device, decided, at) || jsonb_build_object(

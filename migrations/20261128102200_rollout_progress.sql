@@ -225,7 +225,7 @@ create trigger notice_regression after update on public.device_status
 create function private.expire_leases(at timestamptz) returns int
 language plpgsql volatile security definer set search_path = ''
 as $$
--- Definer: policy writes claims. Silence is a failure only here: the device took its slot and went dark. One that
+-- Definer: policy writes claims. To be offline is a failure only here: the device took a slot first. One that
 -- still reports keeps its slot, up to ten leases; one that is no longer served gives it back.
 declare
   claim public.rollout_claims;

@@ -110,7 +110,7 @@ begin
   perform private.require_rank('viewer');
   select r.* into tried from public.rollouts r where r.id = replay_halt_rule.rollout_id;
   if tried.id is null then
-    perform private.refuse_unknown('rollout', 'rollouts');
+    perform private.refuse_unknown('rollout', 'rollout list');
   end if;
   select string_agg(k, ', ') into unknown from jsonb_object_keys(coalesce(rule, '{}')) k
   where k not in ('halt_failure_ratio', 'halt_min_attempted', 'halt_max_failures', 'halt_consecutive_failures');
@@ -124,7 +124,7 @@ begin
     from public.update_history h join public.releases r on r.commit_sha = h.to_commit and r.id = tried.release_id
     where h.rollout_id = tried.id and h.outcome <> 'skipped'
     union all
-    -- Silence and lost health leave no row in the history.
+    -- Going offline and losing health leave no row in the history.
     select c.device_id, true, c.ended_at from public.rollout_claims c
     where c.rollout_id = tried.id and c.state in ('expired', 'regressed')
     order by at

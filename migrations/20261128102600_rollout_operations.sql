@@ -93,7 +93,7 @@ begin
   perform private.require_rank('operator');
   update public.rollouts r set state = wanted where r.id = set_rollout_state.rollout_id returning * into changed;
   if changed.id is null then
-    perform private.refuse_unknown('rollout', 'rollouts');
+    perform private.refuse_unknown('rollout', 'rollout list');
   end if;
   return changed;
 end
@@ -121,7 +121,7 @@ language plpgsql volatile set search_path = ''
 as $$
 begin
   if (select r.state from public.rollouts r where r.id = resume_rollout.rollout_id) = 'draft' then
-    perform private.refuse('rollout_state', 'This rollout has not been started.', 'Start it with start_rollout().');
+    perform private.refuse('rollout_state', 'This rollout has not been started.', 'Start it: fleetctl rollout start.');
   end if;
   return private.set_rollout_state(rollout_id, 'running');
 end
@@ -153,7 +153,7 @@ begin
   select s.* into approved from public.rollout_stages s
   where s.rollout_id = approve_stage.rollout_id and s.position = approve_stage.stage;
   if approved.rollout_id is null then
-    perform private.refuse_unknown('stage', 'rollout_stages');
+    perform private.refuse_unknown('stage', 'rollout progress');
   end if;
   return approved;
 end
@@ -177,7 +177,7 @@ begin
   perform private.require_rank('viewer');
   select r.* into asked_for from public.rollouts r where r.id = preview_rollout.rollout_id;
   if asked_for.id is null then
-    perform private.refuse_unknown('rollout', 'rollouts');
+    perform private.refuse_unknown('rollout', 'rollout list');
   end if;
   return query
   with stages as (
@@ -227,7 +227,7 @@ begin
   perform private.require_rank('viewer');
   select r.* into rollout from public.rollouts r where r.id = rollout_progress.rollout_id;
   if rollout.id is null then
-    perform private.refuse_unknown('rollout', 'rollouts');
+    perform private.refuse_unknown('rollout', 'rollout list');
   end if;
   with concerned as materialized (
     select p.stage, p.current_release = rollout.release_id as done, c.state as claim,

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="fleet-agent", description="Keeps this device on the release that its fleet wants it to run."
+        prog="fleet-agent", description="Keeps this device on the release that its fleet assigns to it."
     )
     parser.add_argument("--version", action="version", version=f"fleet-agent {__version__}")
     common = argparse.ArgumentParser(add_help=False)

@@ -22,6 +22,7 @@ __all__ = [
     "compose_file",
     "compose_program",
     "content_store",
+    "docker_errors",
     "factory",
     "host_needs",
     "secret_files",

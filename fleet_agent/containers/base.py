@@ -18,10 +18,14 @@ OnProgress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class ComposeStack:
-    """A resolved Compose file on disk and the constant project it runs as."""
+    """A resolved Compose file on disk and the constant project it runs as.
+
+    `done` are services that ended well and must not run again: starting leaves them alone.
+    """
 
     project: str
     file: Path
+    done: tuple[str, ...] = ()
 
 
 class Container(ServiceState):
@@ -96,6 +100,9 @@ class Runtime(Protocol):
     def up(self, stack: ComposeStack) -> None:
         """Make `stack` run: start what is missing or changed, remove what it lacks, touch nothing else."""
 
+    def hashes(self, stack: ComposeStack) -> dict[str, str]:
+        """By service, the `config_hash` that its containers get or have if nothing about it changed."""
+
     def recreate(self, stack: ComposeStack, services: Sequence[str]) -> None:
         """Replace every container of these services, whatever it looks like; their volumes stay."""
 
@@ -103,7 +110,7 @@ class Runtime(Protocol):
         """Stop and remove the project's containers, if there are any; volumes stay."""
 
     def restart(self, stack: ComposeStack) -> None:
-        """Stop and start every service of `stack`."""
+        """Stop and start every service of `stack` that is not done."""
 
     def restarted(self) -> bool:
         """Whether Docker itself was restarted since the last `up`, or since this last returned true.

@@ -49,6 +49,9 @@ class ComposeRuntime:
         self._connection.open()
         self._compose.up(stack)
 
+    def hashes(self, stack: ComposeStack) -> dict[str, str]:
+        return self._compose.hashes(stack)
+
     def recreate(self, stack: ComposeStack, services: Sequence[str]) -> None:
         self._connection.open()
         self._compose.recreate(stack, services)

@@ -65,9 +65,21 @@ class ComposeCli:
         return resolved
 
     def up(self, stack: ComposeStack) -> None:
-        done = self._on(stack, ["up", "--detach", "--no-build", "--pull", "never", "--remove-orphans"])
+        arguments = ["up", "--detach", "--no-build", "--pull", "never", "--remove-orphans"]
+        if stack.done:
+            # Compose starts again whatever has ended, unless it is not named.
+            arguments += ["--no-deps", *_not_done(stack)]
+        done = self._on(stack, arguments)
         if done.exit_code != 0:
             raise compose_failed("start the services", done)
+
+    def hashes(self, stack: ComposeStack) -> dict[str, str]:
+        done = self._on(stack, ["config", "--hash", "*"])
+        if done.exit_code != 0:
+            raise compose_failed("read the stack", done)
+        return {
+            service: found for service, _, found in (line.partition(" ") for line in done.stdout.splitlines())
+        }
 
     def recreate(self, stack: ComposeStack, services: Sequence[str]) -> None:
         done = self._on(
@@ -85,7 +97,7 @@ class ComposeCli:
             raise compose_failed("stop the services", done)
 
     def restart(self, stack: ComposeStack) -> None:
-        done = self._on(stack, ["restart"])
+        done = self._on(stack, ["restart", *(["--no-deps", *_not_done(stack)] if stack.done else [])])
         if done.exit_code != 0:
             raise compose_failed("restart the services", done)
 
@@ -139,3 +151,8 @@ class ComposeCli:
                 hint="Install the docker-compose-plugin package.",
             )
         return found
+
+
+def _not_done(stack: ComposeStack) -> list[str]:
+    compose = compose_file.from_json(stack.file.read_bytes())
+    return sorted(compose_file.services(compose).keys() - set(stack.done))

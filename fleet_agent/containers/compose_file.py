@@ -77,6 +77,18 @@ def replicas(service: dict[str, Any]) -> int:
     return 1
 
 
+def awaited(compose: dict[str, Any]) -> set[str]:
+    """The services that others wait for to end well."""
+    waits = [service.get("depends_on") for service in services(compose).values()]
+    return {
+        name
+        for one in waits
+        if isinstance(one, dict)
+        for name, how in one.items()
+        if isinstance(how, dict) and how.get("condition") == "service_completed_successfully"
+    }
+
+
 def as_json(compose: dict[str, Any]) -> bytes:
     """The file's content, as Compose reads it."""
     return json.dumps(_escaped(compose), indent=1, sort_keys=True).encode()

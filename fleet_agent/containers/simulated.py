@@ -1,9 +1,9 @@
 """Containers that exist only in a file, for fleets of thousands and for machines without Docker.
 
-A service's label `fleet.simulate` says how it behaves: `unhealthy`, `crash` (exits at once), `crash-later=N`
-(exits at the N-th look), `slow=N` (healthy from the N-th look), `no-start` (Compose fails). Time is counted
-in looks, so a simulation needs no waiting. State survives the agent, as Docker's does, in
-`state/simulated.json`.
+A service's label `fleet.simulate` says how it behaves: `unhealthy`, `crash` (exits at once), `done` (the
+same, with exit code 0), `crash-later=N` (exits at the N-th look), `slow=N` (healthy from the N-th look),
+`no-start` (Compose fails). Time is counted in looks, so a simulation needs no waiting. State survives the
+agent, as Docker's does, in `state/simulated.json`.
 """
 
 from __future__ import annotations
@@ -119,11 +119,17 @@ class SimulatedRuntime:
             for number in range(1, replicas(service) + 1):
                 key = name if number == 1 else f"{name}#{number}"
                 wanted[key] = name
+                if name in stack.done:
+                    continue
                 # One write a container: a kill in between leaves some started, as with the real thing.
                 self._start(stack.project, key, number, name, compose)
         with _Changing(self) as world:
             running = world.containers.get(stack.project, {})
             world.containers[stack.project] = {n: c for n, c in running.items() if n in wanted}
+
+    def hashes(self, stack: ComposeStack) -> dict[str, str]:
+        services = json.loads(stack.file.read_text())["services"]
+        return {name: SimulatedContainer.fingerprint(service) for name, service in services.items()}
 
     def recreate(self, stack: ComposeStack, services: Sequence[str]) -> None:
         with _Changing(self) as world:
@@ -150,15 +156,18 @@ class SimulatedRuntime:
             if known is not None and known.config_hash == fingerprint:
                 continue
             if known is not None:
-                with _Changing(self) as world:
-                    for container in world.containers.get(project, {}).values():
-                        if container.networks.pop(name, None) is not None:
-                            container.stopped = True
-                with _Changing(self) as world:
-                    del world.networks[name]
+                self._remove_network(project, name)
             with _Changing(self) as world:
                 world.networks[name] = SimulatedNetwork(id=f"n{world.next_id}", config_hash=fingerprint)
                 world.next_id += 1
+
+    def _remove_network(self, project: str, name: str) -> None:
+        with _Changing(self) as world:
+            for container in world.containers.get(project, {}).values():
+                if container.networks.pop(name, None) is not None:
+                    container.stopped = True
+        with _Changing(self) as world:
+            del world.networks[name]
 
     def down(self, project: str) -> None:
         with _Changing(self) as world:
@@ -172,7 +181,8 @@ class SimulatedRuntime:
     def restart(self, stack: ComposeStack) -> None:
         with _Changing(self) as world:
             for container in world.containers.get(stack.project, {}).values():
-                container.started_at, container.looks, container.stopped = datetime.now(UTC), 0, False
+                if container.service not in stack.done:
+                    container.started_at, container.looks, container.stopped = datetime.now(UTC), 0, False
 
     def missing_images(self, images: Sequence[str], *, thoroughly: bool = False) -> list[str]:
         world = self._look()
@@ -337,7 +347,9 @@ class _Changing:
 
 def _state(container: SimulatedContainer) -> Container:
     kind, count = container.behavior.partition("=")[0], _count(container.behavior)
-    exited = container.stopped or kind == "crash" or (kind == "crash-later" and container.looks >= count)
+    exited = (
+        container.stopped or kind in ("crash", "done") or (kind == "crash-later" and container.looks >= count)
+    )
     health = None
     if container.has_check or kind in ("unhealthy", "slow"):
         health = "healthy"
@@ -352,7 +364,7 @@ def _state(container: SimulatedContainer) -> Container:
         image=container.image,
         state="exited" if exited else "running",
         health=None if exited else health,
-        exit_code=1 if exited else None,
+        exit_code=int(kind != "done" or container.stopped) if exited else None,
         started_at=container.started_at,
         mounts=container.mounts,
         name=container.name,

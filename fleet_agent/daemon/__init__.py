@@ -7,6 +7,7 @@
     settings        what is in effect: the device's own file over what the control plane sends
     commands        what operators send; `command_journal` sees to it that each is carried out once at most
     engine_process  the engine as a child process, which can be killed and is never imported
+    docker_watch    has Docker ended and returned?
     reachability    answered, refused or cut off, and when to ask again; `isolation`: cut off for long
     status_report   writes `device_status`
     attempt_upload  finished attempts: from the outbox to `update_history`
@@ -21,6 +22,7 @@ __all__ = [
     "command_journal",
     "commands",
     "decide",
+    "docker_watch",
     "engine_process",
     "isolation",
     "loop",

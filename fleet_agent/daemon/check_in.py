@@ -78,6 +78,7 @@ class CheckIn:
         self._trouble: FleetError | None = None
         self._woken_while_working = False
         self._looked_at_containers = float("-inf")
+        self._look_due = False
 
     @property
     def _plane(self) -> ControlPlane:
@@ -96,6 +97,12 @@ class CheckIn:
     def stalled_s(self) -> float:
         """Seconds since a step has ended."""
         return self._clock.monotonic() - self._progress_at
+
+    def look_soon(self) -> None:
+        """Look at the containers at once, whenever that was done last."""
+        self._look_due = True
+        # As a poll: a device that is cut off need not ask the control plane for this.
+        self._schedule.hasten(0.0, POLL)
 
     async def run(self, why: str) -> Outcome:
         logger.debug("check-in: {why}", why=why)
@@ -138,9 +145,10 @@ class CheckIn:
         Returns the error if that failed: the device then checks in and reports, and changes nothing.
         """
         fresh = self._clock.monotonic() - self._looked_at_containers < LOOK_AT_CONTAINERS_S
-        status = self.engine_status
-        if status is not None and not decide.is_unfinished(status) and fresh and not self._tries_again():
+        status, look_due = self.engine_status, self._look_due or self._tries_again()
+        if status is not None and not decide.is_unfinished(status) and fresh and not look_due:
             return None
+        self._look_due = False
         try:
             await self._work(Verb.RECOVER)
         except FleetError as error:

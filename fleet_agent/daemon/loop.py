@@ -23,6 +23,7 @@ from fleet_agent.control_plane.connection import Connection
 from fleet_agent.control_plane.identity import Identity
 from fleet_agent.daemon.check_in import CheckIn, CheckInDependencies
 from fleet_agent.daemon.command_journal import CommandJournal
+from fleet_agent.daemon.docker_watch import DockerWatch, docker_address
 from fleet_agent.daemon.engine_process import ENGINE_COMMAND, EngineProcess, engine_settings
 from fleet_agent.daemon.isolation import Isolation
 from fleet_agent.daemon.reachability import Reachability
@@ -99,15 +100,21 @@ class Daemon:
                 device=self.identity.device_id, url=self.config.api_url,
             )  # fmt: skip
             self.notifier.ready()
+            watching = asyncio.create_task(self._watch_docker())
             try:
                 while not self._stopping:
                     await self._turn()
                     await self._wait()
             finally:
                 self.notifier.stopping()
+                watching.cancel()
                 await self.engine.stop()
                 await self.connection.close()
                 logger.info("agent stopped")
+
+    async def _watch_docker(self) -> None:
+        if self.config.runtime != "simulated":
+            await DockerWatch(self.turn.look_soon, docker_address()).run()
 
     async def once(self) -> Outcome:
         """Check in once, as the timer and `fleet-agent once` do."""

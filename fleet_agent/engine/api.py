@@ -106,7 +106,7 @@ def restart(
 ) -> EngineStatus:
     """Stop and start every service of the committed release. Raises StateError if there is none."""
     with _at_rest(config, dependencies, report, "restarting the services") as engine:
-        from fleet_agent.engine import health_watch
+        from fleet_agent.engine import health_watch, running
 
         current = engine.journal.current
         if current is None or engine.journal.phase is not Phase.STEADY:
@@ -115,7 +115,10 @@ def restart(
                 "No release is running on this device, so there is nothing to restart.",
                 hint="In safe mode, send leave_safe_mode; otherwise roll out a release.",
             )
-        engine.patiently("restart the services", lambda: engine.runtime.restart(engine.stack(current)))
+        engine.patiently(
+            "restart the services",
+            lambda: engine.runtime.restart(running.without_done(engine, current)),
+        )
         try:
             health_watch.until_proven(engine, current, since=engine.clock.now(), briefly=True)
         except FleetError as error:

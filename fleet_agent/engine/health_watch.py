@@ -124,6 +124,7 @@ class _Watcher:
             containers=containers,
             expected=self._record.services,
             replicas=self._record.replicas,
+            one_shots=frozenset(self._record.one_shots),
             runtime=engine.runtime,
             project=engine.config.project,
             since=self._since,

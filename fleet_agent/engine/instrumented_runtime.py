@@ -43,6 +43,9 @@ class InstrumentedRuntime:
     def up(self, stack: ComposeStack) -> None:
         self._perform("compose up", lambda: self._runtime.up(stack))
 
+    def hashes(self, stack: ComposeStack) -> dict[str, str]:
+        return self._perform("compose hashes", lambda: self._runtime.hashes(stack))
+
     def recreate(self, stack: ComposeStack, services: Sequence[str]) -> None:
         self._perform("compose recreate", lambda: self._runtime.recreate(stack, services))
 

@@ -125,6 +125,13 @@ class PrefetchRecord(Frozen):
     error: str | None = None
 
 
+class PendingRelease(Frozen):
+    """The release of an attempt that ended and is not given up for good; `since` is when it ended."""
+
+    target: Deployed
+    since: datetime
+
+
 class Journal(Frozen):
     """The engine's memory between two starts."""
 
@@ -138,6 +145,8 @@ class Journal(Frozen):
     previous: Deployed | None = None
     attempt: AttemptInHand | None = None
     prefetch: PrefetchRecord | None = None
+    #: What of it is here stays: its next try would have to bring it again.
+    pending: PendingRelease | None = None
     #: The device's assignment, as the control plane gave it last.
     assignment: DeviceAssignment | None = None
     safe_mode: SafeMode | None = None

@@ -8,7 +8,7 @@ that its failure counts where failures of updates count.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from loguru import logger
 
@@ -20,8 +20,6 @@ from fleet_agent.engine.phases import Phase
 from fleet_agent.errors import ContainerError, FleetError, Kind
 from fleet_agent.model import DeviceAssignment, Outcome
 
-#: What is never applied is not kept forever. Longer than the month that may lie between two windows.
-KEPT_FOR = timedelta(days=40)
 #: Ends that tell nothing about the release or the device.
 _SILENT = (Kind.SUPERSEDED, Kind.INTERRUPTED)
 
@@ -137,7 +135,7 @@ def check(engine: Engine) -> None:
         return
     version = found.target.release.version
     now = engine.clock.corrected()
-    if not found.at <= now <= found.at + KEPT_FOR:
+    if not found.at <= now <= found.at + retention.KEPT_FOR:
         # A clock that jumped costs one more download, and only if it is still requested.
         logger.info(
             "{version} was prefetched at {at} and never applied; removing it", version=version, at=found.at

@@ -112,6 +112,7 @@ def resume(engine: Engine) -> None:
     _remove_unfinished_writes(engine)
     if disk_space.free_bytes(engine) < RESERVE_BYTES:
         # Perhaps full of what the last run left: without space nothing can even be given up.
+        retention.drop_pending(engine)
         retention.clean(engine)
     if not engine.paths.journal.exists() and journal != Journal():
         # Rebuilt, and nothing else may have to be written: a mere look must find it, too.

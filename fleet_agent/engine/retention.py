@@ -1,8 +1,12 @@
-"""What stays on the disk: releases that run, ran before, are in hand or prefetched. All others go."""
+"""What stays on the disk: releases that run, ran before, are in hand, prefetched or to be tried again.
+
+All others go.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,10 +15,35 @@ from loguru import logger
 from fleet_agent.containers.content_store import names_of
 from fleet_agent.engine import safe_mode
 from fleet_agent.engine.core import Engine
-from fleet_agent.engine.journal import Deployed
+from fleet_agent.engine.journal import AttemptInHand, AttemptKind, Deployed, PendingRelease
 from fleet_agent.errors import ContainerError, FleetError, Kind, StateError
+from fleet_agent.model import Outcome
 
 T = TypeVar("T")
+#: What is never applied is not kept forever. Longer than the month that may lie between two windows.
+KEPT_FOR = timedelta(days=40)
+
+
+def pending(engine: Engine, attempt: AttemptInHand) -> PendingRelease | None:
+    """What stays for another try when `attempt` is recorded: its release, unless it is given up for good.
+
+    One that found the disk full gives up its room.
+    """
+    failure, before = attempt.failure, engine.journal.pending
+    if attempt.kind not in (AttemptKind.UPDATE, AttemptKind.PREFETCH):
+        return before
+    ended = attempt.outcome is Outcome.SUCCEEDED or failure is None
+    if ended or failure is None or failure.kind == Kind.DISK_FULL:
+        return None
+    if failure.passes or failure.kind in (Kind.INTERRUPTED, Kind.SUPERSEDED):
+        return PendingRelease(target=attempt.target, since=engine.clock.corrected())
+    return None
+
+
+def drop_pending(engine: Engine) -> None:
+    """Keep nothing for another try: there is too little space, or it was asked for too long ago."""
+    if engine.journal.pending is not None:
+        engine.save(pending=None)
 
 
 def clean(engine: Engine) -> None:
@@ -41,6 +70,8 @@ def cleaning_up_once(engine: Engine, action: Callable[[], T]) -> T:
         if error.kind is not Kind.DISK_FULL:
             raise
         logger.warning("{error} Cleaning up, then retrying once.", error=error.message)
+    if (one := engine.journal.pending) is not None and one.target != engine.attempt.target:
+        drop_pending(engine)
     clean(engine)
     return action()
 
@@ -50,6 +81,9 @@ def finish_cleaning(engine: Engine) -> None:
 
     Looks at three folders; fetched commits without a release folder wait for the next update.
     """
+    waits, now = engine.journal.pending, engine.clock.corrected()
+    if waits is not None and not waits.since <= now <= waits.since + KEPT_FOR:
+        drop_pending(engine)
     deployed = _kept(engine)
     commits, keys = {one.release.commit_sha for one in deployed}, {one.key for one in deployed}
     if _names(engine.paths.releases) - commits or set(engine.stacks.names()) - keys or _unused(engine, keys):
@@ -58,11 +92,13 @@ def finish_cleaning(engine: Engine) -> None:
 
 
 def _kept(engine: Engine) -> list[Deployed]:
-    """What runs, ran before, is prefetched, and is in hand or was before it."""
+    """What runs, ran before, is prefetched or to be tried again, and is in hand or was before it."""
     journal, attempt = engine.journal, engine.journal.attempt
     kept = [journal.current, journal.previous]
     if journal.prefetch is not None and journal.prefetch.ready:
         kept.append(journal.prefetch.target)
+    if journal.pending is not None:
+        kept.append(journal.pending.target)
     if attempt is not None:
         kept += [attempt.target, attempt.origin]
     return [one for one in kept if one is not None]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 from loguru import logger
 
+from fleet_agent.containers.base import ComposeStack, Container
 from fleet_agent.containers.comparison import Difference, differences
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import Deployed
@@ -20,12 +24,12 @@ def start(engine: Engine, deployed: Deployed, what: str, *, after_failure: bool)
     Raises ContainerError. A difference that stays is only logged: the checks decide whether the release is
     healthy.
     """
-    stack, was_killed = engine.stack(deployed), False
+    was_killed = False
 
     def up() -> None:
         nonlocal was_killed
         try:
-            engine.runtime.up(stack)
+            engine.runtime.up(without_done(engine, deployed))
         except ContainerError as error:
             was_killed = was_killed or error.kind is Kind.COMPOSE_KILLED
             raise
@@ -37,11 +41,11 @@ def start(engine: Engine, deployed: Deployed, what: str, *, after_failure: bool)
         impossible = not may_recreate or error.kind in (Kind.DOCKER_UNAVAILABLE, Kind.COMPOSE_KILLED)
         if impossible or not _recreate(engine, deployed, what):
             raise
-        engine.patiently(what, lambda: engine.runtime.up(stack))
+        engine.patiently(what, up)
     else:
         if _recreate(engine, deployed, what):
             # Services that share the network of a recreated one follow it.
-            engine.patiently(what, lambda: engine.runtime.up(stack))
+            engine.patiently(what, up)
             for left in wrong(engine, deployed):
                 logger.warning("{phrase}, and recreating it did not help", phrase=left.phrase)
     _note_hashes(engine, deployed)
@@ -53,11 +57,15 @@ def compare(engine: Engine, record: StackRecord) -> list[Difference]:
     A container that does not run is no difference if its service is not watched, or has done its work.
     """
     found = _differences(engine, record.deployed, record.hashes)
+    if not found:
+        return found
+    done = _done(engine, record, record.hashes)
+    found = [difference for difference in found if difference.service not in done]
     if not any(difference.is_state for difference in found):
         return found
     looked_at = [check for check in record.health.checks if isinstance(check, ContainerCheck)]
     watched = {name for check in looked_at for name in check.services or record.services}
-    one_shot = {name for check in looked_at for name in check.completed}
+    one_shot = {name for check in looked_at for name in check.completed} | set(record.one_shots)
     seen = engine.runtime.services(engine.config.project)
     failed = {container.service for container in seen if container.exit_code not in (None, 0)}
     quiet = (one_shot - failed) | (set(record.services) - watched if looked_at else set())
@@ -66,7 +74,42 @@ def compare(engine: Engine, record: StackRecord) -> list[Difference]:
 
 def wrong(engine: Engine, deployed: Deployed) -> list[Difference]:
     """The differences that only recreating the service can repair."""
-    return [found for found in _differences(engine, deployed, {}) if found.recreate]
+    found = [difference for difference in _differences(engine, deployed, {}) if difference.recreate]
+    done = without_done(engine, deployed).done if found else ()
+    return [difference for difference in found if difference.service not in done]
+
+
+def without_done(engine: Engine, deployed: Deployed) -> ComposeStack:
+    """Its stack for Compose, which would run again what has done its work with this configuration."""
+    record, stack = engine.stacks.load(deployed), engine.stack(deployed)
+    if not _ended_well(engine, record):
+        return stack
+    return replace(stack, done=tuple(sorted(_done(engine, record, engine.runtime.hashes(stack)))))
+
+
+def _done(engine: Engine, record: StackRecord, hashes: Mapping[str, str]) -> set[str]:
+    """One-shot services that ended well and have the configuration of `hashes`.
+
+    Whatever else is wrong with their containers, running them again is worse.
+    """
+    ended = _ended_well(engine, record)
+    return {name for name, found in ended.items() if found == {hashes.get(name)}}
+
+
+def _ended_well(engine: Engine, record: StackRecord) -> dict[str, set[str]]:
+    """One-shot services of which every container exited with code 0, and the configuration of these."""
+    if not record.one_shots:
+        return {}
+    found: dict[str, list[Container]] = {}
+    for container in engine.runtime.services(engine.config.project):
+        if container.service in record.one_shots:
+            found.setdefault(container.service, []).append(container)
+    return {
+        name: {one.config_hash for one in ours}
+        for name, ours in found.items()
+        if all(one.state == "exited" and one.exit_code == 0 for one in ours)
+        and len(ours) == record.replicas.get(name, 1)
+    }
 
 
 def _differences(engine: Engine, deployed: Deployed, hashes: dict[str, str]) -> list[Difference]:

@@ -13,6 +13,7 @@ from fleet_agent.engine.journal import Deployed
 from fleet_agent.engine.stack_store import StackRecord
 from fleet_agent.errors import ValidationError
 from fleet_agent.roles.role import Role
+from fleet_agent.roles.schema import completed
 from fleet_agent.roles.variables import read_env, refuse
 from fleet_agent.support.atomic_files import kind_of
 
@@ -47,6 +48,7 @@ def keep(engine: Engine, draft: Draft, *, avoid: Set[str] = frozenset()) -> Stac
     Nothing is put into the places named in `avoid`: a container may still use what was there.
     """
     compose = copy_content(engine, draft.compose, draft.deployed, draft.environment, avoid=avoid)
+    health = draft.role.health.model_copy(update={"checks": draft.role.checks(draft.environment)})
     record = StackRecord(
         deployed=draft.deployed,
         images=draft.images,
@@ -56,7 +58,8 @@ def keep(engine: Engine, draft: Draft, *, avoid: Set[str] = frozenset()) -> Stac
             for name, service in compose_file.services(compose).items()
             if (number := compose_file.replicas(service)) != 1
         },
-        health=draft.role.health.model_copy(update={"checks": draft.role.checks(draft.environment)}),
+        one_shots=tuple(sorted(compose_file.awaited(compose) | completed(health))),
+        health=health,
     )
     engine.stacks.save(record, compose)
     return record

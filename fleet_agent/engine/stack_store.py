@@ -30,6 +30,8 @@ class StackRecord(Frozen):
     services: tuple[str, ...]
     #: How many containers each should have; 1 unless it is named.
     replicas: dict[str, int] = Field(default_factory=dict)
+    #: Services that are done when they ended well.
+    one_shots: tuple[str, ...] = ()
     #: Compose's hash of each service's configuration, once it was started.
     hashes: dict[str, str] = Field(default_factory=dict)
     health: ProbationSettings

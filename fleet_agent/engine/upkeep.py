@@ -109,6 +109,7 @@ def _watch_disk(engine: Engine) -> None:
     """A disk that is still full after cleaning up means safe mode beside the release, until space is back."""
     if disk_space.free_bytes(engine) < engine.config.critical_free_bytes:
         if engine.journal.safe_mode is None:
+            retention.drop_pending(engine)
             retention.clean(engine)
             free = disk_space.free_bytes(engine)
             if free < engine.config.critical_free_bytes:

@@ -52,8 +52,16 @@ class CheckContext:
     restarts_before: dict[str, int] = field(default_factory=dict)
     #: How many containers a service should have; 1 unless it is named.
     replicas: Mapping[str, int] = field(default_factory=dict)
+    #: Services that are done when they exited with code 0.
+    one_shots: frozenset[str] = frozenset()
     #: Takes secrets out of a service's output; before it is cut, or half a secret would not be recognized.
     redact: Callable[[str], str] = str
+
+    def is_done(self, container: Container) -> bool:
+        """Whether it is a one-shot service's and ended well."""
+        return (
+            container.service in self.one_shots and container.state == "exited" and container.exit_code == 0
+        )
 
     def of(self, service: str) -> list[Container]:
         return [container for container in self.containers if container.service == service]

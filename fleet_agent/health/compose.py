@@ -17,6 +17,8 @@ class ComposeHealthy:
         for container in context.containers:
             if self._wanted.services and container.service not in self._wanted.services:
                 continue
+            if context.is_done(container):
+                continue
             match container.health:
                 case "healthy":
                     pass

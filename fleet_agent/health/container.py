@@ -30,7 +30,8 @@ class ContainerRuns:
         return self._result(CheckOutcome.PASS, f"{service} is running")
 
     def _container(self, context: CheckContext, container: Container) -> CheckResult:
-        service, may_end = container.service, container.service in self._wanted.completed
+        service = container.service
+        may_end = service in self._wanted.completed or context.is_done(container)
         restarts = container.restarts - context.restarts_before.get(container.id, 0)
         if restarts > self._wanted.max_restarts:
             return self._result(CheckOutcome.FATAL, f"{service} restarted {_times(restarts)}", container)

@@ -57,7 +57,8 @@ class TcpCheck(Strict):
 class ContainerCheck(Strict):
     """Each service's container runs and restarted at most `max_restarts` times in probation.
 
-    No `services` means all. `completed` lists one-shot services that may also have exited with code 0.
+    No `services` means all. `completed` lists one-shot services that may also have exited
+    with code 0, besides those that others wait for.
     """
 
     kind: Literal["container"]
@@ -140,6 +141,11 @@ class ProbationSettings(Strict):
                 f"deadline_s must be more than {needed:g}: grace, watch and successes need that long"
             )
         return self
+
+
+def completed(health: ProbationSettings) -> set[str]:
+    """The one-shot services that the checks name."""
+    return {name for check in health.checks if isinstance(check, ContainerCheck) for name in check.completed}
 
 
 class Validate(Strict):

@@ -1,1 +1,1 @@
-"""fleetctl: the operator's hands on a Metrica Fleet."""
+"""fleetctl: the operator's command line."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import threading
@@ -11,6 +12,7 @@ from typing import TypeVar
 
 import pytest
 
+from fleet_agent.daemon.docker_watch import DockerWatch
 from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.dependencies import Dependencies, Direct
@@ -126,6 +128,31 @@ def test_what_a_restarted_docker_dropped_in_probation_is_started_again(
     assert effects.done
     device.runs(status, device.new)
     assert [row.outcome for row in rows(device.config)] == [Outcome.SUCCEEDED] * 2
+
+
+@BY
+def test_a_docker_that_dies_at_rest_is_noticed_when_it_returns(by: signal.Signals) -> None:
+    """Not before it answers again, and once."""
+    told: list[bool] = []
+
+    async def watched(docker: OwnDocker) -> None:
+        returned = asyncio.Event()
+
+        def on_return() -> None:
+            told.append(docker.docker("version", check=False).returncode == 0)
+            returned.set()
+
+        watching = asyncio.create_task(DockerWatch(on_return, docker.host, retry_s=0.1).run())
+        async with asyncio.timeout(PATIENCE_S):
+            await asyncio.sleep(0.5)
+            assert told == []
+            await asyncio.to_thread(docker.restart, by)
+            await returned.wait()
+        watching.cancel()
+
+    with own_docker() as docker:
+        asyncio.run(watched(docker))
+    assert told == [True]
 
 
 def test_docker_down_before_the_swap_ends_the_attempt_and_touches_nothing(device: Device) -> None:

@@ -279,6 +279,19 @@ def test_image_that_cannot_be_had_touches_nothing(device: Device, there: bool) -
     assert _ids() == before
 
 
+def test_image_that_is_here_stays_while_another_cannot_be_had(device: Device) -> None:
+    device.good()
+    subprocess.run(["docker", "tag", "busybox:stable", "eng-docker-here:2"], check=True)
+    web = WEB.replace("busybox:stable", "eng-docker-here:2")
+    more = '  more: {image: "127.0.0.1:1/none:1"}\n'
+    status = device.to(web + more, dependencies=Dependencies(clock=_Impatient()))
+    _refused(device, status, "registry_unreachable", "pulling")
+    api.recover(device.config)
+    assert ComposeRuntime().missing_images(["eng-docker-here:2"]) == []
+    assert device.to().state is ReportState.HEALTHY
+    assert ComposeRuntime().missing_images(["eng-docker-here:2"]) == ["eng-docker-here:2"]
+
+
 class _Impatient(SystemClock):
     """Sleeps a hundredth of what it should."""
 

@@ -31,7 +31,7 @@ def test_a_person_without_a_row_in_operators_is_told_what_is_missing(
     make_device("secret")
     seen = visit("stranger")
     expect(seen.page.get_by_role("heading", name="Not an operator yet")).to_be_visible()
-    expect(seen.page.get_by_text("Ask an admin to add you to the table operators")).to_be_visible()
+    expect(seen.page.get_by_text("Ask an admin to run fleetctl operator add")).to_be_visible()
     expect(seen.page.locator("[data-device]")).to_have_count(0)
     seen.page.get_by_role("button", name="Sign out").click()
     expect(seen.page.get_by_role("button", name="Sign in")).to_be_visible()

@@ -1,4 +1,4 @@
-"""Slots: caps, rates, leases and the three kinds of silence. Time is passed in."""
+"""Slots: caps, rates, leases and three ways to be out of touch. Time is passed in."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_pinned_device_takes_no_slot(fleet: Fleet) -> None:
 # Silence
 
 
-def test_three_kinds_of_silence_differ(fleet: Fleet) -> None:
+def test_three_ways_to_be_out_of_touch_differ(fleet: Fleet) -> None:
     """Never asked, asked and waiting, claimed and dark: only the last is a failure, and only after its lease."""
     rollout = roll_out(fleet, {"max_in_flight": 1}, lease_s=600)
     ask(fleet)

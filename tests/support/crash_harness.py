@@ -44,7 +44,7 @@ KILLED = 77
 #: The world outside the agent keeps its own disk.
 LOOKS = frozenset(
     f"docker {what}" for what in ("list", "networks", "info", "belongings", "images", "ports", "logs")
-) | {"compose config", "git verify"}
+) | {"compose config", "compose hashes", "git verify"}
 OUTSIDE = frozenset({"simulated.json", "simulated.new", "converge.lock", "children.lock"})
 
 
@@ -452,7 +452,8 @@ class Lab:
         """What is said to be ready is here whole, and nothing else lies about."""
         found = journal.prefetch
         ready = found.target if found is not None and found.ready else None
-        kept = {one for one in (journal.current, journal.previous, ready) if one is not None}
+        pending = journal.pending.target if journal.pending is not None else None
+        kept = {one for one in (journal.current, journal.previous, ready, pending) if one is not None}
         if ready is not None:
             runtime = SimulatedRuntime(config.paths.state / "simulated.json")
             stacks = StackStore(config.paths, StateFiles(Direct(), config.paths.state / "reserve"))

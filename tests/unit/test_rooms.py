@@ -1,4 +1,4 @@
-"""The rooms of the agent: each says what it offers, and the daemon stays small.
+"""The rooms of the agent and of fleetctl: each says what it offers, and the daemon stays small.
 
 Which room may import which is in `[tool.importlinter]` of pyproject.toml; `make lint` holds it.
 """
@@ -17,9 +17,14 @@ from pathlib import Path
 import pytest
 
 import fleet_agent
+import fleetctl
 
 ROOT = Path(fleet_agent.__file__).parent
 ROOMS = sorted(file.parent.name for file in ROOT.glob("*/__init__.py"))
+ROOTS = {"fleet_agent": ROOT, "fleetctl": Path(fleetctl.__file__).parent}
+ALL_ROOMS = [
+    (name, file.parent.name) for name, root in ROOTS.items() for file in sorted(root.glob("*/__init__.py"))
+]
 #: What a running daemon has loaded, with a subscription.
 DAEMON = "fleet_agent.cli.main, fleet_agent.daemon.loop, fleet_agent.control_plane.subscription"
 
@@ -58,24 +63,25 @@ def test_a_room_that_the_daemon_touches_imports_nothing_by_itself(loaded: set[st
     assert {room for room in touched if _imports(_tree(ROOT / room / "__init__.py"))} == set()
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_room_exports_what_it_has_and_its_map_names_it(room: str) -> None:
-    package = importlib.import_module(f"fleet_agent.{room}")
+@pytest.mark.parametrize(("house", "room"), ALL_ROOMS)
+def test_a_room_exports_what_it_has_and_its_map_names_it(house: str, room: str) -> None:
+    package = importlib.import_module(f"{house}.{room}")
     exported = package.__all__
     assert exported == sorted(exported)
     for name in exported:
-        if importlib.util.find_spec(f"fleet_agent.{room}.{name}") is None:
+        if importlib.util.find_spec(f"{house}.{room}.{name}") is None:
             assert hasattr(package, name)
         else:
-            importlib.import_module(f"fleet_agent.{room}.{name}")
+            importlib.import_module(f"{house}.{room}.{name}")
             assert re.search(rf"\b{name}\b", package.__doc__ or ""), f"the map of {room} does not name {name}"
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_other_rooms_use_only_what_a_room_exports(room: str) -> None:
-    exported = set(importlib.import_module(f"fleet_agent.{room}").__all__)
-    files = [file for file in ROOT.rglob("*.py") if file.relative_to(ROOT).parts[0] != room]
-    used = {name for file in files for name in _imports(_tree(file), f"fleet_agent.{room}")}
+@pytest.mark.parametrize(("house", "room"), ALL_ROOMS)
+def test_other_rooms_use_only_what_a_room_exports(house: str, room: str) -> None:
+    exported = set(importlib.import_module(f"{house}.{room}").__all__)
+    root = ROOTS[house]
+    files = [file for file in root.rglob("*.py") if file.relative_to(root).parts[0] != room]
+    used = {name for file in files for name in _imports(_tree(file), f"{house}.{room}")}
     assert used <= exported
 
 

@@ -17,7 +17,7 @@ def run(engine: Engine) -> None:
     previous = engine.journal.previous if attempt.target == engine.journal.current else engine.journal.current
     proof = attempt.proof
     if attempt.kind is AttemptKind.COME_BACK:
-        proof = f"Came back from safe mode by itself: {proof}."
+        proof = f"Left safe mode on its own: {proof}."
     engine.move(
         Phase.RECORDING,
         attempt=attempt.model_copy(update={"outcome": Outcome.SUCCEEDED}),

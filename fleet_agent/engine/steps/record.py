@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fleet_agent import __version__
-from fleet_agent.engine import prefetch
+from fleet_agent.engine import prefetch, retention
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.failure_memory import Memory
 from fleet_agent.engine.journal import AttemptInHand, AttemptKind
@@ -26,6 +26,7 @@ def run(engine: Engine) -> None:
         Phase.SAFE_MODE if engine.journal.safe_mode else Phase.STEADY,
         attempt=None,
         prefetch=prefetch.left(engine.journal, attempt),
+        pending=retention.pending(engine, attempt),
     )
     engine.files.remove(engine.attempt_file)
 

@@ -1,8 +1,16 @@
-"""The operator's commands, one module a subject. `register` attaches them all."""
+"""The operator's commands, one module a subject: `device.py` is `fleetctl device`.
+
+register         attaches all that talk to a control plane
+demo, stack      what runs on this machine: the demo, and `up`, `down`, `migrate`
+repo, role       the fleet repository and its roles
+common/          what commands share: options, selecting devices, looking rows up, parsing, formatting
+"""
 
 from __future__ import annotations
 
 import typer
+
+__all__ = ["demo", "register", "repo", "role", "stack"]
 
 
 def register(app: typer.Typer) -> None:

@@ -26,8 +26,9 @@ def demo(  # noqa: PLR0917  options, all named
 ) -> None:
     """Run a whole fleet on this machine: enroll devices, release, roll back a bad release, halt a rollout.
 
-    Starts the embedded stack, creates a fleet repository with signed commits, enrolls six devices (one with
-    real containers if Docker is available) and delivers good and bad releases to them.
+    Starts a stack, creates a fleet repository, enrolls six devices and gives them good and bad releases.
+
+    One of the devices runs real containers if Docker is available.
 
     Example: fleetctl demo --once
     """

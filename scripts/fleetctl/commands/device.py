@@ -20,7 +20,7 @@ from fleetctl.commands.history import ATTEMPT_COLUMNS
 from fleetctl.console import counted, out, pairs, print_json, print_table
 from fleetctl.errors import FleetctlError
 
-app = typer.Typer(help="List devices, accept, suspend and change them.", no_args_is_help=True)
+app = typer.Typer(help="List, accept, suspend and change devices.", no_args_is_help=True)
 
 
 @command(app, "list")
@@ -78,7 +78,7 @@ def accept(context: Context, selection: Selection) -> None:
 
 @command(app)
 def suspend(context: Context, selection: Selection) -> None:
-    """Suspend devices: they are refused from their next request on."""
+    """Suspend devices. Their next requests are refused; what they run keeps running."""
     _to_state(context, selection, "suspend", "suspended", only_from=("active", "pending"), done="Suspended")
 
 
@@ -90,7 +90,7 @@ def activate(context: Context, selection: Selection) -> None:
 
 @command(app)
 def retire(context: Context, selection: Selection) -> None:
-    """Remove devices from the fleet for good. Their history stays."""
+    """Remove devices from the fleet for good. Their history is kept."""
     states = ("active", "pending", "suspended")
     _to_state(context, selection, "permanently retire", "retired", only_from=states, done="Retired")
 
@@ -109,7 +109,7 @@ def set_values(
         ),
     ],
 ) -> None:
-    """Change settings of devices, e.g. fleetctl device set kitchen --to segment=early."""
+    """Change device settings, e.g. fleetctl device set kitchen --to segment=early."""
     change, labels = _parse_change(pairs_of(values))
     devices = selection.devices(context)
     if "name" in change and len(devices) > 1:

@@ -23,7 +23,7 @@ def explain(
     device: Annotated[str, typer.Argument(help="Name or id.")],
     at: Annotated[str | None, typer.Option(help="At this time (ISO 8601) instead of now.")] = None,
 ) -> None:
-    """Show what a device should do and why: every policy gate, as the device itself is told."""
+    """Show what a device should do and why: every policy gate with its verdict and its reason."""
     row = find_device(context, device)
     arguments = {"device_id": row["id"], **({"at": moment(at).isoformat()} if at else {})}
     explanation = context.api.rpc("explain_device", **arguments)

@@ -33,7 +33,7 @@ class Scope(StrEnum):
 
 @command(app, "fleet")
 def halt_fleet(context: Context, reason: _Reason) -> None:
-    """Emergency stop: no device starts an update until the halt is lifted. Does not ask."""
+    """Emergency stop: no device starts an update until the halt is lifted. Does not ask for confirmation."""
     made = context.api.rpc("halt_fleet", reason=reason)
     context.say(f"Halted the fleet ({made['id']}).", made)
 

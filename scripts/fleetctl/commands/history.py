@@ -27,7 +27,7 @@ def history(
         str | None, typer.Option(help="Only with this outcome: succeeded, failed, rolled_back or skipped.")
     ] = None,
 ) -> None:
-    """Show update attempts, newest first: of the whole fleet, or of up to 100 selected devices."""
+    """Show update attempts, newest first, for the whole fleet or for up to 100 selected devices."""
     narrow = where(outcome=outcome)
     if selection.narrows:
         ids = [row["id"] for row in selection.devices(context)]

@@ -68,7 +68,7 @@ def add(
     ] = False,
     dry_run: _DryRun = False,
 ) -> None:
-    """Keep a release from every matching device that does not run it yet."""
+    """Block a release for every matching device that does not run it yet."""
     wanted = find_release(context, release, on_branch)
     attributes = _match_of(pairs_of(match))
     devices = context.api.rpc("matching_devices", match=attributes)

@@ -88,7 +88,7 @@ def logout(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
 
 
 def whoami(context: Context) -> None:
-    """Show whom fleetctl acts as, where, and with which rank."""
+    """Show which account fleetctl uses, at which control plane, and with which rank."""
     target = context.api.target
     rank = "service key: everything" if target.email is None else _rank(context, target.user_id)
     context.say(

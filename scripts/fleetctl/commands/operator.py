@@ -82,7 +82,7 @@ def list_operators(context: Context) -> None:
 
 @command(app)
 def rank(context: Context, email: _Email, to: Annotated[Rank, typer.Argument(help="The new rank.")]) -> None:
-    """Change a person's rank, from their next request on."""
+    """Change a person's rank. It takes effect with their next request."""
     changed = context.api.update("operators", {"rank": to.value}, where(email=email))
     _require_known(email, changed)
     context.say(f"{email} is now {to.value}.", changed)
@@ -90,7 +90,7 @@ def rank(context: Context, email: _Email, to: Annotated[Rank, typer.Argument(hel
 
 @command(app)
 def remove(context: Context, email: _Email) -> None:
-    """Take a person's access away at once. Their Auth user stays, without any rights here."""
+    """Revoke a person's access at once. Their Auth user stays, without any rights here."""
     removed = context.api.delete("operators", where(email=email))
     _require_known(email, removed)
     context.say(f"{email} is no longer an operator.", removed)

@@ -33,7 +33,7 @@ def resolve(repository: Path | None, revision: str) -> str:
 
 
 def signers_of(repository: Path) -> Path | None:
-    """The `allowed_signers` of a repository: what its Git settings name, or the file beside it."""
+    """The `allowed_signers` of a repository: what its Git settings name, or the file next to it."""
     named = _git(repository, "config", "--type=path", "gpg.ssh.allowedSignersFile").stdout.strip()
     beside = keys_folder(repository.absolute()) / "allowed_signers"
     for file in (Path(named) if named else None, beside):

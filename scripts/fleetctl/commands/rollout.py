@@ -84,7 +84,7 @@ def list_rollouts(context: Context, limit: Limit = 20) -> None:
 
 @command(app)
 def preview(context: Context, rollout: _Name) -> None:
-    """Show which devices would get it, stage by stage, and the earliest time. Starts nothing."""
+    """Show which devices would get the release, stage by stage, and when at the earliest. Starts nothing."""
     found = find_rollout(context, rollout)
     devices = context.api.rpc("preview_rollout", rollout_id=found["id"])
     if context.as_json:

@@ -23,7 +23,7 @@ def print_preview(devices: Sequence[Row]) -> None:
 
 
 def print_outlook(outlook: Row) -> None:
-    """Who would get a release that is about to be added, and when."""
+    """The devices that would get a release that is about to be added, and when."""
     out.print(outlook["summary"], markup=False, soft_wrap=True)
     if outlook["stages"]:
         print_table(

@@ -40,8 +40,7 @@ def up(  # noqa: PLR0917  # Typer reads options from parameters
 ) -> None:
     """Start the embedded control plane. Its data is kept between runs.
 
-    PostgreSQL listens on port + 1 and the table editor on port + 2, both on this machine only. Ctrl-C
-    stops it.
+    PostgreSQL listens on port + 1 and the table editor on port + 2, on this machine only. Ctrl-C stops it.
 
     Example: fleetctl up --detach
     """

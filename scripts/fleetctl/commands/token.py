@@ -33,7 +33,7 @@ def create(
         typer.Option("--wait-for-accept", help="Its devices stay pending until an operator accepts them."),
     ] = False,
 ) -> None:
-    """Create a token. It is printed once, alone on stdout; only its hash is stored."""
+    """Create a token. It is printed to stdout once; only its hash is stored."""
     made = context.api.rpc(
         "create_provisioning_token", role=role, segment=segment, branch=branch, label=label, max_uses=uses,
         valid_for_s=int(duration(valid_for).total_seconds()), auto_accept=not wait,
@@ -72,7 +72,7 @@ def list_tokens(context: Context) -> None:
 def revoke(
     context: Context, token_id: Annotated[str, typer.Argument(help="Id from fleetctl token list.")]
 ) -> None:
-    """Revoke a token. Devices that enrolled with it stay."""
+    """Revoke a token. Devices that enrolled with it stay enrolled."""
     token = find_by_id(context.api.rpc("provisioning_tokens"), token_id, "token_unknown")
     context.api.rpc("revoke_provisioning_token", token_id=token["id"])
     context.say(f"Revoked token {token['id']}.", {"id": token["id"], "revoked": True})

@@ -5,3 +5,5 @@ faults/         `fleetctl demo faults`: each way an update can fail, on one devi
 beacon          releases of the role they use, whole and broken
 device, docker, busybox_image, probe   what runs, where it runs, and a client that measures outages
 """
+
+__all__ = ["faults", "walkthrough"]

@@ -62,7 +62,7 @@ class DemoDevice:
         env.write_text("".join(f"{key}={value}\n" for key, value in variables.items()))
 
     def enroll(self, token: str) -> None:
-        """Exchange the provisioning token for a place in the fleet. Raises FleetctlError."""
+        """Enroll with the provisioning token. Raises FleetctlError."""
         done = subprocess.run(
             self._command("enroll", "--token", token), capture_output=True, text=True, timeout=60, check=False
         )

@@ -6,3 +6,5 @@ compose   the compose file with its variables filled in
 subject   what the checks look at
 findings  what they find, and the report
 """
+
+__all__ = ["check", "findings"]

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from fleet_agent.containers.compose_file import awaited
 from fleet_agent.roles.role import Role
-from fleet_agent.roles.schema import ContainerCheck, LogCheck
+from fleet_agent.roles.schema import LogCheck, completed
 
 #: Names alone, also those inside the default of another variable.
 _NAMES = re.compile(r"\$(?:\$|\{?([A-Za-z_]\w*))")
@@ -32,8 +33,7 @@ class Subject:
     @cached_property
     def one_shot(self) -> set[str]:
         """Services that are meant to end."""
-        checks = self.role.health.checks
-        return {name for check in checks if isinstance(check, ContainerCheck) for name in check.completed}
+        return completed(self.role.health) | (awaited(self.resolved) if self.services else set())
 
     @cached_property
     def used(self) -> set[str]:
@@ -79,18 +79,27 @@ def bind_sources(subject: Subject, *, writable: bool = False) -> Iterator[tuple[
     """
     for name, service in subject.services.items():
         for volume in service.get("volumes") or []:
-            if isinstance(volume, dict):
-                source = str(volume.get("source") or "") if volume.get("type") == "bind" else ""
-                read_only = bool(volume.get("read_only"))
-            else:
-                source, _, rest = str(volume).partition(":")
-                source = source if rest else ""
-                read_only = "ro" in rest.rpartition(":")[2].split(",")
+            source, read_only = _bind(volume)
             if source.startswith(("/", ".", "~")) and not (writable and read_only):
                 yield name, str(subject.role.folder / source)
-        for section in () if writable else ("configs", "secrets"):
-            for used in service.get(section) or []:
-                named = str(used.get("source") if isinstance(used, dict) else used)
-                file = ((subject.resolved.get(section) or {}).get(named) or {}).get("file")
-                if file:
-                    yield name, str(subject.role.folder / str(file))
+        for file in () if writable else _mounted_files(subject, service):
+            yield name, str(subject.role.folder / file)
+
+
+def _bind(volume: Any) -> tuple[str, bool]:
+    """The source of a bind mount, empty for any other, and whether it is read-only."""
+    if isinstance(volume, dict):
+        source = str(volume.get("source") or "") if volume.get("type") == "bind" else ""
+        return source, bool(volume.get("read_only"))
+    source, _, rest = str(volume).partition(":")
+    return source if rest else "", "ro" in rest.rpartition(":")[2].split(",")
+
+
+def _mounted_files(subject: Subject, service: dict[str, Any]) -> Iterator[str]:
+    """The files of the configs and secrets that a service uses."""
+    for section in ("configs", "secrets"):
+        declared = subject.resolved.get(section) or {}
+        for used in service.get(section) or []:
+            entry = declared.get(str(used.get("source") if isinstance(used, dict) else used)) or {}
+            if entry.get("file"):
+                yield str(entry["file"])

@@ -5,3 +5,5 @@ supervisor    the process that owns PostgreSQL and the API server (`python -m fl
 lock, state_file, keys, layout   what stands in the data folder
 postgres, dashboard, deno, process, ports   the parts it starts
 """
+
+__all__ = ["layout", "local_stack", "ports", "supervisor"]

@@ -224,14 +224,13 @@ class Postgres:
     def _wait_for_backends(self) -> None:
         """Backends of a killed postmaster leave by themselves as soon as they notice."""
         deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            for process in psutil.process_iter(["name"]):
-                with contextlib.suppress(psutil.Error):
-                    if process.info["name"] == "postgres" and process.cwd() == str(self.folder.postgres):
-                        break
-            else:
-                return
+        while time.monotonic() < deadline and any(map(self._is_backend, psutil.process_iter(["name"]))):
             time.sleep(0.05)
+
+    def _is_backend(self, process: psutil.Process) -> bool:
+        with contextlib.suppress(psutil.Error):
+            return bool(process.info["name"] == "postgres" and process.cwd() == str(self.folder.postgres))
+        return False
 
     def _run(self, program: str, *arguments: str) -> str:
         """Run one of the wheel's programs as the right user; raises FleetctlError `<program>_failed`."""

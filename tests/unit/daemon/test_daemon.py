@@ -220,6 +220,20 @@ async def test_a_device_in_safe_mode_turns_when_it_wants_to_try_again(
     assert requests(device) == ["recover", "recover"]
 
 
+async def test_what_runs_is_looked_at_when_docker_has_returned(
+    daemon: Daemon, control: Control, device: Device
+) -> None:
+    for _ in range(2):
+        await daemon.check_in("test")
+    assert requests(device) == ["recover"]
+    daemon.schedule.take()
+    daemon.turn.look_soon()
+    assert daemon.schedule.left_s <= 0
+    await daemon.check_in(daemon.schedule.take())
+    await daemon.check_in("test")
+    assert requests(device) == ["recover", "recover"]
+
+
 async def test_a_held_lock_is_left_alone_and_told(daemon: Daemon, control: Control, device: Device) -> None:
     plan(device, locked=True)
     update_to(control, "1.0.0")

@@ -164,7 +164,7 @@ def test_a_device_comes_back_from_safe_mode_by_itself_after_waits_that_grow(devi
     device.runtime.left = 0
     status = device.recover(after=timedelta(hours=1, seconds=1))
     assert (status.state, status.current, status.next_try_at) == (ReportState.HEALTHY, device.v1, None)
-    assert status.reason.startswith("Came back from safe mode by itself: ")
+    assert status.reason.startswith("Left safe mode on its own: ")
     assert [row.outcome for row in rows(device.config)][made:] == [Outcome.SUCCEEDED]
     assert bad(device.config) == ["Web exited with code 1."]
     assert not device.config.paths.in_safe_mode.exists()

@@ -14,7 +14,7 @@ from fleet_agent.engine import api, disk_space, failure_memory
 from fleet_agent.engine import journal as journals
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.dependencies import Dependencies, Direct
-from fleet_agent.engine.prefetch import KEPT_FOR
+from fleet_agent.engine.retention import KEPT_FOR
 from fleet_agent.engine.state_files import points_at
 from fleet_agent.model import Action, Directive, EngineStatus, Outcome, Progress, Release, ReportState
 from tests.support.engine_harness import COMPOSE_YAML, FakeClock, Fleet, rows

@@ -209,6 +209,15 @@ def test_a_service_that_is_meant_to_end_needs_neither_healthcheck_nor_restart(ki
     assert kinds(kiosk) == []
 
 
+def test_a_service_that_others_wait_for_needs_no_word_in_the_role(kiosk: Path) -> None:
+    edit(kiosk, "volumes:\n  data", "  init:\n    image: busybox:stable\nvolumes:\n  data")
+    waits = (
+        "    depends_on: {init: {condition: service_completed_successfully}}\n    restart: unless-stopped\n"
+    )
+    edit(kiosk, "    restart: unless-stopped\n", waits)
+    assert kinds(kiosk) == []
+
+
 def test_a_role_that_restarts_whole_with_each_release_is_warned_of(kiosk: Path) -> None:
     for _ in range(2):
         edit(kiosk, "restart: unless-stopped", 'restart: always\n    labels: ["v=${FLEET_RELEASE_VERSION}"]')

@@ -11,7 +11,7 @@ export function NotAnOperator({ email, retry }: { email: string; retry: () => vo
         You are signed in as <b>{email}</b>, but this account is not an operator of this fleet.
       </Text>
       <Text>
-        Ask an admin to add you to the table <Code>operators</Code> as a viewer, operator, or admin.
+        Ask an admin to run <Code>fleetctl operator add {email}</Code>.
       </Text>
       <Group>
         <Button onClick={retry}>Try again</Button>

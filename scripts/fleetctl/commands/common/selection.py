@@ -81,14 +81,14 @@ def change_devices(
     A batch is written whole or not at all. Raises FleetctlError that says how many were written before.
     """
     changed: list[Row] = []
-    for wanted, ids in _by_change(devices, change):
-        for part in batches(ids):
-            try:
-                changed += context.api.update("devices", wanted, is_one_of("id", part))
-            except FleetctlError as error:
-                if changed:
-                    error.message += f" {len(changed)} of {counted(devices)} had already been changed."
-                raise
+    parts = [(wanted, part) for wanted, ids in _by_change(devices, change) for part in batches(ids)]
+    try:
+        for wanted, part in parts:
+            changed += context.api.update("devices", wanted, is_one_of("id", part))
+    except FleetctlError as error:
+        if changed:
+            error.message += f" {len(changed)} of {counted(devices)} had already been changed."
+        raise
     return changed
 
 
