@@ -60,7 +60,6 @@ create table public.releases (
   state public.release_state not null default 'available',
   requires_release uuid references public.releases,
   by_rollout_only boolean not null default false,
-  signer text,
   notes text not null default '',
   created_by uuid,
   created_at timestamptz not null default now(),
@@ -69,7 +68,7 @@ create table public.releases (
   constraint "times must be between 1970 and 2200"
     check (created_at between '1970-01-01Z' and '2200-01-01Z'),
   constraint "texts must be at most 20000 characters"
-    check (length(notes) <= 20000 and length(signer) <= 20000)
+    check (length(notes) <= 20000)
 );
 comment on table public.releases is 'Commits of the fleet repository that devices can be given.';
 comment on column public.releases.commit_sha is 'The full commit id. Fixed once the row exists: make a new release for a new commit.';
@@ -79,7 +78,6 @@ comment on column public.releases.requires_release is
   'A device that runs something older than this must go through it first. A device that runs nothing yet need not.';
 comment on column public.releases.by_rollout_only is
   'On: it reaches devices through rollouts only, on an immediate branch, too. Its first rollout, or a template of its branch, switches it on.';
-comment on column public.releases.signer is 'Who signed the commit, as the Git host or fleetctl saw it. Devices verify for themselves.';
 create index releases_newest_available on public.releases (branch, created_at desc, id) where state = 'available';
 create index releases_by_commit on public.releases (commit_sha);
 

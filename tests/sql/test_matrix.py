@@ -80,6 +80,7 @@ DECISIONS: dict[str, Decision] = {
     "public.rollout_templates": OPERATED,
     "public.rollouts": Decision("viewer", "operator", "operator"),
     "public.segments": OPERATED,
+    "public.release_signers": READ,
     "public.slo": READ,
     "public.slo_targets": Decision("viewer", update="admin"),
     "public.update_durations": READ,
@@ -121,6 +122,7 @@ def _fill_the_rest(fleet: Fleet) -> None:
         f"""
         set session_replication_role = replica;
         update public.device_status set reported_at = now() - interval '1 day', device_time = now(), current_release = '{V1}';
+        update public.update_history set release_id = '{V1}', signer = 'x';
         set session_replication_role = origin;
         insert into private.allowances values ('k', 's', now());
         insert into private.used_assertions values ('k', 'j', now());

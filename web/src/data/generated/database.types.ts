@@ -772,7 +772,6 @@ export type Database = {
           id: string
           notes: string
           requires_release: string | null
-          signer: string | null
           state: Database["public"]["Enums"]["release_state"]
           version: string
         }
@@ -785,7 +784,6 @@ export type Database = {
           id?: string
           notes?: string
           requires_release?: string | null
-          signer?: string | null
           state?: Database["public"]["Enums"]["release_state"]
           version?: string
         }
@@ -798,7 +796,6 @@ export type Database = {
           id?: string
           notes?: string
           requires_release?: string | null
-          signer?: string | null
           state?: Database["public"]["Enums"]["release_state"]
           version?: string
         }
@@ -1293,6 +1290,7 @@ export type Database = {
           received_at: string
           release_id: string | null
           rollout_id: string | null
+          signer: string | null
           started_at: string
           to_commit: string
         }
@@ -1312,6 +1310,7 @@ export type Database = {
           received_at?: string
           release_id?: string | null
           rollout_id?: string | null
+          signer?: string | null
           started_at: string
           to_commit: string
         }
@@ -1331,6 +1330,7 @@ export type Database = {
           received_at?: string
           release_id?: string | null
           rollout_id?: string | null
+          signer?: string | null
           started_at?: string
           to_commit?: string
         }
@@ -1513,6 +1513,29 @@ export type Database = {
             isOneToOne: false
             referencedRelation: "segments"
             referencedColumns: ["name"]
+          },
+        ]
+      }
+      release_signers: {
+        Row: {
+          devices: number | null
+          release_id: string | null
+          signer: string | null
+        }
+        Relationships: [
+          {
+            foreignKeyName: "update_history_release_id_fkey"
+            columns: ["release_id"]
+            isOneToOne: false
+            referencedRelation: "failure_patterns"
+            referencedColumns: ["release_id"]
+          },
+          {
+            foreignKeyName: "update_history_release_id_fkey"
+            columns: ["release_id"]
+            isOneToOne: false
+            referencedRelation: "releases"
+            referencedColumns: ["id"]
           },
         ]
       }
