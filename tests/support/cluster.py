@@ -233,6 +233,8 @@ def from_templates(binaries: Path, cast: str) -> Iterator[Cluster]:
     with ExitStack() as stack:
         with cached(f"postgres-{version.partition('.')[0]}", key, make) as folder:
             server = stack.enter_context(running(binaries, template=folder / "data"))
+        # Writes what a first connection to a database works out; the copies then have it, too.
+        server.connect(server.template).close()
         # Not kept: these rows are as old as the session.
         server.make_cast(cast)
         yield server
