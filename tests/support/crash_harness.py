@@ -585,8 +585,8 @@ def broken_disks(name: str, each: int, seed: int, share: int, phases: list[str])
 def main() -> int:
     """Arguments: scenario, modes (comma), stride of points inside effects, seed, pairs, share of points."""
     if sys.argv[1] == "disk":
-        each, seed_of_disks, share = map(int, sys.argv[3:6])
-        return broken_disks(sys.argv[2], each, seed_of_disks, share, sys.argv[6:])
+        each, seed_of_disks, one_in = map(int, sys.argv[3:6])
+        return broken_disks(sys.argv[2], each, seed_of_disks, one_in, sys.argv[6:])
     name, modes, stride, seed, pairs, share = sys.argv[1:7]
     logger.remove()
     random = Random(int(seed))
