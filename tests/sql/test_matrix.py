@@ -122,7 +122,6 @@ def _fill_the_rest(fleet: Fleet) -> None:
         f"""
         set session_replication_role = replica;
         update public.device_status set reported_at = now() - interval '1 day', device_time = now(), current_release = '{V1}';
-        update public.update_history set release_id = '{V1}', signer = 'x';
         set session_replication_role = origin;
         insert into private.allowances values ('k', 's', now());
         insert into private.used_assertions values ('k', 'j', now());
@@ -135,6 +134,10 @@ def _fill_the_rest(fleet: Fleet) -> None:
         insert into private.pattern_looks values ('{V1}', now(), 1, 1);
         insert into private.release_patterns values ('{V1}', 'os', 'x', 1, 1, 0, 1, 2, 'x');
         select private.tick(now());
+        -- After the tick, which would look for patterns anew.
+        set session_replication_role = replica;
+        update public.update_history set release_id = '{V1}', signer = 'x';
+        set session_replication_role = origin;
         """
     )
 
