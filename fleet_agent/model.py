@@ -98,7 +98,6 @@ class DeviceAssignment(Frozen):
 class ServerConfig(Frozen):
     """Settings sent by the server; a value that the device's own file pins takes precedence."""
 
-    poll_interval_s: int | None = Field(default=None, ge=30, le=7 * 86400)
     labels: dict[str, str] = Field(default_factory=dict)
 
 
@@ -140,6 +139,8 @@ class Attempt(Frozen):
     phase_durations_ms: dict[str, int] = Field(default_factory=dict)
     bytes_fetched: int = 0
     agent_version: str
+    #: Who signed the release, as this device verified it.
+    signer: str | None = None
 
 
 class ServiceState(Frozen):

@@ -112,6 +112,55 @@ comment on function private.refuse_unknown(text, text) is 'Refuses an id that no
 revoke execute on function private.refuse_unknown(text, text) from public;
 grant execute on function private.refuse_unknown(text, text) to authenticated, service_role;
 
+create function private.refuse_future(what text, date timestamptz) returns void
+language plpgsql set search_path = ''
+as $$
+begin
+  -- A minute is for clocks that differ.
+  if date > clock_timestamp() + interval '1 minute' then
+    perform private.refuse('date_in_the_future', format('%s is in the future: %s.', what, date),
+      'Leave it empty, or give a time that has passed. What is planned is done when its time has come.', 'PT400');
+  end if;
+end
+$$;
+comment on function private.refuse_future(text, timestamptz) is 'Refuses a date of something that happened if it has not come yet (PT400).';
+revoke execute on function private.refuse_future(text, timestamptz) from public;
+
+create function private.refuse_in_use() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+-- Definer: counts rows that the caller may not read. Argument: the column that people know the row by. The foreign keys
+-- would refuse, too, but not say by how many rows.
+declare
+  used_by record;
+  n bigint;
+  uses text[] := '{}';
+begin
+  for used_by in
+    select c.conrelid::regclass as using_table, (c.conrelid::regclass)::text as name, a.attname as using_column, k.attname as key
+    from pg_catalog.pg_constraint c
+    join pg_catalog.pg_attribute a on a.attrelid = c.conrelid and a.attnum = c.conkey[1]
+    join pg_catalog.pg_attribute k on k.attrelid = c.confrelid and k.attnum = c.confkey[1]
+    where c.contype = 'f' and c.confrelid = tg_relid and c.confdeltype in ('a', 'r') and c.conparentid = 0
+    order by 2, 3
+  loop
+    execute format('select count(*) from %s x where x.%I = ($1).%I', used_by.using_table, used_by.using_column, used_by.key)
+      into n using old;
+    if n > 0 then
+      uses := uses || format(case when uses = '{}' and n = 1 then '%s row of %s' when uses = '{}' then '%s rows of %s' else '%s of %s' end,
+        n, split_part(used_by.name, '.', 2));
+    end if;
+  end loop;
+  if uses <> '{}' then
+    perform private.refuse('still_in_use', format('%s cannot be deleted: it is used by %s.', to_jsonb(old) ->> tg_argv[0],
+      array_to_string(uses, ', ')), 'Change those rows first.', '23503');
+  end if;
+  return old;
+end
+$$;
+comment on function private.refuse_in_use() is 'Trigger: refuses to delete what other rows refer to, and says which.';
+revoke execute on function private.refuse_in_use() from public;
+
 create function private.refuse_truncate() returns trigger
 language plpgsql set search_path = ''
 as $$

@@ -30,6 +30,8 @@ create policy "operators of rank operator change maintenance_windows" on public.
 create policy "operators of rank operator remove maintenance_windows" on public.maintenance_windows for delete to authenticated
   using ((select private.operator_is('operator')));
 
+create trigger refuse_in_use before delete on public.maintenance_windows
+  for each row execute function private.refuse_in_use('name');
 create trigger audit after insert or update or delete on public.maintenance_windows
   for each row execute function private.audit_change('name');
 

@@ -23,19 +23,37 @@ create policy "operators of rank operator remove device_roles" on public.device_
 insert into public.device_roles (name, description) values
   ('beacon', 'The demo role: serves the version of its release over HTTP.');
 
+create trigger refuse_in_use before delete on public.device_roles
+  for each row execute function private.refuse_in_use('name');
 create trigger audit after insert or update or delete on public.device_roles
   for each row execute function private.audit_change('name');
 
+create function private.next_segment_position() returns int
+language plpgsql volatile set search_path = ''
+as $$
+-- The rows of one statement do not see each other, so the last position given is kept for the transaction.
+declare
+  given int := greatest((select max(s.position) from public.segments s),
+    nullif(current_setting('fleet.last_segment_position', true), '')::int, 0) / 10 * 10 + 10;
+begin
+  perform set_config('fleet.last_segment_position', given::text, true);
+  return given;
+end
+$$;
+comment on function private.next_segment_position() is 'The position of a new segment: after the last one.';
+revoke execute on function private.next_segment_position() from public;
+grant execute on function private.next_segment_position() to authenticated, service_role;
+
 create table public.segments (
   name text primary key constraint "name must be 1 to 63 of a-z, 0-9 and -" check (name ~ '^[a-z0-9][a-z0-9-]{0,62}$'),
-  position int not null unique constraint "position must be 0 or more" check (position >= 0),
+  position int not null default private.next_segment_position() unique constraint "position must be 0 or more" check (position >= 0),
   maintenance_window text references public.maintenance_windows on update cascade,
   description text not null default '',
   constraint "description must be at most 4000 characters"
     check (length(description) <= 4000)
 );
 comment on table public.segments is 'Deployment rings, first to last: a release reaches canary before early before stable.';
-comment on column public.segments.position is 'Order of the rings, lowest first.';
+comment on column public.segments.position is 'Order of the rings, lowest first; at the end when left empty.';
 comment on column public.segments.maintenance_window is 'The window of its devices that have none of their own; empty means at any time.';
 
 alter table public.segments enable row level security;
@@ -54,6 +72,8 @@ insert into public.segments (name, position, description) values
   ('early', 20, 'Second: a sample of real sites.'),
   ('stable', 30, 'Everybody else.');
 
+create trigger refuse_in_use before delete on public.segments
+  for each row execute function private.refuse_in_use('name');
 create trigger audit after insert or update or delete on public.segments
   for each row execute function private.audit_change('name');
 

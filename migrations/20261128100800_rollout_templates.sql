@@ -59,5 +59,7 @@ insert into public.rollout_templates (name, description) values
   ('staged', 'Canary, then early, then a tenth, then all of stable; an hour to soak after each.'),
   ('at-once', 'All devices at once, halted by the usual rule.');
 
+create trigger refuse_in_use before delete on public.rollout_templates
+  for each row execute function private.refuse_in_use('name');
 create trigger audit after insert or update or delete on public.rollout_templates
   for each row execute function private.audit_change('name');

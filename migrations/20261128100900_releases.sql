@@ -32,6 +32,8 @@ insert into public.branches (name, description) values
 
 create trigger a_lock_policy_first before update of name on public.branches
   for each statement execute function private.lock_policy_first();
+create trigger refuse_in_use before delete on public.branches
+  for each row execute function private.refuse_in_use('name');
 create trigger audit after insert or update or delete on public.branches
   for each row execute function private.audit_change('name');
 
@@ -58,15 +60,15 @@ create table public.releases (
   state public.release_state not null default 'available',
   requires_release uuid references public.releases,
   by_rollout_only boolean not null default false,
-  signer text,
   notes text not null default '',
   created_by uuid,
   created_at timestamptz not null default now(),
   constraint "this commit is already a release of this branch" unique (branch, commit_sha),
+  constraint "this version is already a release of this branch" unique (branch, version),
   constraint "times must be between 1970 and 2200"
     check (created_at between '1970-01-01Z' and '2200-01-01Z'),
   constraint "texts must be at most 20000 characters"
-    check (length(notes) <= 20000 and length(signer) <= 20000)
+    check (length(notes) <= 20000)
 );
 comment on table public.releases is 'Commits of the fleet repository that devices can be given.';
 comment on column public.releases.commit_sha is 'The full commit id. Fixed once the row exists: make a new release for a new commit.';
@@ -76,7 +78,6 @@ comment on column public.releases.requires_release is
   'A device that runs something older than this must go through it first. A device that runs nothing yet need not.';
 comment on column public.releases.by_rollout_only is
   'On: it reaches devices through rollouts only, on an immediate branch, too. Its first rollout, or a template of its branch, switches it on.';
-comment on column public.releases.signer is 'Who signed the commit, as the Git host or fleetctl saw it. Devices verify for themselves.';
 create index releases_newest_available on public.releases (branch, created_at desc, id) where state = 'available';
 create index releases_by_commit on public.releases (commit_sha);
 
@@ -97,7 +98,15 @@ begin
   new.commit_sha := lower(new.commit_sha);
   new.version := coalesce(nullif(btrim(new.version), ''), left(new.commit_sha, 12));
   perform private.require_branch(new.branch);
+  if exists (select from public.releases r
+      where r.branch = new.branch and r.version = new.version and r.id <> new.id and r.commit_sha <> new.commit_sha) then
+    perform private.refuse('version_taken', (
+      select format('Branch %s has a release %s already: commit %s.', r.branch, r.version, left(r.commit_sha, 12))
+      from public.releases r where r.branch = new.branch and r.version = new.version),
+      'Give this one another version.');
+  end if;
   if tg_op = 'INSERT' then
+    perform private.refuse_future('created_at', new.created_at);
     new.created_by := coalesce(private.actor_id(), new.created_by);
   elsif (new.id, new.commit_sha, new.created_at) is distinct from (old.id, old.commit_sha, old.created_at)
      or (new.branch is distinct from old.branch and exists (select from public.branches b where b.name = old.branch)) then
@@ -116,6 +125,8 @@ revoke execute on function private.check_release() from public;
 create trigger check_release before insert or update on public.releases
   for each row execute function private.check_release();
 
+create trigger refuse_in_use before delete on public.releases
+  for each row execute function private.refuse_in_use('version');
 create trigger a_lock_policy_first before update of state on public.releases
   for each statement execute function private.lock_policy_first();
 create trigger audit after insert or update or delete on public.releases

@@ -26,12 +26,14 @@ create table public.update_history (
            and octet_length(phase_durations_ms::text) <= 4096),
   bytes_fetched bigint not null default 0 constraint "bytes_fetched must be 0 or more" check (bytes_fetched >= 0),
   agent_version text,
+  signer text,
   received_at timestamptz not null default now(),
   primary key (id, started_at),
   constraint "commits must be 40 or 64 hex digits"
     check (to_commit ~ '^([0-9a-f]{40}|[0-9a-f]{64})$' and from_commit ~ '^([0-9a-f]{40}|[0-9a-f]{64})$'),
   constraint "texts must be at most 4000 characters"
-    check (length(failed_phase) <= 4000 and length(error_kind) <= 4000 and length(error) <= 4000 and length(agent_version) <= 4000),
+    check (length(failed_phase) <= 4000 and length(error_kind) <= 4000 and length(error) <= 4000 and length(agent_version) <= 4000
+           and length(signer) <= 4000),
   constraint "times must be between 1970 and 2200"
     check (started_at between '1970-01-01Z' and '2200-01-01Z' and finished_at between '1970-01-01Z' and '2200-01-01Z'
            and received_at between '1970-01-01Z' and '2200-01-01Z')
@@ -45,6 +47,7 @@ comment on column public.update_history.evidence is 'What the device saw when it
 comment on column public.update_history.started_at is 'By the device''s clock; decides the month the row is kept in.';
 comment on column public.update_history.phase_durations_ms is 'Milliseconds spent in each phase.';
 comment on column public.update_history.bytes_fetched is 'Bytes that came over the network for it.';
+comment on column public.update_history.signer is 'Who signed the release, as this device verified it; empty if it did not get that far.';
 comment on column public.update_history.received_at is 'Server time of arrival; set by a trigger.';
 create index update_history_by_device on public.update_history (device_id, started_at desc);
 create index update_history_by_release on public.update_history (release_id, outcome);

@@ -32,6 +32,7 @@ create table public.rollouts (
   on_bad public.rollout_reaction not null default 'halt_rollout',
   remember_patterns boolean not null default false,
   allow_downgrade boolean not null default false,
+  allow_empty boolean not null default false,
   notes text not null default '',
   created_by uuid,
   created_at timestamptz not null default now(),
@@ -63,6 +64,7 @@ comment on column public.rollouts.offline_patience_s is
 comment on column public.rollouts.on_bad is 'What follows when the halt rule triggers.';
 comment on column public.rollouts.remember_patterns is
   'On: when the halt rule triggers and nearly all failures have an attribute in common, the release becomes known bad for all devices with it (known_bad_patterns), even after the halt is lifted.';
+comment on column public.rollouts.allow_empty is 'Lets it start though no active device matches it yet.';
 comment on column public.rollouts.allow_downgrade is 'Allows devices that run a newer release to go to this one.';
 create index rollouts_for_devices on public.rollouts (branch, started_at desc) where state <> 'draft';
 create index rollouts_by_release on public.rollouts (release_id);
@@ -96,6 +98,7 @@ begin
       perform private.refuse('rollout_starts_as_draft', 'A new rollout has no stages yet, so it cannot run.',
         'Insert it as draft, add rows to rollout_stages, then set state to running.');
     end if;
+    perform private.refuse_future('created_at', new.created_at);
     new.created_by := coalesce(private.actor_id(), new.created_by);
     new.branch := coalesce(new.branch, release.branch);
     new.started_at := null; new.started_by := null; new.ended_at := null;
@@ -128,6 +131,7 @@ begin
       when 'running' then new.state in ('paused', 'completed', 'superseded', 'cancelled')
       when 'paused' then new.state in ('running', 'completed', 'superseded', 'cancelled')
       when 'completed' then new.state in ('superseded', 'cancelled')
+        or (new.state = 'running' and exists (select from public.rollout_stages s where s.rollout_id = new.id and s.opened_at is null))
       else false
     end) then
       perform private.refuse('rollout_state', format('A rollout that is %s cannot become %s.', old.state, new.state),
@@ -143,6 +147,15 @@ begin
         perform private.refuse('no_stages', 'This rollout has no stages, so it would not reach any device.',
           'Add rows to rollout_stages first.');
       end if;
+    end if;
+    if old.state = 'draft' and new.state = 'running' and not new.allow_empty and not exists (
+      select from public.devices d join public.rollout_stages s on s.rollout_id = new.id
+      where d.state = 'active' and d.pinned_release is null and d.branch = new.branch
+        and (new.role is null or d.role = new.role) and d.labels @> new.label_selector
+        and (d.id = any (s.device_ids) or ((s.segment is null or s.segment = d.segment)
+          and coalesce(s.percent, case when s.device_ids is null then 100 else 0 end) > 0))) then
+      perform private.refuse('rollout_concerns_nobody', 'This rollout would reach nobody: no active device matches it.',
+        'Check its branch, role, labels and stages. To start it for devices that come later, set allow_empty.');
     end if;
     if old.state = 'draft' and new.state = 'running' then
       -- The clock and not the transaction: of two that one statement or transaction starts, one came last.
@@ -253,6 +266,13 @@ begin
   if rollout_state in ('superseded', 'cancelled') then
     perform private.refuse('rollout_has_ended', format('The rollout is %s.', rollout_state), 'Start a new rollout.');
   end if;
+  perform private.refuse_future('approved_at', new.approved_at);
+  if tg_op = 'INSERT' and rollout_state = 'completed' and exists (
+    select from public.rollouts o join public.rollouts r on r.id = new.rollout_id
+    where o.started_at > r.started_at and o.state in ('running', 'paused', 'completed')
+      and o.branch = r.branch and o.role is not distinct from r.role and o.label_selector = r.label_selector) then
+    perform private.refuse('newer_rollout', 'The rollout is completed, and a newer one took over.', 'Add the stage there, or start a new rollout.');
+  end if;
   if tg_op = 'INSERT' then
     new.opened_at := null; new.floor_bucket := null; new.size_at_opening := null; new.proved_at := null;
     if new.approved_at is not null then
@@ -265,6 +285,10 @@ begin
   end if;
   if (new.rollout_id, new.position) is distinct from (old.rollout_id, old.position) then
     perform private.refuse('stage_is_fixed', 'A stage keeps its rollout and its position.', 'Add another stage instead.');
+  end if;
+  if old.opened_at is null and new.size_at_opening is null then
+    -- By hand. Policy opens a stage when its time has come, by the clock that it is given.
+    perform private.refuse_future('opened_at', new.opened_at);
   end if;
   if old.opened_at is not null and new.opened_at is null then
     perform private.refuse('stage_is_open', format('Stage %s is open and cannot be closed.', old.position),
@@ -280,6 +304,20 @@ $$;
 revoke execute on function private.check_stage() from public;
 create trigger check_stage before insert or update or delete on public.rollout_stages
   for each row execute function private.check_stage();
+
+create function private.reopen_rollout() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+-- Definer: moves the rollout, whoever adds the stage.
+begin
+  update public.rollouts r set state = 'running' where r.id = new.rollout_id and r.state = 'completed';
+  return null;
+end
+$$;
+comment on function private.reopen_rollout() is 'A stage that is added to a completed rollout reopens it.';
+revoke execute on function private.reopen_rollout() from public;
+create trigger reopen_rollout after insert on public.rollout_stages
+  for each row execute function private.reopen_rollout();
 create trigger a_lock_policy_first before insert or update or delete on public.rollout_stages
   for each statement execute function private.lock_policy_first();
 create trigger audit after insert or update or delete on public.rollout_stages

@@ -87,6 +87,7 @@ create table public.known_bad_patterns (
   evidence jsonb not null default '{}'
     constraint "evidence must be an object of at most 64 kB"
     check (jsonb_typeof(evidence) = 'object' and octet_length(evidence::text) <= 65536),
+  allow_empty boolean not null default false,
   opened_by uuid,
   opened_at timestamptz not null default now(),
   lifted_by uuid,
@@ -106,6 +107,7 @@ comment on column public.known_bad_patterns.match is
 comment on column public.known_bad_patterns.cause is 'operator, or failure_pattern: the halt rule of a rollout that has remember_patterns on.';
 comment on column public.known_bad_patterns.reason is 'The reason, for the person who decides to lift it.';
 comment on column public.known_bad_patterns.evidence is 'What the rule saw: rollout, counts, lift.';
+comment on column public.known_bad_patterns.allow_empty is 'Lets the row in though no device matches it yet.';
 comment on column public.known_bad_patterns.lift_reason is 'Set it to the reason why they may have it: that lifts the row.';
 create unique index known_bad_patterns_open on public.known_bad_patterns (release_id, match) where lifted_at is null;
 create index known_bad_patterns_by_release on public.known_bad_patterns (release_id, opened_at);
@@ -254,6 +256,15 @@ begin
     perform private.check_match(new.match);
     if new.match -> 'labels' = '{}' then
       new.match := new.match - 'labels';
+    end if;
+    if not new.allow_empty and not exists (
+      -- The same row twice is what the index says.
+      select from public.known_bad_patterns k where k.lifted_at is null and k.release_id = new.release_id and k.match = new.match
+    ) and not exists (
+      select from public.devices d left join public.device_status s on s.device_id = d.id
+      where d.state <> 'retired' and private.matches(new.match, d, s.agent_version)) then
+      perform private.refuse('pattern_concerns_nobody', format('No device has %s.', private.describe_match(new.match)),
+        'Look at matching_devices(). For devices that come later, set allow_empty.');
     end if;
     return new;
   end if;
@@ -433,7 +444,7 @@ create trigger count_stages_again after insert or update on public.known_bad_pat
 
 -- What operators call.
 
-create function public.mark_known_bad(release_id uuid, match jsonb, reason text) returns public.known_bad_patterns
+create function public.mark_known_bad(release_id uuid, match jsonb, reason text, allow_empty boolean default false) returns public.known_bad_patterns
 language plpgsql volatile set search_path = ''
 as $$
 declare
@@ -447,15 +458,15 @@ begin
       (select r.version from public.releases r where r.id = mark_known_bad.release_id),
       private.describe_match(mark_known_bad.match)), 'No action needed.');
   end if;
-  insert into public.known_bad_patterns (release_id, match, reason)
-  values (mark_known_bad.release_id, mark_known_bad.match, mark_known_bad.reason) returning * into marked;
+  insert into public.known_bad_patterns (release_id, match, reason, allow_empty)
+  values (mark_known_bad.release_id, mark_known_bad.match, mark_known_bad.reason, mark_known_bad.allow_empty) returning * into marked;
   return marked;
 end
 $$;
-comment on function public.mark_known_bad(uuid, jsonb, text) is
+comment on function public.mark_known_bad(uuid, jsonb, text, boolean) is
   'Keeps a release from every device with these attributes, until it is lifted. See matching_devices() first.';
-revoke execute on function public.mark_known_bad(uuid, jsonb, text) from public;
-grant execute on function public.mark_known_bad(uuid, jsonb, text) to authenticated, service_role;
+revoke execute on function public.mark_known_bad(uuid, jsonb, text, boolean) from public;
+grant execute on function public.mark_known_bad(uuid, jsonb, text, boolean) to authenticated, service_role;
 
 create function public.lift_known_bad(pattern_id uuid, reason text) returns public.known_bad_patterns
 language plpgsql volatile set search_path = ''

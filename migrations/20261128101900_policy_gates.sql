@@ -162,6 +162,7 @@ begin
     where c.device_id = release_before.device_id and c.to_release = release_before.release_id and r.state = 'available'
       and not exists (select from public.halts h where h.lifted_at is null and h.scope = 'release' and h.target = r.id::text)
       and (private.known_bad_for(d, r.id)).id is null
+      and not exists (select from public.known_bad_releases k where k.device_id = d.id and k.release_id = r.id)
     order by c.claimed_at desc limit 1);
 end
 $$;
@@ -174,7 +175,8 @@ as $$
 begin
   if back_to is null then
     return private.gate_note('roll_back', format('%s is taken back (%s), but no release to go back to is known.',
-      current_release.version, brake.reason), 'Pin the device to a release that is known to be good.');
+      current_release.version, brake.reason),
+      'What it ran before is not known, or it is withdrawn, halted or known bad for it. Pin the device to a release that is known to be good.');
   end if;
   return private.gate_pass('roll_back', format('%s is taken back (%s): back to %s.',
     current_release.version, brake.reason, private.release_name(back_to)));

@@ -187,6 +187,17 @@ comment on column public.update_outcomes_per_day.release_id is 'Empty for a comm
 revoke all on public.update_outcomes_per_day from public;
 grant select on public.update_outcomes_per_day to authenticated, service_role;
 
+create view public.release_signers with (security_invoker = true) as
+select h.release_id, h.signer, count(distinct h.device_id) as devices
+from public.update_history h
+-- A device, which may read its own attempts, has no use for this.
+where h.release_id is not null and h.signer is not null and (select private.device_id()) is null
+group by h.release_id, h.signer;
+comment on view public.release_signers is 'Who signed each release, and how many devices verified that. More than one row: devices differ.';
+comment on column public.release_signers.signer is 'The principal of the device''s allowed_signers file.';
+revoke all on public.release_signers from public;
+grant select on public.release_signers to authenticated, service_role;
+
 create view public.version_adoption with (security_invoker = true) as
 with today as (
   select (now() at time zone 'UTC')::date as day

@@ -31,7 +31,7 @@ begin
   perform private.require_rank('operator');
   select string_agg(k, ', ') into unknown from jsonb_object_keys(coalesce(options, '{}')) k
   where k not in ('name', 'label_selector', 'max_in_flight', 'max_per_minute', 'lease_s', 'max_attempts', 'halt_failure_ratio',
-    'halt_min_attempted', 'halt_max_failures', 'halt_consecutive_failures', 'regression_s', 'offline_patience_s', 'on_bad', 'remember_patterns', 'allow_downgrade', 'notes');
+    'halt_min_attempted', 'halt_max_failures', 'halt_consecutive_failures', 'regression_s', 'offline_patience_s', 'on_bad', 'remember_patterns', 'allow_downgrade', 'allow_empty', 'notes');
   if unknown is not null then
     perform private.refuse('unknown_option', format('A rollout has no option %s.', unknown), 'See the columns of the table rollouts.', 'PT400');
   end if;
@@ -52,12 +52,12 @@ begin
   pattern := jsonb_populate_record(pattern, coalesce(options, '{}'));
   insert into public.rollouts (name, release_id, role, label_selector, max_in_flight, max_per_minute, lease_s, max_attempts,
     halt_failure_ratio, halt_min_attempted, halt_max_failures, halt_consecutive_failures, regression_s, offline_patience_s, on_bad, remember_patterns,
-    allow_downgrade, notes)
+    allow_downgrade, allow_empty, notes)
   values (coalesce(pattern.name, ''), pattern.release_id, pattern.role, coalesce(pattern.label_selector, '{}'), pattern.max_in_flight,
     pattern.max_per_minute, coalesce(pattern.lease_s, 3600), coalesce(pattern.max_attempts, 3), pattern.halt_failure_ratio,
     coalesce(pattern.halt_min_attempted, 5), pattern.halt_max_failures, pattern.halt_consecutive_failures,
     coalesce(pattern.regression_s, 3600), coalesce(pattern.offline_patience_s, 86400), coalesce(pattern.on_bad, 'halt_rollout'), coalesce(pattern.remember_patterns, false),
-    coalesce(pattern.allow_downgrade, false),
+    coalesce(pattern.allow_downgrade, false), coalesce(pattern.allow_empty, false),
     coalesce(pattern.notes, ''))
   returning * into made;
   if stages is null then
@@ -299,11 +299,11 @@ declare
   made uuid;
 begin
   insert into public.rollouts (release_id, role, label_selector, max_in_flight, max_per_minute, lease_s, max_attempts,
-    halt_failure_ratio, halt_min_attempted, halt_max_failures, halt_consecutive_failures, regression_s, offline_patience_s,
-    on_bad, remember_patterns, notes)
+    halt_failure_ratio, halt_min_attempted, halt_max_failures, halt_consecutive_failures, regression_s, offline_patience_s, on_bad,
+    remember_patterns, allow_empty, notes)
   select wanted_release, t.role, t.label_selector, t.max_in_flight, t.max_per_minute, t.lease_s, t.max_attempts,
-    t.halt_failure_ratio, t.halt_min_attempted, t.halt_max_failures, t.halt_consecutive_failures, t.regression_s, t.offline_patience_s,
-    t.on_bad, t.remember_patterns,
+    t.halt_failure_ratio, t.halt_min_attempted, t.halt_max_failures, t.halt_consecutive_failures, t.regression_s, t.offline_patience_s, t.on_bad,
+    t.remember_patterns, true,
     'Made from template ' || t.name || '.'
   from public.rollout_templates t where t.name = template_name
   returning id into made;

@@ -72,8 +72,8 @@ class Source(Protocol):
     def fetch(self, release: Release, role: str, report: Callable[[Progress], None]) -> int:
         """Bring the release's files for `role` here; return the bytes that came over the network."""
 
-    def verify(self, release: Release) -> str:
-        """Who signed it."""
+    def verify(self, release: Release) -> str | None:
+        """Who signed it; None on a device that does not verify."""
 
     def export(self, release: Release, role: str) -> None:
         """Write the folder `releases/<commit>/`, completely or not at all."""

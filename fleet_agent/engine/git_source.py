@@ -40,10 +40,10 @@ class GitSource:
         )
         return result.bytes_fetched
 
-    def verify(self, release: Release) -> str:
+    def verify(self, release: Release) -> str | None:
         if not self._config.verify_signatures:
             logger.warning("signatures are not verified on this device: verify_signatures is off")
-            return "nobody (not verified)"
+            return None
         signers = self._config.allowed_signers
         if signers is None:
             hint = "Set it there, or turn verify_signatures off there."

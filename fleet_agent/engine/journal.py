@@ -86,6 +86,8 @@ class AttemptInHand(Frozen):
     bytes_fetched: int = 0
     #: Bytes that came ahead of it, when the release was prefetched; None if it was not.
     prefetched_bytes: int | None = None
+    #: Who signed it, as verified here.
+    signer: str | None = None
     #: What the probation rested on, for people; empty until it has ended.
     proof: str = ""
     #: Why it was requested; empty for an update.

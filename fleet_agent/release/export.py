@@ -41,7 +41,6 @@ class _Job:
     repo: Repository
     commit: str
     role: str
-    signer: str | None
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,6 @@ def export(
     role: str,
     target: Path,
     *,
-    signer: str | None = None,
     limits: Limits = DEFAULTS,
 ) -> Manifest:
     """Write `roles/<role>/`, `roles/common/`, `release.json` and `MANIFEST.sha256` of `commit` to `target`.
@@ -80,7 +78,7 @@ def export(
         entries = _entries(repo, commit, role)
         _check_entries(entries, limits)
         need_space(target, sum(entry.size for entry in entries), limits.min_free, "to unpack a release")
-        return _write(_Job(repo, commit, role, signer), entries, target)
+        return _write(_Job(repo, commit, role), entries, target)
     except CorruptError as error:
         raise ReleaseError(
             Kind.COMMIT_MISSING,
@@ -191,7 +189,7 @@ def _fill(job: _Job, entries: list[_Entry], folder: Path) -> Manifest:
             else:
                 files[entry.path] = _write_file(cat, entry, path)
     _check_links(links, folder, job.role)
-    facts = {"format": 1, "commit": job.commit, "role": job.role, "signer": job.signer}
+    facts = {"format": 1, "commit": job.commit, "role": job.role}
     files[RELEASE_FILE] = _write_text(folder / RELEASE_FILE, json.dumps(facts, indent=2) + "\n")
     manifest = Manifest(commit=job.commit, role=job.role, files=dict(sorted(files.items())), links=links)
     _write_text(folder / MANIFEST_FILE, manifest.model_dump_json(indent=1) + "\n")

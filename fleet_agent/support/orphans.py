@@ -41,6 +41,10 @@ def none_beside(mark: Path, *, patience_s: float = PATIENCE_S) -> Iterator[None]
     token = _marked.set(handle)
     try:
         yield
+    except BaseException:
+        # Stopped while a program was being started, nobody else knows of it.
+        end_descendants()
+        raise
     finally:
         _marked.reset(token)
         os.close(handle)

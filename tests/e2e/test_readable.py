@@ -48,7 +48,7 @@ def eventful(
     admin.execute("update public.alerts set resolved_at = now() where device_id = %s", (device.id,))
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.full)])
 def test_every_page_passes_wcag_22_aa(visit: VisitDashboard, eventful: Device, scheme: str) -> None:
     sign_in = visit(None, color_scheme=scheme, bypass_csp=True).page
     expect(sign_in.get_by_role("button", name="Sign in")).to_be_visible()

@@ -53,10 +53,9 @@ def bare(cluster: Cluster) -> Iterator[Fleet]:
 
 
 def _own(cluster: Cluster, template: str) -> Iterator[Fleet]:
-    database = cluster.clone(template)
-    fleet = Fleet(cluster, database)
-    try:
-        yield fleet
-    finally:
-        fleet.close()
-        cluster.drop(database)
+    with cluster.copy_of(template) as database:
+        fleet = Fleet(cluster, database)
+        try:
+            yield fleet
+        finally:
+            fleet.close()

@@ -28,7 +28,7 @@ def _fill(fleet: Fleet) -> None:
     fleet.sql("insert into public.maintenance_windows (name) values ('nights')")
     fleet.sql("insert into public.halts (reason) values ('test')")
     fleet.sql(
-        "insert into public.known_bad_patterns (release_id, match, reason) values (%s, '{\"os\": \"x\"}', 'test')", V1
+        "insert into public.known_bad_patterns (release_id, match, reason, allow_empty) values (%s, '{\"os\": \"x\"}', 'test', true)", V1
     )  # fmt: skip
     fleet.sql(
         "insert into public.maintenance_openings (maintenance_window, starts_at) values ('nights', '02:00')"
@@ -77,7 +77,7 @@ EDITS = {
     "halts": ("insert into public.halts (reason) values ('stop') returning 1", "operator"),
     "lift": ("update public.halts set lift_reason = 'fine' where lifted_at is null returning 1", "operator"),
     "known-bad pattern": (
-        f"""insert into public.known_bad_patterns (release_id, match, reason) values ('{V2}', '{{"os": "x"}}', 'r') returning 1""",
+        f"""insert into public.known_bad_patterns (release_id, match, reason, allow_empty) values ('{V2}', '{{"os": "x"}}', 'r', true) returning 1""",
         "operator",
     ),
     "lift of a known-bad pattern": (
@@ -186,7 +186,7 @@ CALLS = {
     "halt_fleet": ("select public.halt_fleet('stop')", "operator"),
     "lift_halt": ("select public.lift_halt((select id from public.halts limit 1), 'ok')", "operator"),
     "mark_known_bad": (
-        f"""select public.mark_known_bad('{V2}', jsonb_build_object('os', gen_random_uuid()), 'stop')""",
+        f"""select public.mark_known_bad('{V2}', jsonb_build_object('os', gen_random_uuid()), 'stop', allow_empty => true)""",
         "operator",
     ),
     "lift_known_bad": (

@@ -41,6 +41,7 @@ GRANTS: dict[str, dict[str, str]] = {
     "public.failure_patterns": {"authenticated": READ, "service_role": READ},
     "public.fleet_overview": {"authenticated": READ, "service_role": READ},
     "public.offline_devices": {"authenticated": READ, "service_role": READ},
+    "public.release_signers": {"authenticated": READ, "service_role": READ},
     "public.slo": {"authenticated": READ, "service_role": READ},
     "public.slo_targets": {"authenticated": "select update", "service_role": "select update"},
     "public.update_durations": {"authenticated": READ, "service_role": READ},
@@ -118,7 +119,7 @@ HELPERS: dict[str, set[str]] = {
         "private.actor_id", "private.actor_name", "private.caller_role", "private.claimed_id", "private.claims",
         "private.device_id", "private.device_is_active", "private.device_segment", "private.is_trusted",
         "private.operator_is", "private.operator_rank", "private.refuse", "private.refuse_unknown", "private.require_rank",
-        "private.copy_template_stages", "private.outlook", "private.set_rollout_state",
+        "private.copy_template_stages", "private.next_segment_position", "private.outlook", "private.set_rollout_state",
         # Of reports: under the reader's row-level security, or of their arguments alone.
         "private.failure_patterns", "private.is_offline", "private.match_of", "private.two_digits",
         # Of mark_known_bad() and matching_devices(), likewise.
@@ -264,7 +265,7 @@ def test_every_column_that_its_name_does_not_explain_has_a_comment(bare: Fleet) 
 FREE_TEXT = {
     "branches.description", "device_roles.description", "maintenance_windows.description", "segments.description",
     "rollout_templates.description", "devices.name", "rollouts.name", "rollouts.notes", "releases.notes",
-    "releases.version", "releases.commit_sha", "releases.signer", "devices.hold_reason", "halts.reason",
+    "releases.version", "releases.commit_sha", "devices.hold_reason", "halts.reason",
     "halts.lift_reason", "known_bad_patterns.reason", "known_bad_patterns.lift_reason", "operators.email", "slo_targets.description", "slo_targets.unit",
     # What the device says, until somebody knows better.
     "devices.hardware_model", "devices.os", "devices.public_key",

@@ -12,10 +12,11 @@ import pytest
 
 from tests.support.cluster import type_of_connection
 from tests.support.identities import V2, Fleet, become
-from tests.support.profiles import amount
+from tests.support.profiles import OLDER_SERVER_IN_FULL, amount
 from tests.support.races import all_at_once, ask, crowd, finish
 from tests.support.rollout_builders import check_counters, roll_out
 
+pytestmark = OLDER_SERVER_IN_FULL
 DEVICES = amount(50, full=150)
 
 

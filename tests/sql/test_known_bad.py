@@ -46,7 +46,11 @@ def mark(
     fleet: Fleet, match: dict[str, Any] = PI_3, reason: str = "its disk fills", release: UUID = V2
 ) -> UUID:
     made = fleet.one(
-        "select (public.mark_known_bad(%s, %s, %s)).id", release, json.dumps(match), reason, who="operator"
+        "select (public.mark_known_bad(%s, %s, %s, allow_empty => true)).id",
+        release,
+        json.dumps(match),
+        reason,
+        who="operator",
     )
     assert isinstance(made, UUID)
     return made

@@ -80,6 +80,7 @@ DECISIONS: dict[str, Decision] = {
     "public.rollout_templates": OPERATED,
     "public.rollouts": Decision("viewer", "operator", "operator"),
     "public.segments": OPERATED,
+    "public.release_signers": READ,
     "public.slo": READ,
     "public.slo_targets": Decision("viewer", update="admin"),
     "public.update_durations": READ,
@@ -133,6 +134,10 @@ def _fill_the_rest(fleet: Fleet) -> None:
         insert into private.pattern_looks values ('{V1}', now(), 1, 1);
         insert into private.release_patterns values ('{V1}', 'os', 'x', 1, 1, 0, 1, 2, 'x');
         select private.tick(now());
+        -- After the tick, which would look for patterns anew.
+        set session_replication_role = replica;
+        update public.update_history set release_id = '{V1}', signer = 'x';
+        set session_replication_role = origin;
         """
     )
 

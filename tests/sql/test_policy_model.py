@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.identities import Fleet
-from tests.support.profiles import amount
+from tests.support.profiles import OLDER_SERVER_IN_FULL, amount
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 DEVICES = [UUID(int=100 + n) for n in range(3)]
@@ -553,6 +553,7 @@ def _write_rollout(fleet: Fleet, rollout: Rollout, started: datetime) -> None:
         )
 
 
+@OLDER_SERVER_IN_FULL
 @settings(
     max_examples=amount(120, full=400),
     deadline=None,

@@ -13,10 +13,11 @@ import psycopg
 
 from tests.support.cluster import PATIENCE_S, type_of_connection
 from tests.support.identities import V1, Fleet, become
-from tests.support.profiles import amount
+from tests.support.profiles import OLDER_SERVER_IN_FULL, amount
 from tests.support.races import T, all_at_once, as_operator, ask, crowd, finish
 from tests.support.rollout_builders import check_counters, roll_out
 
+pytestmark = OLDER_SERVER_IN_FULL
 RACERS = amount(80, full=250)
 
 

@@ -52,7 +52,11 @@ def named(fleet: Fleet) -> Fleet:
         fleet.sql("insert into public.halts (scope, target, reason) values (%s, %s, 'older');", scope, target)
         fleet.sql("update public.halts set lift_reason = 'over' where reason = 'older'")
     for key, value in (("segment", "ring-a"), ("role", "kiosk")):
-        fleet.sql("select public.mark_known_bad(%s, %s, 'its disk fills')", V1, json.dumps({key: value}))
+        fleet.sql(
+            "select public.mark_known_bad(%s, %s, 'its disk fills', allow_empty => true)",
+            V1,
+            json.dumps({key: value}),
+        )
     fleet.sql("update public.branches set rollout_template = 'by-hand' where name = 'trial'")
     return fleet
 

@@ -13,7 +13,7 @@ from tests.support.identities import DEVICE, OTHER, V1, V2, Fleet
 from tests.support.rollout_builders import ask, make_devices, roll_out
 
 VIEWS = [
-    "devices_by_state", "drifted_clocks", "failure_patterns", "fleet_overview", "offline_devices", "slo",
+    "devices_by_state", "drifted_clocks", "failure_patterns", "fleet_overview", "offline_devices", "release_signers", "slo",
     "update_durations", "update_outcomes_per_day", "version_adoption",
 ]  # fmt: skip
 
@@ -539,3 +539,18 @@ def test_reports_show_to_each_what_the_tables_would(fleet: Fleet, view: str) -> 
         assert fleet.one(query, who="stranger") == 0
     for who in ("anon", "device"):
         assert fleet.refused(query, who=who).code == "42501", who
+
+
+def test_who_signed_a_release_is_what_each_device_verified(fleet: Fleet) -> None:
+    """One key that lies names nobody for all: it shows beside what the others say."""
+    insert = (
+        "insert into public.update_history (id, device_id, release_id, to_commit, outcome, started_at, finished_at, signer) "
+        "values (gen_random_uuid(), %s, %s, repeat('2', 40), 'succeeded', now(), now(), %s)"
+    )
+    for who, device, signer in (("device", DEVICE, "alice"), ("device", DEVICE, "alice"), (None, OTHER, "alice"),
+                                (None, OTHER, "mallory"), (None, OTHER, None)):  # fmt: skip
+        fleet.sql(insert, device, V2, signer, who=who)
+    found = rows(fleet, "select * from public.release_signers order by signer")
+    assert [(row["release_id"], row["signer"], row["devices"]) for row in found] == [
+        (str(V2), "alice", 2), (str(V2), "mallory", 1),
+    ]  # fmt: skip

@@ -378,3 +378,38 @@ def test_adding_a_release_starts_its_rollout_in_the_same_transaction(fleet: Flee
     refusal = fleet.refused("select public.add_release(repeat('8', 40), stages => '[]')", who="operator")
     assert refusal.kind == "bad_stages"
     assert fleet.one("select count(*) from public.releases where commit_sha = repeat('8', 40)") == 0
+
+
+# Going back is an update, too
+
+
+def test_a_device_is_not_taken_back_to_a_release_that_it_rolled_back_from(fleet: Fleet) -> None:
+    fleet.report(V1)
+    rollout = roll_out(fleet)
+    ask(fleet)
+    finish(fleet, rollout)
+    fleet.sql(
+        "insert into public.halts (scope, target, reason, roll_back) values ('release', %s, 'it drains the battery', true)",
+        str(V2), who="operator",
+    )  # fmt: skip
+    answer = ask(fleet)
+    assert (answer["action"], answer["release"]["id"]) == ("rollback", str(V1))
+    finish(fleet, None, outcome="rolled_back", release=V1)
+    answer = ask(fleet)
+    assert (answer["action"], answer["release"]["id"]) == ("run", str(V2))
+    assert detail(answer, "roll_back").endswith("but no release to go back to is known.")
+    assert "known bad for it" in next(gate["hint"] for gate in answer["gates"] if gate["gate"] == "roll_back")
+
+
+def test_going_back_after_a_withdrawal_keeps_the_limits_of_the_rollout_it_goes_back_to(fleet: Fleet) -> None:
+    make_devices(fleet, 5)
+    everybody = [row[0] for row in fleet.sql("select id from public.devices where state = 'active'")]
+    for release in (V1, V2):
+        rollout = roll_out(fleet, release=release, max_in_flight=1)
+        for device in everybody:
+            assert told(fleet, device) == ("update", release)
+            finish(fleet, rollout, device, release=release)
+    fleet.sql("update public.releases set state = 'withdrawn' where id = %s", V2, who="operator")
+    back = [told(fleet, device) for device in everybody]
+    assert sorted(back, key=str) == [*[("run", V2)] * 6, ("update", V1)]
+    check_counters(fleet)

@@ -11,8 +11,9 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,35 @@ class Cluster:
     socket: Path
     template: str = "fleet_template"
     cast: str = "cast_template"
+    #: By template: a clone that nothing was written to.
+    _unchanged: dict[str, str] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def _admin(self) -> type_of_connection:
+        return self.connect("postgres")
+
+    @contextmanager
+    def copy_of(self, template: str) -> Iterator[str]:
+        """The name of a database that is as the template is. Nobody else uses it; it is gone afterward.
+
+        Another block may get the same one if nothing was written: to make and drop it is half of what a small
+        test costs.
+        """
+        database = self._unchanged.pop(template, None) or self.clone(template)
+        before = self._next_transaction()
+        try:
+            yield database
+        finally:
+            if self._next_transaction() == before:
+                self._unchanged[template] = database
+            else:
+                self.drop(database)
+
+    def _next_transaction(self) -> int:
+        """Whatever writes, on the whole server, takes one of these numbers."""
+        row = self._admin.execute("select pg_snapshot_xmax(pg_current_snapshot())::text::bigint").fetchone()
+        assert row is not None
+        return int(row[0])
 
     def connect(self, database: str, user: str = SUPERUSER) -> type_of_connection:
         return psycopg.connect(
@@ -84,17 +114,15 @@ class Cluster:
         File by file: half the work of `wal_log`, the default, for a database as small as this.
         """
         name = f"t_{uuid.uuid4().hex[:12]}"
-        with self.connect("postgres") as admin:
-            admin.execute(
-                sql.SQL("create database {} template {} owner postgres strategy file_copy").format(
-                    sql.Identifier(name), sql.Identifier(template)
-                )
+        self._admin.execute(
+            sql.SQL("create database {} template {} owner postgres strategy file_copy").format(
+                sql.Identifier(name), sql.Identifier(template)
             )
+        )
         return name
 
     def drop(self, name: str) -> None:
-        with self.connect("postgres") as admin:
-            admin.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+        self._admin.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 
     def make_template(self) -> None:
         with self.connect("postgres") as admin:
@@ -205,6 +233,8 @@ def from_templates(binaries: Path, cast: str) -> Iterator[Cluster]:
     with ExitStack() as stack:
         with cached(f"postgres-{version.partition('.')[0]}", key, make) as folder:
             server = stack.enter_context(running(binaries, template=folder / "data"))
+        # Writes what a first connection to a database works out; the copies then have it, too.
+        server.connect(server.template).close()
         # Not kept: these rows are as old as the session.
         server.make_cast(cast)
         yield server

@@ -583,20 +583,20 @@ def broken_disks(name: str, each: int, seed: int, share: int, phases: list[str])
 
 
 def main() -> int:
-    """Arguments: scenario, modes (comma), stride of the points inside effects, seed, pairs."""
+    """Arguments: scenario, modes (comma), stride of points inside effects, seed, pairs, share of points."""
     if sys.argv[1] == "disk":
-        each, seed_of_disks, share = map(int, sys.argv[3:6])
-        return broken_disks(sys.argv[2], each, seed_of_disks, share, sys.argv[6:])
-    name, modes, stride, seed, pairs = sys.argv[1:6]
+        each, seed_of_disks, one_in = map(int, sys.argv[3:6])
+        return broken_disks(sys.argv[2], each, seed_of_disks, one_in, sys.argv[6:])
+    name, modes, stride, seed, pairs, share = sys.argv[1:7]
     logger.remove()
     random = Random(int(seed))
     base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="fleet-lab-", dir=base) as folder:
         lab = Lab(Path(folder).resolve(), SCENARIOS[name])
         labels = lab.points()
-        print(json.dumps({"points": len(labels)}), flush=True)
-        offset = random.randrange(int(stride))
-        for point in distinct(labels, int(stride), offset):
+        points = distinct(labels, int(stride), random.randrange(int(stride)))
+        print(json.dumps({"points": len(labels), "distinct": len(points)}), flush=True)
+        for point in points[int(seed) % int(share) :: int(share)]:
             for mode in modes.split(","):
                 print(json.dumps(asdict(lab.kill(point, mode, random.randrange(1 << 30)))), flush=True)
         for _ in range(int(pairs)):

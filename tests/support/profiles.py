@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 #: Hours.
 SOAK = os.environ.get("FLEET_SOAK") == "1"
 #: What `.ci/run` asks for: nothing is left out.
@@ -18,3 +20,9 @@ def amount(default: int, *, full: int, soak: int | None = None) -> int:
     if SOAK and soak is not None:
         return soak
     return full if FULL else default
+
+
+#: For a file whose tests are expensive: on PostgreSQL 18 each time, on 15 in `.ci/run`.
+OLDER_SERVER_IN_FULL = pytest.mark.parametrize(
+    "cluster", ["postgres18", pytest.param("postgres15", marks=pytest.mark.full)], indirect=True
+)

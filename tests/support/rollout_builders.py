@@ -35,6 +35,7 @@ def roll_out(
 ) -> UUID:
     """A rollout made, and started, through the functions that operators use."""
     role = options.pop("role", None)
+    options.setdefault("allow_empty", True)
     made = fleet.one(
         "select (public.create_rollout(%s, role => %s, stages => %s, options => %s)).id",
         release, role, json.dumps(list(stages) or [{}]), json.dumps(options), who="operator",

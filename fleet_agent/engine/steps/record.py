@@ -66,6 +66,7 @@ def as_row(attempt: AttemptInHand) -> Attempt:
         phase_durations_ms=attempt.durations_ms,
         bytes_fetched=attempt.bytes_fetched,
         agent_version=__version__,
+        signer=attempt.signer,
     )
 
 

@@ -12,6 +12,7 @@ from fleet_agent.engine.phases import Phase
 def run(engine: Engine) -> None:
     target = engine.attempt.target
     signer = engine.source.verify(target.release)
-    logger.info("{version} is signed by {signer}", version=target.release.version, signer=signer)
+    if signer is not None:
+        logger.info("{version} is signed by {signer}", version=target.release.version, signer=signer)
     retention.cleaning_up_once(engine, lambda: engine.source.export(target.release, target.role))
-    engine.move(Phase.VALIDATING)
+    engine.move(Phase.VALIDATING, attempt=engine.attempt.model_copy(update={"signer": signer}))

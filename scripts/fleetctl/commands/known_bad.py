@@ -63,6 +63,9 @@ def add(
         ),
     ],
     on_branch: OnBranch = None,
+    allow_empty: Annotated[
+        bool, typer.Option("--allow-empty", help="Accept it though no device matches yet.")
+    ] = False,
     dry_run: _DryRun = False,
 ) -> None:
     """Block a release for every matching device that does not run it yet."""
@@ -75,7 +78,10 @@ def add(
             {"dry_run": True, "match": attributes, "devices": [row["name"] for row in devices]},
         )
         return
-    made = context.api.rpc("mark_known_bad", release_id=wanted["id"], match=attributes, reason=reason)
+    made = context.api.rpc(
+        "mark_known_bad",
+        release_id=wanted["id"], match=attributes, reason=reason, allow_empty=allow_empty,
+    )  # fmt: skip
     context.say(
         f"{wanted['version']} is now known bad for {counted(devices)} with {_words(attributes)} "
         f"({made['id'][:SHORT_ID]}).",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,7 +38,13 @@ def list_releases(
     )
     reports = context.api.rows("device_status", select="device_id,current_release", order="device_id")
     running = Counter(report["current_release"] for report in reports)
-    rows = [{**row, "devices": running[row["id"]]} for row in rows]
+    verified = context.api.rows_of(
+        "release_signers", "release_id", [row["id"] for row in rows], order="release_id,signer"
+    )
+    signers: dict[str, dict[str, int]] = {row["id"]: {} for row in rows}
+    for one in verified:
+        signers[one["release_id"]][one["signer"]] = one["devices"]
+    rows = [{**row, "devices": running[row["id"]], "signers": signers[row["id"]]} for row in rows]
     context.show(
         "Releases",
         {
@@ -47,12 +54,24 @@ def list_releases(
             "state": lambda row: row["state"],
             "devices": lambda row: row["devices"],
             "created": lambda row: second(row["created_at"]),
-            "signer": lambda row: row["signer"],
+            "signed": lambda row: _signed(row["signers"]),
             "notes": lambda row: row["notes"],
         },
         rows,
         if_none="No releases.",
     )
+
+
+def _signed(signers: Mapping[str, int]) -> str:
+    """Who signed it, as devices verified: each says so for itself, and one that lies shows."""
+    if not signers:
+        return ""
+    most_first = sorted(signers.items(), key=lambda one: (-one[1], one[0]))
+    if len(signers) == 1:
+        ((signer, devices),) = most_first
+        return f"signed by {signer}, verified by {counted(devices)}"
+    each = ", ".join(f"{signer} ({counted(devices)})" for signer, devices in most_first)
+    return f"devices differ: {each}"
 
 
 @command(app)
@@ -113,7 +132,8 @@ def add(
     wanted: dict[str, Any] = {
         "commit_sha": commit, "version": version, "branch": branch, "notes": notes,
         "stages": [{}] if to_all else stages, "template": template, "role": role,
-        "options": rollout_options(label, option),
+        # Everybody is also who comes later.
+        "options": ({"allow_empty": True} if to_all else {}) | rollout_options(label, option),
     }  # fmt: skip
     outlook = context.api.rpc("add_release", **wanted, dry_run=True)
     if not context.as_json:

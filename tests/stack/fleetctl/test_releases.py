@@ -22,7 +22,7 @@ def test_a_release_is_offered_withdrawn_and_restored(
         assert fleetctl("release", verb, name, "--json").json["state"] == state
     listed = fleetctl("release", "list", "--branch", "staging", "--json").json
     assert listed[0]["id"] == made["id"]
-    assert listed[0]["devices"] == 0
+    assert (listed[0]["devices"], listed[0]["signers"]) == (0, {})
 
 
 def test_the_same_commit_is_refused_a_second_time(

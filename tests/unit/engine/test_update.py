@@ -265,3 +265,23 @@ def _mtimes(root: Path) -> dict[str, int]:
         for path in root.rglob("*")
         if path.is_file() and path.name != "converge.lock"
     }
+
+
+@pytest.mark.parametrize("verifies", [True, False])
+def test_the_row_says_who_signed_it_as_verified_here(
+    fleet: Fleet, root: Path, dependencies: Dependencies, verifies: bool
+) -> None:
+    config = fleet.config(root, verify_signatures=verifies)
+    api.converge(config, fleet.directive(fleet.release("v1")), dependencies=dependencies)
+    signers = fleet.repo.allowed_signers.read_text().split()
+    assert rows(config)[-1].signer == (signers[0] if verifies else None)
+
+
+def test_nothing_to_restart_has_its_own_words(fleet: Fleet, root: Path, dependencies: Dependencies) -> None:
+    with pytest.raises(StateError) as caught:
+        api.restart(fleet.config(root), dependencies=dependencies)
+    assert caught.value.kind is Kind.NOTHING_TO_RESTART
+    assert str(caught.value) == (
+        "No release is running on this device, so there is nothing to restart. "
+        "In safe mode, send leave_safe_mode; otherwise roll out a release."
+    )

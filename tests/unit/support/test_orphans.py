@@ -95,6 +95,14 @@ def test_an_engine_that_is_asked_to_end_leaves_nothing(folder: Path) -> None:
     assert not _lives(child)
 
 
+def test_what_was_being_started_when_we_were_stopped_is_ended_too(folder: Path) -> None:
+    """The interruption came out of the start itself, so nothing holds the program that runs by now."""
+    with pytest.raises(KeyboardInterrupt), orphans.none_beside(folder / "children.lock"):
+        started = subprocess.Popen(["sleep", "600"], pass_fds=orphans.inherited(), start_new_session=True)
+        raise KeyboardInterrupt
+    assert started.wait(PATIENCE_S) == -signal.SIGKILL
+
+
 def test_what_cannot_be_ended_keeps_others_from_working(folder: Path) -> None:
     """We are not ended by ourselves: the one process that stands for an unkillable one here."""
     mark = folder / "children.lock"

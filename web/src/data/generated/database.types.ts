@@ -570,6 +570,7 @@ export type Database = {
       }
       known_bad_patterns: {
         Row: {
+          allow_empty: boolean
           cause: string
           evidence: NonNullable<Json>
           id: string
@@ -583,6 +584,7 @@ export type Database = {
           release_id: string
         }
         Insert: {
+          allow_empty?: boolean
           cause?: string
           evidence?: NonNullable<Json>
           id?: string
@@ -596,6 +598,7 @@ export type Database = {
           release_id: string
         }
         Update: {
+          allow_empty?: boolean
           cause?: string
           evidence?: NonNullable<Json>
           id?: string
@@ -769,7 +772,6 @@ export type Database = {
           id: string
           notes: string
           requires_release: string | null
-          signer: string | null
           state: Database["public"]["Enums"]["release_state"]
           version: string
         }
@@ -782,7 +784,6 @@ export type Database = {
           id?: string
           notes?: string
           requires_release?: string | null
-          signer?: string | null
           state?: Database["public"]["Enums"]["release_state"]
           version?: string
         }
@@ -795,7 +796,6 @@ export type Database = {
           id?: string
           notes?: string
           requires_release?: string | null
-          signer?: string | null
           state?: Database["public"]["Enums"]["release_state"]
           version?: string
         }
@@ -1119,6 +1119,7 @@ export type Database = {
       rollouts: {
         Row: {
           allow_downgrade: boolean
+          allow_empty: boolean
           branch: string | null
           created_at: string
           created_by: string | null
@@ -1147,6 +1148,7 @@ export type Database = {
         }
         Insert: {
           allow_downgrade?: boolean
+          allow_empty?: boolean
           branch?: string | null
           created_at?: string
           created_by?: string | null
@@ -1175,6 +1177,7 @@ export type Database = {
         }
         Update: {
           allow_downgrade?: boolean
+          allow_empty?: boolean
           branch?: string | null
           created_at?: string
           created_by?: string | null
@@ -1243,7 +1246,7 @@ export type Database = {
           description?: string
           maintenance_window?: string | null
           name: string
-          position: number
+          position?: number
         }
         Update: {
           description?: string
@@ -1299,6 +1302,7 @@ export type Database = {
           received_at: string
           release_id: string | null
           rollout_id: string | null
+          signer: string | null
           started_at: string
           to_commit: string
         }
@@ -1318,6 +1322,7 @@ export type Database = {
           received_at?: string
           release_id?: string | null
           rollout_id?: string | null
+          signer?: string | null
           started_at: string
           to_commit: string
         }
@@ -1337,6 +1342,7 @@ export type Database = {
           received_at?: string
           release_id?: string | null
           rollout_id?: string | null
+          signer?: string | null
           started_at?: string
           to_commit?: string
         }
@@ -1522,6 +1528,29 @@ export type Database = {
           },
         ]
       }
+      release_signers: {
+        Row: {
+          devices: number | null
+          release_id: string | null
+          signer: string | null
+        }
+        Relationships: [
+          {
+            foreignKeyName: "update_history_release_id_fkey"
+            columns: ["release_id"]
+            isOneToOne: false
+            referencedRelation: "failure_patterns"
+            referencedColumns: ["release_id"]
+          },
+          {
+            foreignKeyName: "update_history_release_id_fkey"
+            columns: ["release_id"]
+            isOneToOne: false
+            referencedRelation: "releases"
+            referencedColumns: ["id"]
+          },
+        ]
+      }
       slo: {
         Row: {
           description: string | null
@@ -1659,6 +1688,7 @@ export type Database = {
         Args: { rollout_id: string }
         Returns: {
           allow_downgrade: boolean
+          allow_empty: boolean
           branch: string | null
           created_at: string
           created_by: string | null
@@ -1714,6 +1744,7 @@ export type Database = {
         }
         Returns: {
           allow_downgrade: boolean
+          allow_empty: boolean
           branch: string | null
           created_at: string
           created_by: string | null
@@ -1818,6 +1849,7 @@ export type Database = {
       lift_known_bad: {
         Args: { pattern_id: string; reason: string }
         Returns: {
+          allow_empty: boolean
           cause: string
           evidence: NonNullable<Json>
           id: string
@@ -1838,8 +1870,14 @@ export type Database = {
         }
       }
       mark_known_bad: {
-        Args: { match: Json; reason: string; release_id: string }
+        Args: {
+          allow_empty?: boolean
+          match: Json
+          reason: string
+          release_id: string
+        }
         Returns: {
+          allow_empty: boolean
           cause: string
           evidence: NonNullable<Json>
           id: string
@@ -1896,6 +1934,7 @@ export type Database = {
         Args: { rollout_id: string }
         Returns: {
           allow_downgrade: boolean
+          allow_empty: boolean
           branch: string | null
           created_at: string
           created_by: string | null
@@ -2000,6 +2039,7 @@ export type Database = {
         Args: { rollout_id: string }
         Returns: {
           allow_downgrade: boolean
+          allow_empty: boolean
           branch: string | null
           created_at: string
           created_by: string | null
@@ -2042,6 +2082,7 @@ export type Database = {
         Args: { rollout_id: string }
         Returns: {
           allow_downgrade: boolean
+          allow_empty: boolean
           branch: string | null
           created_at: string
           created_by: string | null
