@@ -58,7 +58,7 @@ def release(fleetctl: Fleetctl) -> Callable[..., dict[str, Any]]:
         extra = [part for name, value in options.items() for part in (f"--{name}", value)]
         # On staging, so that no device of another test is concerned.
         made: dict[str, Any] = fleetctl(
-            "release", "add", commit, "--version", version, "--branch", "staging", *extra, "--json"
+            "release", "add", commit, "--version", version, "--branch", "staging", *extra, "--yes", "--json"
         ).json
         return made
 

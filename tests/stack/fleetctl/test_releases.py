@@ -29,7 +29,7 @@ def test_the_same_commit_is_refused_a_second_time(
     fleetctl: Fleetctl, release: Callable[..., dict[str, Any]]
 ) -> None:
     made = release()
-    again = fleetctl("release", "add", made["commit_sha"], "--branch", "staging")
+    again = fleetctl("release", "add", made["commit_sha"], "--branch", "staging", "--yes")
     assert again.refusal == ("already_exists", 1)
     assert again.error is not None
     assert again.error.message == "This commit is already a release of this branch."
@@ -53,7 +53,7 @@ def test_a_short_commit_is_resolved_in_a_clone_only(fleetctl: Fleetctl, tmp_path
     head = subprocess.run(
         [*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True
     ).stdout.strip()
-    options = ("--repository", str(tmp_path), "--branch", "staging")
+    options = ("--repository", str(tmp_path), "--branch", "staging", "--yes")
     assert fleetctl("release", "add", "HEAD", *options, "--json").json["commit_sha"] == head
     assert fleetctl("release", "add", "no-such", *options).refusal == ("commit_unknown", 5)
 
@@ -62,7 +62,9 @@ def test_a_version_on_two_branches_is_ambiguous_until_the_branch_is_said(
     fleetctl: Fleetctl, release: Callable[..., dict[str, Any]]
 ) -> None:
     made = release()
-    twin = fleetctl("release", "add", made["commit_sha"], "--version", made["version"], "--json").json
+    twin = fleetctl(
+        "release", "add", made["commit_sha"], "--version", made["version"], "--yes", "--json"
+    ).json
     fleetctl("release", "withdraw", twin["id"])
     assert fleetctl("release", "withdraw", made["version"]).refusal == ("release_ambiguous", 2)
     chosen = fleetctl("release", "withdraw", made["version"], "--on-branch", "staging", "--json").json
