@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,7 +24,7 @@ def eventful(
     make_device: MakeDevice, make_release: Callable[[str], str], admin: psycopg.Connection
 ) -> Iterator[Device]:
     """A device with something in every part of its page, and alerts about it."""
-    release = make_release("v1-eventful")
+    release = make_release(f"v1-{uuid.uuid4().hex[:8]}")
     device = make_device("a-device-with-quite-a-long-name-in-the-canteen")
     device.reports(
         state="degraded", current_release=release, error_kind="unhealthy",

@@ -527,6 +527,10 @@ def test_reports_show_to_each_what_the_tables_would(fleet: Fleet, view: str) -> 
     fleet.sql("update public.device_status set device_time = now() - interval '1 day' where true")
     heard(fleet, DEVICE, "2 hours")
     fleet.report(V1, who="other device")
+    fleet.sql(
+        "insert into public.update_history (id, device_id, release_id, to_commit, outcome, started_at, finished_at, signer) "
+        "values (gen_random_uuid(), %s, %s, repeat('1', 40), 'succeeded', now(), now(), 'alice')", OTHER, V1,
+    )  # fmt: skip
     query = f"select count(*) from public.{view}"
     everything = fleet.one(query)
     assert everything > 0
