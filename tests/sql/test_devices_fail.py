@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from tests.support.identities import Fleet
+from tests.support.profiles import OLDER_SERVER_IN_FULL
 from tests.support.rollout_builders import (
     ask,
     check_counters,
@@ -18,6 +19,8 @@ from tests.support.rollout_builders import (
     roll_out,
     tick,
 )
+
+pytestmark = OLDER_SERVER_IN_FULL
 
 OFF: dict[str, Any] = {
     "halt_failure_ratio": None,

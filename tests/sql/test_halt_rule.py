@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from tests.support.identities import DEVICE, V1, V2, Fleet, detail
+from tests.support.profiles import OLDER_SERVER_IN_FULL
 from tests.support.rollout_builders import (
     ask,
     check_counters,
@@ -19,6 +20,8 @@ from tests.support.rollout_builders import (
     state,
     tick,
 )
+
+pytestmark = OLDER_SERVER_IN_FULL
 
 # The halt rule
 

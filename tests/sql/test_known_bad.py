@@ -9,7 +9,10 @@ from uuid import UUID
 import pytest
 
 from tests.support.identities import DEVICE, OPERATOR, OTHER, V1, V2, Fleet, detail, gates
+from tests.support.profiles import OLDER_SERVER_IN_FULL
 from tests.support.rollout_builders import ask, device_id, finish, make_devices, opened, roll_out, state, tick
+
+pytestmark = OLDER_SERVER_IN_FULL
 
 PI_3 = {"hardware_model": "Pi 3"}
 # Every attribute that failures are searched for; a site is a label.

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from tests.support.identities import DEVICE, OTHER, V1, V2, Fleet, detail
+from tests.support.profiles import OLDER_SERVER_IN_FULL
 from tests.support.rollout_builders import (
     ask,
     check_counters,
@@ -18,6 +19,8 @@ from tests.support.rollout_builders import (
     state,
     tick,
 )
+
+pytestmark = OLDER_SERVER_IN_FULL
 
 OPEN = "update public.rollout_stages set opened_at = now() where rollout_id = %s and position in (2, 3)"
 

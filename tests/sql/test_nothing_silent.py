@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tests.support.identities import OTHER, V1, V2, Fleet
+from tests.support.profiles import OLDER_SERVER_IN_FULL
 from tests.support.rollout_builders import (
     ask,
     device_id,
@@ -16,6 +17,8 @@ from tests.support.rollout_builders import (
     roll_out,
     state,
 )
+
+pytestmark = OLDER_SERVER_IN_FULL
 
 
 def test_a_version_names_one_release_of_its_branch(fleet: Fleet) -> None:

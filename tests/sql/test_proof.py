@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.identities import DEVICE, OTHER, V1, V2, Fleet
-from tests.support.profiles import amount
+from tests.support.profiles import OLDER_SERVER_IN_FULL, amount
 from tests.support.rollout_builders import (
     ask,
     check_counters,
@@ -23,6 +23,8 @@ from tests.support.rollout_builders import (
     state,
     tick,
 )
+
+pytestmark = OLDER_SERVER_IN_FULL
 
 #: No rule halts it.
 OFF: dict[str, Any] = {

@@ -10,7 +10,10 @@ from uuid import UUID
 import pytest
 
 from tests.support.identities import DEVICE, OTHER, V1, V2, Fleet
+from tests.support.profiles import OLDER_SERVER_IN_FULL
 from tests.support.rollout_builders import ask, make_devices, roll_out
+
+pytestmark = OLDER_SERVER_IN_FULL
 
 VIEWS = [
     "devices_by_state", "drifted_clocks", "failure_patterns", "fleet_overview", "offline_devices", "release_signers", "slo",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.identities import DEVICE, OTHER, V1, V2, Fleet, detail, gates
+from tests.support.profiles import OLDER_SERVER_IN_FULL
 from tests.support.rollout_builders import (
     V3,
     ask,
@@ -12,6 +13,8 @@ from tests.support.rollout_builders import (
     roll_out,
     state,
 )
+
+pytestmark = OLDER_SERVER_IN_FULL
 
 # Selectors, supersession, what is outside a rollout
 

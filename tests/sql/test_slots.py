@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.identities import DEVICE, OTHER, V1, V2, Fleet, gates
+from tests.support.profiles import OLDER_SERVER_IN_FULL
 from tests.support.rollout_builders import (
     ask,
     check_counters,
@@ -16,6 +17,8 @@ from tests.support.rollout_builders import (
     roll_out,
     tick,
 )
+
+pytestmark = OLDER_SERVER_IN_FULL
 
 # Slots
 

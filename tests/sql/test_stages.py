@@ -7,6 +7,7 @@ from uuid import UUID
 import pytest
 
 from tests.support.identities import OTHER, V1, V2, Fleet, detail
+from tests.support.profiles import OLDER_SERVER_IN_FULL
 from tests.support.rollout_builders import (
     ask,
     check_counters,
@@ -18,6 +19,8 @@ from tests.support.rollout_builders import (
     state,
     tick,
 )
+
+pytestmark = OLDER_SERVER_IN_FULL
 
 # Stages
 

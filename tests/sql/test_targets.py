@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from tests.support.identities import DEVICE, OTHER, V1, V2, Fleet, detail, gates
+from tests.support.profiles import OLDER_SERVER_IN_FULL
 from tests.support.rollout_builders import (
     V3,
     ask,
@@ -20,6 +21,8 @@ from tests.support.rollout_builders import (
     state,
     tick,
 )
+
+pytestmark = OLDER_SERVER_IN_FULL
 
 CANARY_FIRST: tuple[dict[str, Any], ...] = ({"segment": "canary", "soak_s": 3600}, {})
 

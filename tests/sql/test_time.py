@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 
 from tests.support.cluster import type_of_connection
 from tests.support.identities import V2, Fleet, become
+from tests.support.profiles import OLDER_SERVER_IN_FULL
 from tests.support.rollout_builders import make_devices
+
+pytestmark = OLDER_SERVER_IN_FULL
 
 DEVICES = 6
 #: Percentages of the stages, in per cent of everybody; soak of each, minutes; slots.

@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from tests.support.identities import DEVICE, OTHER, V1, V2, Fleet, gates
+from tests.support.profiles import OLDER_SERVER_IN_FULL
 from tests.support.rollout_builders import (
     ask,
     check_counters,
@@ -18,6 +19,8 @@ from tests.support.rollout_builders import (
     tick,
     window,
 )
+
+pytestmark = OLDER_SERVER_IN_FULL
 
 EDITS = {
     "held": f"update public.devices set hold = true where id = '{DEVICE}'",

@@ -7,8 +7,11 @@ from functools import partial
 import pytest
 
 from tests.support.identities import V1, V2, Fleet
+from tests.support.profiles import OLDER_SERVER_IN_FULL
 from tests.support.races import as_operator, ask, ask_or_hear, crowd, until_it_waits
 from tests.support.rollout_builders import check_counters, roll_out
+
+pytestmark = OLDER_SERVER_IN_FULL
 
 
 @pytest.mark.parametrize("where", ["rollout", "stage", "fleet"])

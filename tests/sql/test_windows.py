@@ -5,11 +5,14 @@ from __future__ import annotations
 import pytest
 
 from tests.support.identities import DEVICE, V1, V2, Fleet, detail, gates
+from tests.support.profiles import OLDER_SERVER_IN_FULL
 from tests.support.rollout_builders import (
     ask,
     roll_out,
     window,
 )
+
+pytestmark = OLDER_SERVER_IN_FULL
 
 
 @pytest.mark.parametrize(
