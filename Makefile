@@ -15,7 +15,7 @@ export UV_SYSTEM_CERTS ?= 1
 endif
 export DENO_TLS_CA_STORE ?= system,mozilla
 
-.PHONY: setup demo test unit sql stack docker faults e2e cost lint lint-python lint-rooms lint-ts lint-spelling lint-shell lint-workflows
+.PHONY: setup demo test unit sql stack attack docker faults e2e cost lint lint-python lint-rooms lint-ts lint-spelling lint-shell lint-workflows
 .PHONY: docs soak bench up down lock web clean
 
 setup: $(STAMP)
@@ -46,7 +46,7 @@ test: setup lint
 	@cd $(ROOT) && $(BIN)/python -m pytest --durations=15 $(PYTEST_ARGS)
 
 # One part: `make unit`, or less of it: `make unit PYTEST_ARGS="-p no:xdist -k outbox"`.
-unit sql stack docker faults e2e: setup
+unit sql stack attack docker faults e2e: setup
 	@cd $(ROOT) && $(BIN)/python -m pytest tests/$@ $(PYTEST_ARGS)
 
 # What the tests cost, with all that they start: `make cost PART=unit BASE=main` runs both in one sitting.

@@ -157,11 +157,13 @@ class Engine:
         """The attempt with its first failure; what goes wrong on the way back does not hide it."""
         if self.attempt.failure is not None:
             return self.attempt
+        # What the Git host says is not the release's doing: only what was verified can be bad.
+        before_verified = self.journal.phase is Phase.FETCHING
         failure = Failure(
             phase=self.journal.phase,
             kind=error.kind,
             message=self.redact(error.message),
-            retryable=error.retryable or error.kind in PASSING,
+            retryable=error.retryable or error.kind in PASSING or before_verified,
             evidence=redaction.redact_evidence(error.evidence, self.redact),
         )
         return self.attempt.model_copy(update={"failure": failure})

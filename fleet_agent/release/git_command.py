@@ -1,7 +1,7 @@
 """Git as the agent runs it: no prompts, no hooks, no inherited settings, no network unless asked for.
 
-GitPython starts the processes and reads their progress; what it cannot do (end a silent transfer, keep
-inherited `GIT_*` variables out) is here.
+GitPython starts the processes; what it cannot do (end a silent transfer, keep inherited `GIT_*` variables
+out, tell Git's own account of a transfer from what the host says) is here.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit, urlunsplit
 
 from fleet_agent.errors import FleetError, Kind, ReleaseError, config_invalid, tool_missing
 from fleet_agent.support import processes
+from fleet_agent.support.sizes import MIB
 
 if TYPE_CHECKING:
     import git
@@ -58,6 +59,11 @@ SETTINGS_FILE = "fleet.gitconfig"
 _LOCAL_TIMEOUT_S = 300.0
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _LINE_END = re.compile(rb"[\r\n]")
+#: What a transfer says is kept as evidence: so many lines, and characters of each.
+LINES_KEPT = 40
+LINE_LIMIT = 500
+#: Git's own account of one transfer is a few kilobytes.
+_TRACE_LIMIT = 4 * MIB
 
 
 @dataclass(frozen=True)
@@ -129,31 +135,40 @@ class GitCommand:
         on_progress: OnProgress,
     ) -> Transfer:
         """Run a command that talks to the host; ended when silent for `idle_s` or older than `total_s`."""
-        handle = self._start(arguments, network=True)
-        process = handle.proc
-        assert process is not None  # noqa: S101
-        watch = _Watch(on_progress)
-        try:
-            _feed(process, stdin)
-            transfer = watch.follow(process, idle_s, total_s)
-        finally:
-            if process.poll() is None:
-                _end(process)
-        transfer.status = process.wait()
+        with _trace() as trace:
+            handle = self._start(arguments, network=True, trace=trace)
+            process = handle.proc
+            assert process is not None  # noqa: S101
+            watch = _Watch(on_progress)
+            try:
+                _feed(process, stdin)
+                transfer = watch.follow(process, idle_s, total_s)
+            finally:
+                if process.poll() is None:
+                    _end(process)
+            transfer.status = process.wait()
+            transfer.received_bytes = _received_bytes(trace)
         return transfer
 
-    def _start(self, arguments: Sequence[str], *, network: bool) -> git.Git.AutoInterrupt:
+    def _start(
+        self, arguments: Sequence[str], *, network: bool, trace: int | None = None
+    ) -> git.Git.AutoInterrupt:
         try:
             command = processes.ending_with_us(["git", f"--git-dir={self.repository}", *arguments])
         except FileNotFoundError as error:
             raise git_missing() from error
+        options = processes.bound_to_us()
+        environment = self._environment(network=network)
+        if trace is not None:
+            options["pass_fds"] = (*options["pass_fds"], trace)
+            environment["GIT_TRACE2_EVENT"] = f"/proc/self/fd/{trace}"
         handle: git.Git.AutoInterrupt = self._git.execute(
             command,
             istream=subprocess.PIPE,
             as_process=True,
             with_stdout=not network,
-            env=self._environment(network=network),
-            **processes.bound_to_us(),
+            env=environment,
+            **options,
         )
         return handle
 
@@ -177,18 +192,18 @@ class GitCommand:
                 "GIT_ALLOW_PROTOCOL": "file:https:http:ssh:git",
                 "GIT_SSH_COMMAND": "ssh -oBatchMode=yes -oConnectTimeout=20 -oServerAliveInterval=15"
                 " -oServerAliveCountMax=3 -oStrictHostKeyChecking=accept-new",
-                # Exact byte counts; they arrive on standard error between the progress lines.
-                "GIT_TRACE2_EVENT": "2",
             }
         return base
 
 
 class _Watch:
-    """Reads what a transfer says on standard error: progress, counts, complaints."""
+    """Reads what a transfer says on standard error: progress and complaints, the host's among them.
+
+    All of it is words for people: none of it is counted, and what is kept of it is bounded.
+    """
 
     def __init__(self, on_progress: OnProgress) -> None:
-        self._progress = _progress_parser(on_progress)
-        self._names: dict[str, str] = {}
+        self._progress = _Progress(on_progress)
         self._transfer = Transfer()
         self._rest = b""
 
@@ -206,41 +221,52 @@ class _Watch:
                 if not chunk:
                     break
                 self._take(chunk)
-        if self._rest:
-            self._line(self._rest)
+        self._line(self._rest)
         return self._transfer
 
     def _take(self, chunk: bytes) -> None:
-        *lines, self._rest = _LINE_END.split(self._rest + chunk)
+        *lines, rest = _LINE_END.split(self._rest + chunk)
+        self._rest = rest[: 4 * LINE_LIMIT]
         for line in lines:
-            if line:
-                self._line(line)
+            self._line(line)
 
     def _line(self, raw: bytes) -> None:
-        text = raw.decode(errors="replace").strip()
-        start = text.find('{"event":')
-        if start != -1 and text.endswith("}"):
-            self._event(text[start:])
-            text = text[:start].strip()
-        if not text:
-            return
-        before = len(self._progress.other_lines) + len(self._progress.error_lines)
-        self._progress.new_message_handler()(text)
-        if before < len(self._progress.other_lines) + len(self._progress.error_lines):
-            self._transfer.lines = [*self._transfer.lines[-40:], text]
+        text = "".join(filter(str.isprintable, raw[: 4 * LINE_LIMIT].decode(errors="replace")))
+        text = text.strip()[:LINE_LIMIT]
+        if text and not self._progress.take(text):
+            self._transfer.lines = [*self._transfer.lines[-LINES_KEPT + 1 :], text]
 
-    def _event(self, text: str) -> None:
+
+@contextmanager
+def _trace() -> Iterator[int]:
+    """Where Git writes its own account of a transfer: memory that only what we start has open.
+
+    The host's words never get there but as a string inside an event, so they cannot look like one.
+    """
+    handle = os.memfd_create("git-trace")
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _received_bytes(trace: int) -> int:
+    """The sizes of the packs that came in, as Git's own processes report them."""
+    names: dict[str, str] = {}
+    received = 0
+    for line in os.pread(trace, _TRACE_LIMIT, 0).splitlines():
         try:
-            event: dict[str, Any] = json.loads(text)
-        except ValueError:
-            return
-        if event["event"] == "cmd_name":
-            self._names[event["sid"]] = event["name"]
-        elif event.get("key") == "total_bytes" and self._names.get(event["sid"]) in (
-            "index-pack",
-            "unpack-objects",
-        ):
-            self._transfer.received_bytes += int(event["value"])
+            event = json.loads(line)
+            if event["event"] == "cmd_name":
+                names[event["sid"]] = event["name"]
+            elif event.get("key") == "total_bytes" and names.get(event["sid"]) in (
+                "index-pack",
+                "unpack-objects",
+            ):
+                received += int(event["value"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            continue  # a line that was cut off; the count is for people
+    return received
 
 
 def check_url(url: str) -> None:
@@ -293,34 +319,38 @@ def _forget_inherited_settings() -> None:
             del os.environ[name]
 
 
-def _progress_parser(on_progress: OnProgress) -> git.RemoteProgress:
-    from git import RemoteProgress
+class _Progress:
+    """Git's progress, for people. The host's own may say anything, so it only moves forward."""
 
-    names = {
-        RemoteProgress.COUNTING: "counting objects",
-        RemoteProgress.COMPRESSING: "compressing objects",
-        RemoteProgress.RECEIVING: "receiving objects",
-        RemoteProgress.RESOLVING: "resolving deltas",
+    _LINE = re.compile(
+        r"(?:remote: )?(Enumerating|Counting|Compressing|Receiving|Resolving) (?:objects|deltas): +"
+        r"(?:\d{1,18}|(\d{1,3})% \(\d{1,18}/\d{1,18}\))"
+        r"(?:, (\d{1,6}(?:\.\d{1,6})? \w{3,5}(?: \| \d{1,6}(?:\.\d{1,6})? \w{3,5}/s)?))?(?:, done)?[.,]?"
+    )
+    _NAMES: ClassVar = {
+        "Enumerating": "counting objects",
+        "Counting": "counting objects",
+        "Compressing": "compressing objects",
+        "Receiving": "receiving objects",
+        "Resolving": "resolving deltas",
     }
 
-    class Parser(RemoteProgress):
-        seen = ("", -1)
+    def __init__(self, on_progress: OnProgress) -> None:
+        self._on_progress = on_progress
+        self._furthest = (-1, -1)
 
-        def update(
-            self,
-            op_code: int,
-            cur_count: str | float,
-            max_count: str | float | None = None,
-            message: str = "",
-        ) -> None:
-            name = names.get(op_code & self.OP_MASK, "working")
-            percent = 100 * float(cur_count) / float(max_count) if max_count else None
-            now = (name, -1 if percent is None else int(percent))
-            if now != self.seen:
-                self.seen = now
-                on_progress(f"{name} {message}".strip(), percent)
-
-    return Parser()
+    def take(self, text: str) -> bool:
+        """Report it if it is progress, and further than before; False if it is not progress."""
+        found = self._LINE.fullmatch(text)
+        if found is None:
+            return False
+        word, percent, amount = found.groups()
+        known = None if percent is None else min(int(percent), 100)
+        now = (list(self._NAMES).index(word), -1 if known is None else known)
+        if now > self._furthest:
+            self._furthest = now
+            self._on_progress(f"{self._NAMES[word]} {amount or ''}".strip(), known)
+        return True
 
 
 def _feed(process: subprocess.Popen[bytes], stdin: bytes) -> None:

@@ -9,12 +9,14 @@ import socket
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 CHUNK = 16 * 1024
+#: After this line of an answer (protocol version 2) comes the pack, in pieces on a band of its own.
+_PACK = b"000dpackfile\n"
 
 
 class GitServer:
@@ -22,7 +24,9 @@ class GitServer:
 
     `protocol_v2` off makes it as old as hosts that hand out branches only; with `commits` it refuses any
     object not among them. `cuts` holds, for the next transfers, after how many bytes the connection breaks
-    (None: not at all); `stall_after` after how many bytes each transfer goes silent.
+    (None: not at all); `stall_after` after how many bytes each transfer goes silent. A hostile host sends
+    `says` as progress before each pack, `pack` (an endless one is cut by the client) instead of the pack,
+    and whoever asks for anything to the address `elsewhere`.
     """
 
     def __init__(self, root: Path) -> None:
@@ -33,6 +37,9 @@ class GitServer:
         self.cuts: deque[int | None] = deque()
         self.stall_after: int | None = None
         self.stop_stalling = threading.Event()
+        self.says: list[bytes] = []
+        self.pack: Callable[[], Iterable[bytes]] | None = None
+        self.elsewhere: str | None = None
         self.bytes_sent = 0
         self.bytes_received = 0
         #: The object ids that each transfer asked for.
@@ -76,6 +83,12 @@ def _handler(server: GitServer) -> type[BaseHTTPRequestHandler]:
 
         def _serve(self, body: bytes) -> None:
             self.close_connection = True
+            if server.elsewhere is not None:
+                self.send_response(302)
+                self.send_header("Location", server.elsewhere + self.path)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             if server.password_wanted and "Authorization" not in self.headers:
                 self.send_response(401)
                 self.send_header("WWW-Authenticate", 'Basic realm="git"')
@@ -91,6 +104,11 @@ def _handler(server: GitServer) -> type[BaseHTTPRequestHandler]:
                 result = b"Content-Type: application/x-git-upload-pack-result"
                 self._answer(result, f"{len(complaint) + 4:04x}{complaint}".encode(), None, stall=False)
                 return
+            if wants and server.pack is not None:
+                server.wants.append(wants)
+                with suppress(BrokenPipeError, ConnectionResetError):
+                    self._send_pack(server.pack())
+                return
             backend = subprocess.Popen(
                 ["git", "http-backend"],
                 env=self._cgi(),
@@ -102,6 +120,9 @@ def _handler(server: GitServer) -> type[BaseHTTPRequestHandler]:
             head, _, content = answer.partition(b"\r\n\r\n")
             if wants:
                 server.wants.append(wants)
+            if _PACK in content:
+                said = b"".join(_side_band(2, line) for line in server.says)
+                content = content.replace(_PACK, _PACK + said, 1)
             cut = server.cuts.popleft() if wants and server.cuts else None
             with suppress(BrokenPipeError, ConnectionResetError):
                 self._answer(head, content, cut, stall=bool(wants))
@@ -124,6 +145,16 @@ def _handler(server: GitServer) -> type[BaseHTTPRequestHandler]:
             if end < len(content):
                 self.connection.shutdown(socket.SHUT_RDWR)
 
+        def _send_pack(self, pieces: Iterable[bytes]) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/x-git-upload-pack-result")
+            self.end_headers()
+            self.wfile.write(_PACK)
+            for piece in pieces:
+                for start in range(0, len(piece), 65_000):
+                    server.bytes_sent += self.wfile.write(_side_band(1, piece[start : start + 65_000]))
+            self.wfile.write(b"0000")
+
         def _cgi(self) -> dict[str, str]:
             path, _, query = self.path.partition("?")
             return {
@@ -143,3 +174,8 @@ def _handler(server: GitServer) -> type[BaseHTTPRequestHandler]:
             }
 
     return Handler
+
+
+def _side_band(band: int, content: bytes) -> bytes:
+    """One packet: band 1 is the pack, band 2 is progress for people."""
+    return f"{len(content) + 5:04x}".encode() + bytes([band]) + content
