@@ -83,7 +83,7 @@ as $$
 begin
   if not exists (select from public.device_roles r where r.name = wanted) then
     perform private.refuse('unknown_role', format('There is no device role "%s".', wanted),
-      'Add it to the table device_roles first, or pick an existing one.', 'PT400');
+      'Add it to the table device_roles first, or use an existing one.', 'PT400');
   end if;
 end
 $$;
@@ -96,7 +96,7 @@ as $$
 begin
   if not exists (select from public.segments s where s.name = wanted) then
     perform private.refuse('unknown_segment', format('There is no segment "%s".', wanted),
-      'Add it to the table segments first, or pick an existing one.', 'PT400');
+      'Add it to the table segments first, or use an existing one.', 'PT400');
   end if;
 end
 $$;

@@ -43,7 +43,7 @@ as $$
 begin
   if not exists (select from public.branches b where b.name = wanted) then
     perform private.refuse('unknown_branch', format('There is no branch "%s".', wanted),
-      'Add it to the table branches first, or pick an existing one.', 'PT400');
+      'See `fleetctl branch list`, or add it to the table branches first.', 'PT400');
   end if;
 end
 $$;

@@ -65,9 +65,9 @@ begin
     case when rollout.on_bad = 'halt_rollout' then wanted_id else rollout.release_id end::text,
     cause,
     case cause
-      when 'failure_cap' then format('%s of %s devices failed; %s are allowed.', failed, attempted, rollout.halt_max_failures - 1)
+      when 'failure_cap' then format('%s of %s attempted devices failed; the limit is %s.', failed, attempted, rollout.halt_max_failures - 1)
       when 'consecutive_failures' then format('%s devices failed in a row.', in_a_row)
-      else format('%s of %s attempted devices failed (%s %%); %s %% are allowed.', failed, attempted,
+      else format('%s of %s attempted devices failed (%s %%); the limit is %s %%.', failed, attempted,
         round(100.0 * failed / attempted), round(100 * rollout.halt_failure_ratio))
     end,
     jsonb_build_object('rollout_id', wanted_id, 'attempted', attempted, 'failed', failed,

@@ -32,7 +32,7 @@ from fleet_agent.support.clock import Clock
 #: The containers are checked for a report at most this often: it costs a child process.
 LOOK_AT_CONTAINERS_S = 300.0
 #: How often the watcher next to a running update checks for a wake.
-LOOK_S = 15.0
+WAKE_LOOK_S = 15.0
 
 
 @dataclass
@@ -208,7 +208,7 @@ class CheckIn:
             told = directive
             while True:
                 while self._schedule.left_s > 0:
-                    await self._schedule.rest(LOOK_S)
+                    await self._schedule.rest(WAKE_LOOK_S)
                 self._schedule.take()
                 self._woken_while_working = True
                 try:
@@ -219,7 +219,7 @@ class CheckIn:
                             "a wake during the update could not be followed yet: {error}", error=error
                         )
                         asked_s = getattr(error, "retry_after_s", None) or 0.0
-                        self._schedule.hasten(LOOK_S, "a wake during the update", after_s=asked_s)
+                        self._schedule.hasten(WAKE_LOOK_S, "a wake during the update", after_s=asked_s)
                         continue
                     newer = _nothing_more(directive)
                 # Compared with what the engine knows: the directive that it began with may return.

@@ -9,7 +9,7 @@ from fleet_agent.config import DeviceConfig
 from fleet_agent.model import Directive
 
 #: Before the control plane was ever heard: the fleet's usual interval.
-DEFAULT_POLL_S = 900.0
+DEFAULT_POLL_INTERVAL_S = 900.0
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ def in_effect(config: DeviceConfig, directive: Directive | None) -> Settings:
     if config.poll_interval_s is not None:
         pinned.insert(0, "poll_interval_s")
     return Settings(
-        poll_interval_s=float(config.poll_interval_s or sent_interval or DEFAULT_POLL_S),
+        poll_interval_s=float(config.poll_interval_s or sent_interval or DEFAULT_POLL_INTERVAL_S),
         labels={**sent_labels, **config.labels},
         pinned=tuple(pinned),
     )

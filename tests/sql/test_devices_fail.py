@@ -121,7 +121,7 @@ def test_who_fails_again_after_a_lift_is_a_new_failure(fleet: Fleet) -> None:
             say(fleet, rollout, number, "failed", "failed")
             if number < 3:
                 assert halts(fleet) == [], f"round {again}"
-        assert halts(fleet) == ["3 of 3 devices failed; 2 are allowed."]
+        assert halts(fleet) == ["3 of 3 attempted devices failed; the limit is 2."]
         lift(fleet)
     check_counters(fleet)
 

@@ -67,7 +67,7 @@ def test_an_automatic_halt_says_what_it_saw(fleet: Fleet) -> None:
     rollout = roll_out(fleet, halt_max_failures=2)
     _fail(fleet, rollout, range(1, 3))
     reason, evidence = fleet.sql("select reason, evidence from public.halts")[0]
-    assert reason == "2 of 2 devices failed; 1 are allowed."
+    assert reason == "2 of 2 attempted devices failed; the limit is 1."
     assert evidence["error_kinds"] == {"health_failed": 2}
     alerts = fleet.sql("select kind, severity::text, rollout_id from public.alerts")
     assert alerts == [("rollout_halted", "critical", rollout)]

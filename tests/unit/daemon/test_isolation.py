@@ -21,7 +21,7 @@ from fleet_agent.daemon import decide, isolation
 from fleet_agent.daemon.isolation import Isolation
 from fleet_agent.daemon.loop import Daemon
 from fleet_agent.daemon.schedule import POLL, Outcome
-from fleet_agent.daemon.settings import DEFAULT_POLL_S
+from fleet_agent.daemon.settings import DEFAULT_POLL_INTERVAL_S
 from fleet_agent.errors import ControlPlaneError, Kind, StateError
 from fleet_agent.log import Log
 from fleet_agent.model import Attempt
@@ -160,7 +160,7 @@ async def test_an_isolated_device_asks_seldom_and_spread_but_looks_after_itself_
 ) -> None:
     daemon.schedule.uniform = lambda low, high: (low + high) / 2
     await isolate(daemon, control, hand)
-    assert daemon._next_wait(Outcome.UNREACHABLE) == DEFAULT_POLL_S
+    assert daemon._next_wait(Outcome.UNREACHABLE) == DEFAULT_POLL_INTERVAL_S
     assert daemon.turn.reachability.ask_again_at - hand.at == decide.ISOLATED_POLL_S / 2
     asked = control.questions
     hand.at += decide.ISOLATED_POLL_S / 2 - 1
