@@ -5,9 +5,9 @@ create table public.rollout_templates (
   name text primary key constraint "name must be 1 to 63 of a-z, 0-9 and -" check (name ~ '^[a-z0-9][a-z0-9-]{0,62}$'),
   description text not null default '',
   role text references public.device_roles on update cascade,
-  label_selector jsonb not null default '{}'
-    constraint "label_selector must be an object of texts, like {""site"": ""rome""}"
-    check (jsonb_typeof(label_selector) = 'object' and not jsonb_path_exists(label_selector, '$.* ? (@.type() != "string")')),
+  selector jsonb not null default '{}'
+    constraint "selector must be an object of at most 8 kB"
+    check (jsonb_typeof(selector) = 'object' and octet_length(selector::text) <= 8192),
   max_in_flight int constraint "max_in_flight must be 1 or more, or empty" check (max_in_flight >= 1),
   max_per_minute int constraint "max_per_minute must be 1 or more, or empty" check (max_per_minute >= 1),
   lease_s int not null default 3600 constraint "lease_s must be 60 to 604800 seconds" check (lease_s between 60 and 604800),
@@ -29,7 +29,7 @@ create table public.rollout_templates (
 );
 comment on table public.rollout_templates is 'Patterns for rollouts: put a name into branches.rollout_template and each new release of that branch starts one.';
 comment on column public.rollout_templates.role is 'Rollouts made from it are for devices of this role only; empty means all.';
-comment on column public.rollout_templates.label_selector is 'As in rollouts, like every column here.';
+comment on column public.rollout_templates.selector is 'As in rollouts, like every column here.';
 comment on column public.rollout_templates.max_in_flight is 'At most this many devices update at once; empty means no limit.';
 comment on column public.rollout_templates.max_per_minute is 'At most this many devices start within any sixty seconds; empty means no limit.';
 comment on column public.rollout_templates.lease_s is 'A device that holds a slot and does not report for this long counts as failed.';

@@ -176,6 +176,9 @@ $$;
 revoke execute on function private.check_device() from public;
 create trigger check_device before insert or update on public.devices
   for each row execute function private.check_device();
+-- Selectors follow a rename.
+create trigger a_lock_policy_first before update of name on public.devices
+  for each statement execute function private.lock_policy_first();
 
 create function private.keep_known_devices() returns trigger
 language plpgsql set search_path = ''

@@ -8,9 +8,9 @@ create table public.rollouts (
   release_id uuid not null references public.releases,
   branch text references public.branches on update cascade,
   role text references public.device_roles on update cascade,
-  label_selector jsonb not null default '{}'
-    constraint "label_selector must be an object of texts, like {""site"": ""rome""}"
-    check (jsonb_typeof(label_selector) = 'object' and not jsonb_path_exists(label_selector, '$.* ? (@.type() != "string")')),
+  selector jsonb not null default '{}'
+    constraint "selector must be an object of at most 8 kB"
+    check (jsonb_typeof(selector) = 'object' and octet_length(selector::text) <= 8192),
   state public.rollout_state not null default 'draft',
   max_in_flight int constraint "max_in_flight must be 1 or more, or empty" check (max_in_flight >= 1),
   max_per_minute int constraint "max_per_minute must be 1 or more, or empty" check (max_per_minute >= 1),
@@ -48,7 +48,8 @@ create table public.rollouts (
 comment on table public.rollouts is 'Staged deliveries. Insert a draft, add rows to rollout_stages, then set state to running.';
 comment on column public.rollouts.branch is 'The branch whose devices it is for; the release''s branch, filled in by a trigger.';
 comment on column public.rollouts.role is 'Only devices of this role; empty means all.';
-comment on column public.rollouts.label_selector is 'Only devices that carry all these labels; {} means all.';
+comment on column public.rollouts.selector is
+  'Only devices that have all of this, like {"labels": {"site": "rome"}}; {} means all. See docs/usage/selectors.md.';
 comment on column public.rollouts.state is 'Set to running to start or resume, paused to hand out no new slots, cancelled to stop for good.';
 comment on column public.rollouts.max_in_flight is 'At most this many devices update at once; empty means no limit.';
 comment on column public.rollouts.max_per_minute is 'At most this many devices start within any sixty seconds; empty means no limit.';
@@ -106,8 +107,14 @@ begin
   if new.name = '' then
     new.name := release.version || coalesce(' on ' || new.role, '');
   end if;
+  if tg_op = 'INSERT' or new.selector is distinct from old.selector then
+    new.selector := private.checked_selector(new.selector, 'rollout');
+  end if;
   if tg_op = 'UPDATE' and private.is_rename('role', old.role, new.role) then
     old.role := new.role;
+  end if;
+  if tg_op = 'UPDATE' and pg_trigger_depth() > 1 then
+    old.selector := new.selector;  -- by follow_rename()
   end if;
   -- The release may follow a rename of their branch after the rollout.
   if new.branch is distinct from release.branch
@@ -120,9 +127,9 @@ begin
   end if;
 
   if (new.id, new.created_at) is distinct from (old.id, old.created_at)
-     or (old.state <> 'draft' and (new.release_id, new.role, new.label_selector, new.started_at)
-          is distinct from (old.release_id, old.role, old.label_selector, old.started_at)) then
-    perform private.refuse('rollout_is_fixed', 'A rollout that has started keeps its release, role, label selector and start.',
+     or (old.state <> 'draft' and (new.release_id, new.role, new.selector, new.started_at)
+          is distinct from (old.release_id, old.role, old.selector, old.started_at)) then
+    perform private.refuse('rollout_is_fixed', 'A rollout that has started keeps its release, role, selector and start.',
       'Cancel it and start a new one.');
   end if;
   if new.state is distinct from old.state then
@@ -151,11 +158,11 @@ begin
     if old.state = 'draft' and new.state = 'running' and not new.allow_empty and not exists (
       select from public.devices d join public.rollout_stages s on s.rollout_id = new.id
       where d.state = 'active' and d.pinned_release is null and d.branch = new.branch
-        and (new.role is null or d.role = new.role) and d.labels @> new.label_selector
+        and (new.role is null or d.role = new.role) and private.device_matches(d, new.selector)
         and (d.id = any (s.device_ids) or ((s.segment is null or s.segment = d.segment)
           and coalesce(s.percent, case when s.device_ids is null then 100 else 0 end) > 0))) then
       perform private.refuse('rollout_concerns_nobody', 'This rollout would reach nobody: no active device matches it.',
-        'Check its branch, role, labels and stages. To start it for devices that come later, set allow_empty.');
+        'Check its branch, role, selector and stages. To start it for devices that come later, set allow_empty.');
     end if;
     if old.state = 'draft' and new.state = 'running' then
       -- The clock and not the transaction: of two that one statement or transaction starts, one came last.
@@ -270,7 +277,7 @@ begin
   if tg_op = 'INSERT' and rollout_state = 'completed' and exists (
     select from public.rollouts o join public.rollouts r on r.id = new.rollout_id
     where o.started_at > r.started_at and o.state in ('running', 'paused', 'completed')
-      and o.branch = r.branch and o.role is not distinct from r.role and o.label_selector = r.label_selector) then
+      and o.branch = r.branch and o.role is not distinct from r.role and o.selector = r.selector) then
     perform private.refuse('newer_rollout', 'The rollout is completed, and a newer one took over.', 'Add the stage there, or start a new rollout.');
   end if;
   if tg_op = 'INSERT' then

@@ -50,7 +50,7 @@ as $$
       private.bucket(r.release_id, d.id) as bucket
     from public.rollouts r
     join public.devices d on d.branch = r.branch and (r.role is null or d.role = r.role)
-      and d.labels @> r.label_selector and d.state = 'active' and d.pinned_release is null
+      and private.device_matches(d, r.selector) and d.state = 'active' and d.pinned_release is null
     left join public.device_status s on s.device_id = d.id
     where r.id = wanted_id
   ),

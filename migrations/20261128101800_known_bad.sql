@@ -81,7 +81,9 @@ create trigger audit_forgiven after delete on public.known_bad_releases
 create table public.known_bad_patterns (
   id uuid primary key default gen_random_uuid(),
   release_id uuid not null references public.releases,
-  match jsonb not null constraint "match must be at most 8 kB" check (octet_length(match::text) <= 8192),
+  selector jsonb not null
+    constraint "selector must be an object of at most 8 kB"
+    check (jsonb_typeof(selector) = 'object' and octet_length(selector::text) <= 8192),
   cause text not null default 'operator' constraint "cause must be 1 to 100 characters" check (length(cause) between 1 and 100),
   reason text not null constraint "a known-bad pattern needs a reason in words" check (btrim(reason) <> ''),
   evidence jsonb not null default '{}'
@@ -102,14 +104,14 @@ create table public.known_bad_patterns (
 comment on table public.known_bad_patterns is
   'Releases that are known bad for every device with these attributes, and their history. Insert a row to keep a release from them; set lift_reason to allow it again. Never deleted.';
 comment on column public.known_bad_patterns.release_id is 'The release that is kept from them. Devices that already run it keep it.';
-comment on column public.known_bad_patterns.match is
-  'Attributes, all of which a device has to have, like {"hardware_model": "Pi 3", "labels": {"site": "rome"}}; also os, agent_version, role, segment.';
+comment on column public.known_bad_patterns.selector is
+  'Which devices: attributes, all of which a device has to have, like {"hardware_model": "Pi 3", "labels": {"site": "rome"}}. See docs/usage/selectors.md.';
 comment on column public.known_bad_patterns.cause is 'operator, or failure_pattern: the halt rule of a rollout that has remember_patterns on.';
 comment on column public.known_bad_patterns.reason is 'The reason, for the person who decides to lift it.';
 comment on column public.known_bad_patterns.evidence is 'What the rule saw: rollout, counts, lift.';
 comment on column public.known_bad_patterns.allow_empty is 'Lets the row in though no device matches it yet.';
 comment on column public.known_bad_patterns.lift_reason is 'Set it to the reason why they may have it: that lifts the row.';
-create unique index known_bad_patterns_open on public.known_bad_patterns (release_id, match) where lifted_at is null;
+create unique index known_bad_patterns_open on public.known_bad_patterns (release_id, selector) where lifted_at is null;
 create index known_bad_patterns_by_release on public.known_bad_patterns (release_id, opened_at);
 
 alter table public.known_bad_patterns enable row level security;
@@ -123,42 +125,6 @@ create policy "operators of rank operator lift known-bad patterns" on public.kno
 
 -- Matching.
 
--- Bound when created and immutable, so that PostgreSQL inlines it into the query over the whole fleet.
-create function private.matches(match jsonb, device public.devices, agent_version text) returns boolean
-language sql immutable
-return ((match ->> 'hardware_model') is null or (match ->> 'hardware_model') = device.hardware_model)
-  and ((match ->> 'os') is null or (match ->> 'os') = device.os)
-  and ((match ->> 'agent_version') is null or (match ->> 'agent_version') = matches.agent_version)
-  and ((match ->> 'role') is null or (match ->> 'role') = device.role)
-  and ((match ->> 'segment') is null or (match ->> 'segment') = device.segment)
-  and device.labels @> coalesce(match -> 'labels', '{}');
-comment on function private.matches(jsonb, public.devices, text) is
-  'Has the device every attribute of the pattern? agent_version is that of its last report. Null if it never reported: then it does not match.';
-revoke execute on function private.matches(jsonb, public.devices, text) from public;
--- mark_known_bad(), matching_devices() and the view failure_patterns run with the rights of their caller.
-grant execute on function private.matches(jsonb, public.devices, text) to authenticated, service_role;
-
-create function private.describe_match(match jsonb) returns text
-language sql immutable
-return (
-  select string_agg(a.attribute || ' ' || a.value, ' and ' order by a.attribute)
-  from (
-    select m.key as attribute, m.value from jsonb_each_text(match - 'labels') m
-    union all
-    select 'label ' || l.key, l.value from jsonb_each_text(coalesce(match -> 'labels', '{}')) l) a);
-comment on function private.describe_match(jsonb) is 'A pattern in the words of failure_patterns: "hardware_model Pi 3 and label site rome".';
-revoke execute on function private.describe_match(jsonb) from public;
-grant execute on function private.describe_match(jsonb) to authenticated, service_role;
-
-create function private.match_of(attribute text, value text) returns jsonb
-language sql immutable
-return case when starts_with(attribute, 'label ')
-  then jsonb_build_object('labels', jsonb_build_object(substr(attribute, 7), value))
-  else jsonb_build_object(attribute, value) end;
-comment on function private.match_of(text, text) is 'An attribute and value of failure_patterns as a pattern.';
-revoke execute on function private.match_of(text, text) from public;
-grant execute on function private.match_of(text, text) to authenticated, service_role;
-
 create function private.known_bad_for(device public.devices, release_id uuid) returns public.known_bad_patterns
 language plpgsql stable set search_path = ''
 as $$
@@ -168,7 +134,7 @@ begin
   select k.* into found_pattern from public.known_bad_patterns k
   where k.release_id = known_bad_for.release_id and k.lifted_at is null
     and (device.pinned_at is null or device.pinned_at <= k.opened_at)
-    and private.matches(k.match, device, (select s.agent_version from public.device_status s where s.device_id = device.id))
+    and private.device_matches(device, k.selector)
   order by k.opened_at, k.id limit 1;
   return found_pattern;
 end
@@ -187,10 +153,8 @@ begin
     return query
     select k.device_id from public.known_bad_releases k where k.release_id = wanted_id
     union
-    select d.id
-    from public.devices d
-    left join public.device_status s on s.device_id = d.id
-    join public.known_bad_patterns k on private.matches(k.match, d, s.agent_version)
+    select d.device_id
+    from public.known_bad_patterns k cross join lateral private.devices_of(k.selector) d
     where k.release_id = wanted_id and k.lifted_at is null;
   else
     return query
@@ -202,34 +166,6 @@ comment on function private.known_bad_devices(uuid) is 'Every device that this r
 revoke execute on function private.known_bad_devices(uuid) from public;
 
 -- Rows by hand: checked, audited, append-only.
-
-create function private.check_match(match jsonb) returns void
-language plpgsql stable set search_path = ''
-as $$
-declare
-  allowed constant text[] := array['hardware_model', 'os', 'agent_version', 'role', 'segment', 'labels'];
-  example constant text := 'For example {"hardware_model": "Pi 3"} or {"os": "11", "labels": {"site": "rome"}}.';
-  unknown text;
-begin
-  if jsonb_typeof(match) is distinct from 'object' or coalesce(nullif(match, '{"labels": {}}'), '{}') = '{}' then
-    perform private.refuse('match_empty', 'A pattern needs at least one attribute.',
-      example || ' To keep a release from all devices, halt it.', 'PT400');
-  end if;
-  select string_agg(k, ', ' order by k) into unknown from jsonb_object_keys(match) k where k <> all (allowed);
-  if unknown is not null then
-    perform private.refuse('match_unknown', format('Devices have no attribute %s.', unknown),
-      format('Use %s. %s', array_to_string(allowed, ', '), example), 'PT400');
-  end if;
-  if jsonb_path_exists(match - 'labels', '$.* ? (@.type() != "string")')
-     or jsonb_typeof(coalesce(match -> 'labels', '{}')) <> 'object'
-     or jsonb_path_exists(coalesce(match -> 'labels', '{}'), '$.* ? (@.type() != "string")') then
-    perform private.refuse('match_malformed', 'A pattern is an object of texts, with labels as an object of texts inside.', example, 'PT400');
-  end if;
-end
-$$;
-comment on function private.check_match(jsonb) is 'Refuses a value that is not a pattern.';
-revoke execute on function private.check_match(jsonb) from public;
-grant execute on function private.check_match(jsonb) to authenticated, service_role;
 
 create function private.check_known_bad_pattern() returns trigger
 language plpgsql security definer set search_path = ''
@@ -253,29 +189,26 @@ begin
     if not exists (select from public.releases r where r.id = new.release_id) then
       perform private.refuse('release_unknown', 'There is no such release.', 'Pick one: fleetctl release list.', 'PT400');
     end if;
-    perform private.check_match(new.match);
-    if new.match -> 'labels' = '{}' then
-      new.match := new.match - 'labels';
+    new.selector := private.checked_selector(new.selector, 'known-bad pattern');
+    if new.selector = '{}' then
+      perform private.refuse('selector_empty', 'A known-bad pattern needs at least one attribute.',
+        'For example {"hardware_model": "Pi 3"}. To keep a release from all devices, halt it.', 'PT400');
     end if;
     if not new.allow_empty and not exists (
       -- The same row twice is what the index says.
-      select from public.known_bad_patterns k where k.lifted_at is null and k.release_id = new.release_id and k.match = new.match
+      select from public.known_bad_patterns k where k.lifted_at is null and k.release_id = new.release_id and k.selector = new.selector
     ) and not exists (
-      select from public.devices d left join public.device_status s on s.device_id = d.id
-      where d.state <> 'retired' and private.matches(new.match, d, s.agent_version)) then
-      perform private.refuse('pattern_concerns_nobody', format('No device has %s.', private.describe_match(new.match)),
+      select from private.devices_of(new.selector) m join public.devices d on d.id = m.device_id where d.state <> 'retired') then
+      perform private.refuse('pattern_concerns_nobody', format('No device has %s.', private.describe_selector(new.selector)),
         'Look at matching_devices(). For devices that come later, set allow_empty.');
     end if;
     return new;
   end if;
-  if private.is_rename('segment', old.match ->> 'segment', new.match ->> 'segment') then
-    old.match := old.match || jsonb_build_object('segment', new.match ->> 'segment');
+  if pg_trigger_depth() > 1 then
+    old.selector := new.selector;  -- by follow_rename()
   end if;
-  if private.is_rename('role', old.match ->> 'role', new.match ->> 'role') then
-    old.match := old.match || jsonb_build_object('role', new.match ->> 'role');
-  end if;
-  if (new.id, new.release_id, new.match, new.cause, new.reason, new.evidence, new.opened_by, new.opened_at)
-     is distinct from (old.id, old.release_id, old.match, old.cause, old.reason, old.evidence, old.opened_by, old.opened_at) then
+  if (new.id, new.release_id, new.selector, new.cause, new.reason, new.evidence, new.opened_by, new.opened_at)
+     is distinct from (old.id, old.release_id, old.selector, old.cause, old.reason, old.evidence, old.opened_by, old.opened_at) then
     perform private.refuse('known_bad_is_fixed', 'A known-bad pattern can only be lifted, not rewritten.',
       'Write a lift_reason to lift it, and insert another row.');
   end if;
@@ -317,8 +250,8 @@ as $$
 begin
   return array(
     select d.id
-    from public.devices d left join public.device_status s on s.device_id = d.id
-    where d.state = 'active' and private.matches(pattern.match, d, s.agent_version)
+    from private.devices_of(pattern.selector) m join public.devices d on d.id = m.device_id
+    where d.state = 'active'
       and (d.pinned_release = pattern.release_id
         or exists (select from public.rollout_claims c
           where c.device_id = d.id and c.to_release = pattern.release_id and c.state = 'claimed')
@@ -342,9 +275,9 @@ begin
       and q.device_id in (select k.device_id from private.known_bad_devices(new.release_id) k);
     perform private.wake_devices(private.devices_concerned(new), 'known_bad_marked');
     perform private.open_alert('known_bad_pattern', case when new.cause = 'operator' then 'info' else 'warning' end::public.alert_severity,
-      format('%s is known bad for devices with %s: %s', private.release_name(new.release_id), private.describe_match(new.match), new.reason),
+      format('%s is known bad for devices with %s: %s', private.release_name(new.release_id), private.describe_selector(new.selector), new.reason),
       new.opened_at, rollout_id => (new.evidence ->> 'rollout_id')::uuid, subject => new.id::text,
-      evidence => new.evidence || jsonb_build_object('pattern_id', new.id, 'match', new.match, 'cause', new.cause));
+      evidence => new.evidence || jsonb_build_object('pattern_id', new.id, 'selector', new.selector, 'cause', new.cause));
   elsif new.lifted_at is not null and old.lifted_at is null then
     update public.alerts a set resolved_at = new.lifted_at where a.resolved_at is null and a.subject = new.id::text;
     perform private.wake_devices(private.devices_concerned(new), 'known_bad_lifted');
@@ -444,22 +377,24 @@ create trigger count_stages_again after insert or update on public.known_bad_pat
 
 -- What operators call.
 
-create function public.mark_known_bad(release_id uuid, match jsonb, reason text, allow_empty boolean default false) returns public.known_bad_patterns
+create function public.mark_known_bad(release_id uuid, selector jsonb, reason text, allow_empty boolean default false) returns public.known_bad_patterns
 language plpgsql volatile set search_path = ''
 as $$
 declare
   marked public.known_bad_patterns;
+  normal jsonb;
 begin
   perform private.require_rank('operator');
+  normal := private.checked_selector(mark_known_bad.selector, 'known-bad pattern');
   -- By hand the unique index says so; a trigger would tell it also to those who may not insert.
   if exists (select from public.known_bad_patterns k where k.lifted_at is null
-    and k.release_id = mark_known_bad.release_id and k.match = mark_known_bad.match) then
+    and k.release_id = mark_known_bad.release_id and k.selector = normal) then
     perform private.refuse('known_bad_already', format('%s is already known bad for devices with %s.',
       (select r.version from public.releases r where r.id = mark_known_bad.release_id),
-      private.describe_match(mark_known_bad.match)), 'No action needed.');
+      private.describe_selector(normal)), 'No action needed.');
   end if;
-  insert into public.known_bad_patterns (release_id, match, reason, allow_empty)
-  values (mark_known_bad.release_id, mark_known_bad.match, mark_known_bad.reason, mark_known_bad.allow_empty) returning * into marked;
+  insert into public.known_bad_patterns (release_id, selector, reason, allow_empty)
+  values (mark_known_bad.release_id, normal, mark_known_bad.reason, mark_known_bad.allow_empty) returning * into marked;
   return marked;
 end
 $$;
@@ -493,20 +428,3 @@ $$;
 comment on function public.lift_known_bad(uuid, text) is 'Allows the release for matching devices again and records the reason.';
 revoke execute on function public.lift_known_bad(uuid, text) from public;
 grant execute on function public.lift_known_bad(uuid, text) to authenticated, service_role;
-
-create function public.matching_devices(match jsonb) returns setof public.devices
-language plpgsql stable set search_path = ''
-as $$
--- Runs under the caller's row-level security.
-begin
-  perform private.require_rank('viewer');
-  perform private.check_match(matching_devices.match);
-  return query
-  select d.* from public.devices d left join public.device_status s on s.device_id = d.id
-  where private.matches(matching_devices.match, d, s.agent_version)
-  order by d.name;
-end
-$$;
-comment on function public.matching_devices(jsonb) is 'The devices that have all these attributes, as mark_known_bad() reads them.';
-revoke execute on function public.matching_devices(jsonb) from public;
-grant execute on function public.matching_devices(jsonb) to authenticated, service_role;

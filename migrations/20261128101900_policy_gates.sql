@@ -435,7 +435,7 @@ begin
   pattern := private.known_bad_for(device, target.id);
   if pattern.id is not null then
     return private.gate_refuse('known_bad', format('%s is known bad for devices with %s: %s', target.version,
-        private.describe_match(pattern.match), pattern.reason),
+        private.describe_selector(pattern.selector), pattern.reason),
       format('Allow it again: fleetctl known-bad lift %s "why". To try it on this device only, pin the device.', pattern.id));
   elsif bad.device_id is not null then
     return private.gate_pass('known_bad', format('It rolled back from %s, but was pinned to it later.', target.version));

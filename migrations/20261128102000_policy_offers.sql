@@ -33,9 +33,9 @@ comment on function private.offer_by_pin(public.devices, public.releases) is 'Wh
 revoke execute on function private.offer_by_pin(public.devices, public.releases) from public;
 
 create function private.takes(rollout public.rollouts, device public.devices) returns boolean
-language sql immutable
+language sql stable
 return rollout.branch = device.branch and (rollout.role is null or rollout.role = device.role)
-  and device.labels @> rollout.label_selector;
+  and private.device_matches(device, rollout.selector);
 comment on function private.takes(public.rollouts, public.devices) is 'Do branch, role and selector of the rollout take this device? Its stages are another question.';
 revoke execute on function private.takes(public.rollouts, public.devices) from public;
 

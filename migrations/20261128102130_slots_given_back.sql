@@ -86,10 +86,10 @@ begin
     select n.id
     from new_rows n join old_rows o using (id) join public.rollout_claims c on c.device_id = n.id and c.state = 'claimed'
     where (n.role, n.segment, n.branch, n.state, n.pinned_release, n.hold, n.hold_until, n.maintenance_window,
-           n.ignore_window_until, n.timezone, n.labels)
+           n.ignore_window_until, n.timezone, n.labels, n.name, n.hardware_model, n.os)
           is distinct from
           (o.role, o.segment, o.branch, o.state, o.pinned_release, o.hold, o.hold_until, o.maintenance_window,
-           o.ignore_window_until, o.timezone, o.labels)
+           o.ignore_window_until, o.timezone, o.labels, o.name, o.hardware_model, o.os)
       -- What else has the name may not have followed yet, and nothing changes by it.
       and not (private.is_rename('segment', o.segment, n.segment) or private.is_rename('role', o.role, n.role)
         or private.is_rename('branch', o.branch, n.branch))), now());

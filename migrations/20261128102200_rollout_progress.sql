@@ -133,14 +133,14 @@ begin
   if new.state = 'running' and old.state = 'draft' then
     -- Of two that one statement starts, the last one runs: the other is superseded when its turn comes.
     if exists (select from public.rollouts r where r.id <> new.id and r.state = 'running' and r.started_at > new.started_at
-        and r.branch = new.branch and r.role is not distinct from new.role and r.label_selector = new.label_selector) then
+        and r.branch = new.branch and r.role is not distinct from new.role and r.selector = new.selector) then
       return null;
     end if;
     -- A newer rollout for the same devices takes over. What the old one said stands where no open stage of the newer
     -- one holds the device: no further stage of it opens.
     update public.rollouts r set state = 'superseded'
     where r.id <> new.id and r.state in ('running', 'paused')
-      and r.branch = new.branch and r.role is not distinct from new.role and r.label_selector = new.label_selector;
+      and r.branch = new.branch and r.role is not distinct from new.role and r.selector = new.selector;
     perform private.advance_rollout(new.id, now());
   elsif new.state = 'running' and old.state = 'paused' then
     perform private.advance_rollout(new.id, now());

@@ -141,6 +141,9 @@ declare
   today date := (at at time zone 'UTC')::date;
   first_day date;
 begin
+  delete from private.last_outcomes where true;
+  insert into private.last_outcomes (device_id, outcome)
+  select distinct on (h.device_id) h.device_id, h.outcome from public.update_history h order by h.device_id, h.received_at desc, h.id;
   delete from private.update_days where true;
   update private.report_state r set through = '-infinity' where r.id;
   perform private.roll_up_history(at);

@@ -153,17 +153,17 @@ revoke execute on function private.look_for_patterns(timestamptz, int) from publ
 
 create view public.failure_patterns with (security_invoker = true) as
 select r.id as release_id, r.version, p.attribute, p.value, p.failed, p.attempted, p.other_failed, p.other_attempted, p.lift,
-  p.sentence, l.looked_at, private.match_of(p.attribute, p.value) as match, k.id as known_bad_pattern
+  p.sentence, l.looked_at, private.selector_of(p.attribute, p.value) as selector, k.id as known_bad_pattern
 from private.release_patterns p
 join public.releases r on r.id = p.release_id
 join private.pattern_looks l on l.release_id = p.release_id
 left join public.known_bad_patterns k
-  on k.release_id = p.release_id and k.lifted_at is null and k.match = private.match_of(p.attribute, p.value);
+  on k.release_id = p.release_id and k.lifted_at is null and k.selector = private.selector_of(p.attribute, p.value);
 comment on view public.failure_patterns is
-  'What failed devices have in common, by release: hardware_model, os, agent_version, role, segment, labels (a site is the label "site"). Looked for by tick() when failures arrive. To hold matching devices back: mark_known_bad(release_id, match, reason).';
+  'What failed devices have in common, by release: hardware_model, os, agent_version, role, segment, labels (a site is the label "site"). Looked for by tick() when failures arrive. To hold matching devices back: mark_known_bad(release_id, selector, reason).';
 comment on column public.failure_patterns.lift is 'How many times the failure rate of all attempted devices; 1.2 or more is listed.';
 comment on column public.failure_patterns.other_failed is 'Failed devices without this attribute: a pattern explains much when they are few.';
-comment on column public.failure_patterns.match is 'The same as mark_known_bad() and known_bad_patterns take it.';
+comment on column public.failure_patterns.selector is 'The same as mark_known_bad() and known_bad_patterns take it.';
 comment on column public.failure_patterns.known_bad_pattern is 'The open row of known_bad_patterns that keeps the release from these devices; null for none.';
 revoke all on public.failure_patterns from public;
 grant select on public.failure_patterns to authenticated, service_role;
@@ -218,11 +218,11 @@ begin
     select p.* from private.telling_patterns(wanted_id, look_now) p
     where not exists (
       select from public.known_bad_patterns k
-      where k.release_id = wanted_id and k.match = private.match_of(p.attribute, p.value))
+      where k.release_id = wanted_id and k.selector = private.selector_of(p.attribute, p.value))
     order by p.lift desc, p.failed desc, p.attribute, p.value
   loop
-    insert into public.known_bad_patterns (release_id, match, cause, reason, evidence, opened_at)
-    values (wanted_id, private.match_of(found_pattern.attribute, found_pattern.value), 'failure_pattern', found_pattern.sentence,
+    insert into public.known_bad_patterns (release_id, selector, cause, reason, evidence, opened_at)
+    values (wanted_id, private.selector_of(found_pattern.attribute, found_pattern.value), 'failure_pattern', found_pattern.sentence,
       jsonb_build_object('rollout_id', rollout_id, 'failed', found_pattern.failed, 'attempted', found_pattern.attempted,
         'other_failed', found_pattern.other_failed, 'other_attempted', found_pattern.other_attempted, 'lift', found_pattern.lift), at);
     marked := marked + 1;

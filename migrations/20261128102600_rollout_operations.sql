@@ -30,7 +30,7 @@ declare
 begin
   perform private.require_rank('operator');
   select string_agg(k, ', ') into unknown from jsonb_object_keys(coalesce(options, '{}')) k
-  where k not in ('name', 'label_selector', 'max_in_flight', 'max_per_minute', 'lease_s', 'max_attempts', 'halt_failure_ratio',
+  where k not in ('name', 'selector', 'max_in_flight', 'max_per_minute', 'lease_s', 'max_attempts', 'halt_failure_ratio',
     'halt_min_attempted', 'halt_max_failures', 'halt_consecutive_failures', 'regression_s', 'offline_patience_s', 'on_bad', 'remember_patterns', 'allow_downgrade', 'allow_empty', 'notes');
   if unknown is not null then
     perform private.refuse('unknown_option', format('A rollout has no option %s.', unknown), 'See the columns of the table rollouts.', 'PT400');
@@ -50,10 +50,10 @@ begin
   pattern.release_id := create_rollout.release_id;
   pattern.role := coalesce(create_rollout.role, pattern.role);
   pattern := jsonb_populate_record(pattern, coalesce(options, '{}'));
-  insert into public.rollouts (name, release_id, role, label_selector, max_in_flight, max_per_minute, lease_s, max_attempts,
+  insert into public.rollouts (name, release_id, role, selector, max_in_flight, max_per_minute, lease_s, max_attempts,
     halt_failure_ratio, halt_min_attempted, halt_max_failures, halt_consecutive_failures, regression_s, offline_patience_s, on_bad, remember_patterns,
     allow_downgrade, allow_empty, notes)
-  values (coalesce(pattern.name, ''), pattern.release_id, pattern.role, coalesce(pattern.label_selector, '{}'), pattern.max_in_flight,
+  values (coalesce(pattern.name, ''), pattern.release_id, pattern.role, coalesce(pattern.selector, '{}'), pattern.max_in_flight,
     pattern.max_per_minute, coalesce(pattern.lease_s, 3600), coalesce(pattern.max_attempts, 3), pattern.halt_failure_ratio,
     coalesce(pattern.halt_min_attempted, 5), pattern.halt_max_failures, pattern.halt_consecutive_failures,
     coalesce(pattern.regression_s, 3600), coalesce(pattern.offline_patience_s, 86400), coalesce(pattern.on_bad, 'halt_rollout'), coalesce(pattern.remember_patterns, false),
@@ -271,7 +271,7 @@ begin
       select jsonb_agg(jsonb_build_object('id', h.id, 'scope', h.scope, 'cause', h.cause, 'reason', h.reason, 'opened_at', h.opened_at) order by h.opened_at)
       from private.halts_on(rollout) h), '[]'),
     'known_bad_patterns', coalesce((
-      select jsonb_agg(jsonb_build_object('id', k.id, 'match', k.match, 'cause', k.cause, 'reason', k.reason, 'opened_at', k.opened_at) order by k.opened_at)
+      select jsonb_agg(jsonb_build_object('id', k.id, 'selector', k.selector, 'cause', k.cause, 'reason', k.reason, 'opened_at', k.opened_at) order by k.opened_at)
       from public.known_bad_patterns k where k.lifted_at is null and k.release_id = rollout.release_id), '[]'),
     'stages', coalesce((select jsonb_agg(s.stage order by s.position) from stages s), '[]'))
   into answer
@@ -298,10 +298,10 @@ as $$
 declare
   made uuid;
 begin
-  insert into public.rollouts (release_id, role, label_selector, max_in_flight, max_per_minute, lease_s, max_attempts,
+  insert into public.rollouts (release_id, role, selector, max_in_flight, max_per_minute, lease_s, max_attempts,
     halt_failure_ratio, halt_min_attempted, halt_max_failures, halt_consecutive_failures, regression_s, offline_patience_s, on_bad,
     remember_patterns, allow_empty, notes)
-  select wanted_release, t.role, t.label_selector, t.max_in_flight, t.max_per_minute, t.lease_s, t.max_attempts,
+  select wanted_release, t.role, t.selector, t.max_in_flight, t.max_per_minute, t.lease_s, t.max_attempts,
     t.halt_failure_ratio, t.halt_min_attempted, t.halt_max_failures, t.halt_consecutive_failures, t.regression_s, t.offline_patience_s, t.on_bad,
     t.remember_patterns, true,
     'Made from template ' || t.name || '.'

@@ -63,8 +63,8 @@ join public.releases r on r.id = md5('release' || {release})::uuid
 """
 # 20 rollouts, each for its wave: nine of ten devices are there, some hold a slot, the others stand in line.
 _ROLLOUTS = """
-insert into public.rollouts (id, name, release_id, branch, label_selector, state, max_in_flight, created_at, started_at)
-select md5('rollout' || w)::uuid, 'wave ' || w, md5('release' || 21 + w)::uuid, 'main', jsonb_build_object('wave', 'w' || w),
+insert into public.rollouts (id, name, release_id, branch, selector, state, max_in_flight, created_at, started_at)
+select md5('rollout' || w)::uuid, 'wave ' || w, md5('release' || 21 + w)::uuid, 'main', jsonb_build_object('labels', jsonb_build_object('wave', 'w' || w)),
   'running', {cap}, now() - interval '2 days', now() - interval '2 days' + make_interval(mins => w)
 from generate_series(0, {rollouts} - 1) w
 """

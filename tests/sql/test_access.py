@@ -28,7 +28,7 @@ def _fill(fleet: Fleet) -> None:
     fleet.sql("insert into public.maintenance_windows (name) values ('nights')")
     fleet.sql("insert into public.halts (reason) values ('test')")
     fleet.sql(
-        "insert into public.known_bad_patterns (release_id, match, reason, allow_empty) values (%s, '{\"os\": \"x\"}', 'test', true)", V1
+        "insert into public.known_bad_patterns (release_id, selector, reason, allow_empty) values (%s, '{\"os\": \"x\"}', 'test', true)", V1
     )  # fmt: skip
     fleet.sql(
         "insert into public.maintenance_openings (maintenance_window, starts_at) values ('nights', '02:00')"
@@ -77,7 +77,7 @@ EDITS = {
     "halts": ("insert into public.halts (reason) values ('stop') returning 1", "operator"),
     "lift": ("update public.halts set lift_reason = 'fine' where lifted_at is null returning 1", "operator"),
     "known-bad pattern": (
-        f"""insert into public.known_bad_patterns (release_id, match, reason, allow_empty) values ('{V2}', '{{"os": "x"}}', 'r', true) returning 1""",
+        f"""insert into public.known_bad_patterns (release_id, selector, reason, allow_empty) values ('{V2}', '{{"os": "x"}}', 'r', true) returning 1""",
         "operator",
     ),
     "lift of a known-bad pattern": (
@@ -194,6 +194,7 @@ CALLS = {
         "operator",
     ),
     "matching_devices": ("""select public.matching_devices('{"os": "x"}')""", "viewer"),
+    "count_devices": ("""select public.count_devices('{"os": "x"}')""", "viewer"),
     "pin_device": (f"select public.pin_device('{DEVICE}', '{V1}')", "operator"),
     "unpin_device": (f"select public.unpin_device('{DEVICE}')", "operator"),
     "accept_device": (

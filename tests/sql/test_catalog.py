@@ -31,6 +31,7 @@ GRANTS: dict[str, dict[str, str]] = {
     "private.timezones": {},
     # What report views read with the rights of their reader; not reachable through the API.
     "private.adoption_days": {"authenticated": READ, "service_role": READ},
+    "private.last_outcomes": {"authenticated": READ, "service_role": READ},
     "private.pattern_looks": {"authenticated": READ, "service_role": READ},
     "private.release_patterns": {"authenticated": READ, "service_role": READ},
     "private.report_state": {"authenticated": READ, "service_role": READ},
@@ -102,6 +103,7 @@ CALLABLE: dict[str, set[str]] = {
         "public.lift_known_bad",
         "public.mark_known_bad",
         "public.matching_devices",
+        "public.count_devices",
         "public.pin_device",
         "public.provisioning_tokens",
         "public.revoke_provisioning_token",
@@ -121,9 +123,12 @@ HELPERS: dict[str, set[str]] = {
         "private.operator_is", "private.operator_rank", "private.refuse", "private.refuse_unknown", "private.require_rank",
         "private.copy_template_stages", "private.next_segment_position", "private.outlook", "private.set_rollout_state",
         # Of reports: under the reader's row-level security, or of their arguments alone.
-        "private.failure_patterns", "private.is_offline", "private.match_of", "private.two_digits",
-        # Of mark_known_bad() and matching_devices(), likewise.
-        "private.check_match", "private.describe_match", "private.matches",
+        "private.failure_patterns", "private.is_offline", "private.two_digits",
+        # Of selectors, likewise.
+        "private.attributes_match", "private.checked_selector", "private.checked_values", "private.describe_selector",
+        "private.device_matches", "private.devices_of", "private.has_labels", "private.label_choices", "private.one_or_many",
+        "private.refuse_selector", "private.releases_named", "private.report_matches", "private.reported_by",
+        "private.selector_of", "private.values_of",
     },
 }  # fmt: skip
 OURS = "n.nspname in ('public', 'private')"

@@ -35,7 +35,7 @@ insert into public.rollout_claims (rollout_id, device_id, stage, state, claimed_
 select md5('rollout13')::uuid, md5('device' || n)::uuid, 3, case n when 13 then 'claimed' else 'expired' end::public.claim_state,
   now(), now() + interval '1 hour', case n when 33 then now() end, md5('release34')::uuid from unnest(array[13, 33]) n;
 insert into public.rollout_stages (rollout_id, position, needs_approval) values (md5('rollout13')::uuid, 99, true);
-insert into public.known_bad_patterns (release_id, match, reason, allow_empty)
+insert into public.known_bad_patterns (release_id, selector, reason, allow_empty)
 select r.id, '{{"hardware_model": "Pi 0"}}', 'a test', true from public.releases r where r.version = 'v38';
 select private.tick(now());
 """

@@ -46,12 +46,12 @@ def give(fleet: Fleet, device: UUID, attribute: str, value: str) -> None:
 
 
 def mark(
-    fleet: Fleet, match: dict[str, Any] = PI_3, reason: str = "its disk fills", release: UUID = V2
+    fleet: Fleet, selector: dict[str, Any] = PI_3, reason: str = "its disk fills", release: UUID = V2
 ) -> UUID:
     made = fleet.one(
         "select (public.mark_known_bad(%s, %s, %s, allow_empty => true)).id",
         release,
-        json.dumps(match),
+        json.dumps(selector),
         reason,
         who="operator",
     )
@@ -70,13 +70,13 @@ def woken(fleet: Fleet) -> set[str]:
 # The gate
 
 
-@pytest.mark.parametrize(("attribute", "value", "match"), ATTRIBUTES, ids=[a for a, _, _ in ATTRIBUTES])
+@pytest.mark.parametrize(("attribute", "value", "selector"), ATTRIBUTES, ids=[a for a, _, _ in ATTRIBUTES])
 def test_a_device_that_matches_is_kept_from_the_release_until_the_pattern_is_lifted(
-    fleet: Fleet, attribute: str, value: str, match: dict[str, Any]
+    fleet: Fleet, attribute: str, value: str, selector: dict[str, Any]
 ) -> None:
     give(fleet, DEVICE, attribute, value)
     roll_out(fleet)
-    pattern = mark(fleet, match)
+    pattern = mark(fleet, selector)
     refused = ask(fleet)
     assert (refused["action"], gates(refused)["known_bad"]) == ("run", "refuse")
     assert (
@@ -169,7 +169,7 @@ def test_preview_and_progress_count_who_it_is_known_bad_for(fleet: Fleet) -> Non
     ]
     assert progress["summary"] == "Running: 0 of 6 devices run v2; 1 in flight, 0 failed, known bad for 3."
     (listed,) = progress["known_bad_patterns"]
-    assert (listed["id"], listed["match"], listed["reason"]) == (str(pattern), PI_3, "its disk fills")
+    assert (listed["id"], listed["selector"], listed["reason"]) == (str(pattern), PI_3, "its disk fills")
     lift(fleet, pattern)
     progress = fleet.one("select public.rollout_progress(%s)", rollout, who="viewer")
     assert (progress["known_bad"], progress["known_bad_patterns"]) == (0, [])
@@ -230,22 +230,22 @@ def test_matching_devices_are_those_that_the_pattern_holds(fleet: Fleet) -> None
 
 
 @pytest.mark.parametrize(
-    ("match", "kind"),
+    ("selector", "kind"),
     [
-        ({}, "match_empty"),
-        ({"labels": {}}, "match_empty"),
-        ([], "match_empty"),
-        ({"hardware": "Pi 3"}, "match_unknown"),
-        ({"hardware_model": 3}, "match_malformed"),
-        ({"hardware_model": None}, "match_malformed"),
-        ({"labels": "rome"}, "match_malformed"),
-        ({"labels": {"site": 1}}, "match_malformed"),
+        ({}, "selector_empty"),
+        ({"labels": {}}, "selector_empty"),
+        ([], "selector_malformed"),
+        ({"hardware": "Pi 3"}, "selector_unknown"),
+        ({"hardware_model": 3}, "selector_malformed"),
+        ({"hardware_model": None}, "selector_malformed"),
+        ({"labels": "rome"}, "selector_malformed"),
+        ({"labels": {"site": 1}}, "selector_malformed"),
     ],
 )
-def test_what_is_no_pattern_is_refused(fleet: Fleet, match: object, kind: str) -> None:
+def test_what_is_no_pattern_is_refused(fleet: Fleet, selector: object, kind: str) -> None:
     refusal = fleet.refused(
-        "insert into public.known_bad_patterns (release_id, match, reason) values (%s, %s, 'x')",
-        V2, json.dumps(match), who="operator",
+        "insert into public.known_bad_patterns (release_id, selector, reason) values (%s, %s, 'x')",
+        V2, json.dumps(selector), who="operator",
     )  # fmt: skip
     assert (refusal.code, refusal.kind) == ("PT400", kind)
     assert refusal.hint
@@ -259,9 +259,9 @@ def test_a_pattern_can_only_be_lifted_and_stays(fleet: Fleet) -> None:
     assert (again.kind, again.message) == (
         "known_bad_already", "v2 is already known bad for devices with hardware_model Pi 3.",
     )  # fmt: skip
-    by_hand = "insert into public.known_bad_patterns (release_id, match, reason) values (%s, %s, 'again')"
+    by_hand = "insert into public.known_bad_patterns (release_id, selector, reason) values (%s, %s, 'again')"
     assert fleet.refused(by_hand, V2, json.dumps(PI_3 | {"labels": {}}), who="operator").code == "23505"
-    for change in ("reason = 'else'", 'match = \'{"os": "x"}\'', f"release_id = '{V1}'"):
+    for change in ("reason = 'else'", 'selector = \'{"os": "x"}\'', f"release_id = '{V1}'"):
         refusal = fleet.refused(f"update public.known_bad_patterns set {change} where true", who="operator")
         assert refusal.kind == "known_bad_is_fixed", change
     assert fleet.refused("delete from public.known_bad_patterns where true", who="admin").code == "42501"
@@ -308,10 +308,10 @@ def _bad_for_pi_3(fleet: Fleet, *, failing: int = 3, **options: Any) -> UUID:
 
 def test_the_halt_rule_remembers_the_pattern_where_the_rollout_says_so(fleet: Fleet) -> None:
     rollout = _bad_for_pi_3(fleet, remember_patterns=True)
-    ((match, cause, reason, evidence, by),) = fleet.sql(
-        "select match, cause, reason, evidence, opened_by from public.known_bad_patterns"
+    ((selector, cause, reason, evidence, by),) = fleet.sql(
+        "select selector, cause, reason, evidence, opened_by from public.known_bad_patterns"
     )
-    assert (match, cause, by) == (PI_3, "failure_pattern", None)
+    assert (selector, cause, by) == (PI_3, "failure_pattern", None)
     assert (
         reason
         == "3 of 3 attempted devices with hardware_model Pi 3 failed (100 %), of the other 3 it is 0 (0 %)."
@@ -396,7 +396,7 @@ def test_failures_that_arrive_after_the_halt_add_to_what_is_remembered(fleet: Fl
         finish(fleet, rollout, device_id(fleet, name))
     for name in [nucs[0], *pis]:
         finish(fleet, rollout, device_id(fleet, name), "rolled_back")
-    marked = "select match from public.known_bad_patterns"
+    marked = "select selector from public.known_bad_patterns"
     assert fleet.sql(marked) == []
     tick(fleet)
     assert fleet.sql(marked) == [(PI_3,)]
@@ -410,18 +410,20 @@ def test_failures_that_arrive_after_the_halt_add_to_what_is_remembered(fleet: Fl
 def test_the_view_of_patterns_says_which_are_known_bad(fleet: Fleet) -> None:
     _bad_for_pi_3(fleet)
     tick(fleet)
-    seen = "select match, known_bad_pattern from public.failure_patterns where attribute = 'hardware_model'"
+    seen = (
+        "select selector, known_bad_pattern from public.failure_patterns where attribute = 'hardware_model'"
+    )
     assert fleet.sql(seen, who="viewer") == [(PI_3, None)]
     pattern = fleet.one(
-        "select (public.mark_known_bad(release_id, match, sentence)).id from public.failure_patterns where value = 'Pi 3'",
+        "select (public.mark_known_bad(release_id, selector, sentence)).id from public.failure_patterns where value = 'Pi 3'",
         who="operator",
     )
     assert fleet.sql(seen, who="viewer") == [(PI_3, pattern)]
 
 
-@pytest.mark.parametrize(("attribute", "value", "match"), ATTRIBUTES, ids=[a for a, _, _ in ATTRIBUTES])
+@pytest.mark.parametrize(("attribute", "value", "selector"), ATTRIBUTES, ids=[a for a, _, _ in ATTRIBUTES])
 def test_failures_are_searched_for_every_attribute_that_a_pattern_can_hold(
-    fleet: Fleet, attribute: str, value: str, match: dict[str, Any]
+    fleet: Fleet, attribute: str, value: str, selector: dict[str, Any]
 ) -> None:
     make_devices(fleet, 4, prefix="bad")
     make_devices(fleet, 8, prefix="good")
@@ -438,6 +440,6 @@ def test_failures_are_searched_for_every_attribute_that_a_pattern_can_hold(
     fleet.admin.execute("set session_replication_role = origin")
     fleet.sql("select private.look_for_patterns(now())")
     found = fleet.sql(
-        "select attribute, value, match, failed, other_failed, lift::float from public.failure_patterns"
+        "select attribute, value, selector, failed, other_failed, lift::float from public.failure_patterns"
     )
-    assert found == [(attribute, value, match, 4, 0, 3.0)]
+    assert found == [(attribute, value, selector, 4, 0, 3.0)]

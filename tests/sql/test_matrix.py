@@ -43,6 +43,7 @@ DECISIONS: dict[str, Decision] = {
     "private.allowances": NOBODY,
     "private.baseline": NOBODY,
     "private.enrollments": NOBODY,
+    "private.last_outcomes": READ,
     "private.pattern_looks": READ,
     "private.provisioning_tokens": NOBODY,
     "private.release_patterns": READ,

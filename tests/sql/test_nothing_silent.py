@@ -68,7 +68,7 @@ def test_a_rollout_keeps_its_start(fleet: Fleet) -> None:
 @pytest.mark.parametrize(
     ("stages", "options"),
     [
-        ([{}], {"label_selector": {"site": "roma"}}),
+        ([{}], {"selector": {"labels": {"site": "roma"}}}),
         ([{"segment": "early"}], {}),
         ([{"percent": 0}], {}),
         ([{"device_ids": ["00000000-0000-4000-8000-0000000000d4"]}], {}),
@@ -103,7 +103,7 @@ def test_a_template_starts_its_rollout_in_a_fleet_without_devices(bare: Fleet) -
 def test_a_pattern_that_concerns_nobody_is_refused_unasked(fleet: Fleet, by_hand: bool) -> None:
     def mark(allow_empty: bool) -> str:
         return (
-            "insert into public.known_bad_patterns (release_id, match, reason, allow_empty) "
+            "insert into public.known_bad_patterns (release_id, selector, reason, allow_empty) "
             f"values ('{V2}', '{{\"hardware_model\": \"Pi 33\"}}', 'its disk fills', {allow_empty})"
             if by_hand
             else f"select public.mark_known_bad('{V2}', '{{\"hardware_model\": \"Pi 33\"}}', 'its disk fills', {allow_empty})"

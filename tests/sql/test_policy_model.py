@@ -422,15 +422,15 @@ worlds = st.builds(
 )
 
 
-def match_of(pattern: Pattern) -> dict[str, Any]:
+def selector_of(pattern: Pattern) -> dict[str, Any]:
     """The pattern as its row has it: labels are an object inside."""
-    match: dict[str, Any] = {
+    selector: dict[str, Any] = {
         name: value for name, value in pattern.attributes if not name.startswith("label ")
     }
     labels = {
         name.removeprefix("label "): value for name, value in pattern.attributes if name.startswith("label ")
     }
-    return match | ({"labels": labels} if labels else {})
+    return selector | ({"labels": labels} if labels else {})
 
 
 def write(fleet: Fleet, world: World) -> None:
@@ -492,10 +492,10 @@ def write(fleet: Fleet, world: World) -> None:
     # The same open row twice is what an index forbids.
     for pattern in {(p.release, p.attributes, p.lifted): p for p in world.patterns}.values():
         run(
-            "insert into public.known_bad_patterns (release_id, match, reason, opened_at, lifted_at, lift_reason) "
+            "insert into public.known_bad_patterns (release_id, selector, reason, opened_at, lifted_at, lift_reason) "
             "values (%s, %s, 'r', %s, %s, %s)",
             (
-                RELEASES[pattern.release], json.dumps(match_of(pattern)), NOW - timedelta(hours=5),
+                RELEASES[pattern.release], json.dumps(selector_of(pattern)), NOW - timedelta(hours=5),
                 NOW if pattern.lifted else None, "ok" if pattern.lifted else None,
             ),
         )  # fmt: skip
@@ -518,10 +518,10 @@ def _write_rollout(fleet: Fleet, rollout: Rollout, started: datetime) -> None:
     run = fleet.admin.execute
     release = RELEASES[rollout.release]
     run(
-        "insert into public.rollouts (id, release_id, branch, role, label_selector, state, max_in_flight, allow_downgrade, max_attempts, started_at) "
+        "insert into public.rollouts (id, release_id, branch, role, selector, state, max_in_flight, allow_downgrade, max_attempts, started_at) "
         "select %s, r.id, r.branch, %s, %s, %s, %s, %s, %s, %s from public.releases r where r.id = %s",
         (
-            rollout.id, rollout.role, '{"site": "rome"}' if rollout.selects_label else "{}", rollout.state, rollout.limit,
+            rollout.id, rollout.role, '{"labels": {"site": "rome"}}' if rollout.selects_label else "{}", rollout.state, rollout.limit,
             rollout.allow_downgrade, rollout.max_attempts, started, release,
         ),
     )  # fmt: skip

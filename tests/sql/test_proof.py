@@ -73,7 +73,9 @@ def hint(fleet: Fleet, at: str = "now()") -> str:
 )
 def test_who_leaves_the_stage_is_not_waited_for(fleet: Fleet, leaves: str) -> None:
     make_devices(fleet, 3, "early", labels='{"site": "rome"}')
-    rollout = roll_out(fleet, {"segment": "early", "min_attempted": 3}, {}, label_selector={"site": "rome"})
+    rollout = roll_out(
+        fleet, {"segment": "early", "min_attempted": 3}, {}, selector={"labels": {"site": "rome"}}
+    )
     ask(fleet, early(fleet, 1))
     finish(fleet, rollout, early(fleet, 1))
     tick(fleet)

@@ -128,7 +128,5 @@ def test_a_name_cannot_be_slipped_to_another_one_as_if_it_were_a_rename(named: F
     halt = named.one("select id from public.halts where scope = 'segment' and lifted_at is null")
     change = "update public.halts set target = 'ring-z' where id = %s"
     assert named.refused(change, halt, who="operator").kind == "halt_is_fixed"
-    change = (
-        """update public.known_bad_patterns set match = '{"segment": "ring-z"}' where match ? 'segment'"""
-    )
+    change = """update public.known_bad_patterns set selector = '{"segment": "ring-z"}' where selector ? 'segment'"""
     assert named.refused(change, who="operator").kind == "known_bad_is_fixed"

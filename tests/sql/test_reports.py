@@ -410,7 +410,7 @@ def patterns(fleet: Fleet, release: UUID) -> list[dict[str, Any]]:
         {
             key: value
             for key, value in row.items()
-            if key not in {"release_id", "version", "looked_at", "match", "known_bad_pattern"}
+            if key not in {"release_id", "version", "looked_at", "selector", "known_bad_pattern"}
         }
         for row in found
     ]

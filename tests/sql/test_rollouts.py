@@ -21,7 +21,7 @@ pytestmark = OLDER_SERVER_IN_FULL
 
 def test_role_and_labels_select(fleet: Fleet) -> None:
     fleet.sql('update public.devices set labels = \'{"site": "rome", "floor": "1"}\' where id = %s', DEVICE)
-    rollout = roll_out(fleet, label_selector={"site": "rome"})
+    rollout = roll_out(fleet, selector={"labels": {"site": "rome"}})
     assert ask(fleet)["rollout_id"] == str(rollout)
     assert ask(fleet, OTHER)["rollout_id"] is None
     fleet.sql("insert into public.device_roles (name) values ('kiosk')")
@@ -44,7 +44,7 @@ def test_a_newer_rollout_for_the_same_devices_takes_over(fleet: Fleet) -> None:
 
 def test_a_rollout_with_another_selector_runs_beside(fleet: Fleet) -> None:
     first = roll_out(fleet, release=V1)
-    roll_out(fleet, release=V2, label_selector={"site": "rome"})
+    roll_out(fleet, release=V2, selector={"labels": {"site": "rome"}})
     assert state(fleet, first) == "running"
     assert ask(fleet)["rollout_id"] == str(first)
 
@@ -196,7 +196,7 @@ def test_a_viewer_reads_rollouts_and_edits_none(fleet: Fleet, edit: str) -> None
         ("update public.rollouts set state = 'draft' where id = '{r}'", "rollout_state"),
         ("update public.rollouts set release_id = '{v1}' where id = '{r}'", "rollout_is_fixed"),
         (
-            "update public.rollouts set label_selector = '{{\"a\": \"b\"}}' where id = '{r}'",
+            "update public.rollouts set selector = '{{\"os\": \"b\"}}' where id = '{r}'",
             "rollout_is_fixed",
         ),
         ("update public.rollout_stages set opened_at = null where rollout_id = '{r}'", "stage_is_open"),

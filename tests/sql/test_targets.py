@@ -230,7 +230,7 @@ def test_a_new_device_never_gets_what_was_given_before_a_superseded_rollout(flee
         ("update public.releases set state = 'withdrawn' where id = '{v2}'", None),
         ("insert into public.halts (scope, target, reason) values ('release', '{v2}', 'smoke')", "release_halt"),
         ("insert into public.halts (scope, target, reason) values ('rollout', '{r}', 'smoke')", "release_halt"),
-        ("insert into public.known_bad_patterns (release_id, match, reason) values ('{v2}', '{{\"role\": \"beacon\"}}', 'smoke')", "known_bad"),
+        ("insert into public.known_bad_patterns (release_id, selector, reason) values ('{v2}', '{{\"role\": \"beacon\"}}', 'smoke')", "known_bad"),
     ],
 )  # fmt: skip
 def test_what_may_not_be_given_any_more_leaves_what_was_said_before(

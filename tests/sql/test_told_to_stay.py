@@ -30,7 +30,7 @@ EDITS = {
     "pinned": f"update public.devices set pinned_release = '{V1}' where id = '{DEVICE}'",
     "moved to another branch": f"update public.devices set branch = 'staging' where id = '{DEVICE}'",
     "moved out of the selector": f"update public.devices set labels = '{{}}' where id = '{DEVICE}'",
-    "known bad": f"insert into public.known_bad_patterns (release_id, match, reason) values ('{V2}', '{{\"segment\": \"canary\"}}', 'disk')",
+    "known bad": f"insert into public.known_bad_patterns (release_id, selector, reason) values ('{V2}', '{{\"segment\": \"canary\"}}', 'disk')",
     "window shut": f"update public.devices set maintenance_window = 'w' where id = '{DEVICE}'",
     "window of the segment": "update public.segments set maintenance_window = 'w' where name = 'canary'",
     "suspended": f"update public.devices set state = 'suspended' where id = '{DEVICE}'",
@@ -54,7 +54,7 @@ def rollout_of_one_slot(fleet: Fleet) -> UUID:
     fleet.sql('update public.devices set labels = \'{"site": "rome"}\' where true')
     fleet.report(V1)
     fleet.report(V1, who="other device")
-    rollout = roll_out(fleet, max_in_flight=1, lease_s=600, label_selector={"site": "rome"})
+    rollout = roll_out(fleet, max_in_flight=1, lease_s=600, selector={"labels": {"site": "rome"}})
     assert ask(fleet)["action"] == "update"
     assert ask(fleet, OTHER)["action"] == "run"
     fleet.messages()

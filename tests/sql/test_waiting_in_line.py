@@ -24,7 +24,7 @@ def test_who_asks_while_the_last_slot_is_given_waits_and_gets_none(fleet: Fleet,
             fleet.sql(
                 "update public.devices set labels = jsonb_build_object('lab', %s::text) where id = %s", name, device
             )  # fmt: skip
-            roll_out(fleet, label_selector={"lab": name})
+            roll_out(fleet, selector={"labels": {"lab": name}})
     else:
         roll_out(
             fleet,
@@ -46,7 +46,7 @@ RESTRICTIONS = {
     "halt by hand": "insert into public.halts (scope, target, reason) values ('segment', 'stable', 'stop')",
     "halt of the release": f"insert into public.halts (scope, target, reason) values ('release', '{V2}', 'stop')",
     "known-bad pattern": f"""select public.mark_known_bad('{V2}', '{{{{"segment": "stable"}}}}', 'stop')""",
-    "known-bad pattern by hand": "insert into public.known_bad_patterns (release_id, match, reason) "
+    "known-bad pattern by hand": "insert into public.known_bad_patterns (release_id, selector, reason) "
     f"""values ('{V2}', '{{{{"role": "beacon", "labels": {{{{}}}}}}}}', 'stop')""",
     "pause": "select public.pause_rollout('{r}')",
     "cancel": "update public.rollouts set state = 'cancelled' where id = '{r}'",

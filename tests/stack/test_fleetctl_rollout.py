@@ -133,7 +133,7 @@ def test_stages_are_written_as_they_are_said(fleetctl: Fleetctl, version: str, s
         max_in_flight="7", on_bad="roll_back", halt_max_failures="",
     )  # fmt: skip
     assert (made["state"], made["max_in_flight"], made["on_bad"]) == ("draft", 7, "roll_back")
-    assert made["label_selector"] == {"site": site}
+    assert made["selector"] == {"labels": {"site": site}}
     stages = db.execute(
         "select segment, percent, soak_s, min_attempted, max_in_flight, min_success_ratio, needs_approval,"
         " device_ids from rollout_stages where rollout_id = %s order by position",

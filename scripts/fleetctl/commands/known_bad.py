@@ -37,7 +37,7 @@ def list_patterns(
         {
             "id": lambda row: row["id"][:SHORT_ID],
             "release": lambda row: versions.get(row["release_id"]),
-            "for devices with": lambda row: _words(row["match"]),
+            "for devices with": lambda row: _words(row["selector"]),
             "reason": lambda row: row["reason"],
             "by": lambda row: row["cause"],
             "since": lambda row: second(row["opened_at"]),
@@ -71,16 +71,16 @@ def add(
     """Block a release for every matching device that does not run it yet."""
     wanted = find_release(context, release, on_branch)
     attributes = _match_of(pairs_of(match))
-    devices = context.api.rpc("matching_devices", match=attributes)
+    devices = context.api.rpc("matching_devices", selector=attributes)
     if dry_run:
         context.say(
             f"Would keep {wanted['version']} from {counted(devices)} with {_words(attributes)}.",
-            {"dry_run": True, "match": attributes, "devices": [row["name"] for row in devices]},
+            {"dry_run": True, "selector": attributes, "devices": [row["name"] for row in devices]},
         )
         return
     made = context.api.rpc(
         "mark_known_bad",
-        release_id=wanted["id"], match=attributes, reason=reason, allow_empty=allow_empty,
+        release_id=wanted["id"], selector=attributes, reason=reason, allow_empty=allow_empty,
     )  # fmt: skip
     context.say(
         f"{wanted['version']} is now known bad for {counted(devices)} with {_words(attributes)} "
@@ -100,10 +100,10 @@ def lift(
     opened = context.api.rows("known_bad_patterns", _OPEN, order="opened_at")
     found = find_by_id(opened, pattern, "known_bad_unknown")
     if dry_run:
-        devices = context.api.rpc("matching_devices", match=found["match"])
+        devices = context.api.rpc("matching_devices", selector=found["selector"])
         context.say(
             f"Would allow it again for {counted(devices)} with {_words(found['match'])}.",
-            {"dry_run": True, "match": found["match"], "devices": [row["name"] for row in devices]},
+            {"dry_run": True, "selector": found["selector"], "devices": [row["name"] for row in devices]},
         )
         return
     lifted = context.api.rpc("lift_known_bad", pattern_id=found["id"], reason=reason)

@@ -73,7 +73,7 @@ def list_rollouts(context: Context, limit: Limit = 20) -> None:
             "release": lambda row: versions.get(row["release_id"]),
             "branch": lambda row: row["branch"],
             "role": lambda row: row["role"] or "all",
-            "labels": lambda row: ", ".join(f"{key}={text}" for key, text in row["label_selector"].items()),
+            "selector": lambda row: ", ".join(f"{key}={text}" for key, text in row["selector"].items()),
             "state": lambda row: row["state"],
             "started": lambda row: minute(row["started_at"]),
         },

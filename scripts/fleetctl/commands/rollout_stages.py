@@ -80,5 +80,5 @@ def rollout_options(label: list[str] | None, option: list[str] | None) -> Row:
     """`--label` and `--set` as columns of rollouts."""
     options: Row = {key: parse_value(text) for key, text in pairs_of(option or ()).items()}
     if label:
-        options["label_selector"] = pairs_of(label)
+        options["selector"] = {"labels": pairs_of(label)}
     return options

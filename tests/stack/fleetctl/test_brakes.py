@@ -40,14 +40,14 @@ def test_a_release_is_kept_from_devices_that_match_and_given_back(
     match = ("--match", "hardware_model=Pi 3", "--match", f"label.site={site}")
     tried = fleetctl("known-bad", "add", wanted, "its disk fills", *match, "--dry-run", "--json").json
     wanted_match = {"hardware_model": "Pi 3", "labels": {"site": site}}
-    assert tried == {"dry_run": True, "match": wanted_match, "devices": [first, second]}
+    assert tried == {"dry_run": True, "selector": wanted_match, "devices": [first, second]}
     assert fleetctl("known-bad", "list", "--json").json == []
     said = fleetctl("known-bad", "add", wanted, "its disk fills", *match, "--dry-run").output
     assert said.startswith(
         f"Would keep {wanted} from 2 devices with hardware_model Pi 3 and label site {site}"
     )
     made = fleetctl("known-bad", "add", wanted, "its disk fills", *match, "--json").json
-    assert (made["match"], made["cause"], made["lifted_at"]) == (wanted_match, "operator", None)
+    assert (made["selector"], made["cause"], made["lifted_at"]) == (wanted_match, "operator", None)
     assert fleetctl("known-bad", "add", wanted, "again", *match).refusal == ("known_bad_already", 1)
     (listed,) = fleetctl("known-bad", "list", "--json").json
     assert listed["id"] == made["id"]

@@ -577,11 +577,11 @@ export type Database = {
           lift_reason: string | null
           lifted_at: string | null
           lifted_by: string | null
-          match: NonNullable<Json>
           opened_at: string
           opened_by: string | null
           reason: string
           release_id: string
+          selector: NonNullable<Json>
         }
         Insert: {
           allow_empty?: boolean
@@ -591,11 +591,11 @@ export type Database = {
           lift_reason?: string | null
           lifted_at?: string | null
           lifted_by?: string | null
-          match: NonNullable<Json>
           opened_at?: string
           opened_by?: string | null
           reason: string
           release_id: string
+          selector: NonNullable<Json>
         }
         Update: {
           allow_empty?: boolean
@@ -605,11 +605,11 @@ export type Database = {
           lift_reason?: string | null
           lifted_at?: string | null
           lifted_by?: string | null
-          match?: NonNullable<Json>
           opened_at?: string
           opened_by?: string | null
           reason?: string
           release_id?: string
+          selector?: NonNullable<Json>
         }
         Relationships: [
           {
@@ -1058,7 +1058,6 @@ export type Database = {
           halt_failure_ratio: number | null
           halt_max_failures: number | null
           halt_min_attempted: number
-          label_selector: NonNullable<Json>
           lease_s: number
           max_attempts: number
           max_in_flight: number | null
@@ -1069,6 +1068,7 @@ export type Database = {
           regression_s: number
           remember_patterns: boolean
           role: string | null
+          selector: NonNullable<Json>
         }
         Insert: {
           description?: string
@@ -1076,7 +1076,6 @@ export type Database = {
           halt_failure_ratio?: number | null
           halt_max_failures?: number | null
           halt_min_attempted?: number
-          label_selector?: NonNullable<Json>
           lease_s?: number
           max_attempts?: number
           max_in_flight?: number | null
@@ -1087,6 +1086,7 @@ export type Database = {
           regression_s?: number
           remember_patterns?: boolean
           role?: string | null
+          selector?: NonNullable<Json>
         }
         Update: {
           description?: string
@@ -1094,7 +1094,6 @@ export type Database = {
           halt_failure_ratio?: number | null
           halt_max_failures?: number | null
           halt_min_attempted?: number
-          label_selector?: NonNullable<Json>
           lease_s?: number
           max_attempts?: number
           max_in_flight?: number | null
@@ -1105,6 +1104,7 @@ export type Database = {
           regression_s?: number
           remember_patterns?: boolean
           role?: string | null
+          selector?: NonNullable<Json>
         }
         Relationships: [
           {
@@ -1129,7 +1129,6 @@ export type Database = {
           halt_max_failures: number | null
           halt_min_attempted: number
           id: string
-          label_selector: NonNullable<Json>
           lease_s: number
           max_attempts: number
           max_in_flight: number | null
@@ -1142,6 +1141,7 @@ export type Database = {
           release_id: string
           remember_patterns: boolean
           role: string | null
+          selector: NonNullable<Json>
           started_at: string | null
           started_by: string | null
           state: Database["public"]["Enums"]["rollout_state"]
@@ -1158,7 +1158,6 @@ export type Database = {
           halt_max_failures?: number | null
           halt_min_attempted?: number
           id?: string
-          label_selector?: NonNullable<Json>
           lease_s?: number
           max_attempts?: number
           max_in_flight?: number | null
@@ -1171,6 +1170,7 @@ export type Database = {
           release_id: string
           remember_patterns?: boolean
           role?: string | null
+          selector?: NonNullable<Json>
           started_at?: string | null
           started_by?: string | null
           state?: Database["public"]["Enums"]["rollout_state"]
@@ -1187,7 +1187,6 @@ export type Database = {
           halt_max_failures?: number | null
           halt_min_attempted?: number
           id?: string
-          label_selector?: NonNullable<Json>
           lease_s?: number
           max_attempts?: number
           max_in_flight?: number | null
@@ -1200,6 +1199,7 @@ export type Database = {
           release_id?: string
           remember_patterns?: boolean
           role?: string | null
+          selector?: NonNullable<Json>
           started_at?: string | null
           started_by?: string | null
           state?: Database["public"]["Enums"]["rollout_state"]
@@ -1441,10 +1441,10 @@ export type Database = {
           known_bad_pattern: string | null
           lift: number | null
           looked_at: string | null
-          match: Json | null
           other_attempted: number | null
           other_failed: number | null
           release_id: string | null
+          selector: Json | null
           sentence: string | null
           value: string | null
           version: string | null
@@ -1698,7 +1698,6 @@ export type Database = {
           halt_max_failures: number | null
           halt_min_attempted: number
           id: string
-          label_selector: NonNullable<Json>
           lease_s: number
           max_attempts: number
           max_in_flight: number | null
@@ -1711,6 +1710,7 @@ export type Database = {
           release_id: string
           remember_patterns: boolean
           role: string | null
+          selector: NonNullable<Json>
           started_at: string | null
           started_by: string | null
           state: Database["public"]["Enums"]["rollout_state"]
@@ -1722,6 +1722,7 @@ export type Database = {
           isSetofReturn: false
         }
       }
+      count_devices: { Args: { selector: Json }; Returns: number }
       create_provisioning_token: {
         Args: {
           auto_accept?: boolean
@@ -1754,7 +1755,6 @@ export type Database = {
           halt_max_failures: number | null
           halt_min_attempted: number
           id: string
-          label_selector: NonNullable<Json>
           lease_s: number
           max_attempts: number
           max_in_flight: number | null
@@ -1767,6 +1767,7 @@ export type Database = {
           release_id: string
           remember_patterns: boolean
           role: string | null
+          selector: NonNullable<Json>
           started_at: string | null
           started_by: string | null
           state: Database["public"]["Enums"]["rollout_state"]
@@ -1856,11 +1857,11 @@ export type Database = {
           lift_reason: string | null
           lifted_at: string | null
           lifted_by: string | null
-          match: NonNullable<Json>
           opened_at: string
           opened_by: string | null
           reason: string
           release_id: string
+          selector: NonNullable<Json>
         }
         SetofOptions: {
           from: "*"
@@ -1872,9 +1873,9 @@ export type Database = {
       mark_known_bad: {
         Args: {
           allow_empty?: boolean
-          match: Json
           reason: string
           release_id: string
+          selector: Json
         }
         Returns: {
           allow_empty: boolean
@@ -1884,11 +1885,11 @@ export type Database = {
           lift_reason: string | null
           lifted_at: string | null
           lifted_by: string | null
-          match: NonNullable<Json>
           opened_at: string
           opened_by: string | null
           reason: string
           release_id: string
+          selector: NonNullable<Json>
         }
         SetofOptions: {
           from: "*"
@@ -1898,7 +1899,7 @@ export type Database = {
         }
       }
       matching_devices: {
-        Args: { match: Json }
+        Args: { selector: Json }
         Returns: {
           branch: string
           created_at: string
@@ -1944,7 +1945,6 @@ export type Database = {
           halt_max_failures: number | null
           halt_min_attempted: number
           id: string
-          label_selector: NonNullable<Json>
           lease_s: number
           max_attempts: number
           max_in_flight: number | null
@@ -1957,6 +1957,7 @@ export type Database = {
           release_id: string
           remember_patterns: boolean
           role: string | null
+          selector: NonNullable<Json>
           started_at: string | null
           started_by: string | null
           state: Database["public"]["Enums"]["rollout_state"]
@@ -2049,7 +2050,6 @@ export type Database = {
           halt_max_failures: number | null
           halt_min_attempted: number
           id: string
-          label_selector: NonNullable<Json>
           lease_s: number
           max_attempts: number
           max_in_flight: number | null
@@ -2062,6 +2062,7 @@ export type Database = {
           release_id: string
           remember_patterns: boolean
           role: string | null
+          selector: NonNullable<Json>
           started_at: string | null
           started_by: string | null
           state: Database["public"]["Enums"]["rollout_state"]
@@ -2092,7 +2093,6 @@ export type Database = {
           halt_max_failures: number | null
           halt_min_attempted: number
           id: string
-          label_selector: NonNullable<Json>
           lease_s: number
           max_attempts: number
           max_in_flight: number | null
@@ -2105,6 +2105,7 @@ export type Database = {
           release_id: string
           remember_patterns: boolean
           role: string | null
+          selector: NonNullable<Json>
           started_at: string | null
           started_by: string | null
           state: Database["public"]["Enums"]["rollout_state"]
