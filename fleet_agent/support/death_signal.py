@@ -52,6 +52,9 @@ def _main() -> None:
     environment = _environment()
     # The kernel forgets the signal when the user changes, so the user comes first.
     if user:
+        # While we may still read Python's own files: root's can lie in a folder that is closed to others.
+        import ctypes  # noqa: F401
+
         _become(user)
     die_with_parent(int(parent), signal.Signals(int(by)))
     # Python ignores these two, and a program would inherit that.
