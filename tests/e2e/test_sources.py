@@ -9,6 +9,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from fleetctl.stack.deno import find_deno
 from fleetctl.stack.local_stack import LocalStack
 from tests.conftest import ROOT
@@ -22,10 +24,10 @@ def test_the_view_model_keeps_its_rules() -> None:
     _task("test")
 
 
-def test_types_lint_and_format_are_clean() -> None:
-    _task("check")
+# Types, lint and format are `make lint`'s part.
 
 
+@pytest.mark.full
 def test_each_boundary_rule_catches_what_it_is_for() -> None:
     """That the code keeps to the rules is `make lint`'s part."""
     _task("test", folder=WEB / "tools" / "boundaries")

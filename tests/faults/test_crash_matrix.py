@@ -24,7 +24,7 @@ HARNESS = "tests.support.crash_harness"
 SEED = int(os.environ.get("FLEET_SEED") or datetime.now(UTC).strftime("%Y%m%d"))
 
 #: One in so many points, others each day.
-SHARE = amount(3, full=1)
+SHARE = amount(6, full=1)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)

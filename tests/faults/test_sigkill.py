@@ -32,7 +32,7 @@ health: {grace_s: 0.2, successes: 2, interval_s: 0.1, watch_s: 0.2, deadline_s: 
 
 
 def _rounds(runtime: str) -> int:
-    return amount(8, full=50, soak=500) if runtime == "docker" else amount(12, full=12, soak=500)
+    return amount(4, full=50, soak=500) if runtime == "docker" else amount(5, full=12, soak=500)
 
 
 @pytest.mark.parametrize("runtime", ["simulated", pytest.param("docker", marks=pytest.mark.docker)])

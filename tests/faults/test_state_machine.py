@@ -386,7 +386,7 @@ def _fast() -> str | None:
 
 TestDevice = Device.TestCase
 TestDevice.settings = settings(
-    max_examples=amount(10, full=25, soak=300),
+    max_examples=amount(5, full=25, soak=300),
     stateful_step_count=40 if SOAK else 20,
     deadline=None,
     suppress_health_check=list(HealthCheck),

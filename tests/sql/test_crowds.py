@@ -17,7 +17,7 @@ from tests.support.races import all_at_once, ask, crowd, finish
 from tests.support.rollout_builders import check_counters, roll_out
 
 pytestmark = OLDER_SERVER_IN_FULL
-DEVICES = amount(50, full=150)
+DEVICES = amount(30, full=150)
 
 
 @pytest.mark.parametrize("where", ["rollout", "stage", "fleet"])

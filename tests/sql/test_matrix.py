@@ -19,6 +19,7 @@ import pytest
 from tests.sql.test_access import _fill
 from tests.sql.test_catalog import GRANTS, PARTITION
 from tests.support.identities import DEVICE, OTHER, V1, WHO, Fleet, become
+from tests.support.profiles import OLDER_SERVER_IN_FULL
 
 VERBS = ("select", "insert", "update", "delete")
 RANKS = ["viewer", "operator", "admin"]
@@ -273,11 +274,13 @@ def _matrix(fleet: Fleet, tables: list[Table], members: list[str]) -> list[str]:
     return wrong
 
 
+@OLDER_SERVER_IN_FULL
 def test_the_matrix_holds_as_hosted_grants_it(fleet: Fleet, tables: list[Table]) -> None:
     assert len(tables) == len(DECISIONS)
     assert _matrix(fleet, tables, [*MEMBERS, "service"]) == []
 
 
+@OLDER_SERVER_IN_FULL
 def test_the_matrix_holds_with_everything_granted_to_everybody(fleet: Fleet, tables: list[Table]) -> None:
     fleet.sql(
         "grant usage on schema public, private to anon, authenticated, fleet_device; "

@@ -84,6 +84,7 @@ def test_migrations_schedule_tick_and_applying_them_again_changes_nothing(
 
 
 @pytest.mark.postgres15
+@pytest.mark.full
 def test_pg_cron_runs_tick_and_clears_up_after_it(server: Cluster, admin: type_of_connection) -> None:
     """A command nobody answered expires, and a run of last week is forgotten, with nobody calling but pg_cron."""
     _add_run(admin, TICK, "now() - interval '4 days'")

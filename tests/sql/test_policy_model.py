@@ -555,7 +555,7 @@ def _write_rollout(fleet: Fleet, rollout: Rollout, started: datetime) -> None:
 
 @OLDER_SERVER_IN_FULL
 @settings(
-    max_examples=amount(120, full=400),
+    max_examples=amount(60, full=400),
     deadline=None,
     derandomize=True,
     database=None,

@@ -257,7 +257,7 @@ def proved(facts: list[dict[str, Any]], min_attempted: int, ratio: float) -> tup
 
 
 @settings(
-    max_examples=amount(40, full=200),
+    max_examples=amount(20, full=200),
     deadline=None,
     derandomize=True,
     database=None,

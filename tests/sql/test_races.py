@@ -18,7 +18,7 @@ from tests.support.races import T, all_at_once, as_operator, ask, crowd, finish
 from tests.support.rollout_builders import check_counters, roll_out
 
 pytestmark = OLDER_SERVER_IN_FULL
-RACERS = amount(80, full=250)
+RACERS = amount(40, full=250)
 
 
 def _never_more_than(fleet: Fleet, cap: int, done: threading.Event) -> Callable[[], int]:

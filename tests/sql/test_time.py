@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.support.cluster import type_of_connection
 from tests.support.identities import V2, Fleet, become
-from tests.support.profiles import OLDER_SERVER_IN_FULL
+from tests.support.profiles import OLDER_SERVER_IN_FULL, amount
 from tests.support.rollout_builders import make_devices
 
 pytestmark = OLDER_SERVER_IN_FULL
@@ -119,7 +119,7 @@ def check(before: dict[str, Any], after: dict[str, Any], slots: int | None) -> N
 
 
 @settings(
-    max_examples=30,
+    max_examples=amount(12, full=30),
     deadline=None,
     derandomize=True,
     database=None,

@@ -33,7 +33,7 @@ __all__ = ["device", "log", "no_patience"]  # fixtures
 
 fuzzed = settings(
     deadline=None,
-    max_examples=amount(40, full=150),
+    max_examples=amount(20, full=150),
     # The device on disk is the same for every example, on purpose: one is never to spoil it for the next.
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
