@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from loguru import logger
 from pydantic import (
@@ -41,6 +42,49 @@ def _without_nul(path: Path) -> Path:
 FilePath = Annotated[Path, AfterValidator(_without_nul)]
 LabelName = Annotated[str, StringConstraints(min_length=1, max_length=63)]
 LabelValue = Annotated[str, StringConstraints(max_length=255)]
+
+
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
+_USER = re.compile(r"[A-Za-z0-9_][\w.+-]*", re.ASCII)
+_SCP_LIKE = re.compile(r"([^@/:]+)@([^@/:]+):([^:].*)")
+_NOT_ONE = "its user, host or path is not one"
+_SCHEMES = ("file", "https", "http", "ssh", "git")
+
+
+def git_url_problem(url: str) -> str | None:
+    """Why releases are not fetched from `url`, or None.
+
+    Nothing in it can become an option of a program that Git starts. Plain http only to this machine: content
+    is signed, but which release a device is offered would be readable.
+    """
+    # Git decodes an address before it takes it apart.
+    if not all(text.isprintable() and not set(text) & set('"\\') for text in (url, unquote(url))):
+        return "it contains characters that are not allowed"
+    if url.startswith("/"):
+        return None
+    if (scp_like := _SCP_LIKE.fullmatch(url)) is not None:
+        user, host, path = scp_like.groups()
+        sound = _USER.fullmatch(user) and _HOST.fullmatch(host) and not path.startswith("-")
+        return None if sound else _NOT_ONE
+    scheme, found, rest = url.partition("://")
+    if not found or scheme not in _SCHEMES:
+        return "it must be a path or an address with https://, ssh://, git:// or file://"
+    return _place_problem(url, scheme, rest.partition("/")[0])
+
+
+def _place_problem(url: str, scheme: str, place: str) -> str | None:
+    try:
+        parts = urlsplit(url)
+        host, user, _ = parts.hostname or "", parts.username, parts.port
+    except ValueError:
+        return "it is not an address"
+    if scheme == "file":
+        return None if host in ("", "localhost") else "a file must be on this machine"
+    if scheme == "http" and host not in _LOOPBACK:
+        return "plain http is for this machine only; it must be https"
+    options = scheme in ("ssh", "git") and ("%" in place or (user and not _USER.fullmatch(user)))
+    return _NOT_ONE if options or not _HOST.fullmatch(host) else None
 
 
 class RescueAccess(BaseModel):
@@ -148,8 +192,9 @@ class DeviceConfig(BaseModel):
     @field_validator("git_url")
     @classmethod
     def _git_url(cls, value: str) -> str:
-        if not value or value.startswith("-"):
-            raise ValueError("must be an address or a path")
+        problem = git_url_problem(value)
+        if problem is not None:
+            raise ValueError(problem)
         return value
 
     @model_validator(mode="after")

@@ -16,7 +16,7 @@ from pathlib import Path
 from loguru import logger
 
 from fleet_agent.errors import Kind, ReleaseError
-from fleet_agent.release.limits import DEFAULTS, Limits, need_space
+from fleet_agent.release.limits import DEFAULTS, Limits, need_space, too_large
 from fleet_agent.release.manifest import (
     CHUNK_BYTES,
     MANIFEST_FILE,
@@ -145,14 +145,14 @@ def _check_entries(entries: list[_Entry], limits: Limits) -> None:
             raise _unsafe(entry.path, "it appears twice")
         seen.add(entry.path)
         if limits.file_size < entry.size:
-            raise _too_large(
+            raise too_large(
                 f"{entry.path} has {entry.size // MIB} MiB, at most {limits.file_size // MIB} are allowed"
             )
     total = sum(entry.size for entry in entries)
     if limits.release_size < total:
-        raise _too_large(f"it has {total // MIB} MiB, at most {limits.release_size // MIB} are allowed")
+        raise too_large(f"it has {total // MIB} MiB, at most {limits.release_size // MIB} are allowed")
     if limits.release_files < len(entries):
-        raise _too_large(f"it has {len(entries)} files, at most {limits.release_files} are allowed")
+        raise too_large(f"it has {len(entries)} files, at most {limits.release_files} are allowed")
 
 
 def _write(job: _Job, entries: list[_Entry], target: Path) -> Manifest:
@@ -315,12 +315,4 @@ def _unsafe(path: str, why: str) -> ReleaseError:
         f"The release is refused because of {path}: {why}.",
         hint="Fix it in the fleet repository and release again.",
         evidence={"path": path},
-    )
-
-
-def _too_large(why: str) -> ReleaseError:
-    return ReleaseError(
-        Kind.RELEASE_TOO_LARGE,
-        f"The release is refused: {why}.",
-        hint="Put large data in images or volumes, not in the fleet repository.",
     )

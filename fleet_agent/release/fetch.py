@@ -9,23 +9,35 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from loguru import logger
 
-from fleet_agent.errors import FleetError, Kind, ReleaseError
+from fleet_agent.errors import FleetError, Kind, ReleaseError, disk_full
 from fleet_agent.model import Progress
-from fleet_agent.release.fetch_errors import NotThereError, WantRefusedError, failure
-from fleet_agent.release.git_command import check_url, without_secrets
-from fleet_agent.release.limits import DEFAULTS, Limits, need_space
+from fleet_agent.release.fetch_errors import (
+    NotThereError,
+    RedirectedError,
+    WantRefusedError,
+    failure,
+    refused_redirect,
+)
+from fleet_agent.release.git_command import check_url, protocol, without_secrets
+from fleet_agent.release.limits import DEFAULTS, Limits, free_bytes, need_space, too_large
+from fleet_agent.release.redirects import redirected
 from fleet_agent.release.repository import CorruptError, Repository, check_names
 from fleet_agent.support import retry
+from fleet_agent.support.sizes import MIB
 
 Report = Callable[[Progress], None]
 Sleep = Callable[[float], None]
 PHASE = "fetch"
+#: What Git writes beside a pack: its index, of at most so many bytes (more objects do not fit its memory).
+_INDEX_SIZE = 56 * MIB
+_BLOCK = 4096
+_REDIRECTS = 5
 #: How far a branch is deepened when the host does not hand out the commit itself; 0 is all of it.
 _DEPTHS = (1, 50, 1000, 0)
 
@@ -54,14 +66,14 @@ def fetch(
     connections are retried, and what arrived is kept; a corrupt repository is recreated, once.
 
     Raises ReleaseError: `git_unreachable` and `timed_out` (retryable), `clock_wrong`, `git_refused`,
-    `commit_missing`, `role_missing`, `disk_full`, `config_invalid`, `tool_missing`; StateError if the
-    folder cannot be written.
+    `commit_missing`, `role_missing`, `release_too_large`, `disk_full`, `config_invalid`, `tool_missing`;
+    StateError if the folder cannot be written.
     """
     check_names(commit, role)
     check_url(url)
     need_space(repository, 0, limits.min_free, "to fetch a release")
     job = _Fetch(
-        Repository(repository), url, commit, role,
+        Repository(repository, memory=limits.memory), url, commit, role,
         branch=branch, limits=limits, report=report, sleep=sleep,
     )  # fmt: skip
     try:
@@ -103,13 +115,22 @@ class _Fetch:
     report: Report
     sleep: Sleep
     bytes_fetched: int = 0
+    #: Bytes in the repository before anything came.
+    size_before: int = 0
+    #: Where `url` was redirected to, each time further.
+    redirects: list[str] = field(default_factory=list)
 
     def run(self) -> None:
         repository, commit, role = self.repository, self.commit, self.role
         single_files = not repository.partial_refused(self.url)
-        repository.prepare(self.url, commit, partial=single_files)
+        self._prepare(single_files=single_files)
+        if repository.size() > self.limits.fetch_size:
+            logger.warning("the release repository holds more than a fetch may bring; recreating it")
+            self._start_again(single_files=single_files)
+        self.size_before = repository.size()
         if not repository.has_commit(commit):
             self._fetch_commit(single_files=single_files)
+        repository.check_commit(commit)
         if missing := repository.missing(commit, role):
             try:
                 self._fetch_files(missing)
@@ -175,27 +196,89 @@ class _Fetch:
     def _start_whole(self) -> None:
         """A repository marked as partial would fetch its gaps by id, which this host refuses."""
         logger.info("the Git host does not serve single objects; fetching whole commits")
+        self._start_again(single_files=False)
+
+    def _start_again(self, *, single_files: bool) -> None:
         self.repository.wipe()
-        self.repository.remember_partial_refused(self.url)
-        self.repository.prepare(self.url, self.commit, partial=False)
+        if not single_files:
+            self.repository.remember_partial_refused(self.url)
+        self._prepare(single_files=single_files)
+        self.size_before = self.repository.size()
+
+    @property
+    def _address(self) -> str:
+        return self.redirects[-1] if self.redirects else self.url
+
+    def _prepare(self, *, single_files: bool) -> None:
+        self.repository.prepare(self._address, self.commit, partial=single_files)
 
     def _network(
         self, *arguments: str, stdin: bytes = b"", files: tuple[int, int, int] | None = None
     ) -> None:
-        need_space(self.repository.folder, 0, self.limits.min_free, "to fetch a release")
+        while True:
+            try:
+                self._transfer(*arguments, stdin=stdin, files=files)
+                return
+            except RedirectedError as error:
+                place = redirected(self._address) if len(self.redirects) < _REDIRECTS else None
+                if place is None:
+                    raise refused_redirect(str(error), self._address) from error
+                self.redirects.append(place)
+                self._prepare(single_files=not self.repository.partial_refused(self.url))
+
+    def _transfer(
+        self, *arguments: str, stdin: bytes = b"", files: tuple[int, int, int] | None = None
+    ) -> None:
+        repository, limits = self.repository, self.limits
+        room, ends_with = self._room()
+        file_size = room - min(room // 4, _INDEX_SIZE)
+        before = repository.held()
         # No negotiation for single files: they are wanted whatever else is here.
         quiet = ("-c", "fetch.negotiationAlgorithm=noop") if stdin else ()
-        transfer = self.repository.git.network(
+        transfer = repository.git.network(
             *quiet, "fetch", "--progress", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance",
             *arguments,
+            transport=protocol(self._address),
             stdin=stdin,
-            idle_s=self.limits.idle_s,
-            total_s=self.limits.total_s,
+            idle_s=limits.idle_s,
+            total_s=limits.total_s,
             on_progress=lambda detail, percent: self._say(detail, percent, files),
+            file_size=file_size,
+            overrun=self._overrun,
         )  # fmt: skip
         self.bytes_fetched += transfer.received_bytes
-        if transfer.status != 0 or transfer.timed_out:
-            raise failure(transfer, self.url)
+        if transfer.status != 0 or transfer.timed_out or transfer.overrun is not None:
+            # Git does not say that a file was too large: its writer is killed.
+            if transfer.overrun is None and repository.largest_since(before) >= file_size - _BLOCK:
+                transfer.overrun = ends_with
+            repository.forget_since(before)
+            raise failure(transfer, self.url, memory=limits.memory)
+
+    def _room(self) -> tuple[int, Exception]:
+        """How many bytes may come now, and the error if there are more. Raises ReleaseError if none may."""
+        free = free_bytes(self.repository.folder) - self.limits.min_free
+        left = self.limits.fetch_size - (self.repository.size() - self.size_before)
+        need_space(self.repository.folder, 0, self.limits.min_free, "to fetch a release")
+        if (over := self._overrun()) is not None:
+            raise over
+        return min(free, left), self._no_space() if free < left else self._too_much()
+
+    def _overrun(self) -> Exception | None:
+        """Why nothing more may come. Asked while data flows."""
+        if free_bytes(self.repository.folder) < self.limits.min_free:
+            return self._no_space()
+        if self.repository.size() - self.size_before >= self.limits.fetch_size:
+            return self._too_much()
+        return None
+
+    def _no_space(self) -> Exception:
+        return disk_full(
+            f"{self.limits.min_free // MIB} MiB must stay free while a release is fetched", error=ReleaseError
+        )
+
+    def _too_much(self) -> Exception:
+        limit = self.limits.fetch_size // MIB
+        return too_large(f"the Git host sends more than {limit} MiB for it")
 
     def _retrying(self, step: Callable[[], None]) -> None:
         limits = self.limits

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from fleet_agent.errors import Kind, ReleaseError
-from fleet_agent.release.git_command import Transfer, without_secrets
+from fleet_agent.release.git_command import OUT_OF_MEMORY, Transfer, out_of_memory, without_secrets
 from fleet_agent.release.repository import CorruptError, looks_corrupt
 
 
@@ -16,6 +16,10 @@ class WantRefusedError(Exception):
 
 class NotThereError(WantRefusedError):
     """The host serves objects by id but does not have this one (or, for files, serves only commits)."""
+
+
+class RedirectedError(Exception):
+    """The host sends us to an address that Git was not allowed to follow to."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,24 @@ _REFUSED = _Cause(
     "{host} refuses access to the repository, or it does not exist.",
     "Check git_url in device.json and the key or token this device uses.",
 )
+#: How curl says that it did not follow.
+_REDIRECTED = re.compile(
+    r"^(?!remote:).*(?:returned error: 30[12378]|HTTP 30[12378]|"
+    r"[Pp]rotocol \"?\w+\"? (?:not supported|disabled)|unable to update url base from redirection)",
+    re.MULTILINE,
+)
+#: What another request may help with.
+_OTHER_WAYS: tuple[tuple[re.Pattern[str], type[Exception]], ...] = (
+    (_REDIRECTED, RedirectedError),
+    (_WANT_REFUSED, WantRefusedError),
+    (_NOT_THERE, NotThereError),
+)
+_ELSEWHERE = _Cause(
+    re.compile(""),
+    Kind.GIT_REFUSED,
+    "{host} redirects to an address that releases are not fetched from.",
+    "Give the repository's own address as git_url in device.json.",
+)
 # A pack cut off in transit reads like a damaged one, so signs of a broken line count before signs of damage.
 _BROKEN = _Cause(
     re.compile(
@@ -70,22 +92,29 @@ _BROKEN = _Cause(
 )
 
 
-def failure(transfer: Transfer, url: str) -> Exception:
-    """The exception for a transfer that failed: ReleaseError, WantRefusedError or CorruptError."""
+def failure(transfer: Transfer, url: str, *, memory: int) -> Exception:
+    """The exception for a transfer that failed: ReleaseError, one of the above, or CorruptError.
+
+    `memory` is what each Git process had.
+    """
     said = without_secrets(transfer.said)
+    if transfer.overrun is not None or OUT_OF_MEMORY.search(said):
+        return transfer.overrun or out_of_memory(memory, said)
     # A full disk may also look like a stall or like damage.
-    if _FULL.pattern.search(said):
-        return _error(_FULL, said, url)
-    if transfer.timed_out:
-        return _error(_STALLED, said, url)
-    if _WANT_REFUSED.search(said):
-        return WantRefusedError(said)
-    if _NOT_THERE.search(said):
-        return NotThereError(said)
-    for cause in (_CLOCK, _REFUSED, _BROKEN):
-        if cause.pattern.search(said):
-            return _error(cause, said, url)
-    return CorruptError(said) if looks_corrupt(said) else _error(_BROKEN, said, url)
+    if _FULL.pattern.search(said) or transfer.timed_out:
+        return _error(_FULL if _FULL.pattern.search(said) else _STALLED, said, url)
+    for pattern, exception in _OTHER_WAYS:
+        if pattern.search(said):
+            return exception(said)
+    cause = next((cause for cause in (_CLOCK, _REFUSED, _BROKEN) if cause.pattern.search(said)), None)
+    if cause is None and looks_corrupt(said):
+        return CorruptError(said)
+    return _error(cause or _BROKEN, said, url)
+
+
+def refused_redirect(said: str, url: str) -> ReleaseError:
+    """The error for a redirect that is not followed: trying again would not help."""
+    return _error(_ELSEWHERE, said, url)
 
 
 def _error(cause: _Cause, said: str, url: str) -> ReleaseError:

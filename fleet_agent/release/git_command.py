@@ -11,16 +11,19 @@ import json
 import os
 import re
 import selectors
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import IO, TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit, urlunsplit
 
+from fleet_agent.config import git_url_problem
 from fleet_agent.errors import FleetError, Kind, ReleaseError, config_invalid, tool_missing
+from fleet_agent.release.limits import ANSWER_SIZE, DEFAULTS, too_large
 from fleet_agent.support import processes
 from fleet_agent.support.sizes import MIB
 
@@ -38,6 +41,9 @@ SETTINGS = """\
 \taskPass =
 \tattributesFile = /dev/null
 \tdeltaBaseCacheLimit = 16m
+\tbigFileThreshold = 1m
+\tpackedGitWindowSize = 16m
+\tpackedGitLimit = 64m
 [credential]
 \thelper =
 [gc]
@@ -47,18 +53,29 @@ SETTINGS = """\
 [fetch]
 \tunpackLimit = 1
 \trecurseSubmodules = false
+\turiProtocols =
+[transfer]
+\tbundleURI = false
 [pack]
 \tthreads = 1
 \twindowMemory = 32m
+\tdeltaCacheSize = 16m
 [http]
-\tfollowRedirects = initial
+\tfollowRedirects = false
 [advice]
 \tdetachedHead = false
 """
 SETTINGS_FILE = "fleet.gitconfig"
 _LOCAL_TIMEOUT_S = 300.0
-_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+#: How often what a transfer has brought so far is looked at.
+_LOOK_S = 0.1
+#: Starts a program with limits that hold for all that it starts: KiB of address space, half KiB of a file.
+_BOUNDED = 'ulimit -v "$1" 2>/dev/null; ulimit -f "$2" 2>/dev/null; shift 2; exec "$@"'
 _LINE_END = re.compile(rb"[\r\n]")
+#: Only what our own Git says: the host's trouble is its own.
+OUT_OF_MEMORY = re.compile(
+    r"^(?!remote:).*(?:out of memory|cannot allocate memory|too large to fit)", re.IGNORECASE | re.MULTILINE
+)
 #: What a transfer says is kept as evidence: so many lines, and characters of each.
 LINES_KEPT = 40
 LINE_LIMIT = 500
@@ -77,12 +94,16 @@ class Output:
 
 @dataclass
 class Transfer:
-    """A finished network command. `received_bytes` is what came in as packs."""
+    """A finished network command. `received_bytes` is what came in as packs.
+
+    `overrun` is why it was ended, if it brought more than it may.
+    """
 
     status: int = 0
     lines: list[str] = field(default_factory=list)
     received_bytes: int = 0
     timed_out: bool = False
+    overrun: Exception | None = None
 
     @property
     def said(self) -> str:
@@ -91,34 +112,50 @@ class Transfer:
 
 #: Called with Git's own progress: what it is doing, and percent where known.
 OnProgress = Callable[[str, float | None], None]
+#: Called while data flows: why the transfer has to end, or None.
+Overrun = Callable[[], Exception | None]
 
 
 class GitCommand:
     """Runs git in one bare repository."""
 
-    def __init__(self, repository: Path) -> None:
+    def __init__(self, repository: Path, *, memory: int = DEFAULTS.memory) -> None:
         self.repository = repository
+        self._memory = memory
         self._git = _git_module().Git(repository)
         _forget_inherited_settings()
 
     def local(self, *arguments: str, stdin: bytes = b"", timeout_s: float = _LOCAL_TIMEOUT_S) -> Output:
-        """Run a command that must not touch the network. Raises ReleaseError (`timed_out`)."""
-        handle = self._start(arguments, network=False)
+        """Run a command that must not touch the network.
+
+        Raises ReleaseError: `timed_out`, and `release_too_large` if it needs more memory or answers more
+        than a release may take.
+        """
+        handle = self._start(arguments)
         process = handle.proc
         assert process is not None  # noqa: S101  a fresh handle always has its process
         try:
-            out, err = process.communicate(stdin, timeout=timeout_s)
+            out, err = _answer(process, stdin, timeout_s)
         except subprocess.TimeoutExpired as error:
-            processes.kill(process)
             raise ReleaseError(
                 Kind.TIMED_OUT, f"git {arguments[0]} did not finish in {timeout_s:g} s.", retryable=True
             ) from error
-        return Output(process.returncode, out, err.decode(errors="replace"))
+        finally:
+            if process.poll() is None:
+                processes.kill(process)
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                _close(pipe)
+        if max(len(out), len(err)) > ANSWER_SIZE:
+            raise too_large(f"the list of what it contains is longer than {ANSWER_SIZE // MIB} MiB")
+        said = err.decode(errors="replace")
+        if process.returncode != 0 and OUT_OF_MEMORY.search(said):
+            raise out_of_memory(self._memory, said)
+        return Output(process.returncode, out, said)
 
     @contextmanager
     def batch(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
         """A long-running local command to talk with over its pipes; ended with the block."""
-        handle = self._start(arguments, network=False)
+        handle = self._start(arguments)
         process = handle.proc
         assert process is not None  # noqa: S101
         try:
@@ -129,17 +166,27 @@ class GitCommand:
     def network(
         self,
         *arguments: str,
+        transport: str,
         stdin: bytes = b"",
         idle_s: float,
         total_s: float,
         on_progress: OnProgress,
+        file_size: int,
+        overrun: Overrun,
     ) -> Transfer:
-        """Run a command that talks to the host; ended when silent for `idle_s` or older than `total_s`."""
+        """Run a command that talks to the host; ended when silent for `idle_s` or older than `total_s`.
+
+        It uses `transport` only, also where it is redirected. No file that it writes gets larger than
+        `file_size`; `overrun` is asked while it runs.
+        """
         with _trace() as trace:
-            handle = self._start(arguments, network=True, trace=trace)
+            # Git follows a redirect to any host: over https that is where the address may go anyway.
+            follow = "initial" if transport == "https" else "false"
+            command = ("-c", f"http.followRedirects={follow}", *arguments)
+            handle = self._start(command, transport=transport, trace=trace, file_size=file_size)
             process = handle.proc
             assert process is not None  # noqa: S101
-            watch = _Watch(on_progress)
+            watch = _Watch(on_progress, overrun)
             try:
                 _feed(process, stdin)
                 transfer = watch.follow(process, idle_s, total_s)
@@ -151,14 +198,22 @@ class GitCommand:
         return transfer
 
     def _start(
-        self, arguments: Sequence[str], *, network: bool, trace: int | None = None
+        self,
+        arguments: Sequence[str],
+        *,
+        transport: str | None = None,
+        trace: int | None = None,
+        file_size: int | None = None,
     ) -> git.Git.AutoInterrupt:
-        try:
-            command = processes.ending_with_us(["git", f"--git-dir={self.repository}", *arguments])
-        except FileNotFoundError as error:
-            raise git_missing() from error
+        program = shutil.which("git")
+        if program is None:
+            raise git_missing()
+        # In blocks of 512 bytes.
+        blocks = "unlimited" if file_size is None else str(max(file_size, 4096) // 512)
+        bounds = ["/bin/sh", "-c", _BOUNDED, "sh", str(self._memory // 1024), blocks]
+        command = processes.ending_with_us([*bounds, program, f"--git-dir={self.repository}", *arguments])
         options = processes.bound_to_us()
-        environment = self._environment(network=network)
+        environment = self._environment(transport)
         if trace is not None:
             options["pass_fds"] = (*options["pass_fds"], trace)
             environment["GIT_TRACE2_EVENT"] = f"/proc/self/fd/{trace}"
@@ -166,13 +221,13 @@ class GitCommand:
             command,
             istream=subprocess.PIPE,
             as_process=True,
-            with_stdout=not network,
+            with_stdout=transport is None,
             env=environment,
             **options,
         )
         return handle
 
-    def _environment(self, *, network: bool) -> dict[str, str]:
+    def _environment(self, transport: str | None) -> dict[str, str]:
         base = {
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_CONFIG_GLOBAL": str(self.repository / SETTINGS_FILE),
@@ -185,11 +240,10 @@ class GitCommand:
             "GIT_OPTIONAL_LOCKS": "0",
             # A partial clone would otherwise fetch what it misses in the middle of reading.
             "GIT_NO_LAZY_FETCH": "1",
-            "GIT_ALLOW_PROTOCOL": "none",
+            "GIT_ALLOW_PROTOCOL": transport or "none",
         }
-        if network:
+        if transport is not None:
             base |= {
-                "GIT_ALLOW_PROTOCOL": "file:https:http:ssh:git",
                 "GIT_SSH_COMMAND": "ssh -oBatchMode=yes -oConnectTimeout=20 -oServerAliveInterval=15"
                 " -oServerAliveCountMax=3 -oStrictHostKeyChecking=accept-new",
             }
@@ -202,25 +256,34 @@ class _Watch:
     All of it is words for people: none of it is counted, and what is kept of it is bounded.
     """
 
-    def __init__(self, on_progress: OnProgress) -> None:
+    def __init__(self, on_progress: OnProgress, overrun: Overrun) -> None:
         self._progress = _Progress(on_progress)
+        self._overrun = overrun
         self._transfer = Transfer()
         self._rest = b""
 
     def follow(self, process: subprocess.Popen[bytes], idle_s: float, total_s: float) -> Transfer:
         assert process.stderr is not None  # noqa: S101
-        end = time.monotonic() + total_s
+        started = heard = looked = time.monotonic()
         with selectors.DefaultSelector() as selector:
             selector.register(process.stderr, selectors.EVENT_READ)
             while True:
-                patience = min(idle_s, end - time.monotonic())
-                if patience <= 0 or not selector.select(patience):
+                readable = selector.select(_LOOK_S)
+                now = time.monotonic()
+                if readable:
+                    heard = now
+                    chunk = os.read(process.stderr.fileno(), 65536)
+                    if not chunk:
+                        break
+                    self._take(chunk)
+                if now - looked >= _LOOK_S:
+                    looked = now
+                    self._transfer.overrun = self._overrun()
+                    if self._transfer.overrun is not None:
+                        break
+                if now - heard >= idle_s or now - started >= total_s:
                     self._transfer.timed_out = True
                     break
-                chunk = os.read(process.stderr.fileno(), 65536)
-                if not chunk:
-                    break
-                self._take(chunk)
         self._line(self._rest)
         return self._transfer
 
@@ -269,23 +332,62 @@ def _received_bytes(trace: int) -> int:
     return received
 
 
-def check_url(url: str) -> None:
-    """Refuse what the agent does not fetch from. Raises ReleaseError (`config_invalid`).
+def out_of_memory(limit: int, said: str) -> ReleaseError:
+    """The error for a Git process that reached its limit of memory."""
+    return too_large(
+        f"Git would need more than {limit // MIB} MiB of memory for it",
+        evidence={"git": [line for line in said.splitlines() if line][-5:]},
+    )
 
-    Plain http only to this machine: content is signed, but which release one is offered would be readable.
-    """
-    scp_like = re.fullmatch(r"[\w.-]+@[\w.-]+:[^:].*", url) is not None
-    parts = urlsplit(url)
-    allowed = scp_like or url.startswith("/") or parts.scheme in ("file", "https", "ssh", "git")
-    if not allowed and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
-        raise config_invalid(
-            "git_url",
-            f"releases cannot be fetched from {without_secrets(url)!r}",
-            hint="Use https://, ssh://, git:// or file:// in device.json.",
-            error=ReleaseError,
-        )
-    if any(character in url for character in '\n\r\0"\\'):
-        raise config_invalid("git_url", "it contains characters that are not allowed", error=ReleaseError)
+
+def _answer(process: subprocess.Popen[bytes], stdin: bytes, timeout_s: float) -> tuple[bytes, bytes]:
+    """Standard output and error, of each at most a little more than `ANSWER_SIZE`. Raises TimeoutExpired."""
+    assert process.stdin is not None  # noqa: S101  all three are pipes
+    assert process.stdout is not None  # noqa: S101
+    assert process.stderr is not None  # noqa: S101
+    end, left = time.monotonic() + timeout_s, memoryview(stdin)
+    parts: dict[int, bytearray] = {process.stdout.fileno(): bytearray(), process.stderr.fileno(): bytearray()}
+    out, err = parts.values()
+    os.set_blocking(process.stdin.fileno(), False)
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdin, selectors.EVENT_WRITE)
+        for pipe in parts:
+            selector.register(pipe, selectors.EVENT_READ)
+        while selector.get_map() and max(len(out), len(err)) <= ANSWER_SIZE:
+            patience = end - time.monotonic()
+            if patience <= 0:
+                raise subprocess.TimeoutExpired("git", timeout_s)
+            for key, _ in selector.select(patience):
+                if key.fileobj is process.stdin:
+                    try:
+                        left = left[os.write(key.fd, left[:65536]) :] if left else left
+                    except BrokenPipeError:
+                        left = left[:0]
+                    if not left:
+                        selector.unregister(process.stdin)
+                        _close(process.stdin)
+                elif chunk := os.read(key.fd, 65536):
+                    parts[key.fd] += chunk
+                else:
+                    selector.unregister(key.fd)
+    if max(len(out), len(err)) <= ANSWER_SIZE:
+        process.wait(max(0.0, end - time.monotonic()))
+    return bytes(out), bytes(err)
+
+
+def check_url(url: str) -> None:
+    """Refuse what the agent does not fetch from. Raises ReleaseError (`config_invalid`)."""
+    problem = git_url_problem(url)
+    if problem is not None:
+        hint = "Use https://, ssh://, git:// or file:// in device.json."
+        raise config_invalid("git_url", problem, hint=hint, error=ReleaseError)
+
+
+def protocol(url: str) -> str:
+    """What Git calls the transport of an address that `check_url` accepted."""
+    if url.startswith("/"):
+        return "file"
+    return url.partition("://")[0] if "://" in url else "ssh"
 
 
 def without_secrets(text: str) -> str:
@@ -351,6 +453,12 @@ class _Progress:
             self._furthest = now
             self._on_progress(f"{self._NAMES[word]} {amount or ''}".strip(), known)
         return True
+
+
+def _close(pipe: IO[bytes] | None) -> None:
+    if pipe is not None:
+        with contextlib.suppress(BrokenPipeError):
+            pipe.close()
 
 
 def _feed(process: subprocess.Popen[bytes], stdin: bytes) -> None:

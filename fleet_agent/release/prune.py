@@ -10,6 +10,7 @@ from pathlib import Path
 
 from loguru import logger
 
+from fleet_agent.errors import Kind, ReleaseError
 from fleet_agent.release.export import DISCARDED_PREFIX, TEMPORARY_PREFIX
 from fleet_agent.release.repository import RELEASES, CorruptError, Repository
 from fleet_agent.support import atomic_files
@@ -38,8 +39,10 @@ def prune(repository: Path, releases: Path, keep: Collection[str], *, compact: b
     if repository.is_dir():
         try:
             freed = _prune_objects(Repository(repository), keep, compact=compact)
-        except CorruptError as error:
-            logger.warning("the release repository is corrupt; removing it: {error}", error=error)
+        except (CorruptError, ReleaseError) as error:
+            if isinstance(error, ReleaseError) and error.kind is not Kind.RELEASE_TOO_LARGE:
+                raise
+            logger.warning("the release repository cannot be pruned; removing it: {error}", error=error)
             Repository(repository).wipe()
     return Pruned(removed, freed)
 

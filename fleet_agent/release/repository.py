@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 from fleet_agent.errors import Kind, ReleaseError
 from fleet_agent.release.git_command import SETTINGS, SETTINGS_FILE, GitCommand, without_secrets
+from fleet_agent.release.limits import COMMIT_SIZE, DEFAULTS, too_large
 from fleet_agent.support import atomic_files
 
 COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
@@ -29,6 +33,14 @@ class CorruptError(Exception):
     """The repository itself cannot be trusted any more and has to be recreated."""
 
 
+@dataclass(frozen=True)
+class Held:
+    """What a repository had at some moment: its packs, and where its history ends."""
+
+    packs: frozenset[str]
+    shallow: bytes | None
+
+
 def check_names(commit: str, role: str) -> None:
     """Refuse what cannot be a commit or a role before it reaches a command line. Raises ReleaseError."""
     if not COMMIT.fullmatch(commit):
@@ -45,9 +57,9 @@ def folders(role: str) -> tuple[str, str]:
 class Repository:
     """Handles one bare repository; nobody else uses it at the same time."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, memory: int = DEFAULTS.memory) -> None:
         self.folder = folder.absolute()
-        self.git = GitCommand(self.folder)
+        self.git = GitCommand(self.folder, memory=memory)
 
     def prepare(self, url: str, commit: str, *, partial: bool) -> None:
         """Make it usable: create it if needed, remove locks and half-received packs of a killed fetch."""
@@ -84,6 +96,12 @@ class Repository:
     def has_commit(self, commit: str) -> bool:
         return self.git.local("cat-file", "-e", f"{commit}^{{commit}}").status == 0
 
+    def check_commit(self, commit: str) -> None:
+        """Refuse a commit that nobody writes. Raises ReleaseError (`release_too_large`), CorruptError."""
+        size = int(self.read("cat-file", "-s", commit))
+        if size > COMMIT_SIZE:
+            raise too_large(f"its commit alone has {size} bytes, at most {COMMIT_SIZE} are allowed")
+
     def has_release(self, commit: str, role: str) -> bool:
         """True when the commit and every file of the role are here."""
         return self.has_commit(commit) and not self.missing(commit, role)
@@ -106,6 +124,40 @@ class Repository:
         """The ids of the role's files that are not here yet."""
         listed = self.read("rev-list", "--objects", "--missing=print", *self.trees(commit, role))
         return [line[1:].decode() for line in listed.splitlines() if line.startswith(b"?")]
+
+    def size(self) -> int:
+        """Bytes on the disk. Quick enough to be asked while a transfer runs."""
+        total = 0
+        for folder in (self.folder / "objects" / "pack", self.folder / "objects"):
+            with contextlib.suppress(OSError), os.scandir(folder) as entries:
+                for entry in entries:
+                    with contextlib.suppress(OSError):
+                        total += entry.stat(follow_symlinks=False).st_size
+        return total
+
+    def held(self) -> Held:
+        """What is here now, for `forget_since`."""
+        packs, shallow = self.folder / "objects" / "pack", self.folder / "shallow"
+        names = frozenset(file.name for file in packs.iterdir()) if packs.is_dir() else frozenset()
+        return Held(names, shallow.read_bytes() if shallow.is_file() else None)
+
+    def largest_since(self, before: Held) -> int:
+        """Bytes of the largest file that a transfer has written."""
+        packs = (self.folder / "objects" / "pack").iterdir()
+        return max((file.stat().st_size for file in packs if file.name not in before.packs), default=0)
+
+    def forget_since(self, before: Held) -> None:
+        """Remove what a failed transfer left, whole or not: over many tries it would fill the disk."""
+        self.clean_up()
+        packs, shallow = self.folder / "objects" / "pack", self.folder / "shallow"
+        left = [file for file in packs.iterdir() if file.name not in before.packs]
+        # Indexes first: one without its pack breaks every read.
+        for file in sorted(left, key=lambda file: file.suffix != ".idx"):
+            file.unlink(missing_ok=True)
+        if before.shallow is None:
+            shallow.unlink(missing_ok=True)
+        elif left:
+            atomic_files.write_atomic(shallow, before.shallow)
 
     def keep(self, commit: str) -> None:
         """Mark a release as here and complete."""

@@ -18,14 +18,15 @@ def verify(repository: Path, commit: str, allowed_signers: Path) -> str:
     A key's `valid-after` and `valid-before` are held against the time in the commit, so a device with a wrong
     clock decides as every other does; a key that leaked is taken out of the file, not left to expire.
 
-    Raises ReleaseError: `signature_missing`, `signature_invalid`, `commit_missing`, `tool_missing` (no
-    ssh-keygen), `config_missing` or `config_invalid` (no usable allowed_signers).
+    Raises ReleaseError: `signature_missing`, `signature_invalid`, `commit_missing`, `release_too_large`,
+    `tool_missing` (no ssh-keygen), `config_missing` or `config_invalid` (no usable allowed_signers).
     """
     _check_signers(allowed_signers)
     if not COMMIT.fullmatch(commit):
         raise ReleaseError(Kind.COMMIT_MISSING, f"{commit!r} is not a full commit id.")
     repo = Repository(repository)
     try:
+        repo.check_commit(commit)
         signatures = _signatures(repo.read("cat-file", "commit", commit))
     except CorruptError as error:
         raise ReleaseError(

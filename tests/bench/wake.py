@@ -123,7 +123,10 @@ async def _measure(
 
     planes = []
     config = DeviceConfig(
-        api_url=stack.api_url, publishable_key=stack.publishable_key, git_url="none", verify_signatures=False
+        api_url=stack.api_url,
+        publishable_key=stack.publishable_key,
+        git_url="file:///nowhere",
+        verify_signatures=False,
     )
     for device in devices:
         clock = Clock(folder / "clock", monotonic=time.monotonic)

@@ -6,6 +6,7 @@ import gzip
 import os
 import re
 import socket
+import ssl
 import subprocess
 import threading
 from collections import deque
@@ -26,10 +27,11 @@ class GitServer:
     object not among them. `cuts` holds, for the next transfers, after how many bytes the connection breaks
     (None: not at all); `stall_after` after how many bytes each transfer goes silent. A hostile host sends
     `says` as progress before each pack, `pack` (an endless one is cut by the client) instead of the pack,
-    and whoever asks for anything to the address `elsewhere`.
+    and whoever asks for anything to the address `elsewhere`. With a `certificate` (and its key) for
+    localhost it speaks TLS.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, certificate: Path | None = None) -> None:
         self.root = root
         self.protocol_v2 = True
         self.password_wanted = False
@@ -45,11 +47,17 @@ class GitServer:
         #: The object ids that each transfer asked for.
         self.wants: list[list[str]] = []
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self.port: int = self._http.server_address[1]
+        self._origin = f"http://127.0.0.1:{self.port}"
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self._http.socket = context.wrap_socket(self._http.socket, server_side=True)
+            self._origin = f"https://localhost:{self.port}"
 
     def url(self, repository: Path) -> str:
         """Where a client finds `repository`, a folder with a work tree below `root`."""
-        port = self._http.server_address[1]
-        return f"http://127.0.0.1:{port}/{repository.relative_to(self.root)}/.git"
+        return f"{self._origin}/{repository.relative_to(self.root)}/.git"
 
     @contextmanager
     def running(self) -> Iterator[GitServer]:

@@ -48,7 +48,7 @@ def test_a_good_file_is_parsed_and_the_address_normalized(tmp_path: Path) -> Non
         ({"labels": {"site": 7}}, "`labels.site`: Input should be a valid string"),
         ({"publishable_key": "sb_secret_abc"}, "`publishable_key`: must be the publishable key"),
         ({"allowed_signers": None}, "allowed_signers must name a file while verify_signatures is true"),
-        ({"git_url": "--upload-pack=evil"}, "`git_url`: must be an address or a path"),
+        ({"git_url": "--upload-pack=evil"}, "`git_url`: it must be a path or an address with https://"),
         ({"project": "Fleet 1"}, "`project`: String should match pattern"),
     ],
 )

@@ -162,7 +162,7 @@ def _config(**changes: Any) -> DeviceConfig:
     required = {
         "api_url": "http://a.test",
         "publishable_key": "k",
-        "git_url": "g",
+        "git_url": "/g",
         "verify_signatures": False,
     }
     return DeviceConfig.model_validate({**required, **changes})

@@ -351,7 +351,7 @@ def test_too_little_space_is_said_before_anything_is_fetched(
         fetch(device.git, repo.url, commit, ROLE, limits=limits)
     assert caught.value.kind is Kind.DISK_FULL
     assert not device.git.exists()
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, free))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, free + 1_000_000))
     fetch(device.git, repo.url, commit, ROLE, limits=limits)
 
 
