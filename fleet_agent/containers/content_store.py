@@ -194,9 +194,8 @@ def _mounted(compose: dict[str, Any], store: Path) -> Iterator[tuple[str, dict[s
     """(service, mount, name) of each mount from `store`."""
     for service, settings in services(compose).items():
         for mount in settings.get("volumes") or []:
-            if isinstance(mount, dict) and mount.get("type") == "bind":
-                for name in names_of({str(mount.get("source"))}, store):
-                    yield service, mount, name
+            if (source := _source(mount)) is not None:
+                yield from ((service, mount, name) for name in names_of({source}, store))
 
 
 def _source(mount: Any) -> str | None:

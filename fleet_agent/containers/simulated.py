@@ -258,50 +258,17 @@ class SimulatedRuntime:
 
     def _start(self, project: str, key: str, number: int, name: str, compose: dict[str, Any]) -> None:
         service = compose["services"][name]
-        declared = compose.get("networks") or {}
-        names = [str((declared.get(one) or {}).get("name") or one) for one in service.get("networks", {})]
-        behavior = _behavior(service)
-        if behavior == "no-start":
+        if _behavior(service) == "no-start":
             raise ContainerError(
                 Kind.COMPOSE_FAILED,
                 f"Compose could not start the services: {name} is simulated to fail.",
             )
-        fingerprint = SimulatedContainer.fingerprint(service)
         with _Changing(self) as world:
             running = world.containers.setdefault(project, {})
-            known = running.get(key)
-            if known is not None and known.config_hash == fingerprint:
-                if known.stopped:
-                    known.started_at, known.looks, known.stopped = datetime.now(UTC), 0, False
-                    return
-                if _state(known).state == "running" and set(names) <= known.networks.keys():
-                    return
-            if service["image"] not in world.images:
-                raise ContainerError(Kind.IMAGE_MISSING, f"{service['image']} is not on this device.")
-            if service["image"] in world.damaged_images:
-                raise ContainerError(Kind.COMPOSE_FAILED, f"Cannot create {name}: a layer is missing.")
-            running[key] = SimulatedContainer(
-                service=name,
-                name=f"{project}-{name}-{number}",
-                number=number,
-                networks={one: world.networks[one].id for one in names},
-                image=service["image"],
-                config_hash=fingerprint,
-                behavior=behavior,
-                has_check="healthcheck" in service,
-                started_at=datetime.now(UTC),
-                id=world.next_id,
-                mounts={
-                    str(mount.get("target")): _volume(compose, str(mount.get("source")))
-                    for mount in service.get("volumes", [])
-                },
-                ports=[
-                    (int(p["published"]), p.get("protocol", "tcp"))
-                    for p in service.get("ports", [])
-                    if str(p.get("published", "")).isdigit()
-                ],
-            )
-            world.next_id += 1
+            if not _kept(
+                running.get(key), SimulatedContainer.fingerprint(service), _networks_of(name, compose)
+            ):
+                running[key] = _created(world, project, number, name, compose)
 
     def _look(self) -> World:
         try:
@@ -343,6 +310,55 @@ class _Changing:
             temporary = file.with_suffix(".new")
             temporary.write_text(after)
             temporary.replace(file)
+
+
+def _networks_of(name: str, compose: dict[str, Any]) -> list[str]:
+    declared = compose.get("networks") or {}
+    wanted = compose["services"][name].get("networks", {})
+    return [str((declared.get(key) or {}).get("name") or key) for key in wanted]
+
+
+def _kept(known: SimulatedContainer | None, config_hash: str, networks: Sequence[str]) -> bool:
+    """Whether Compose leaves this container as it is, or only starts it again."""
+    if known is None or known.config_hash != config_hash:
+        return False
+    if known.stopped:
+        known.started_at, known.looks, known.stopped = datetime.now(UTC), 0, False
+        return True
+    return _state(known).state == "running" and set(networks) <= known.networks.keys()
+
+
+def _created(
+    world: World, project: str, number: int, name: str, compose: dict[str, Any]
+) -> SimulatedContainer:
+    service = compose["services"][name]
+    if service["image"] not in world.images:
+        raise ContainerError(Kind.IMAGE_MISSING, f"{service['image']} is not on this device.")
+    if service["image"] in world.damaged_images:
+        raise ContainerError(Kind.COMPOSE_FAILED, f"Cannot create {name}: a layer is missing.")
+    container = SimulatedContainer(
+        service=name,
+        name=f"{project}-{name}-{number}",
+        number=number,
+        networks={one: world.networks[one].id for one in _networks_of(name, compose)},
+        image=service["image"],
+        config_hash=SimulatedContainer.fingerprint(service),
+        behavior=_behavior(service),
+        has_check="healthcheck" in service,
+        started_at=datetime.now(UTC),
+        id=world.next_id,
+        mounts={
+            str(mount.get("target")): _volume(compose, str(mount.get("source")))
+            for mount in service.get("volumes", [])
+        },
+        ports=[
+            (int(port["published"]), port.get("protocol", "tcp"))
+            for port in service.get("ports", [])
+            if str(port.get("published", "")).isdigit()
+        ],
+    )
+    world.next_id += 1
+    return container
 
 
 def _state(container: SimulatedContainer) -> Container:
