@@ -58,11 +58,13 @@ create table public.releases (
   version text not null default ''
     constraint "version must be at most 100 characters" check (length(version) <= 100),
   state public.release_state not null default 'available',
+  all_at_once boolean not null default false,
   requires_release uuid references public.releases,
   by_rollout_only boolean not null default false,
   notes text not null default '',
   created_by uuid,
   created_at timestamptz not null default now(),
+  constraint "all_at_once is for a release that is withdrawn" check (not all_at_once or state = 'withdrawn'),
   constraint "this commit is already a release of this branch" unique (branch, commit_sha),
   constraint "this version is already a release of this branch" unique (branch, version),
   constraint "times must be between 1970 and 2200"
@@ -73,7 +75,9 @@ create table public.releases (
 comment on table public.releases is 'Commits of the fleet repository that devices can be given.';
 comment on column public.releases.commit_sha is 'The full commit id. Fixed once the row exists: make a new release for a new commit.';
 comment on column public.releases.version is 'A name for people; the first 12 digits of the commit if left empty.';
-comment on column public.releases.state is 'Set to withdrawn to take a release back: devices that run it are offered the newest available one.';
+comment on column public.releases.state is 'Set to withdrawn to take a release back: devices that run it get what was said before, under the limits of slots.';
+comment on column public.releases.all_at_once is
+  'Set it with the withdrawal: devices that run the release go back all at once, past the limits of slots.';
 comment on column public.releases.requires_release is
   'A device that runs something older than this must go through it first. A device that runs nothing yet need not.';
 comment on column public.releases.by_rollout_only is
@@ -113,6 +117,7 @@ begin
     perform private.refuse('release_is_fixed', 'A release cannot be pointed at another commit or branch.',
       'Insert a new release, and withdraw this one if no device should get it.');
   end if;
+  new.all_at_once := new.all_at_once and new.state = 'withdrawn';
   -- Also a row that was withdrawn until now: what has a template never goes to everybody at once.
   if (tg_op = 'INSERT' or new.state is distinct from old.state)
      and exists (select from public.branches b where b.name = new.branch and b.rollout_template is not null) then

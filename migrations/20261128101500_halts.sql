@@ -12,6 +12,8 @@ create table public.halts (
     check (jsonb_typeof(evidence) = 'object' and octet_length(evidence::text) <= 65536),
   roll_back boolean not null default false
     constraint "roll_back needs the scope release or rollout" check (not roll_back or scope in ('release', 'rollout')),
+  all_at_once boolean not null default false
+    constraint "all_at_once needs roll_back" check (not all_at_once or roll_back),
   opened_by uuid,
   opened_at timestamptz not null default now(),
   lifted_by uuid,
@@ -31,6 +33,7 @@ comment on column public.halts.cause is 'operator, or the rule that opened it au
 comment on column public.halts.reason is 'The reason, for the person who decides to lift it.';
 comment on column public.halts.evidence is 'What an automatic halt saw: counts, devices, error kinds.';
 comment on column public.halts.roll_back is 'Devices that run the halted release go back to the one they had before.';
+comment on column public.halts.all_at_once is 'With roll_back: they all go back at once, past the limits of slots.';
 comment on column public.halts.lift_reason is 'Set it to the reason why updates are safe again: that lifts the halt.';
 create index halts_open on public.halts (scope, target) where lifted_at is null;
 
@@ -70,6 +73,10 @@ begin
       perform private.refuse('roll_back_scope', 'Only a halt of a release or a rollout can take devices back.',
         'Pick one of those scopes, or turn off roll_back.', 'PT400');
     end if;
+    if new.all_at_once and not new.roll_back then
+      perform private.refuse('roll_back_scope', 'all_at_once is for a halt that takes devices back.',
+        'Set roll_back, too, or turn off all_at_once.', 'PT400');
+    end if;
     if new.lifted_at is not null or new.lift_reason is not null or new.lifted_by is not null then
       perform private.refuse('halt_starts_open', 'A new halt is open.', 'Leave the lifted columns empty.', 'PT400');
     end if;
@@ -91,8 +98,8 @@ begin
   if private.is_rename(new.scope::text, old.target, new.target) then
     old.target := new.target;
   end if;
-  if (new.id, new.scope, new.target, new.cause, new.reason, new.evidence, new.opened_by, new.opened_at, new.roll_back)
-     is distinct from (old.id, old.scope, old.target, old.cause, old.reason, old.evidence, old.opened_by, old.opened_at, old.roll_back) then
+  if (new.id, new.scope, new.target, new.cause, new.reason, new.evidence, new.opened_by, new.opened_at, new.roll_back, new.all_at_once)
+     is distinct from (old.id, old.scope, old.target, old.cause, old.reason, old.evidence, old.opened_by, old.opened_at, old.roll_back, old.all_at_once) then
     perform private.refuse('halt_is_fixed', 'A halt can only be lifted, not rewritten.',
       'Write a lift_reason to lift it, and open a new halt for something else.');
   end if;

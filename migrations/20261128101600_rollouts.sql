@@ -567,7 +567,9 @@ begin
   end if;
   return greatest(0, rollout.max_per_minute - (
     select count(*) from public.rollout_claims c
-    where c.rollout_id = rollout.id and c.claimed_at >= at - interval '1 minute'));
+    where c.rollout_id = rollout.id and c.claimed_at >= at - interval '1 minute') - (
+    select count(*) from public.roll_back_slots b
+    where b.rollout_id = rollout.id and b.taken_at >= at - interval '1 minute'));
 end
 $$;
 comment on function private.starts_left(public.rollouts, timestamptz) is
@@ -579,9 +581,11 @@ language plpgsql stable set search_path = ''
 as $$
 begin
   return (
-    select c.claimed_at + interval '1 minute' from public.rollout_claims c
-    where c.rollout_id = rollout.id and c.claimed_at >= at - interval '1 minute'
-    order by c.claimed_at desc offset rollout.max_per_minute - 1 limit 1);
+    select s.started + interval '1 minute' from (
+      select c.claimed_at as started from public.rollout_claims c where c.rollout_id = rollout.id and c.claimed_at >= at - interval '1 minute'
+      union all
+      select b.taken_at from public.roll_back_slots b where b.rollout_id = rollout.id and b.taken_at >= at - interval '1 minute') s
+    order by s.started desc offset rollout.max_per_minute - 1 limit 1);
 end
 $$;
 comment on function private.next_start(public.rollouts, timestamptz) is 'When max_per_minute lets the next device start, if it does not now.';

@@ -129,62 +129,6 @@ $$;
 comment on function private.judge_hold(public.devices, timestamptz) is 'Gate hold: was the device put on hold, and has the hold ended?';
 revoke execute on function private.judge_hold(public.devices, timestamptz) from public;
 
--- Gate roll_back. A halt that takes devices back comes before every gate below: what the device runs is known to do
--- harm.
-
-create function private.taken_back_by(device_id uuid, release_id uuid) returns public.halts
-language plpgsql stable set search_path = ''
-as $$
-declare
-  brake public.halts;
-begin
-  select h.* into brake from public.halts h
-  where h.lifted_at is null and h.roll_back and h.scope in ('release', 'rollout')
-    and (h.target = release_id::text or exists (
-      select from public.rollout_claims c
-      where h.scope = 'rollout' and c.rollout_id::text = h.target
-        and c.device_id = taken_back_by.device_id and c.to_release = taken_back_by.release_id))
-  order by h.opened_at limit 1;
-  return brake;
-end
-$$;
-comment on function private.taken_back_by(uuid, uuid) is 'The open halt that takes this release back from this device, or all null.';
-revoke execute on function private.taken_back_by(uuid, uuid) from public;
-
--- A device that is taken back from one release does not go to another one that is known bad for it.
-create function private.release_before(device_id uuid, release_id uuid) returns uuid
-language plpgsql stable set search_path = ''
-as $$
-begin
-  return (
-    select c.from_release
-    from public.rollout_claims c join public.releases r on r.id = c.from_release join public.devices d on d.id = c.device_id
-    where c.device_id = release_before.device_id and c.to_release = release_before.release_id and r.state = 'available'
-      and not exists (select from public.halts h where h.lifted_at is null and h.scope = 'release' and h.target = r.id::text)
-      and (private.known_bad_for(d, r.id)).id is null
-      and not exists (select from public.known_bad_releases k where k.device_id = d.id and k.release_id = r.id)
-    order by c.claimed_at desc limit 1);
-end
-$$;
-comment on function private.release_before(uuid, uuid) is 'What the device ran before a rollout gave it this release, if it may still run that; null when not known.';
-revoke execute on function private.release_before(uuid, uuid) from public;
-
-create function private.judge_roll_back(current_release public.releases, brake public.halts, back_to uuid) returns private.gate_result
-language plpgsql stable set search_path = ''
-as $$
-begin
-  if back_to is null then
-    return private.gate_note('roll_back', format('%s is taken back (%s), but no release to go back to is known.',
-      current_release.version, brake.reason),
-      'What it ran before is not known, or it is withdrawn, halted or known bad for it. Pin the device to a release that is known to be good.');
-  end if;
-  return private.gate_pass('roll_back', format('%s is taken back (%s): back to %s.',
-    current_release.version, brake.reason, private.release_name(back_to)));
-end
-$$;
-comment on function private.judge_roll_back(public.releases, public.halts, uuid) is 'Gate roll_back: is the release that it runs being taken back, and to which one does it go?';
-revoke execute on function private.judge_roll_back(public.releases, public.halts, uuid) from public;
-
 -- Gate pin.
 
 create function private.judge_pin(target public.releases) returns private.gate_result
@@ -544,7 +488,8 @@ begin
   end if;
   select s.max_in_flight into fleet_limit from public.fleet_settings s;
   if fleet_limit is not null
-    and (select sum(c.in_flight) from private.rollout_counters c where c.position = 0 and c.in_flight > 0) >= fleet_limit then
+    and (select coalesce(sum(c.in_flight), 0) from private.rollout_counters c where c.position = 0 and c.in_flight > 0)
+      + (select count(*) from public.roll_back_slots b where b.state = 'claimed' and b.rollout_id is null) >= fleet_limit then
     return private.gate_wait('slot', format('All %s slots of the fleet are taken.', fleet_limit),
       in_line || 'To update more at once: fleetctl settings set max_in_flight=N.');
   end if;

@@ -8,11 +8,23 @@ create type private.decision as (
   rollout_id uuid,
   stage int,
   needs_slot boolean,
+  way_back public.roll_back_slots,
+  goes_back boolean,
+  keeps_command boolean,
+  in_line uuid,
   gates jsonb,
   next_poll_s int
 );
 comment on type private.decision is
-  'What a device should do: release_id is what it should be on, null for nothing yet; prefetch_id is what it may fetch ahead of its window, or null.';
+  'What a device should do: release_id is what it should be on, null for nothing yet; prefetch_id is what it may fetch ahead of its window, or null; way_back is its slot to go back, which it takes now if goes_back; keeps_command: a command to go back has no slot yet; in_line: the rollout for whose slot it waits.';
+
+create function private.leads_back(device public.devices, current_release public.releases, target public.releases, rollout public.rollouts) returns boolean
+language sql immutable
+return coalesce(current_release.state = 'withdrawn' and device.pinned_release is null and target.branch = current_release.branch
+  and target.created_at < current_release.created_at and coalesce(rollout.state not in ('running', 'paused'), true), false);
+comment on function private.leads_back(public.devices, public.releases, public.releases, public.rollouts) is
+  'Does a withdrawal take the device back to this release? A rollout that runs has limits of its own.';
+revoke execute on function private.leads_back(public.devices, public.releases, public.releases, public.rollouts) from public;
 
 create function private.decide(device public.devices, at timestamptz) returns private.decision
 language plpgsql stable security definer set search_path = ''
@@ -29,11 +41,16 @@ declare
   opening private.gate_result;
   begun boolean;
   slot private.gate_result;
+  back private.gate_result;
+  way public.roll_back_slots;
+  at_once boolean;
 begin
   answer.next_poll_s := coalesce(device.poll_interval_s, (select s.default_poll_interval_s from public.fleet_settings s));
   answer.action := 'run';
   answer.release_id := current_release.id;
   answer.needs_slot := false;
+  answer.goes_back := false;
+  answer.keeps_command := false;
   said := array[private.judge_state(device), private.judge_halt(device), private.judge_hold(device, at)];
 
   -- A halt that takes devices back beats everything below: what it runs is known to hurt.
@@ -43,9 +60,19 @@ begin
       back_to := private.release_before(device.id, current_release.id);
       said := said || private.judge_roll_back(current_release, brake, back_to);
       if back_to is not null then
-        answer.action := 'rollback';
-        answer.release_id := back_to;
+        answer.way_back := private.way_back(device.id, current_release.id, back_to);
+        back := private.judge_roll_back_slot(answer.way_back, brake.all_at_once, at);
+        said := said || back;
+        if not back.blocks then
+          answer.action := 'rollback';
+          answer.release_id := back_to;
+          answer.goes_back := (answer.way_back).state is distinct from 'claimed';
+        elsif back.verdict = 'wait' then
+          answer.in_line := (answer.way_back).rollout_id;
+        end if;
+        answer.keeps_command := back.blocks and private.told_to_go_back(device.id, at) is not true;
         answer.gates := private.gates(said);
+        answer.next_poll_s := private.poll_by(answer.next_poll_s, at, back.look_again);
         return answer;
       end if;
     end if;
@@ -66,11 +93,23 @@ begin
       private.judge_known_bad(device, target),
       private.judge_downgrade(device, current_release, target, (offer.rollout).allow_downgrade),
       opening];
+    if private.leads_back(device, current_release, target, offer.rollout) then
+      answer.way_back := private.way_back(device.id, current_release.id, target.id);
+      back := private.judge_roll_back_slot(answer.way_back, current_release.all_at_once, at);
+    end if;
     if answer.rollout_id is not null then
       slot := private.judge_slot(offer.rollout, offer.stage, offer.claim, at);
       answer.needs_slot := private.all_pass(said) and slot.verdict <> 'refuse' and (offer.claim).state is distinct from 'claimed';
-      said := said || slot;
+      if slot.verdict = 'wait' and back.gate is not null and current_release.all_at_once then
+        slot := private.gate_pass('slot', 'All go back at once.');
+      end if;
+      answer.in_line := case when answer.needs_slot and slot.blocks then answer.rollout_id end;
     end if;
+    if back.verdict = 'wait' and private.all_pass(said) and slot.blocks is not true then
+      answer.in_line := (answer.way_back).rollout_id;
+    end if;
+    said := said || array_remove(array[slot, back], null);
+    answer.goes_back := back.gate is not null and private.all_pass(said) and (answer.way_back).state is distinct from 'claimed';
     if private.all_pass(said) then
       answer.action := 'update';
       answer.release_id := target.id;
@@ -78,6 +117,20 @@ begin
       and not exists (select from unnest(said) j where j.blocks and j.gate <> 'window') then
       answer.prefetch_id := target.id;
     end if;
+  end if;
+  at_once := private.told_to_go_back(device.id, at);
+  if at_once is not null and current_release.id is not null and back.gate is null then
+    way := private.way_back(device.id, current_release.id, null);
+    -- A person says it again: earlier tries do not count.
+    way.attempts := 0;
+    back := private.judge_roll_back_slot(way, at_once, at);
+    answer.way_back := way;
+    answer.keeps_command := back.verdict = 'wait';
+    answer.goes_back := not answer.keeps_command and (answer.way_back).state is distinct from 'claimed';
+    answer.in_line := coalesce(answer.in_line, case when answer.keeps_command then (answer.way_back).rollout_id end);
+    said := said || back;
+  else
+    answer.keeps_command := back.blocks is true and at_once is not true;
   end if;
   answer.gates := private.gates(said);
   answer.next_poll_s := private.poll_by(answer.next_poll_s, at,
@@ -115,7 +168,7 @@ $$;
 comment on function private.asking_device() is 'The calling device; refused if it is not active.';
 revoke execute on function private.asking_device() from public;
 
-create function private.lock_for_claim(device_id uuid, rollout_id uuid) returns public.devices
+create function private.lock_for_claim(device_id uuid, rollout_ids uuid[]) returns public.devices
 language plpgsql volatile set search_path = ''
 as $$
 -- Raises lock_not_available after lock_patience(): see the file policy_lock. In the order that the file policy_lock gives. Each statement of the caller after this one sees what was committed before
@@ -130,13 +183,13 @@ begin
   if (select s.max_in_flight from public.fleet_settings s) is not null then
     perform pg_advisory_xact_lock(7305422303);
   end if;
-  perform from private.rollout_counters c where c.rollout_id = lock_for_claim.rollout_id and c.position = 0 for update;
+  perform from private.rollout_counters c where c.rollout_id = any (rollout_ids) and c.position = 0 order by c.rollout_id for update;
   perform set_config('lock_timeout', before, true);
   return device;
 end
 $$;
-comment on function private.lock_for_claim(uuid, uuid) is 'Takes every lock under which a slot may be given, and returns the device as it is then.';
-revoke execute on function private.lock_for_claim(uuid, uuid) from public;
+comment on function private.lock_for_claim(uuid, uuid[]) is 'Takes every lock under which a slot may be given, and returns the device as it is then.';
+revoke execute on function private.lock_for_claim(uuid, uuid[]) from public;
 
 create function private.claim_slot(device public.devices, decided private.decision, at timestamptz) returns void
 language plpgsql volatile security definer set search_path = ''
@@ -162,17 +215,42 @@ $$;
 comment on function private.claim_slot(public.devices, private.decision, timestamptz) is 'Gives the device its slot; everything was checked under locks.';
 revoke execute on function private.claim_slot(public.devices, private.decision, timestamptz) from public;
 
-create function private.decide_under_locks(device public.devices, locked_rollout uuid, at timestamptz) returns private.decision
+create function private.take_way_back(decided private.decision, at timestamptz) returns void
+language plpgsql volatile security definer set search_path = ''
+as $$
+-- Definer: devices may not write slots. The caller holds the locks of claim_slot().
+declare
+  way public.roll_back_slots := decided.way_back;
+  lease interval := make_interval(secs => coalesce((select r.lease_s from public.rollouts r where r.id = way.rollout_id), 3600));
+begin
+  insert into public.roll_back_slots as b (device_id, from_release, to_release, rollout_id, stage, taken_at, lease_until)
+  values (way.device_id, way.from_release, way.to_release, way.rollout_id, way.stage, at, at + lease)
+  on conflict (device_id, from_release) do update
+    set state = 'claimed', to_release = excluded.to_release, rollout_id = excluded.rollout_id, stage = excluded.stage,
+        taken_at = excluded.taken_at, lease_until = excluded.lease_until, ended_at = null, error = null,
+        attempts = case b.state when 'succeeded' then 1 when 'released' then b.attempts else b.attempts + 1 end
+    where b.state <> 'claimed';
+  delete from private.rollout_queue q where q.rollout_id = way.rollout_id and q.device_id = way.device_id;
+end
+$$;
+comment on function private.take_way_back(private.decision, timestamptz) is 'Gives the device its slot to go back; everything was checked under locks.';
+revoke execute on function private.take_way_back(private.decision, timestamptz) from public;
+
+create function private.decide_under_locks(device public.devices, locked uuid[], at timestamptz) returns private.decision
 language plpgsql volatile set search_path = ''
 as $$
 declare
   decided private.decision := private.decide(device, at);
+  claims boolean := decided.needs_slot and decided.action = 'update';
 begin
-  if not decided.needs_slot or decided.action <> 'update' then
-    return decided;
-  end if;
-  if decided.rollout_id = locked_rollout then
-    perform private.claim_slot(device, decided, at);
+  if (not claims or decided.rollout_id = any (locked))
+     and (not decided.goes_back or (decided.way_back).rollout_id is null or (decided.way_back).rollout_id = any (locked)) then
+    if claims then
+      perform private.claim_slot(device, decided, at);
+    end if;
+    if decided.goes_back then
+      perform private.take_way_back(decided, at);
+    end if;
     return decided;
   end if;
   -- Another rollout took over in between, and its counters are not locked: the device asks again.
@@ -181,12 +259,12 @@ begin
   decided.next_poll_s := 1;
   decided.gates := decided.gates || private.gates(array[private.gate_wait('slot', 'A newer rollout has just begun: ask again.',
     'No action needed: the device asks again at once.')]);
-  decided.needs_slot := false;
+  decided.keeps_command := true;
   return decided;
 end
 $$;
-comment on function private.decide_under_locks(public.devices, uuid, timestamptz) is 'Decides once more, and claims the slot if it is still free.';
-revoke execute on function private.decide_under_locks(public.devices, uuid, timestamptz) from public;
+comment on function private.decide_under_locks(public.devices, uuid[], timestamptz) is 'Decides once more, and claims the slot if it is still free.';
+revoke execute on function private.decide_under_locks(public.devices, uuid[], timestamptz) from public;
 
 create function private.answer(device public.devices, decided private.decision, at timestamptz) returns jsonb
 language sql stable security definer set search_path = ''
@@ -203,7 +281,8 @@ as $$
     'commands', coalesce((
       select jsonb_agg(jsonb_build_object('id', c.id, 'kind', c.kind, 'args', c.args) order by c.requested_at, c.id)
       from public.device_commands c
-      where c.device_id = device.id and c.state = 'queued' and at < c.expires_at), '[]'),
+      where c.device_id = device.id and c.state = 'queued' and at < c.expires_at
+        and not (decided.keeps_command and c.kind = 'rollback')), '[]'),
     'config', jsonb_build_object('poll_interval_s', device.poll_interval_s, 'labels', device.labels),
     'next_poll_s', decided.next_poll_s,
     'server_time', at)
@@ -221,7 +300,7 @@ begin
   decided.next_poll_s := least(decided.next_poll_s, 60 + floor(random() * 60)::int);
   decided.gates := decided.gates || private.gates(array[private.gate_wait('slot',
     'Policy is being changed in another transaction.', format('No action needed: the device asks again in %s s.', decided.next_poll_s))]);
-  decided.needs_slot := false;
+  decided.keeps_command := true;
   return decided;
 end
 $$;
@@ -240,19 +319,21 @@ begin
   if private.give_back(device, decided, at) then
     decided := private.decide(device, at);
   end if;
-  if decided.needs_slot and decided.action = 'update' then
+  if decided.needs_slot and decided.action = 'update' or decided.goes_back then
     -- A slot looks free: decide again under the locks.
+    declare
+      locked uuid[] := array_remove(array[decided.rollout_id, (decided.way_back).rollout_id], null);
     begin
-      device := private.lock_for_claim(device.id, decided.rollout_id);
+      device := private.lock_for_claim(device.id, locked);
       at := clock_timestamp();
-      decided := private.decide_under_locks(device, decided.rollout_id, at);
+      decided := private.decide_under_locks(device, locked, at);
     exception when lock_not_available then
       decided := private.ask_again(device, decided);
     end;
   end if;
-  if decided.needs_slot and decided.action <> 'update' then
+  if decided.in_line is not null then
     -- It stands in line: the first in line are woken when a slot is free.
-    insert into private.rollout_queue (rollout_id, device_id, asked_at) values (decided.rollout_id, device.id, at)
+    insert into private.rollout_queue (rollout_id, device_id, asked_at) values (decided.in_line, device.id, at)
     on conflict do nothing;
   end if;
   return private.answer(device, decided, at);

@@ -25,7 +25,7 @@ as $$
 -- Definer: devices may not write claims. Returns whether a slot was given back; another claim in progress postpones it.
 declare
   claim public.rollout_claims;
-  given boolean := false;
+  given boolean := private.give_back_way(device, decided, at);
 begin
   for claim in
     select c.* from public.rollout_claims c where c.device_id = device.id and c.state = 'claimed' order by c.rollout_id

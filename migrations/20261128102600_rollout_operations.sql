@@ -266,6 +266,9 @@ begin
     'on_release', (select count(*) from concerned p where p.stage is not null and p.done),
     'in_flight', coalesce(t.in_flight, 0), 'succeeded', coalesce(t.succeeded, 0), 'failed', coalesce(t.failed, 0),
     'known_bad', (select count(*) from concerned p where p.stage is not null and p.done is not true and p.claim is null and p.known_bad),
+    'going_back', (select jsonb_build_object('in_flight', count(*) filter (where b.state = 'claimed'),
+        'succeeded', count(*) filter (where b.state = 'succeeded'), 'failed', count(*) filter (where private.is_failure(b.state)))
+      from public.roll_back_slots b where b.rollout_id = rollout.id),
     'in_line', (select count(*) from private.rollout_queue q where q.rollout_id = rollout.id),
     'halts', coalesce((
       select jsonb_agg(jsonb_build_object('id', h.id, 'scope', h.scope, 'cause', h.cause, 'reason', h.reason, 'opened_at', h.opened_at) order by h.opened_at)
@@ -287,6 +290,47 @@ comment on function public.rollout_progress(uuid) is
   'The progress of a rollout, stage by stage, and what blocks it. offline: not offered, because it does not report. known_bad: not offered, by device or by pattern.';
 revoke execute on function public.rollout_progress(uuid) from public;
 grant execute on function public.rollout_progress(uuid) to authenticated, service_role;
+
+create function public.preview_going_back(release_id uuid) returns jsonb
+language plpgsql stable security definer set search_path = ''
+as $$
+-- Definer: policy's own view of the fleet. Any operator may ask; nothing is taken back.
+declare
+  version text := (select r.version from public.releases r where r.id = preview_going_back.release_id);
+  devices int;
+  limits jsonb;
+  fleet_limit int := (select f.max_in_flight from public.fleet_settings f);
+begin
+  perform private.require_rank('viewer');
+  if version is null then
+    perform private.refuse_unknown('release', 'release list');
+  end if;
+  with running as (
+    select (private.way_back(d.id, preview_going_back.release_id, null)).rollout_id
+    from public.device_status s join public.devices d on d.id = s.device_id
+    where s.current_release = preview_going_back.release_id and d.state = 'active'
+  ),
+  counted as (
+    select w.rollout_id, count(*) as devices from running w group by w.rollout_id
+  )
+  select coalesce(sum(c.devices), 0), coalesce(jsonb_agg(jsonb_build_object('rollout_id', c.rollout_id, 'rollout', r.name,
+      'devices', c.devices, 'max_in_flight', r.max_in_flight, 'max_per_minute', r.max_per_minute) order by c.devices desc, r.name), '[]')
+  into devices, limits from counted c left join public.rollouts r on r.id = c.rollout_id;
+  return jsonb_build_object('release_id', release_id, 'version', version, 'devices', devices, 'limits', limits,
+    'fleet_max_in_flight', fleet_limit,
+    'summary', format('%s devices run %s. They go back %s.', devices, version, concat_ws('; ',
+      coalesce((select string_agg(format('%s devices under the limits of the rollout %s (%s)', l ->> 'devices', l ->> 'rollout',
+        coalesce(nullif(concat_ws(', ', l ->> 'max_in_flight' || ' at once', l ->> 'max_per_minute' || ' a minute'), ''), 'no limit')), '; ')
+        from jsonb_array_elements(limits) l where l ->> 'rollout_id' is not null), null),
+      (select format('%s devices that no rollout brought it, under the limit of the fleet only', l ->> 'devices')
+        from jsonb_array_elements(limits) l where l ->> 'rollout_id' is null),
+      format('in the whole fleet %s', coalesce(fleet_limit || ' at once', 'there is no limit')))));
+end
+$$;
+comment on function public.preview_going_back(uuid) is
+  'How many devices would go back from a release if it were withdrawn or halted with roll_back, and under which limits.';
+revoke execute on function public.preview_going_back(uuid) from public;
+grant execute on function public.preview_going_back(uuid) to authenticated, service_role;
 
 -- A push to a branch can start the usual rollout automatically: the branch names a template, and each new release of the
 -- branch gets a running rollout made from it.

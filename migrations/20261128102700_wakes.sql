@@ -87,7 +87,7 @@ as $$
 declare
   concerned uuid[];
 begin
-  if tg_op = 'UPDATE' and new.state = old.state then
+  if tg_op = 'UPDATE' and (new.state, new.all_at_once) = (old.state, old.all_at_once) then
     return null;
   end if;
   -- A release that only a rollout can give is no news until that starts.
@@ -105,7 +105,7 @@ begin
 end
 $$;
 revoke execute on function private.wake_after_release_change() from public;
-create trigger wake after insert or update of state on public.releases
+create trigger wake after insert or update of state, all_at_once on public.releases
   for each row execute function private.wake_after_release_change();
 
 create function private.wake_after_branch_change() returns trigger
@@ -320,7 +320,8 @@ declare
 begin
   select least(r.max_in_flight - c.in_flight, private.starts_left(r, now())) into free
   from public.rollouts r join private.rollout_counters c on c.rollout_id = r.id and c.position = 0
-  where r.id = wanted_id and r.state in ('running', 'completed', 'superseded') and not exists (select from private.halts_on(r));
+  where r.id = wanted_id
+    and (r.state in ('running', 'completed', 'superseded') and not exists (select from private.halts_on(r)) or private.is_taken_back(r));
   if not found then
     return;
   end if;

@@ -127,14 +127,15 @@ begin
       (7, 'patterns', $do$select jsonb_build_object('patterns_looked_at', private.look_for_patterns($1))$do$),
       -- From here on the policy lock may be held to the end, and devices that ask for a slot wait: what reads the whole
       -- fleet stands above.
-      (8, 'leases', $do$select jsonb_build_object('leases_expired', private.expire_leases($1))$do$)
+      (8, 'leases', $do$select jsonb_build_object('leases_expired', private.expire_leases($1) + private.expire_ways_back($1))$do$)
     ) d (position, name, work) order by d.position
   loop
     one := private.try_duty(duty.name, duty.work, at);
     failed := failed || coalesce(one -> 'failed', '{}');
     done := done || (one - 'failed');
   end loop;
-  for duty in select r.id from public.rollouts r where r.state in ('running', 'completed', 'superseded') order by r.id loop
+  for duty in select r.id from public.rollouts r where r.state in ('running', 'completed', 'superseded')
+      or exists (select from private.rollout_queue q where q.rollout_id = r.id) order by r.id loop
     one := private.try_duty('rollout', 'select private.attend_rollout($2, $1)', at, duty.id);
     failed := failed || coalesce(one -> 'failed', '{}');
     opened := opened + coalesce((one ->> 'stages_opened')::int, 0);

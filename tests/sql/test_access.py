@@ -9,7 +9,7 @@ from tests.support.identities import DEVICE, OPERATOR, OTHER, SUSPENDED, V1, V2,
 TABLES = [
     "alerts", "audit_log", "branches", "device_commands", "device_roles", "device_status", "devices",
     "fleet_settings", "halts", "known_bad_patterns", "known_bad_releases", "maintenance_openings", "maintenance_windows", "operators",
-    "releases", "rollout_claims", "rollout_stages", "rollout_template_stages", "rollout_templates", "rollouts",
+    "releases", "roll_back_slots", "rollout_claims", "rollout_stages", "rollout_template_stages", "rollout_templates", "rollouts",
     "segments", "update_history",
 ]  # fmt: skip
 DEVICE_TABLES = {"device_status", "device_commands", "update_history"}
@@ -43,6 +43,11 @@ def _fill(fleet: Fleet) -> None:
         "select r.id, d.id, 1, now(), now(), %s from public.rollouts r, public.devices d where d.name in ('device', 'other')",
         V2,
     )  # fmt: skip
+    fleet.sql(
+        "insert into public.roll_back_slots (device_id, from_release, taken_at, lease_until) "
+        "select d.id, %s, now(), now() from public.devices d where d.name in ('device', 'other')",
+        V2,
+    )
 
 
 def test_each_member_of_the_cast_reads_exactly_what_is_theirs(fleet: Fleet) -> None:

@@ -19,6 +19,7 @@ EDIT = "select insert update delete"
 GRANTS: dict[str, dict[str, str]] = {
     "public.alerts": {"authenticated": "select update()", "service_role": "select insert update"},
     "public.maintenance_openings": {"authenticated": EDIT, "service_role": EDIT},
+    "public.roll_back_slots": {"authenticated": READ, "service_role": READ},
     "public.rollout_claims": {"authenticated": READ, "service_role": READ},
     "public.rollout_stages": {"authenticated": EDIT, "service_role": EDIT},
     "public.rollout_template_stages": {"authenticated": EDIT, "service_role": EDIT},
@@ -91,6 +92,7 @@ CALLABLE: dict[str, set[str]] = {
         "public.add_release",
         "public.create_rollout",
         "public.pause_rollout",
+        "public.preview_going_back",
         "public.preview_rollout",
         "public.replay_halt_rule",
         "public.resume_rollout",

@@ -76,6 +76,7 @@ DECISIONS: dict[str, Decision] = {
     "public.offline_devices": READ,
     "public.operators": Decision("viewer", "admin", "admin", "admin"),
     "public.releases": Decision("viewer", "operator", "operator"),
+    "public.roll_back_slots": READ,
     "public.rollout_claims": READ,
     "public.rollout_stages": OPERATED,
     "public.rollout_template_stages": OPERATED,

@@ -118,7 +118,8 @@ def check_counters(fleet: Fleet) -> None:
     wrong = fleet.sql(
         "select c.rollout_id, c.position, c.in_flight, c.succeeded, c.failed, c.base_attempted, c.base_failed, n.* "
         "from private.rollout_counters c "
-        "cross join lateral (select count(*) filter (where k.state = 'claimed') as f, "
+        "cross join lateral (select count(*) filter (where k.state = 'claimed') + (select count(*) from public.roll_back_slots b "
+        "where b.state = 'claimed' and b.rollout_id = c.rollout_id and (c.position = 0 or c.position = b.stage)) as f, "
         "count(*) filter (where k.last_outcome = 'succeeded') as s, count(*) filter (where private.is_failure(k.last_outcome)) as b, "
         "count(*) filter (where c.position = 0 and k.outcome_number <= c.outcomes_at_lift) as base, "
         "count(*) filter (where c.position = 0 and k.outcome_number <= c.outcomes_at_lift and private.is_failure(k.last_outcome)) as base_b "

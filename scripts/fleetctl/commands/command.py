@@ -13,7 +13,7 @@ from fleetctl.client.query import Row, where
 from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.format import second
 from fleetctl.commands.common.lookup import find_device, names_by_id
-from fleetctl.commands.common.options import Limit, command
+from fleetctl.commands.common.options import AllAtOnce, Limit, command
 from fleetctl.commands.common.parse import duration, pairs_of
 from fleetctl.commands.common.selection import Selection
 from fleetctl.console import counted, err
@@ -51,6 +51,7 @@ def send(
             metavar="DURATION", help="Discard the command if the device has not picked it up by then."
         ),
     ] = "1d",
+    all_at_once: AllAtOnce = False,
     wait: Annotated[
         int, typer.Option(metavar="SECONDS", min=0, max=3600, help="Wait up to this long for answers.")
     ] = 0,
@@ -59,13 +60,17 @@ def send(
     devices = [
         device for device in selection.devices(context) if selection.names or device["state"] == "active"
     ]
-    if not selection.agree(f"send {kind.value} to {{devices}}", devices, context=context):
+    if all_at_once and kind is not Kind.ROLLBACK:
+        raise FleetctlError(
+            "bad_option", "--all-at-once is for --do rollback.", hint="Leave it out.", exit_code=2
+        )
+    how = {True: ", all at once", False: ", as slots allow"}[all_at_once] if kind is Kind.ROLLBACK else ""
+    if not selection.agree(f"send {kind.value} to {{devices}}{how}", devices, context=context):
         return
     row = {
         "kind": kind.value,
-        "args": {
-            name: int(text) if text.isdecimal() else text for name, text in pairs_of(args or ()).items()
-        },
+        "args": {name: int(text) if text.isdecimal() else text for name, text in pairs_of(args or ()).items()}
+        | ({"all_at_once": True} if all_at_once else {}),
         "expires_at": (datetime.now(UTC) + duration(expires_in)).isoformat(),
     }
     sent = [context.api.insert("device_commands", {**row, "device_id": device["id"]}) for device in devices]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from fleetctl.client.query import Row, every_row, is_empty, where
 from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.format import SHORT_ID, second
+from fleetctl.commands.common.going_back import going_back
 from fleetctl.commands.common.lookup import find_by_id, find_release, find_rollout
-from fleetctl.commands.common.options import command
+from fleetctl.commands.common.options import AllAtOnce, command
 from fleetctl.console import counted
 from fleetctl.errors import FleetctlError
 
@@ -44,22 +45,33 @@ def open_halt(
     scope: Annotated[Scope, typer.Argument(help="What to halt.")],
     target: Annotated[str, typer.Argument(help="Its name; for a release, its version or commit.")],
     reason: _Reason,
+    *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the devices, change nothing.")] = False,
+    roll_back: Annotated[
+        bool,
+        typer.Option("--roll-back", help="Of a release or rollout: devices go back to what they ran before."),
+    ] = False,
+    all_at_once: AllAtOnce = False,
 ) -> None:
-    """Halt one segment, role, branch, release or rollout."""
+    """Halt one segment, role, branch, release or rollout. --roll-back takes devices back, as slots allow."""
     called = target
+    release = None
     if scope is Scope.RELEASE:
-        target = find_release(context, target)["id"]
+        release = target = find_release(context, target)["id"]
     elif scope is Scope.ROLLOUT:
-        target = find_rollout(context, target)["id"]
+        rollout = find_rollout(context, target)
+        release, target = rollout["release_id"], rollout["id"]
+    way = {"roll_back": roll_back, "all_at_once": all_at_once}
     if dry_run:
         stopped = _stopped(context, scope, target)
-        context.say(
-            f"Would halt {scope.value} {called}, which affects {counted(stopped)}.",
-            {"dry_run": True, "devices": [row["name"] for row in stopped]},
-        )
+        told: dict[str, Any] = {"dry_run": True, "devices": [row["name"] for row in stopped]}
+        sentence = f"Would halt {scope.value} {called}, which affects {counted(stopped)}."
+        if roll_back and release is not None:
+            told["going_back"] = going_back(context, release, all_at_once=all_at_once)
+            sentence = f"{sentence} {told['going_back']['summary']}"
+        context.say(sentence, told)
         return
-    made = context.api.insert("halts", {"scope": scope.value, "target": target, "reason": reason})
+    made = context.api.insert("halts", {"scope": scope.value, "target": target, "reason": reason, **way})
     context.say(f"Halted {scope.value} {called} ({made['id']}).", made)
 
 

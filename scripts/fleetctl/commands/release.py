@@ -14,8 +14,9 @@ from fleetctl.commands import release_commit
 from fleetctl.commands.common.confirm import confirm
 from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.format import second
+from fleetctl.commands.common.going_back import going_back
 from fleetctl.commands.common.lookup import find_release
-from fleetctl.commands.common.options import Limit, OnBranch, Yes, command
+from fleetctl.commands.common.options import AllAtOnce, Limit, OnBranch, Yes, command
 from fleetctl.commands.rollout_stages import Columns, Labels, Stages, parse_stage, rollout_options
 from fleetctl.commands.rollout_view import print_outlook
 from fleetctl.console import counted
@@ -158,9 +159,21 @@ def add(
 
 
 @command(app)
-def withdraw(context: Context, release: _Name, on_branch: OnBranch = None) -> None:
-    """Withdraw a release. Devices that run it are offered the newest available one."""
-    _set_state(context, find_release(context, release, on_branch), "withdrawn")
+def withdraw(
+    context: Context,
+    release: _Name,
+    on_branch: OnBranch = None,
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the devices, change nothing.")] = False,
+    all_at_once: AllAtOnce = False,
+) -> None:
+    """Withdraw a release. Devices that run it go back to what was said before, as slots allow."""
+    row = find_release(context, release, on_branch)
+    if dry_run:
+        told = going_back(context, row["id"], all_at_once=all_at_once)
+        context.say(f"Would withdraw {row['version']}. {told['summary']}", {"dry_run": True, **told})
+        return
+    _set_state(context, row, "withdrawn", all_at_once=all_at_once)
 
 
 @command(app)
@@ -169,6 +182,7 @@ def restore(context: Context, release: _Name, on_branch: OnBranch = None) -> Non
     _set_state(context, find_release(context, release, on_branch), "available")
 
 
-def _set_state(context: Context, release: Row, state: str) -> None:
-    changed = context.api.update("releases", {"state": state}, where(id=release["id"]))
+def _set_state(context: Context, release: Row, state: str, *, all_at_once: bool = False) -> None:
+    columns = {"state": state, "all_at_once": all_at_once}
+    changed = context.api.update("releases", columns, where(id=release["id"]))
     context.say(f"{release['version']} on branch {release['branch']} is now {state}.", changed[0])

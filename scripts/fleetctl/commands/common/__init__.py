@@ -3,6 +3,7 @@
 options    the shared options, and `command`, which adds them to a function
 context    the control plane a command was pointed at, and how its answers are printed
 selection  which devices are meant, asking first, changing them
+going_back how many devices a release would be taken back from, and how
 confirm    asking before something affects many devices
 lookup     one row by the name that people use
 parse      durations, times and KEY=VALUE as people type them

@@ -25,6 +25,9 @@ Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Show at most this m
 OnBranch = Annotated[
     str | None, typer.Option("--on-branch", help="Branch, if the version exists on more than one.")
 ]
+AllAtOnce = Annotated[
+    bool, typer.Option("--all-at-once", help="Go back all at once, past the limits of slots.")
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
 
