@@ -72,6 +72,23 @@ class Kind(StrEnum):
     PLATFORM_MISMATCH = "platform_mismatch"
     VOLUME_DIFFERS = "volume_differs"  # it is here with other options than the release asks for
     VALIDATE_FAILED = "validate_failed"
+    VALIDATE_ENDLESS = "validate_endless"  # it did not end, or used or printed too much
+    COMPOSE_TOO_COSTLY = "compose_too_costly"  # reading it takes too much time or memory
+    PATTERN_TOO_SLOW = "pattern_too_slow"  # a log pattern that is not done with a few lines in seconds
+    # what a release may not take of the device, or must declare (fleet_agent/roles/host_access.py)
+    OUTSIDE_RELEASE = "outside_release"  # the compose file is continued in a file that was not signed
+    ENVIRONMENT_TAKEN = "environment_taken"  # a variable of the agent's own environment
+    HOST_PATH = "host_path"
+    HOST_DEVICE = "host_device"
+    HOST_NAMESPACE = "host_namespace"
+    HOST_NETWORK = "host_network"
+    HOST_PROGRAM = "host_program"
+    LOW_PORT = "low_port"
+    FOREIGN_LOGGING = "foreign_logging"
+    CAPABILITY = "capability"
+    DOCKER_SOCKET = "docker_socket"
+    PRIVILEGED = "privileged"
+    UNCONFINED = "unconfined"
     # containers and health
     DOCKER_UNAVAILABLE = "docker_unavailable"
     COMPOSE_FAILED = "compose_failed"

@@ -55,6 +55,11 @@ class Paths:
         return self.root / ".env"
 
     @property
+    def compose_home(self) -> Path:
+        """Home and cache of the Compose program; made when it writes there, which it has no reason to."""
+        return self.state / "compose"
+
+    @property
     def agent(self) -> Path:
         return self.root / "agent"
 

@@ -19,10 +19,14 @@ from fleet_agent.containers.base import (
 from fleet_agent.containers.compose_cli import ComposeCli
 from fleet_agent.containers.docker_connection import DockerConnection
 from fleet_agent.containers.docker_engine import DockerEngine
+from fleet_agent.paths import DEFAULT_ROOT, Paths
+
+#: Of the agent in its usual place.
+_HOME = Paths(DEFAULT_ROOT).compose_home
 
 
 class ComposeRuntime:
-    """`program` is the Compose command; limits are seconds.
+    """`program` is the Compose command, `home` its home and cache; limits are seconds.
 
     `up_limit_s` must leave room for a container that ignores SIGTERM until its grace period ends.
     """
@@ -34,11 +38,12 @@ class ComposeRuntime:
         self,
         program: Sequence[str] | None = None,
         *,
+        home: Path = _HOME,
         look_limit_s: float = 20,
         up_limit_s: float = 300,
         pull_limit_s: float = 3600,
     ) -> None:
-        self._compose = ComposeCli(program, look_limit_s=look_limit_s, up_limit_s=up_limit_s)
+        self._compose = ComposeCli(program, home=home, look_limit_s=look_limit_s, up_limit_s=up_limit_s)
         self._docker = DockerEngine(look_limit_s=look_limit_s, pull_limit_s=pull_limit_s)
         self._connection = DockerConnection(os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock")
 

@@ -15,30 +15,43 @@ from fleet_agent.containers.compose_program import find_compose
 from fleet_agent.containers.docker_errors import compose_failed, killed, telling_line
 from fleet_agent.errors import ContainerError, Kind
 from fleet_agent.support import processes
+from fleet_agent.support.sizes import MIB
 
-#: What Compose and its credential helpers need of our own environment; nothing else may reach a release's
-#: interpolation, or a device's shell would decide what runs.
-_PASSED = re.compile(
-    r"PATH|HOME|USER|TMPDIR|XDG_RUNTIME_DIR|(HTTPS?|NO|ALL)_PROXY|SSL_CERT_(FILE|DIR)|DOCKER_.*", re.I
-)
+#: What Compose needs of our own environment to reach Docker.
+_PASSED = re.compile(r"PATH|USER|TMPDIR|XDG_RUNTIME_DIR|SSL_CERT_(FILE|DIR)|DOCKER_.*", re.I)
+#: And to read a release: as good as nothing, or what is around would decide what runs.
+PASSED_TO_READ = re.compile(r"PATH|TMPDIR")
+#: A signed file means the same at every time: nothing of it is fetched from anywhere.
+NO_REMOTE_FILES = {"COMPOSE_EXPERIMENTAL_GIT_REMOTE": "false", "COMPOSE_EXPERIMENTAL_OCI_REMOTE": "false"}
+#: What Compose may use of memory and print when it only reads: of the engine's own 512 MiB.
+READ_MEMORY, READ_OUTPUT = 256 * MIB, 4 * MIB
 _UNSET = re.compile(r'The \\?"(\w+)\\?" variable is not set')
 
 
 class ComposeCli:
-    """`program` is the Compose command, looked for unless it is given; limits are seconds."""
+    """`program` is the Compose command, looked for unless it is given; limits are seconds.
 
-    def __init__(self, program: Sequence[str] | None, *, look_limit_s: float, up_limit_s: float) -> None:
+    `home` is Compose's own home and cache; it need not exist.
+    """
+
+    def __init__(
+        self, program: Sequence[str] | None, *, home: Path, look_limit_s: float, up_limit_s: float
+    ) -> None:
         self._program = list(program) if program else None
+        self._home = home
         self._look_limit_s = look_limit_s
         self._up_limit_s = up_limit_s
 
     def config(self, folder: Path, environment: Mapping[str, str], project: str) -> dict[str, Any]:
-        done = self._compose(
-            ["--project-name", project, "--project-directory", folder, "--file", folder / "compose.yaml",
-             "--env-file", os.devnull, "config", "--format", "json"],
-            limit_s=self._look_limit_s * 3,
-            variables=environment,
-        )  # fmt: skip
+        bounds = processes.Bounds(self._look_limit_s * 3, READ_MEMORY, READ_OUTPUT)
+        try:
+            done = self._run(
+                read_command(self.program, folder, project),
+                bounds,
+                {**self._own(PASSED_TO_READ), **environment},
+            )
+        except processes.StoppedError as error:
+            raise too_costly(error.why, retryable=error.bound == "time") from error
         if done.exit_code != 0:
             raise ContainerError(
                 Kind.COMPOSE_INVALID,
@@ -107,16 +120,10 @@ class ComposeCli:
             limit_s=self._up_limit_s,
         )
 
-    def _compose(
-        self, arguments: Sequence[str | Path], *, limit_s: float, variables: Mapping[str, str] | None = None
-    ) -> processes.CompletedProcess:
-        command = [*self.program, *arguments]
-        ours = {key: value for key, value in os.environ.items() if _PASSED.fullmatch(key)}
+    def _compose(self, arguments: Sequence[str | Path], *, limit_s: float) -> processes.CompletedProcess:
         try:
-            done = processes.run(
-                command, timeout_s=limit_s, environment={**ours, **(variables or {}), "COMPOSE_ANSI": "never"}
-            )
-        except processes.HungError as error:
+            return self._run([*self.program, *arguments], processes.Bounds(limit_s), self._own(_PASSED))
+        except processes.StoppedError as error:
             raise ContainerError(
                 Kind.COMPOSE_HUNG,
                 f"Compose did not finish within {limit_s:g} s and was killed.",
@@ -124,6 +131,21 @@ class ComposeCli:
                 retryable=True,
                 evidence={"output": error.output.splitlines()[-20:]},
             ) from error
+
+    def _own(self, passed: re.Pattern[str]) -> dict[str, str]:
+        """Of our environment what Compose gets, and a home and a cache of its own."""
+        ours = {key: value for key, value in os.environ.items() if passed.fullmatch(key)}
+        return {**ours, "HOME": str(self._home), "XDG_CACHE_HOME": str(self._home / "cache")}
+
+    def _run(
+        self, command: Sequence[str | Path], bounds: processes.Bounds, environment: Mapping[str, str]
+    ) -> processes.CompletedProcess:
+        try:
+            done = processes.run(
+                command,
+                bounds=bounds,
+                environment={**environment, **NO_REMOTE_FILES, "COMPOSE_ANSI": "never"},
+            )
         except OSError as error:
             raise ContainerError(
                 Kind.DOCKER_UNAVAILABLE, f"Cannot start Compose: {error.strerror}.", retryable=True
@@ -151,6 +173,23 @@ class ComposeCli:
                 hint="Install the docker-compose-plugin package.",
             )
         return found
+
+
+def read_command(program: Sequence[str], folder: Path, project: str) -> list[str | Path]:
+    """The command that resolves the compose file in `folder`; it needs no engine."""
+    return [
+        *program, "--project-name", project, "--project-directory", folder, "--file", folder / "compose.yaml",
+        "--env-file", os.devnull, "config", "--format", "json",
+    ]  # fmt: skip
+
+
+def too_costly(why: str, *, retryable: bool = False) -> ContainerError:
+    return ContainerError(
+        Kind.COMPOSE_TOO_COSTLY,
+        f"compose.yaml cannot be read: Compose {why}.",
+        hint="Make it smaller: fewer aliases, ports and services.",
+        retryable=retryable,
+    )
 
 
 def _not_done(stack: ComposeStack) -> list[str]:

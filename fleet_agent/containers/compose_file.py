@@ -14,6 +14,9 @@ from fleet_agent.errors import Kind, ValidationError
 #: A tag other than `latest`, or a digest. The name may hold a registry's port.
 _PINNED = re.compile(r"(?P<name>[^@]+?)(:(?P<tag>[\w][\w.-]{0,127}))?(?P<digest>@sha256:[0-9a-f]{64})?")
 
+#: What one stack may have; a device that could start more is not known.
+SERVICES_LIMIT, CONTAINERS_LIMIT, PORTS_LIMIT = 200, 500, 2000
+
 
 def images(compose: dict[str, Any]) -> list[str]:
     """Every image of the file, in order, once.
@@ -64,7 +67,7 @@ def published(compose: dict[str, Any]) -> list[tuple[str, str, int, str]]:
             text = str(port.get("published") or "")
             first, _, last = text.partition("-")
             # A range, or no number at all, lets Docker choose: nothing to collide with.
-            if first.isdigit() and last in ("", first) and int(first) > 0:
+            if re.fullmatch(r"[0-9]{1,5}", first) and last in ("", first) and int(first) > 0:
                 found.append((name, port.get("host_ip") or "", int(first), port.get("protocol") or "tcp"))
     return found
 
@@ -73,8 +76,36 @@ def replicas(service: dict[str, Any]) -> int:
     """How many containers a service should have."""
     for said in (service.get("scale"), (service.get("deploy") or {}).get("replicas")):
         if said is not None:
-            return int(said)
+            return _number(said)
     return 1
+
+
+def _number(said: Any) -> int:
+    text = str(said) if isinstance(said, int | str) and len(str(said)) <= 30 else ""
+    if not re.fullmatch(r"[0-9]+", text):
+        raise ValidationError(
+            Kind.COMPOSE_INVALID,
+            "The number of a service's containers is not a number.",
+            hint="Correct scale, or deploy.replicas.",
+        )
+    return int(text)
+
+
+def check_size(compose: dict[str, Any]) -> None:
+    """Refuse what no device can start. Raises ValidationError (`compose_too_costly`, `compose_invalid`)."""
+    found = services(compose)
+    numbers = {
+        "services": (len(found), SERVICES_LIMIT),
+        "containers": (sum(replicas(service) for service in found.values()), CONTAINERS_LIMIT),
+        "published ports": (sum(len(service.get("ports") or []) for service in found.values()), PORTS_LIMIT),
+    }
+    for what, (number, limit) in numbers.items():
+        if number > limit:
+            raise ValidationError(
+                Kind.COMPOSE_TOO_COSTLY,
+                f"compose.yaml has more {what} than a device can start: {number:.9g}, at most {limit}.",
+                hint="Correct scale, replicas, or the range of ports.",
+            )
 
 
 def awaited(compose: dict[str, Any]) -> set[str]:

@@ -29,7 +29,7 @@ def find_compose() -> list[str] | None:
         return [alone]
     docker = shutil.which("docker")
     if docker is not None:
-        with contextlib.suppress(OSError, processes.HungError):
+        with contextlib.suppress(OSError, processes.StoppedError):
             if processes.run([docker, "compose", "version"], timeout_s=10).exit_code == 0:
                 return [docker, "compose"]
     return None

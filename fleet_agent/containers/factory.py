@@ -35,4 +35,4 @@ def make(choice: Choice, paths: Paths, *, compose: Path | None = None) -> Runtim
         return SimulatedRuntime(paths.state / "simulated.json")
     from fleet_agent.containers.compose import ComposeRuntime
 
-    return ComposeRuntime([str(compose)] if compose else None)
+    return ComposeRuntime([str(compose)] if compose else None, home=paths.compose_home)

@@ -45,7 +45,16 @@ SOON_OVER = frozenset({Kind.COMPOSE_KILLED, Kind.PORT_CONFLICT})
 
 #: Failures that may go away when somebody edits the device's own .env.
 FIXED_BY_ENV = frozenset(
-    {Kind.VARIABLE_MISSING, Kind.VARIABLE_INVALID, Kind.PORT_CONFLICT, Kind.VALIDATE_FAILED}
+    {
+        Kind.VARIABLE_MISSING,
+        Kind.VARIABLE_INVALID,
+        Kind.PORT_CONFLICT,
+        Kind.LOW_PORT,
+        Kind.HOST_PATH,
+        Kind.DOCKER_SOCKET,
+        Kind.VALIDATE_FAILED,
+        Kind.VALIDATE_ENDLESS,
+    }
 )
 
 

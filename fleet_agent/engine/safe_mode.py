@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from loguru import logger
 
 from fleet_agent.containers import compose_file
 from fleet_agent.containers.base import ComposeStack
-from fleet_agent.engine import stack_builder
+from fleet_agent.engine import release_rules, stack_builder
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import Deployed
+from fleet_agent.engine.release_rules import Rules
 from fleet_agent.engine.stack_store import read_compose
 from fleet_agent.errors import FleetError, StateError
 from fleet_agent.paths import Paths
@@ -48,7 +50,10 @@ def prepare(engine: Engine, deployed: Deployed, *, unless_there: bool = False) -
         }
         # What changes with each release must not change the stack.
         environment |= {"FLEET_RELEASE_VERSION": "safe-mode", "FLEET_RELEASE_COMMIT": ""}
+        rules = _rules(engine, deployed, folder)
+        rules.read_source(engine.paths.release(deployed.release.commit_sha), environment)
         compose = engine.runtime.config(folder, environment, engine.config.safe_project)
+        rules.judge(compose)
         for image in engine.runtime.missing_images(compose_file.images(compose)):
             engine.runtime.pull(image, engine.report_progress)
         addressed = stack_builder.copy_content(engine, compose, deployed, environment)
@@ -59,6 +64,13 @@ def prepare(engine: Engine, deployed: Deployed, *, unless_there: bool = False) -
         logger.warning(
             "cannot prepare this release's safe-mode page, keeping an older one: {error}", error=error
         )
+
+
+def _rules(engine: Engine, deployed: Deployed, folder: Path) -> Rules:
+    """It declares nothing, and of the agent's files it has the one folder that is made for it."""
+    rules = release_rules.rules(engine, deployed, folder, {})
+    public = str(_public(engine))
+    return replace(rules, place=replace(rules.place, release=(*rules.place.release, public)))
 
 
 def bring_up(engine: Engine) -> None:

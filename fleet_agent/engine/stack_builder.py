@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from fleet_agent.containers import compose_file, content_store, secret_files
+from fleet_agent.engine import release_rules
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import Deployed
+from fleet_agent.engine.release_rules import Rules
 from fleet_agent.engine.stack_store import StackRecord
 from fleet_agent.errors import ValidationError
 from fleet_agent.roles.role import Role
@@ -24,6 +26,7 @@ class Draft:
 
     deployed: Deployed
     role: Role
+    rules: Rules
     environment: Mapping[str, str]
     compose: dict[str, Any]
     images: tuple[str, ...]
@@ -35,11 +38,14 @@ def resolve(engine: Engine, deployed: Deployed) -> Draft:
     values = read_env(engine.paths.env_file)
     refuse(role.problems(values))
     environment = role.environment(values, provided(engine, deployed))
+    rules = release_rules.rules(engine, deployed, role.folder, role.access, role.given_paths(values))
+    rules.read_source(engine.paths.release(deployed.release.commit_sha), environment)
     compose = engine.patiently(
         "resolve the compose file",
         lambda: engine.runtime.config(role.folder, environment, engine.config.project),
     )
-    return Draft(deployed, role, environment, compose, tuple(compose_file.images(compose)))
+    rules.judge(compose)
+    return Draft(deployed, role, rules, environment, compose, tuple(compose_file.images(compose)))
 
 
 def keep(engine: Engine, draft: Draft, *, avoid: Set[str] = frozenset()) -> StackRecord:
@@ -83,7 +89,8 @@ def copy_content(
     def copied() -> dict[str, Any]:
         mounted = secret_files.as_mounts(compose, environment, engine.paths.secrets)
         release = engine.paths.release(deployed.release.commit_sha)
-        return content_store.address_content(mounted, release, engine.paths.content, avoid=avoid)
+        addressed = content_store.address_content(mounted, release, engine.paths.content, avoid=avoid)
+        return release_rules.covered(engine, addressed)
 
     return engine.effects.perform("copy content", lambda: _translated(copied))
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from loguru import logger
 
 from fleet_agent.errors import Kind, ReleaseError
+from fleet_agent.release import names
 from fleet_agent.release.limits import DEFAULTS, Limits, need_space, too_large
 from fleet_agent.release.manifest import (
     CHUNK_BYTES,
@@ -129,18 +130,17 @@ def _sizes(repo: Repository, blobs: list[str]) -> dict[str, int]:
 def _check_entries(entries: list[_Entry], limits: Limits) -> None:
     """Refuse what must not reach a device's disk, before anything is written."""
     seen = set()
+    if limits.release_files < len(entries):
+        raise too_large(f"it has {len(entries)} files, at most {limits.release_files} are allowed")
+    if (twice := names.collision([entry.path for entry in entries])) is not None:
+        raise _unsafe(twice, "it is a file and a folder")
     for entry in entries:
-        parts = entry.path.split("/")
         if entry.mode == _SUBMODULE:
             raise _unsafe(entry.path, "it is a submodule; put its files in the repository")
         if entry.mode not in (*_MODES, _LINK):
             raise _unsafe(entry.path, f"a release may not have mode {entry.mode}")
-        if (
-            {"..", ".", ".git"} & set(parts)
-            or "//" in entry.path
-            or any(ord(char) < 32 for char in entry.path)
-        ):
-            raise _unsafe(entry.path, "a release may not contain this name")
+        if (why := names.unsafe(entry.path)) is not None:
+            raise _unsafe(entry.path, why)
         if entry.path in seen:
             raise _unsafe(entry.path, "it appears twice")
         seen.add(entry.path)
@@ -151,8 +151,6 @@ def _check_entries(entries: list[_Entry], limits: Limits) -> None:
     total = sum(entry.size for entry in entries)
     if limits.release_size < total:
         raise too_large(f"it has {total // MIB} MiB, at most {limits.release_size // MIB} are allowed")
-    if limits.release_files < len(entries):
-        raise too_large(f"it has {len(entries)} files, at most {limits.release_files} are allowed")
 
 
 def _write(job: _Job, entries: list[_Entry], target: Path) -> Manifest:
@@ -277,8 +275,8 @@ def _write_text(path: Path, text: str) -> FileEntry:
 
 def _sync_tree(folder: Path) -> None:
     """All files, then their folders from the inside out."""
-    for current, _, names in os.walk(folder, topdown=False):
-        for name in names:
+    for current, _, files in os.walk(folder, topdown=False):
+        for name in files:
             path = Path(current, name)
             if not path.is_symlink():
                 atomic_files.sync_file(path)
@@ -312,7 +310,7 @@ def _remove_left_overs(target: Path) -> None:
 def _unsafe(path: str, why: str) -> ReleaseError:
     return ReleaseError(
         Kind.RELEASE_UNSAFE,
-        f"The release is refused because of {path}: {why}.",
+        f"The release is refused because of {names.shown(path)}: {why}.",
         hint="Fix it in the fleet repository and release again.",
-        evidence={"path": path},
+        evidence={"path": names.shown(path)},
     )

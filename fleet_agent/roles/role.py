@@ -35,7 +35,7 @@ from fleet_agent.roles.schema import (
     parse,
     role_invalid,
 )
-from fleet_agent.roles.variables import Problem, Variable, interpolate, redact
+from fleet_agent.roles.variables import Problem, Variable, VariableType, interpolate, redact
 
 COMPOSE_FILE = "compose.yaml"
 VALIDATE_FILE = "validate"
@@ -82,6 +82,11 @@ class Role:
         return self.file.variables
 
     @property
+    def access(self) -> dict[str, str]:
+        """What the role takes of the device, each with its reason."""
+        return self.file.access
+
+    @property
     def health(self) -> ProbationSettings:
         """Probation as declared; its checks still hold `${NAME}` (see `checks`)."""
         return self.file.health
@@ -111,6 +116,14 @@ class Role:
     def environment(self, values: Mapping[str, str], provided: Mapping[str, str]) -> dict[str, str]:
         """What Compose and the checks get: declared variables settled, plus what the agent provides."""
         return variables.environment(self.variables, values, provided)
+
+    def given_paths(self, values: Mapping[str, str]) -> tuple[str, ...]:
+        """The paths that the device's owner named, for variables of type `path`; defaults are the role's."""
+        return tuple(
+            values[name]
+            for name, variable in self.variables.items()
+            if variable.type is VariableType.PATH and values.get(name)
+        )
 
     def checks(self, environment: Mapping[str, str]) -> tuple[Check, ...]:
         """The health checks with every `${NAME}` filled in. Raises ValidationError (`variable_missing`)."""

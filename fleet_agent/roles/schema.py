@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pydantic import ValidationError as PydanticValidationError
 
 from fleet_agent.errors import Kind, ValidationError
-from fleet_agent.roles import variables
+from fleet_agent.roles import host_access, variables
 from fleet_agent.roles.variables import PROVIDED, Variable
 
 ROLE_FILE = "role.yaml"
@@ -42,7 +42,7 @@ class HttpCheck(Strict):
     body: str | None = None
     body_is: str | None = None
     timeout_s: Timeout = 5.0
-    max_latency_ms: int | None = Field(default=None, ge=1)
+    max_latency_ms: int | None = Field(default=None, ge=1, le=3_600_000)
 
 
 class TcpCheck(Strict):
@@ -64,7 +64,7 @@ class ContainerCheck(Strict):
     kind: Literal["container"]
     services: tuple[ServiceName, ...] = Field(default=(), strict=False)
     completed: tuple[ServiceName, ...] = Field(default=(), strict=False)
-    max_restarts: int = Field(default=0, ge=0)
+    max_restarts: int = Field(default=0, ge=0, le=1000)
 
 
 class ComposeCheck(Strict):
@@ -80,12 +80,15 @@ class LogCheck(Strict):
     kind: Literal["log"]
     pattern: str = Field(min_length=1, max_length=500)
     services: tuple[ServiceName, ...] = Field(default=(), strict=False)
-    max_matches: int = Field(default=0, ge=0)
-    window_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    max_matches: int = Field(default=0, ge=0, le=1_000_000)
+    window_s: Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)] = 60.0
 
     @field_validator("pattern")
     @classmethod
     def _compiles(cls, value: str) -> str:
+        if re.search(r"[\U00010000-\U0010ffff]|\\[UN]", value):
+            # Sets of them take seconds to compile.
+            raise ValueError("may not contain characters beyond U+FFFF")
         try:
             re.compile(value)
         except re.error as error:
@@ -107,7 +110,7 @@ class FileCheck(Strict):
 
     kind: Literal["file"]
     path: str = Field(min_length=1)
-    max_age_s: Annotated[float, Field(gt=0)] = 60.0
+    max_age_s: Annotated[float, Field(gt=0, le=31_622_400, allow_inf_nan=False)] = 60.0
 
 
 Check = Annotated[
@@ -131,7 +134,7 @@ class ProbationSettings(Strict):
     watch_s: Seconds = 20.0
     deadline_s: Annotated[float, Field(gt=0, le=7200, allow_inf_nan=False)] = 120.0
     failure_budget: int = Field(default=2, ge=0, le=1000)
-    checks: tuple[Check, ...] = Field(default=(), strict=False)
+    checks: tuple[Check, ...] = Field(default=(), max_length=50, strict=False)
 
     @model_validator(mode="after")
     def _deadline_leaves_room(self) -> Self:
@@ -161,6 +164,10 @@ class RoleFile(Strict):
     description: str = Field(min_length=1)
     variables: dict[str, Variable] = Field(default_factory=dict)
     health: ProbationSettings = ProbationSettings()
+    #: What the role takes of the device beyond its own files (see `host_access`): a reason for each word.
+    access: dict[str, Annotated[str, Field(min_length=1, max_length=300, pattern=r"^[^\x00-\x1f\x7f]+$")]] = (
+        Field(default_factory=dict)
+    )
     # `validate` is a method of every pydantic model, hence the other name inside.
     validation: Validate = Field(default=Validate(), alias="validate")
 
@@ -172,6 +179,17 @@ class RoleFile(Strict):
                 raise ValueError(f"{name!r} is not a variable name: use capitals, digits and _ only")
             if variables.reserved(name):
                 raise ValueError(f"{name} is reserved; a role cannot declare it")
+        return value
+
+    @field_validator("access")
+    @classmethod
+    def _words(cls, value: dict[str, str]) -> dict[str, str]:
+        unknown = sorted(set(value) - {*host_access.WORDS, *host_access.CAPABILITIES})
+        if unknown:
+            raise ValueError(
+                f"{', '.join(unknown)[:100]} cannot be declared: use {', '.join(host_access.WORDS)}, "
+                f"or the name of a capability ({', '.join(host_access.CAPABILITIES)})"
+            )
         return value
 
     @model_validator(mode="after")

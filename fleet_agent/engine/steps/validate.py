@@ -17,12 +17,15 @@ from fleet_agent.containers import compose_file, docker_errors, host_needs
 from fleet_agent.engine import disk_space, stack_builder
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.phases import Phase
+from fleet_agent.engine.release_rules import Rules
 from fleet_agent.errors import Kind, ValidationError
 from fleet_agent.roles.role import Role
 from fleet_agent.support import orphans, processes
 from fleet_agent.support.sizes import MIB
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)b?", re.I)
+_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*([kmg]?)b?", re.I)
+#: What a role's `validate` may use of the device, with all that it starts.
+VALIDATE_MEMORY, VALIDATE_OUTPUT = 256 * MIB, 16 * MIB
 
 
 def run(engine: Engine) -> None:
@@ -35,14 +38,15 @@ def run(engine: Engine) -> None:
     disk_space.need_space(engine)
     _run_validate(engine, draft.role, draft.environment)
     stack_builder.keep(engine, draft)
-    _check_host(engine, engine.stacks.compose(target.key))
+    _check_host(engine, draft.rules, engine.stacks.compose(target.key))
     engine.move(Phase.PULLING)
 
 
-def _check_host(engine: Engine, compose: dict[str, Any]) -> None:
+def _check_host(engine: Engine, rules: Rules, compose: dict[str, Any]) -> None:
     """What Docker would refuse only when services are stopped already."""
     runtime = engine.runtime
     facts = engine.patiently("look at what the device has", runtime.host)
+    rules.judge_volumes(compose, facts.volumes)
     for problem in host_needs.problems(compose, facts, look_at_files=runtime.reachable):
         raise problem
 
@@ -165,20 +169,26 @@ def _run_validate(engine: Engine, role: Role, environment: Mapping[str, str]) ->
                 "cannot isolate the role's validate from the network; running it with network access"
             )
         command = [*(wall or []), *command]
-    limit = role.validation.timeout_s
     path = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(role.folder), "LANG": "C.UTF-8"}
     try:
         done = engine.effects.perform(
             "role validate",
             lambda: processes.run(
-                command, timeout_s=limit, environment={**path, **environment}, folder=role.folder
+                command,
+                bounds=processes.Bounds(
+                    role.validation.timeout_s, VALIDATE_MEMORY, VALIDATE_OUTPUT, processes.OUTPUT_LIMIT
+                ),
+                environment={**path, **environment},
+                folder=role.folder,
+                leave_nothing=True,
             ),
         )
-    except processes.HungError as error:
+    except processes.StoppedError as error:
         raise ValidationError(
-            Kind.VALIDATE_FAILED,
-            f"The role's validate did not finish within {limit:g} s.",
-            evidence={"output": error.output.splitlines()[-20:]},
+            Kind.VALIDATE_ENDLESS,
+            f"The role's validate {error.why}.",
+            hint="Let it print little and end; give it more time in role.yaml (validate: timeout_s).",
+            evidence={"output": engine.redact(error.output).splitlines()[-20:]},
         ) from error
     except OSError as error:
         raise ValidationError(
@@ -207,6 +217,6 @@ def network_wall() -> list[str] | None:
         try:
             if processes.run([*prefix, "true"], timeout_s=10).exit_code == 0:
                 return prefix
-        except (OSError, processes.HungError):
+        except (OSError, processes.StoppedError):
             continue
     return None

@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import yaml
-
-from fleet_agent.errors import FleetError
+from fleet_agent.errors import FleetError, Kind
+from fleet_agent.roles import compose_source
+from fleet_agent.roles.compose_source import Source
 from fleet_agent.roles.role import Role
 from fleetctl.errors import FleetctlError
 from fleetctl.role_check import compose
 from fleetctl.role_check.checks import CHECKS
-from fleetctl.role_check.findings import Finding, Report, error
+from fleetctl.role_check.findings import Finding, Report, error, refusal
 from fleetctl.role_check.subject import Subject
 
 ROLE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -32,29 +32,30 @@ def check_role(folder: Path) -> Report:
         )
     try:
         role = Role.load(folder)
+        source = compose_source.read(role.compose_file, inside=(folder, folder.parent / "common"))
     except FleetError as refused:
         return _with(report, error(refused.kind.value, refused.message))
-    text = role.compose_file.read_text(encoding="utf-8", errors="replace")
-    try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as refused:
-        return _with(report, error("compose_invalid", f"compose.yaml is not YAML: {_first_line(refused)}"))
+    return _with(report, *_findings(role, source))
+
+
+def _findings(role: Role, source: Source) -> list[Finding]:
+    raw = source.content
     if not isinstance(raw, dict) or not isinstance(raw.get("services"), dict) or not raw["services"]:
-        return _with(report, error("compose_invalid", "compose.yaml has no services."))
+        return [error("compose_invalid", "compose.yaml has no services.")]
+    # Of an undeclared variable the checks tell more.
+    refused = [one for one in source.refusals(role.variables) if one.kind is not Kind.VARIABLE_MISSING]
+    found = [refusal(one) for one in refused]
+    if any(one.kind is not Kind.ENVIRONMENT_TAKEN for one in refused):
+        # Compose would follow it.
+        return found
     try:
         resolved = compose.resolve(role, raw)
-    except FleetctlError as refused:
-        return _with(report, error("compose_invalid", refused.message))
-    subject = Subject(role, raw, resolved, text)
-    findings = [finding for check in CHECKS for finding in check(subject)]
-    return _with(
-        report, *sorted(findings, key=lambda finding: (finding.level, finding.kind, finding.service or ""))
-    )
+    except FleetctlError as rejected:
+        return [*found, error(rejected.kind, rejected.message)]
+    subject = Subject(role, raw, resolved, source.text)
+    found += [finding for check in CHECKS for finding in check(subject)]
+    return sorted(found, key=lambda finding: (finding.level, finding.kind, finding.service or ""))
 
 
 def _with(report: Report, *findings: Finding) -> Report:
     return Report(report.role, report.folder, report.compose, findings)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

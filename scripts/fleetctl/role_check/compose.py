@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from typing import Any
 
-from fleet_agent.containers import compose_file
+from fleet_agent.containers import compose_cli, compose_file
 from fleet_agent.roles.role import Role
 from fleet_agent.roles.variables import PROVIDED, VariableType
+from fleet_agent.support import processes
 from fleetctl.errors import FleetctlError
 
+#: Seconds that Compose may take to read a file.
+TIME_S = 60
 SAMPLE_PATH = "/fleet-role-check"
 #: One use of a variable in a compose file: `$NAME`, `${NAME}`, `${NAME:-default}`; `$$` is none.
 REFERENCE = re.compile(r"\$(?:\$|(?P<bare>[A-Za-z_]\w*)|\{(?P<name>[A-Za-z_]\w*)(?P<rest>[^}]*)\})")
@@ -28,7 +30,7 @@ _SAMPLES = {
 def resolve(role: Role, raw: dict[str, Any]) -> dict[str, Any]:
     """The compose file with every variable filled in: the declared default, else a sample of its type.
 
-    Raises FleetctlError (`compose_invalid`) with what Compose says.
+    Raises FleetctlError (`compose_invalid`, `compose_too_costly`) with what Compose says.
     """
     values = {
         name: variable.default_text or _SAMPLES[variable.type] for name, variable in role.variables.items()
@@ -38,16 +40,25 @@ def resolve(role: Role, raw: dict[str, Any]) -> dict[str, Any]:
     if command is None:
         filled: dict[str, Any] = _fill(raw, values)
         return filled
-    done = subprocess.run(
-        [*command, "--project-name", "fleet", "--file", str(role.compose_file), "--env-file", os.devnull,
-         "config", "--format", "json"],
-        env={"PATH": os.environ.get("PATH", ""), "HOME": os.environ.get("HOME", "/"), **values},
-        cwd=role.folder, capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
-    if done.returncode != 0:
+    done = _run(command, role, values)
+    if done.exit_code != 0:
         raise FleetctlError("compose_invalid", f"Compose rejects it: {_last_line(done.stderr)}")
     answer: dict[str, Any] = compose_file.from_json(done.stdout.encode())
     return answer
+
+
+def _run(command: list[str], role: Role, values: dict[str, str]) -> processes.CompletedProcess:
+    """Within the bounds that it has on a device; it ends with us, however we end."""
+    ours = {key: value for key, value in os.environ.items() if compose_cli.PASSED_TO_READ.fullmatch(key)}
+    try:
+        return processes.run(
+            compose_cli.read_command(command, role.folder, "fleet"),
+            bounds=processes.Bounds(TIME_S, compose_cli.READ_MEMORY, compose_cli.READ_OUTPUT),
+            environment={**ours, "HOME": "/nonexistent", **values, **compose_cli.NO_REMOTE_FILES},
+            folder=role.folder,
+        )
+    except processes.StoppedError as error:
+        raise FleetctlError("compose_too_costly", compose_cli.too_costly(error.why).message) from error
 
 
 def compose_command() -> list[str] | None:

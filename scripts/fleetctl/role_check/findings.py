@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from fleet_agent.roles.refusal import Refusal
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -32,6 +34,13 @@ class Report:
 
 def error(kind: str, message: str, service: str | None = None) -> Finding:
     return Finding("error", kind, message, service)
+
+
+def refusal(refused: Refusal) -> Finding:
+    """What a device would refuse, too."""
+    return Finding(
+        "error", refused.kind.value, f"{refused.where}: {refused.message} {refused.hint}", refused.service
+    )
 
 
 def warning(kind: str, message: str, service: str | None = None) -> Finding:

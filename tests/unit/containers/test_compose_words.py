@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fleet_agent.containers.docker_errors import compose_failed, pull_failed
-from fleet_agent.support.processes import CompletedProcess, HungError, run
+from fleet_agent.support.processes import CompletedProcess, StoppedError, run
 from tests.support.patience import PATIENCE_S
 
 
@@ -57,7 +57,7 @@ def test_why_an_image_could_not_be_pulled_is_named(said: str, kind: str, damage:
 
 
 def test_program_that_hangs_is_killed_with_its_children() -> None:
-    with pytest.raises(HungError) as hung:
+    with pytest.raises(StoppedError) as hung:
         run(["sh", "-c", "echo started; sleep 300 & sleep 300"], timeout_s=0.3)
     assert hung.value.output == "started\n"
 

@@ -105,7 +105,7 @@ def test_a_good_role_has_no_findings(kiosk: Path) -> None:
         ("./www:/www:ro", "/devious:/x", ["host_path"]),
         ("./www:/www:ro", "/var/run/docker.sock:/s", ["docker_socket"]),
         ("restart: unless-stopped", "restart: always\n    privileged: true", ["privileged"]),
-        ("restart: unless-stopped", "restart: always\n    network_mode: host", ["privileged"]),
+        ("restart: unless-stopped", "restart: always\n    network_mode: host", ["host_network"]),
         ("restart: unless-stopped", "restart: always\n    container_name: web", ["container_name"]),
         ("restart: unless-stopped", "restart: always\n    environment: [SECRET]", ["variable_undeclared"]),
         ("restart: unless-stopped", "restart: always\n    environment: {SECRET: }", ["variable_undeclared"]),

@@ -134,7 +134,7 @@ def test_a_stranger_is_not_touched(folder: Path) -> None:
 
 
 def test_a_program_that_hangs_is_ended_with_what_left_its_session(folder: Path) -> None:
-    with orphans.none_beside(folder / "children.lock"), pytest.raises(processes.HungError):
+    with orphans.none_beside(folder / "children.lock"), pytest.raises(processes.StoppedError):
         processes.run(["sh", "-c", IN_A_CHILD], timeout_s=1, folder=folder)
     assert not _lives(int((folder / "own").read_text()))
     assert not _lives(int((folder / "child").read_text()))

@@ -138,3 +138,61 @@ def test_a_program_is_searched_for_on_the_path_that_it_gets(tmp_path: Path) -> N
     assert done.stdout == "found\n"
     with pytest.raises(FileNotFoundError):
         processes.run(["script"], timeout_s=PATIENCE_S, environment={"PATH": "/nowhere"})
+
+
+DETACHED = """\
+import os, sys
+if os.fork():
+    sys.exit(0)
+os.setsid()
+if os.fork():
+    os._exit(0)
+os.closerange(0, 256)
+os.execvp("sleep", ["sleep", sys.argv[1]])
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "bound"),
+    [
+        ("exec yes", "output"),
+        ("exec yes >&2", "output"),
+        ("exec sleep 600", "time"),
+        ("sleep 600 & exec sleep 600", "time"),
+        ("exec >&- 2>&-; exec sleep 600", "time"),
+        (f"exec {sys.executable} -S -c 'x = bytearray(300 << 20); import time; time.sleep(600)'", "memory"),
+        (f"{sys.executable} -S -c 'x = bytearray(1 << 40)'", "memory"),
+    ],
+)
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "alone"])
+def test_a_program_is_stopped_at_its_bounds(script: str, bound: str, *, kept: bool) -> None:
+    time_s = 0.3 if bound == "time" else PATIENCE_S
+    bounds = processes.Bounds(time_s, memory=32 << 20, output=1 << 20, kept=1000)
+    with pytest.raises(processes.StoppedError) as stopped:
+        processes.run(["/bin/sh", "-c", script], timeout_s=time_s, bounds=bounds, leave_nothing=kept)
+    assert stopped.value.bound == bound
+    assert len(stopped.value.output) <= 1000
+
+
+@pytest.mark.parametrize("ends", ["0", "3", "by itself late", "killed"])
+def test_what_a_kept_program_detached_ends_with_it(ends: str) -> None:
+    """It has another session, another parent, and not one file open: nothing shows whose it was."""
+    mark = f"{600 + os.getpid() / 1e7:.7f}{len(ends)}"
+    script = f"{sys.executable} -S -c '{DETACHED}' {mark}; "
+    script += {"by itself late": "sleep 600", "killed": "kill -9 $$"}.get(ends, f"exit {ends}")
+    command = ["/bin/sh", "-c", script]
+    if ends == "by itself late":
+        with pytest.raises(processes.StoppedError):
+            processes.run(command, timeout_s=1, leave_nothing=True)
+    else:
+        done = processes.run(command, timeout_s=PATIENCE_S, leave_nothing=True)
+        assert done.exit_code == {"0": 0, "3": 3, "killed": 128 + signal.SIGKILL}[ends]
+    assert [words for words in _running() if mark.encode() in words] == []
+
+
+def _running() -> Iterator[bytes]:
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            yield file.read_bytes()
+        except OSError:
+            continue

@@ -24,9 +24,12 @@ CHECKS: tuple[Check, ...] = (
     files.writable_mounts_are_meant,
     files.files_are_not_in_lfs,
     files.secrets_can_be_had,
-    host.nothing_is_privileged,
+    files.names_can_be_written,
+    host.access_is_declared,
+    host.sizes_are_sane,
     services.names_are_left_to_compose,
     health.checked_services_exist,
     health.health_is_declared,
     health.validate_can_run,
+    health.patterns_are_quick,
 )

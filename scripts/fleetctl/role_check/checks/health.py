@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from fleet_agent.errors import FleetError
+from fleet_agent.health.log import LINE_LIMIT
 from fleet_agent.roles.schema import Check, CommandCheck, ComposeCheck, ContainerCheck, LogCheck
+from fleet_agent.support.patterns import PatternTooSlowError, matching
 from fleetctl.role_check.findings import Finding, error, warning
 from fleetctl.role_check.subject import Subject
 
@@ -40,6 +43,27 @@ def validate_can_run(subject: Subject) -> Iterator[Finding]:
             yield error(
                 "validate_not_executable", "validate is neither a script that starts with #! nor a program."
             )
+
+
+def patterns_are_quick(subject: Subject) -> Iterator[Finding]:
+    """Each log pattern is tried with lines of the kind that makes a bad one take forever."""
+    for check in subject.role.health.checks:
+        if not isinstance(check, LogCheck):
+            continue
+        try:
+            matching(check.pattern, _lines_for(check.pattern))
+        except PatternTooSlowError as slow:
+            yield error(
+                "pattern_too_slow",
+                f"The log pattern /{check.pattern}/ {slow} with lines made for it; repeat nothing that "
+                "repeats itself.",
+            )
+
+
+def _lines_for(pattern: str) -> list[str]:
+    """Long lines of what the pattern is about, each with an end that it does not expect."""
+    parts = dict.fromkeys([*re.findall(r"\w+", pattern), *pattern, "a", "0", " ", "a ", "a0"])
+    return [(part * LINE_LIMIT)[: LINE_LIMIT - 1] + end for part in parts for end in ("\0", "!")]
 
 
 def _services_of(check: Check) -> tuple[str, ...]:

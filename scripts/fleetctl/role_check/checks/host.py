@@ -6,40 +6,62 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from fleet_agent.containers import compose_file
+from fleet_agent.errors import FleetError
+from fleet_agent.paths import DEFAULT_CONFIG, DEFAULT_ROOT
+from fleet_agent.roles import host_access
+from fleet_agent.roles.host_access import Place
+from fleet_agent.roles.variables import VariableType
 from fleetctl.role_check.compose import SAMPLE_PATH
-from fleetctl.role_check.findings import Finding, error, warning
+from fleetctl.role_check.findings import Finding, error, refusal, warning
 from fleetctl.role_check.subject import Subject, bind_sources
-
-#: Places of the device that a role may mount as they are; any other needs a declared variable of type `path`.
-HOST_PATHS = ("/dev", "/sys", "/proc", "/run/udev", "/run/dbus", "/etc/localtime", "/etc/timezone")
 
 
 def mounts_stay_inside(subject: Subject) -> Iterator[Finding]:
+    """Of the repository, a device has the role and `roles/common`."""
     roles = subject.role.folder.parent
     for name, source in bind_sources(subject):
         place = Path(os.path.normpath(source))
-        if "docker.sock" in place.name:
+        if not place.is_relative_to(roles):
+            continue
+        shared = place.is_relative_to(roles / "common")
+        if not shared and not place.is_relative_to(subject.role.folder):
+            yield error("host_path", f"{name} mounts {source}, which belongs to another role.", name)
+        elif not os.path.lexists(place):
             yield error(
-                "docker_socket", f"{name} mounts the Docker socket, which gives it root on the device.", name
-            )
-        elif place.is_relative_to(roles):
-            shared = place.is_relative_to(roles / "common")
-            if not shared and not place.is_relative_to(subject.role.folder):
-                yield error("host_path", f"{name} mounts {source}, which belongs to another role.", name)
-            elif not os.path.lexists(place):
-                yield error(
-                    "mount_missing", f"{name} mounts {place.relative_to(roles)}, which does not exist.", name
-                )
-        elif not any(place.is_relative_to(allowed) for allowed in (*HOST_PATHS, SAMPLE_PATH)):
-            yield error(
-                "host_path",
-                f"{name} mounts {source}; use a variable of type path, or a named volume.",
-                name,
+                "mount_missing", f"{name} mounts {place.relative_to(roles)}, which does not exist.", name
             )
 
 
-def nothing_is_privileged(subject: Subject) -> Iterator[Finding]:
-    for name, service in subject.services.items():
-        for key, bad in (("privileged", True), ("network_mode", "host"), ("pid", "host"), ("ipc", "host")):
-            if service.get(key) == bad:
-                yield warning("privileged", f"{name} uses {key}: {str(bad).lower()}.", name)
+def access_is_declared(subject: Subject) -> Iterator[Finding]:
+    """The table of what a role may take of a device is the one that devices use."""
+    place = _place(subject)
+    for refused in host_access.refusals(subject.resolved, place, subject.role.access):
+        yield refusal(refused)
+    needed = host_access.needed(subject.resolved, place)
+    for word in subject.role.access:
+        if word not in needed and word != host_access.ROOT:
+            yield warning("access_unused", f"role.yaml declares access to {word}, which nothing needs.")
+    if host_access.ROOT in subject.role.access:
+        reason = subject.role.access[host_access.ROOT]
+        text = f"The role is as good as root on its devices: {reason.rstrip('.')}."
+        yield warning("access_root", text)
+
+
+def sizes_are_sane(subject: Subject) -> Iterator[Finding]:
+    try:
+        compose_file.check_size(subject.resolved)
+    except FleetError as refused:
+        yield error(refused.kind.value, refused.message)
+
+
+def _place(subject: Subject) -> Place:
+    """A device in its usual place, whose owner named a path for each variable without a default."""
+    variables = subject.role.variables.values()
+    asked = any(one.type is VariableType.PATH and not one.default_text for one in variables)
+    return Place(
+        folder=str(subject.role.folder),
+        release=(str(subject.role.folder.parent),),
+        given=(SAMPLE_PATH,) if asked else (),
+        agent=(str(DEFAULT_ROOT), str(DEFAULT_CONFIG.parent)),
+    )

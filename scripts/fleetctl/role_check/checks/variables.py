@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from fleet_agent.roles.compose_source import is_the_agents
 from fleet_agent.roles.variables import PROVIDED
 from fleetctl.role_check.compose import REFERENCE
 from fleetctl.role_check.findings import Finding, error, warning
@@ -14,7 +15,7 @@ from fleetctl.role_check.subject import Subject, references
 def variables_are_declared(subject: Subject) -> Iterator[Finding]:
     for name in sorted(subject.used - subject.role.variables.keys() - set(PROVIDED)):
         # validate is a shell script: what it sets itself is its own business.
-        if name in set(references(subject.raw)):
+        if name in set(references(subject.raw)) and not is_the_agents(name):
             yield error("variable_undeclared", f"{name} is used but not declared in role.yaml.")
 
 
