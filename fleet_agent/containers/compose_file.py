@@ -97,15 +97,39 @@ def check_size(compose: dict[str, Any]) -> None:
     numbers = {
         "services": (len(found), SERVICES_LIMIT),
         "containers": (sum(replicas(service) for service in found.values()), CONTAINERS_LIMIT),
-        "published ports": (sum(len(service.get("ports") or []) for service in found.values()), PORTS_LIMIT),
+        "published ports": (sum(map(_ports, found.values())), PORTS_LIMIT),
     }
     for what, (number, limit) in numbers.items():
-        if number > limit:
-            raise ValidationError(
-                Kind.COMPOSE_TOO_COSTLY,
-                f"compose.yaml has more {what} than a device can start: {number:.9g}, at most {limit}.",
-                hint="Correct scale, replicas, or the range of ports.",
-            )
+        _at_most(number, limit, what)
+
+
+def check_ranges(content: dict[str, Any]) -> None:
+    """Refuse ranges of ports that Compose would write out one by one, in a file as it was written."""
+    found = content.get("services")
+    several = found.values() if isinstance(found, dict) else ()
+    number = sum(_ports(service) for service in several if isinstance(service, dict))
+    _at_most(number, PORTS_LIMIT, "published ports")
+
+
+def _at_most(number: int, limit: int, what: str) -> None:
+    if number > limit:
+        raise ValidationError(
+            Kind.COMPOSE_TOO_COSTLY,
+            f"compose.yaml has more {what} than a device can start: {number:.9g}, at most {limit}.",
+            hint="Correct scale, replicas, or the range of ports.",
+        )
+
+
+def _ports(service: dict[str, Any]) -> int:
+    """How many ports a service publishes, each of a range."""
+    ports = service.get("ports") or []
+    return sum(_width(port) for port in ports) if isinstance(ports, list) else 0
+
+
+def _width(port: Any) -> int:
+    text = f"{port.get('published')} {port.get('target')}" if isinstance(port, dict) else str(port)
+    ranges = re.findall(r"(?<![0-9.])([0-9]{1,5})-([0-9]{1,5})(?![0-9.])", text)
+    return max([1, *(int(last) - int(first) + 1 for first, last in ranges)])
 
 
 def awaited(compose: dict[str, Any]) -> set[str]:

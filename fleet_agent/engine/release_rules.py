@@ -36,6 +36,7 @@ class Rules:
         refuse(source.refusals(environment.keys()))
         content = compose_source.filled(source.content, environment)
         if isinstance(content, dict):
+            compose_file.check_ranges(content)
             refuse(host_access.refusals(content, self.place, self.access))
 
     def judge(self, compose: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@
 
 Each function does one step and may be repeated: what is there already is kept. Callers hold the converge
 lock. Below them: `repository` and `git_command` (Git, locked down), `redirects`, `fetch_errors` (from Git's
-output to our errors), `limits`, `manifest`. May import `support` and the shared words.
+output to our errors), `limits`, `manifest`, `names`. May import `support` and the shared words.
 """
 
 from fleet_agent.release.export import export

@@ -1,11 +1,14 @@
 """What a role declares in Git, and the values that a device gives it.
 
-    schema     role.yaml: its models and the strict parser. Open it to see what a role may say.
-    role       a loaded role folder: its files, its checks with every variable filled in
-    variables  the device's .env against the declared variables: reading, checking, interpolation
+    schema          role.yaml: its models and the strict parser. Open it to see what a role may say.
+    role            a loaded role folder: its files, its checks with every variable filled in
+    variables       the device's .env against the declared variables: reading, checking, interpolation
+    compose_source  the compose file as it was signed: read within bounds, and followed to no other place
+    host_access     the table of what a role takes of the device, and what of it must be declared
+    refusal         why a release is not taken
 
 May import the shared words (`errors`, ...) only. Imports nothing here: the parser needs yaml, which the
 daemon never loads.
 """
 
-__all__ = ["role", "schema", "variables"]
+__all__ = ["compose_source", "host_access", "refusal", "role", "schema", "variables"]

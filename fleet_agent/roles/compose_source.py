@@ -122,6 +122,15 @@ def filled(content: Any, values: Mapping[str, str]) -> Any:
     return [filled(item, values) for item in content] if isinstance(content, list) else content
 
 
+class _Loader(yaml.SafeLoader):
+    """Gives up at once where brackets are nested too deeply: PyYAML is slow to find out."""
+
+    def fetch_flow_collection_start(self, TokenClass: Any) -> None:  # noqa: N803  PyYAML's own name
+        if self.flow_level > DEPTH_LIMIT:
+            raise RecursionError
+        super().fetch_flow_collection_start(TokenClass)
+
+
 class _Reader:
     """Reads the files, and collects what it finds in them."""
 
@@ -144,7 +153,7 @@ class _Reader:
             raise _costly(name, f"it is larger than {FILE_LIMIT_BYTES // 1024} KiB")
         try:
             text = raw.decode()
-            root = yaml.compose(text, Loader=yaml.SafeLoader)
+            root = yaml.compose(text, Loader=_Loader)
         except UnicodeDecodeError as error:
             raise _invalid(name, "it is not UTF-8 text") from error
         except RecursionError as error:

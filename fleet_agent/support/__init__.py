@@ -1,7 +1,9 @@
 """Helpers for files, processes and time that know nothing of the product.
 
     atomic_files  files that are the old version or the new one, and never half of one
-    processes     run a program, limited in time, that ends with us
+    processes     run a program, limited in time, memory and output, that ends with us
+    keeper        starts a program, and ends all that it leaves behind
+    patterns      search lines for a regular expression, within bounds (in `pattern_matcher`, a program)
     death_signal  has the kernel end a program with the process that started it
     orphans       end what a killed engine left running
     clock         the time on a machine whose clock may be wrong
@@ -12,4 +14,15 @@
 May import the shared words (`errors`, `model`, `paths`, ...) only. Imports nothing here: the daemon uses it.
 """
 
-__all__ = ["atomic_files", "clock", "deadline", "death_signal", "orphans", "processes", "retry", "sizes"]
+__all__ = [
+    "atomic_files",
+    "clock",
+    "deadline",
+    "death_signal",
+    "keeper",
+    "orphans",
+    "patterns",
+    "processes",
+    "retry",
+    "sizes",
+]

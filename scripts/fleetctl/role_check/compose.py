@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from fleet_agent.containers import compose_cli, compose_file
+from fleet_agent.errors import FleetError
 from fleet_agent.roles.role import Role
 from fleet_agent.roles.variables import PROVIDED, VariableType
 from fleet_agent.support import processes
@@ -36,9 +37,13 @@ def resolve(role: Role, raw: dict[str, Any]) -> dict[str, Any]:
         name: variable.default_text or _SAMPLES[variable.type] for name, variable in role.variables.items()
     }
     values |= dict.fromkeys(PROVIDED, "sample")
+    filled: dict[str, Any] = _fill(raw, values)
+    try:
+        compose_file.check_ranges(filled)
+    except FleetError as refused:
+        raise FleetctlError(refused.kind.value, refused.message) from refused
     command = compose_command()
     if command is None:
-        filled: dict[str, Any] = _fill(raw, values)
         return filled
     done = _run(command, role, values)
     if done.exit_code != 0:
