@@ -375,7 +375,7 @@ create trigger check_template before insert or update of selector on public.roll
 
 -- What operators ask.
 
-create function public.matching_devices(selector jsonb) returns setof public.devices
+create function public.matching_devices(selector jsonb, after text default null, at_most int default null) returns setof public.devices
 language plpgsql stable set search_path = ''
 as $$
 -- Runs under the caller's row-level security.
@@ -384,12 +384,14 @@ begin
   return query
   select d.* from private.devices_of(private.checked_selector(matching_devices.selector, null)) m
   join public.devices d on d.id = m.device_id
-  order by d.name;
+  where matching_devices.after is null or d.name > matching_devices.after
+  order by d.name limit at_most;
 end
 $$;
-comment on function public.matching_devices(jsonb) is 'The devices that a selector takes, by name.';
-revoke execute on function public.matching_devices(jsonb) from public;
-grant execute on function public.matching_devices(jsonb) to authenticated, service_role;
+comment on function public.matching_devices(jsonb, text, int) is
+  'The devices that a selector takes, by name. A page: at_most this many, after the last name of the page before.';
+revoke execute on function public.matching_devices(jsonb, text, int) from public;
+grant execute on function public.matching_devices(jsonb, text, int) to authenticated, service_role;
 
 create function public.count_devices(selector jsonb) returns bigint
 language plpgsql stable set search_path = ''

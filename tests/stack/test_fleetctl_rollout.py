@@ -126,6 +126,17 @@ def refused(fleetctl: Fleetctl, *args: str) -> tuple[str, int]:
     return caught.value.kind, caught.value.exit_code
 
 
+def test_a_rollout_selects_its_devices(fleetctl: Fleetctl, version: str, site: str) -> None:
+    text = f'os="Debian 12","Debian 13" label.site={site}'
+    made = fleetctl.json("rollout", "create", version, "--stage", "100%", "--selector", text)
+    assert made["selector"] == {"os": ["Debian 12", "Debian 13"], "labels": {"site": site}}
+    assert text in fleetctl("rollout", "list")
+    changing = ("rollout", "create", version, "--selector", "agent_version=1.0 segment=canary")
+    assert refused(fleetctl, *changing) == ("selector_changes", 2)
+    twice = ("rollout", "create", version, "--selector", "label.site=a", "--label", "site=b")
+    assert refused(fleetctl, *twice) == ("selector_malformed", 2)
+
+
 def test_stages_are_written_as_they_are_said(fleetctl: Fleetctl, version: str, site: str, db: Db) -> None:
     made = draft(
         fleetctl, version, site,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 Row = dict[str, Any]
@@ -45,11 +45,6 @@ def all_of(*narrows: Narrow) -> Narrow:
 def is_empty(column: str) -> Narrow:
     """Rows that have nothing in `column`."""
     return lambda query: query.is_(column, "null")
-
-
-def contains(column: str, values: Mapping[str, str]) -> Narrow:
-    """Rows whose `column`, an object, has all of these entries."""
-    return lambda query: query.contains(column, dict(values))
 
 
 def is_one_of(column: str, values: Sequence[str], **also: object) -> Narrow:

@@ -37,7 +37,7 @@ def list_devices(context: Context, selection: Selection) -> None:
             "segment": lambda row: row["segment"],
             "branch": lambda row: row["branch"],
             "state": lambda row: row["state"],
-            "health": lambda row: "offline" if row["offline"] else row["status"].get("state"),
+            "health": lambda row: "offline" if row["offline"] else row["status"].get("state", "never seen"),
             "release": lambda row: row["current_version"],
             "last contact": lambda row: ago(row["status"].get("reported_at"), now),
             "": _flags,
@@ -45,6 +45,13 @@ def list_devices(context: Context, selection: Selection) -> None:
         rows,
         if_none="No devices.",
     )
+
+
+@command(app)
+def count(context: Context, selection: Selection) -> None:
+    """Count devices: all of them, or a selection."""
+    devices = selection.count(context)
+    context.say(f"{counted(devices)}.", {"devices": devices})
 
 
 @command(app)

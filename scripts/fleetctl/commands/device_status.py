@@ -43,7 +43,7 @@ def local_settings(settings: dict[str, Any]) -> list[str]:
 
 
 def _is_late(device: Row, status: Row, settings: Row, now: datetime) -> bool:
-    """Whether it has missed as many check-ins as make a device offline."""
+    """Whether it has missed as many check-ins as make a device offline. One that was never seen has not."""
     seen = status.get("reported_at")
     interval_s = (
         status.get("pinned_poll_interval_s")
@@ -51,4 +51,4 @@ def _is_late(device: Row, status: Row, settings: Row, now: datetime) -> bool:
         or settings["default_poll_interval_s"]
     )
     patience = timedelta(seconds=interval_s * settings["offline_after_intervals"])
-    return seen is None or now - datetime.fromisoformat(seen) > patience
+    return seen is not None and now - datetime.fromisoformat(seen) > patience

@@ -30,7 +30,7 @@ def history(
     """Show update attempts, newest first, for the whole fleet or for up to 100 selected devices."""
     narrow = where(outcome=outcome)
     if selection.narrows:
-        ids = [row["id"] for row in selection.devices(context)]
+        ids = [row["id"] for row in selection.devices(context, all_by_default=True)]
         narrow = is_one_of("device_id", ids[:BATCH], outcome=outcome)
     rows = context.api.rows("update_history", narrow, order="started_at", newest_first=True, limit=limit)
     if not context.as_json:

@@ -16,8 +16,8 @@ from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.format import second
 from fleetctl.commands.common.going_back import going_back
 from fleetctl.commands.common.lookup import find_release
-from fleetctl.commands.common.options import AllAtOnce, Limit, OnBranch, Yes, command
-from fleetctl.commands.rollout_stages import Columns, Labels, Stages, parse_stage, rollout_options
+from fleetctl.commands.common.options import AllAtOnce, Labels, Limit, OnBranch, SelectorText, Yes, command
+from fleetctl.commands.rollout_stages import Columns, Stages, parse_stage, rollout_options
 from fleetctl.commands.rollout_view import print_outlook
 from fleetctl.console import counted
 from fleetctl.errors import FleetctlError
@@ -91,6 +91,7 @@ def add(
     ] = False,
     template: Annotated[str | None, typer.Option(help="Take stages and limits from this template.")] = None,
     role: Annotated[str | None, typer.Option(help="Only devices with this role.")] = None,
+    selector: SelectorText = None,
     label: Labels = None,
     option: Columns = None,
     repository: Annotated[
@@ -123,10 +124,10 @@ def add(
             hint="Leave one of them out.",
             exit_code=2,
         )
-    if (role or label or option) and not (stages or template or to_all):
+    if (role or selector or label or option) and not (stages or template or to_all):
         raise FleetctlError(
             "stages_missing",
-            "--role, --label and --set are about a rollout, and none was asked for.",
+            "--role, --selector, --label and --set are about a rollout, and none was asked for.",
             hint="Add --stage, --template or --to-all.",
             exit_code=2,
         )
@@ -134,7 +135,7 @@ def add(
         "commit_sha": commit, "version": version, "branch": branch, "notes": notes,
         "stages": [{}] if to_all else stages, "template": template, "role": role,
         # Everybody is also who comes later.
-        "options": ({"allow_empty": True} if to_all else {}) | rollout_options(label, option),
+        "options": ({"allow_empty": True} if to_all else {}) | rollout_options(selector, label, option),
     }  # fmt: skip
     outlook = context.api.rpc("add_release", **wanted, dry_run=True)
     if not context.as_json:

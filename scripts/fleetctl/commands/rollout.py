@@ -12,11 +12,11 @@ from fleetctl.commands.common.confirm import confirm
 from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.format import SHORT_ID, minute
 from fleetctl.commands.common.lookup import find_release, find_rollout, names_by_id
-from fleetctl.commands.common.options import Limit, OnBranch, Yes, command
+from fleetctl.commands.common.options import Labels, Limit, OnBranch, SelectorText, Yes, command
 from fleetctl.commands.common.parse import duration, pairs_of
+from fleetctl.commands.common.selector import selector_text
 from fleetctl.commands.rollout_stages import (
     Columns,
-    Labels,
     Stages,
     parse_stage,
     parse_value,
@@ -40,6 +40,7 @@ def create(
     release: Annotated[str, typer.Argument(help="Version, commit or id.")],
     on_branch: OnBranch = None,
     role: Annotated[str | None, typer.Option(help="Only devices with this role.")] = None,
+    selector: SelectorText = None,
     label: Labels = None,
     template: Annotated[str | None, typer.Option(help="Take stages and limits from this template.")] = None,
     stage: Stages = None,
@@ -52,7 +53,7 @@ def create(
         "create_rollout",
         release_id=wanted["id"], role=role, template=template,
         stages=[parse_stage(context, text) for text in stage] if stage else None,
-        options=rollout_options(label, option),
+        options=rollout_options(selector, label, option),
     )  # fmt: skip
     short = made["id"][:SHORT_ID]
     context.say(
@@ -73,7 +74,7 @@ def list_rollouts(context: Context, limit: Limit = 20) -> None:
             "release": lambda row: versions.get(row["release_id"]),
             "branch": lambda row: row["branch"],
             "role": lambda row: row["role"] or "all",
-            "selector": lambda row: ", ".join(f"{key}={text}" for key, text in row["selector"].items()),
+            "selector": lambda row: selector_text(row["selector"]) or "all",
             "state": lambda row: row["state"],
             "started": lambda row: minute(row["started_at"]),
         },

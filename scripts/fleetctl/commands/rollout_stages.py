@@ -11,6 +11,7 @@ from fleetctl.client.query import Row
 from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.lookup import find_device
 from fleetctl.commands.common.parse import duration, pairs_of
+from fleetctl.commands.common.selection import selector_of
 from fleetctl.errors import FleetctlError
 
 #: The options of whatever makes a rollout.
@@ -23,9 +24,6 @@ Stages = Annotated[
         "its rules, separated by commas: canary,soak=1h or 25%,max=50,success=0.95,approve or "
         "device=kitchen.",
     ),
-]
-Labels = Annotated[
-    list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Only devices with this label.")
 ]
 Columns = Annotated[
     list[str] | None,
@@ -76,9 +74,9 @@ def parse_value(text: str) -> Any:
     return {"true": True, "false": False, "": None}.get(text, text)
 
 
-def rollout_options(label: list[str] | None, option: list[str] | None) -> Row:
-    """`--label` and `--set` as columns of rollouts."""
+def rollout_options(selector: str | None, label: list[str] | None, option: list[str] | None) -> Row:
+    """`--selector`, `--label` and `--set` as columns of rollouts."""
     options: Row = {key: parse_value(text) for key, text in pairs_of(option or ()).items()}
-    if label:
-        options["selector"] = {"labels": pairs_of(label)}
+    if selected := selector_of(selector, label):
+        options["selector"] = selected
     return options

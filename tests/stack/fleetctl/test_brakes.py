@@ -37,21 +37,24 @@ def test_a_release_is_kept_from_devices_that_match_and_given_back(
 ) -> None:
     wanted = release()["version"]
     first, second = devices(2, hardware_model="Pi 3")
-    match = ("--match", "hardware_model=Pi 3", "--match", f"label.site={site}")
-    tried = fleetctl("known-bad", "add", wanted, "its disk fills", *match, "--dry-run", "--json").json
+    selector = f'hardware_model="Pi 3" label.site={site}'
+    chosen = ("--selector", selector)
+    tried = fleetctl("known-bad", "add", wanted, "its disk fills", *chosen, "--dry-run", "--json").json
     wanted_match = {"hardware_model": "Pi 3", "labels": {"site": site}}
     assert tried == {"dry_run": True, "selector": wanted_match, "devices": [first, second]}
     assert fleetctl("known-bad", "list", "--json").json == []
-    said = fleetctl("known-bad", "add", wanted, "its disk fills", *match, "--dry-run").output
-    assert said.startswith(
-        f"Would keep {wanted} from 2 devices with hardware_model Pi 3 and label site {site}"
-    )
-    made = fleetctl("known-bad", "add", wanted, "its disk fills", *match, "--json").json
+    said = fleetctl("known-bad", "add", wanted, "its disk fills", *chosen, "--dry-run").output
+    assert said.startswith(f"Would keep {wanted} from 2 devices that match {selector}.")
+    made = fleetctl("known-bad", "add", wanted, "its disk fills", *chosen, "--json").json
     assert (made["selector"], made["cause"], made["lifted_at"]) == (wanted_match, "operator", None)
-    assert fleetctl("known-bad", "add", wanted, "again", *match).refusal == ("known_bad_already", 1)
+    assert fleetctl("known-bad", "add", wanted, "again", *chosen).refusal == (
+        "known_bad_already",
+        1,
+    )
     (listed,) = fleetctl("known-bad", "list", "--json").json
     assert listed["id"] == made["id"]
-    assert "its disk fills" in fleetctl("known-bad", "list").output
+    assert "its disk fills" in (table := fleetctl("known-bad", "list").output)
+    assert selector in table
     short = made["id"][:8]
     told = fleetctl("known-bad", "lift", short, "fixed", "--dry-run", "--json").json
     assert told["devices"] == [first, second]
@@ -66,7 +69,13 @@ def test_a_release_is_kept_from_devices_that_match_and_given_back(
 def test_a_pattern_of_no_attribute_that_devices_have_is_refused(
     fleetctl: Fleetctl, release: Callable[..., dict[str, Any]]
 ) -> None:
-    wanted = release()["version"]
-    for pair in ("color=red", "label.=x", "labels=x"):
-        assert fleetctl("known-bad", "add", wanted, "x", "--match", pair).refusal == ("match_unknown", 2)
-    assert fleetctl("known-bad", "add", wanted, "x", "--match", "os").refusal == ("pair_malformed", 2)
+    add = ("known-bad", "add", release()["version"], "x", "--selector")
+    for text in ("color=red", "os=12 labels=x"):
+        assert fleetctl(*add, text).refusal == ("selector_unknown", 2)
+    for text in ("os", "label.=x"):
+        assert fleetctl(*add, text).refusal == ("selector_malformed", 2)
+    assert fleetctl(*add, "").refusal == ("selector_empty", 2)
+    refused = fleetctl(*add, "on=2.1.0 offline=true")
+    assert refused.refusal == ("selector_changes", 2)
+    assert refused.error is not None
+    assert "cannot select by offline, release" in refused.error.message

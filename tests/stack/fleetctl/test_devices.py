@@ -17,7 +17,7 @@ def test_list_shows_what_was_selected_with_its_last_report(
     db.execute("insert into device_status (device_id, state) values (%s, 'degraded')", [of(db, first)["id"]])
     rows = fleetctl("device", "list", "--label", f"site={site}", "--json").json
     assert [(row["name"], row["status"].get("state"), row["offline"]) for row in rows] == [
-        (first, "degraded", False), (second, None, True),
+        (first, "degraded", False), (second, None, False),
     ]  # fmt: skip
     table = fleetctl("device", "list", first).output
     assert first in table
@@ -162,6 +162,41 @@ def test_even_one_device_is_asked_about_before_it_is_retired(
 
 def test_no_selection_is_not_the_whole_fleet(fleetctl: Fleetctl) -> None:
     assert fleetctl("device", "suspend", "--yes").refusal == ("nothing_selected", 2)
+    assert fleetctl("device", "suspend", "--selector", " ", "--yes").refusal == ("nothing_selected", 2)
+
+
+def test_one_selector_says_which_devices_are_meant(
+    fleetctl: Fleetctl, devices: MakeDevices, db: Db, site: str
+) -> None:
+    first, second, third = devices(3)
+    db.execute("insert into device_status (device_id, state) values (%s, 'healthy')", [of(db, first)["id"]])
+    fleetctl("device", "set", third, "--to", "segment=canary", "--to", "label.room=room 7")
+
+    def listed(selector: str, *more: str) -> list[str]:
+        selected = ("--selector", f"label.site={site} {selector}", *more)
+        rows = fleetctl("device", "list", *selected, "--json").json
+        assert fleetctl("device", "count", *selected, "--json").json == {"devices": len(rows)}
+        return [row["name"] for row in rows]
+
+    assert listed("segment=canary,stable") == [first, second, third]
+    assert listed('label.room="room 7"') == [third]
+    assert listed("", "--segment", "canary") == [third]
+    assert listed("state=active", second, third) == [second, third]
+    assert listed(f"name={second},{third}", first, third) == [third]
+    assert listed("offline=true") == []
+    # What changes by itself is for commands.
+    failed = f"label.site={site} last_outcome=failed"
+    sent = fleetctl("command", "send", "--selector", failed, "--do", "restart")
+    assert sent.refusal == ("no_device_matches", 5)
+    assert sent.error is not None
+    assert sent.error.message == f"No device matches last_outcome=failed label.site={site}."
+    asked = ("device", "suspend", "--segment", "canry", "--label", f"site={site}", "--yes")
+    assert fleetctl(*asked).refusal == ("no_device_matches", 5)
+    assert fleetctl(*asked, "--allow-empty").output == "No device needs this.\n"
+    twice = fleetctl("device", "list", "--selector", "segment=early", "--segment", "canary")
+    assert twice.refusal == ("selector_malformed", 2)
+    mistyped = ("device", "suspend", "--selector", "not_on=2.1.O", "--yes")
+    assert fleetctl(*mistyped).refusal == ("release_unknown", 2)
 
 
 def test_names_and_conditions_narrow_together(fleetctl: Fleetctl, devices: MakeDevices) -> None:

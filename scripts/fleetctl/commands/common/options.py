@@ -2,7 +2,8 @@
 
 A command is a function that takes a `Context` first, then its own Typer parameters; one that acts on devices
 also takes a `Selection`. `command` adds what these stand for (`--data --api-url --key --json`, and device
-names, `--segment --role --branch --state --label --all --dry-run --yes`): they mean the same everywhere.
+names, `--selector --segment --role --branch --state --label --all --allow-empty --dry-run --yes`): they mean
+the same everywhere.
 """
 
 from __future__ import annotations
@@ -16,8 +17,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from fleetctl.commands.common.context import Context
-from fleetctl.commands.common.parse import pairs_of
-from fleetctl.commands.common.selection import Selection
+from fleetctl.commands.common.selection import Selection, selector_of
 from fleetctl.stack.layout import DEFAULT_DATA
 
 #: Options and arguments that mean the same wherever they occur.
@@ -27,6 +27,18 @@ OnBranch = Annotated[
 ]
 AllAtOnce = Annotated[
     bool, typer.Option("--all-at-once", help="Go back all at once, past the limits of slots.")
+]
+SelectorText = Annotated[
+    str | None,
+    typer.Option(
+        "--selector",
+        metavar="SELECTOR",
+        help="Only devices that match, e.g. 'segment=canary,early label.site=rome on=2.1.0'.",
+    ),
+]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option("--label", metavar="KEY=VALUE", help="Only devices with this label; short for label.KEY."),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
@@ -92,6 +104,7 @@ _SELECTION_OPTIONS = (
         Annotated[list[str] | None, typer.Argument(metavar="DEVICE", help="Device names or ids.")],
         None,
     ),
+    _option("selector", SelectorText, None),
     *(
         _option(
             f"in_{name}",
@@ -100,15 +113,13 @@ _SELECTION_OPTIONS = (
         )
         for name in ("segment", "role", "branch", "state")
     ),
-    _option(
-        "with_label",
-        Annotated[
-            list[str] | None,
-            typer.Option("--label", metavar="KEY=VALUE", help="Only devices with this label."),
-        ],
-        None,
-    ),
+    _option("with_label", Labels, None),
     _option("everything", Annotated[bool, typer.Option("--all", help="Every device in the fleet.")], False),
+    _option(
+        "allow_empty",
+        Annotated[bool, typer.Option("--allow-empty", help="Accept it though no device matches.")],
+        False,
+    ),
     _option(
         "dry_run",
         Annotated[bool, typer.Option("--dry-run", help="List the devices, change nothing.")],
@@ -123,9 +134,9 @@ def _selection(given: dict[str, Any]) -> Selection:
     conditions = {name: given.pop(f"in_{name}") for name in ("segment", "role", "branch", "state")}
     return Selection(
         names=tuple(given.pop("devices") or ()),
-        conditions={name: value for name, value in conditions.items() if value is not None},
-        labels=pairs_of(given.pop("with_label") or ()),
+        selector=selector_of(given.pop("selector"), given.pop("with_label"), conditions),
         everything=given.pop("everything"),
+        allow_empty=given.pop("allow_empty"),
         dry_run=given.pop("dry_run"),
         yes=given.pop("yes"),
     )

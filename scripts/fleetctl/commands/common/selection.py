@@ -6,51 +6,114 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fleetctl.client.query import Narrow, Row, all_of, batches, contains, every_row, is_one_of, where
+from fleetctl.client.query import Row, batches, is_one_of
 from fleetctl.commands.common.confirm import confirm
 from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.lookup import find_devices
+from fleetctl.commands.common.parse import pairs_of
+from fleetctl.commands.common.selector import Selector, parse_selector, put, selector_text
 from fleetctl.console import counted, out, print_json
 from fleetctl.errors import FleetctlError
+
+#: What PostgREST answers at most in one go on hosted projects.
+_PAGE = 1000
+#: Names in one selector, which may have 8 kB.
+_NAMES = 50
+
+
+def selector_of(
+    text: str | None, labels: Sequence[str] | None = None, attributes: Mapping[str, str | None] | None = None
+) -> Selector:
+    """What `--selector` says, with what its short forms add: `--label KEY=VALUE`, and an option for a key.
+
+    Raises FleetctlError: what `parse_selector` raises, `pair_malformed`.
+    """
+    selector = parse_selector(text or "")
+    for key, value in (attributes or {}).items():
+        if value is not None:
+            put(selector, key, [value], f"--{key} {value}", called=key)
+    named: dict[str, Any] = dict(selector.get("labels", {}))
+    for pair in labels or ():
+        for key, value in pairs_of([pair]).items():
+            put(named, key, [value], f"--label {pair}", called=f"label.{key}")
+    return {**selector, "labels": named} if named else selector
+
+
+def matching_devices(context: Context, selector: Selector) -> list[Row]:
+    """Every device that the selector takes, by name."""
+    found: list[Row] = []
+    while True:
+        after = found[-1]["name"] if found else None
+        page = context.api.rpc("matching_devices", selector=selector, after=after, at_most=_PAGE)
+        found += page
+        if len(page) < _PAGE:
+            return found
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which devices a command is about. Names and conditions both narrow; none at all needs `everything`."""
+    """Which devices a command is about. Names and the selector both narrow; neither needs `everything`."""
 
     names: tuple[str, ...] = ()
-    conditions: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
+    selector: Selector = field(default_factory=dict)
     everything: bool = False
+    allow_empty: bool = False
     dry_run: bool = False
     yes: bool = False
 
     @property
     def narrows(self) -> bool:
-        """Whether any device was named, or any condition given."""
-        return bool(self.names or self.conditions or self.labels)
+        """Whether any device was named, or a selector given."""
+        return bool(self.names or self.selector)
 
     def devices(self, context: Context, *, all_by_default: bool = False) -> list[Row]:
-        """The devices meant, by name. Raises FleetctlError: `nothing_selected`, `device_unknown`."""
+        """The devices meant, by name. `all_by_default`: for a list, which may also be empty.
+
+        Raises FleetctlError: `nothing_selected`, `device_unknown`, `no_device_matches`.
+        """
         if not (self.narrows or self.everything or all_by_default):
             raise FleetctlError(
                 "nothing_selected",
                 "No device is selected.",
-                hint="Name devices, or use --segment, --role, --branch, --state, --label or --all.",
+                hint="Name devices, or use --selector, --segment, --role, --branch, --state, --label or "
+                "--all.",
                 exit_code=2,
             )
-        if not self.names:
-            return context.api.rows("devices", self._narrow(), order="name")
-        chosen = (row for row in find_devices(context, self.names) if self._matches(row))
-        return sorted(chosen, key=lambda row: str(row["name"]))
+        if self.names:
+            found = self._named(context)
+        elif self.selector:
+            found = matching_devices(context, self.selector)
+        else:
+            return context.api.rows("devices", order="name")
+        if not (found or all_by_default or self.allow_empty):
+            raise FleetctlError(
+                "no_device_matches",
+                f"No device matches {selector_text(self.selector)}.",
+                hint="Check the values: fleetctl device list. If there may be none, add --allow-empty.",
+                exit_code=5,
+            )
+        return found
 
-    def _narrow(self) -> Narrow:
-        return all_of(where(**self.conditions), contains("labels", self.labels) if self.labels else every_row)
+    def count(self, context: Context) -> int:
+        """How many devices are meant; all of them if nothing narrows. Counted by the database."""
+        if self.names:
+            return len(self._named(context))
+        counted_devices: int = context.api.rpc("count_devices", selector=self.selector)
+        return counted_devices
 
-    def _matches(self, row: Row) -> bool:
-        return all(row[column] == value for column, value in self.conditions.items()) and all(
-            row["labels"].get(name) == value for name, value in self.labels.items()
-        )
+    def _named(self, context: Context) -> list[Row]:
+        named = sorted(find_devices(context, self.names), key=lambda row: str(row["name"]))
+        if not self.selector:
+            return named
+        if "name" in self.selector:
+            chosen = {row["id"] for row in matching_devices(context, self.selector)}
+            return [row for row in named if row["id"] in chosen]
+        names = [str(row["name"]) for row in named]
+        return [
+            row
+            for start in range(0, len(names), _NAMES)
+            for row in matching_devices(context, {**self.selector, "name": names[start : start + _NAMES]})
+        ]
 
     def agree(
         self, action: str, devices: Sequence[Row], *, context: Context, always_ask: bool = False

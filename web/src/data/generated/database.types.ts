@@ -525,6 +525,7 @@ export type Database = {
       }
       halts: {
         Row: {
+          all_at_once: boolean
           cause: string
           evidence: NonNullable<Json>
           id: string
@@ -539,6 +540,7 @@ export type Database = {
           target: string | null
         }
         Insert: {
+          all_at_once?: boolean
           cause?: string
           evidence?: NonNullable<Json>
           id?: string
@@ -553,6 +555,7 @@ export type Database = {
           target?: string | null
         }
         Update: {
+          all_at_once?: boolean
           cause?: string
           evidence?: NonNullable<Json>
           id?: string
@@ -764,6 +767,7 @@ export type Database = {
       }
       releases: {
         Row: {
+          all_at_once: boolean
           branch: string
           by_rollout_only: boolean
           commit_sha: string
@@ -776,6 +780,7 @@ export type Database = {
           version: string
         }
         Insert: {
+          all_at_once?: boolean
           branch?: string
           by_rollout_only?: boolean
           commit_sha: string
@@ -788,6 +793,7 @@ export type Database = {
           version?: string
         }
         Update: {
+          all_at_once?: boolean
           branch?: string
           by_rollout_only?: boolean
           commit_sha?: string
@@ -817,6 +823,105 @@ export type Database = {
           {
             foreignKeyName: "releases_requires_release_fkey"
             columns: ["requires_release"]
+            isOneToOne: false
+            referencedRelation: "releases"
+            referencedColumns: ["id"]
+          },
+        ]
+      }
+      roll_back_slots: {
+        Row: {
+          attempts: number
+          device_id: string
+          ended_at: string | null
+          error: string | null
+          from_release: string
+          lease_until: string
+          rollout_id: string | null
+          stage: number | null
+          state: Database["public"]["Enums"]["claim_state"]
+          taken_at: string
+          to_release: string | null
+        }
+        Insert: {
+          attempts?: number
+          device_id: string
+          ended_at?: string | null
+          error?: string | null
+          from_release: string
+          lease_until: string
+          rollout_id?: string | null
+          stage?: number | null
+          state?: Database["public"]["Enums"]["claim_state"]
+          taken_at: string
+          to_release?: string | null
+        }
+        Update: {
+          attempts?: number
+          device_id?: string
+          ended_at?: string | null
+          error?: string | null
+          from_release?: string
+          lease_until?: string
+          rollout_id?: string | null
+          stage?: number | null
+          state?: Database["public"]["Enums"]["claim_state"]
+          taken_at?: string
+          to_release?: string | null
+        }
+        Relationships: [
+          {
+            foreignKeyName: "roll_back_slots_device_id_fkey"
+            columns: ["device_id"]
+            isOneToOne: false
+            referencedRelation: "devices"
+            referencedColumns: ["id"]
+          },
+          {
+            foreignKeyName: "roll_back_slots_device_id_fkey"
+            columns: ["device_id"]
+            isOneToOne: false
+            referencedRelation: "drifted_clocks"
+            referencedColumns: ["device_id"]
+          },
+          {
+            foreignKeyName: "roll_back_slots_device_id_fkey"
+            columns: ["device_id"]
+            isOneToOne: false
+            referencedRelation: "offline_devices"
+            referencedColumns: ["device_id"]
+          },
+          {
+            foreignKeyName: "roll_back_slots_from_release_fkey"
+            columns: ["from_release"]
+            isOneToOne: false
+            referencedRelation: "failure_patterns"
+            referencedColumns: ["release_id"]
+          },
+          {
+            foreignKeyName: "roll_back_slots_from_release_fkey"
+            columns: ["from_release"]
+            isOneToOne: false
+            referencedRelation: "releases"
+            referencedColumns: ["id"]
+          },
+          {
+            foreignKeyName: "roll_back_slots_rollout_id_fkey"
+            columns: ["rollout_id"]
+            isOneToOne: false
+            referencedRelation: "rollouts"
+            referencedColumns: ["id"]
+          },
+          {
+            foreignKeyName: "roll_back_slots_to_release_fkey"
+            columns: ["to_release"]
+            isOneToOne: false
+            referencedRelation: "failure_patterns"
+            referencedColumns: ["release_id"]
+          },
+          {
+            foreignKeyName: "roll_back_slots_to_release_fkey"
+            columns: ["to_release"]
             isOneToOne: false
             referencedRelation: "releases"
             referencedColumns: ["id"]
@@ -1804,6 +1909,7 @@ export type Database = {
       halt_fleet: {
         Args: { reason: string }
         Returns: {
+          all_at_once: boolean
           cause: string
           evidence: NonNullable<Json>
           id: string
@@ -1827,6 +1933,7 @@ export type Database = {
       lift_halt: {
         Args: { halt_id: string; reason: string }
         Returns: {
+          all_at_once: boolean
           cause: string
           evidence: NonNullable<Json>
           id: string
@@ -1899,7 +2006,7 @@ export type Database = {
         }
       }
       matching_devices: {
-        Args: { selector: Json }
+        Args: { after?: string; at_most?: number; selector: Json }
         Returns: {
           branch: string
           created_at: string
@@ -2002,6 +2109,7 @@ export type Database = {
           isSetofReturn: false
         }
       }
+      preview_going_back: { Args: { release_id: string }; Returns: Json }
       preview_rollout: {
         Args: { at?: string; rollout_id: string }
         Returns: {
