@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import unquote, urlsplit
+from uuid import UUID
 
 from loguru import logger
 from pydantic import (
@@ -122,6 +123,16 @@ class DeviceConfig(BaseModel):
     verify_signatures: bool = Field(
         default=True,
         description="`false` runs unsigned commits: anyone who can push can then run code on the device.",
+    )
+    fleet_id: UUID | None = Field(
+        default=None,
+        description="The fleet that this device belongs to, as in `roles/common/fleet.json`; a release of "
+        "any other is refused. Empty means the fleet of the first release that it verified.",
+    )
+    refuse_older_releases: bool = Field(
+        default=False,
+        description="`true` refuses a release that was committed more than a day before the one that runs, "
+        "unless this device ran it before.",
     )
     name: str | None = Field(
         default=None,

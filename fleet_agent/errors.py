@@ -51,6 +51,8 @@ class Kind(StrEnum):
     COMMIT_MISSING = "commit_missing"
     SIGNATURE_MISSING = "signature_missing"
     SIGNATURE_INVALID = "signature_invalid"
+    WRONG_FLEET = "wrong_fleet"  # signed by the right key, for another fleet
+    RELEASE_OLDER = "release_older"  # than what runs, on a device that refuses that
     ROLE_MISSING = "role_missing"
     RELEASE_UNSAFE = "release_unsafe"  # links out of the release, submodules, impossible names
     RELEASE_TOO_LARGE = "release_too_large"

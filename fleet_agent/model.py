@@ -16,6 +16,10 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 EARLIEST, LATEST = datetime(2020, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
+#: In a release: which fleet it is for.
+FLEET_FILE = "roles/common/fleet.json"
+
+
 class Frozen(BaseModel):
     """A value: immutable; unknown keys from a newer control plane are ignored, wrong types are refused."""
 
@@ -198,3 +202,9 @@ class Progress(Frozen):
     detail: str = ""
     percent: float | None = None
     target: Release | None = None
+
+
+class FleetFile(Frozen):
+    """`roles/common/fleet.json`: the fleet that the releases of a repository are for."""
+
+    fleet_id: UUID

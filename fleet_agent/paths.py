@@ -77,6 +77,11 @@ class Paths:
         return self.state / "known_bad.json"
 
     @property
+    def membership(self) -> Path:
+        """The fleet that this device belongs to, and the commits that it has run."""
+        return self.state / "membership.json"
+
+    @property
     def outbox(self) -> Path:
         return self.state / "outbox"
 

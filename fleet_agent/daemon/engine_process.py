@@ -230,6 +230,8 @@ def engine_settings(paths: Paths, config: DeviceConfig) -> dict[str, object]:
         "git_url": config.git_url,
         "allowed_signers": str(config.allowed_signers) if config.allowed_signers is not None else None,
         "verify_signatures": config.verify_signatures,
+        "fleet_id": str(config.fleet_id) if config.fleet_id is not None else None,
+        "refuse_older_releases": config.refuse_older_releases,
         "min_free_bytes": config.min_free_bytes,
         # What is installed, not what the file now says: this is shown to people.
         "rescue_access": access.model_dump(mode="json") if access is not None else None,

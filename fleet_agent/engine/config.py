@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal
+from uuid import UUID
 
 from pydantic import Field
 
@@ -22,6 +23,9 @@ class EngineConfig(Frozen):
     project: str = Field(default="fleet", pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
     allowed_signers: Path | None = None
     verify_signatures: bool = True
+    #: The fleet whose releases run here; None: that of the first release that was verified.
+    fleet_id: UUID | None = None
+    refuse_older_releases: bool = False
     min_free_bytes: int = Field(default=256 * MIB, ge=0)
     #: Less than this free, after cleaning up, and the device is in safe mode until space is back.
     critical_free_bytes: int = Field(default=16 * MIB, ge=0)

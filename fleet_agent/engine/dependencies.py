@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 if TYPE_CHECKING:
     from fleet_agent.containers.base import Runtime
     from fleet_agent.model import Directive, Progress, Release
+    from fleet_agent.release import Origin
 
 T = TypeVar("T")
 
@@ -74,6 +75,9 @@ class Source(Protocol):
 
     def verify(self, release: Release) -> str | None:
         """Who signed it; None on a device that does not verify."""
+
+    def origin(self, commit: str) -> Origin:
+        """Which fleet a fetched commit is for, and when it was made."""
 
     def export(self, release: Release, role: str) -> None:
         """Write the folder `releases/<commit>/`, completely or not at all."""

@@ -13,7 +13,7 @@ from fleet_agent.errors import Kind, ReleaseError, StateError, config_missing
 from fleet_agent.model import Progress, Release
 
 if TYPE_CHECKING:
-    from fleet_agent.release import Limits
+    from fleet_agent.release import Limits, Origin
 
 
 class GitSource:
@@ -56,6 +56,11 @@ class GitSource:
             "git verify",
             lambda: git.verify(self._paths.repository, release.commit_sha, signers),
         )
+
+    def origin(self, commit: str) -> Origin:
+        from fleet_agent import release as git
+
+        return git.origin(self._paths.repository, commit)
 
     def export(self, release: Release, role: str) -> None:
         from fleet_agent import release as git

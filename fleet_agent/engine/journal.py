@@ -88,6 +88,8 @@ class AttemptInHand(Frozen):
     prefetched_bytes: int | None = None
     #: Who signed it, as verified here.
     signer: str | None = None
+    #: When its commit was made, as the commit says.
+    committed_at: datetime | None = None
     #: What the probation rested on, for people; empty until it has ended.
     proof: str = ""
     #: Why it was requested; empty for an update.

@@ -142,6 +142,7 @@ def _remove_unfinished_writes(engine: Engine) -> None:
         "journal.json",
         "attempt.json",
         "known_bad.json",
+        "membership.json",
         "compose.json",
         "stack.json",
         "status.json",

@@ -2,6 +2,7 @@
 
     fetch    brings one commit, with the files of one role only, into a bare repository
     verify   returns who signed it, or refuses
+    origin   returns which fleet it is for, and when it was made
     export   writes it to `releases/<commit>/` with a manifest, complete or not at all
     prune    removes what is no longer needed
 
@@ -14,7 +15,19 @@ from fleet_agent.release.export import export
 from fleet_agent.release.fetch import FetchResult, fetch
 from fleet_agent.release.limits import Limits
 from fleet_agent.release.manifest import Manifest, check_manifest
+from fleet_agent.release.origin import Origin, origin
 from fleet_agent.release.prune import prune
 from fleet_agent.release.verify import verify
 
-__all__ = ["FetchResult", "Limits", "Manifest", "check_manifest", "export", "fetch", "prune", "verify"]
+__all__ = [
+    "FetchResult",
+    "Limits",
+    "Manifest",
+    "Origin",
+    "check_manifest",
+    "export",
+    "fetch",
+    "origin",
+    "prune",
+    "verify",
+]

@@ -8,6 +8,7 @@ Example:
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -15,7 +16,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+from uuid import UUID, uuid4
 
+from fleet_agent.model import FLEET_FILE, FleetFile
 from fleetctl.errors import FleetctlError
 
 PRINCIPAL = "release@fleet.example"
@@ -80,8 +83,9 @@ class FleetRepo:
     ) -> Self:
         """Make the repository with a copy of `roles` (not committed yet; None for an empty one).
 
-        Without a `key` one is made in the folder `<path>.keys`, beside the repository and never in it; the
-        `allowed_signers` for devices lies there too. Raises FleetctlError if `path` is not empty.
+        With `roles` it has a fleet id of its own (`roles/common/fleet.json`). Without a `key` one is made in
+        the folder `<path>.keys`, beside the repository and never in it; the `allowed_signers` for devices
+        lies there too. Raises FleetctlError if `path` is not empty.
         """
         path = path.resolve()
         if path.exists() and any(path.iterdir()):
@@ -102,19 +106,27 @@ class FleetRepo:
         repo.allow([repo.key])
         if roles is not None:
             shutil.copytree(roles, path / "roles", dirs_exist_ok=True)
+            # The copied one is of the examples.
+            (path / FLEET_FILE).unlink(missing_ok=True)
+            adopt(path)
         return repo
 
     @classmethod
     def open(cls, path: Path, key: SigningKey | None = None) -> Self:
         """An existing repository, with the key that `create` made unless another is given."""
         if not (path / ".git").exists():
-            raise FleetctlError(
-                "no_repository",
-                f"{path} is not a Git repository.",
-                hint=f"Create one: fleetctl repo init {path}",
-                exit_code=5,
-            )
+            raise cls.missing(path)
         return cls(path, key or SigningKey.create(keys_folder(path.resolve())))
+
+    @staticmethod
+    def missing(path: Path) -> FleetctlError:
+        """The error for a folder that is not a repository."""
+        return FleetctlError(
+            "no_repository",
+            f"{path} is not a Git repository.",
+            hint=f"Create one: fleetctl repo init {path}",
+            exit_code=5,
+        )
 
     @property
     def url(self) -> str:
@@ -182,6 +194,40 @@ class FleetRepo:
         file.write_bytes(data)
         if new and data.startswith(b"#!"):
             file.chmod(0o755)
+
+
+def fleet_id_of(path: Path) -> UUID | None:
+    """The fleet of the repository at `path`; None without a file.
+
+    Raises FleetctlError (`fleet_id_invalid`).
+    """
+    file = path / FLEET_FILE
+    try:
+        return FleetFile.model_validate_json(file.read_bytes()).fleet_id
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise FleetctlError(
+            "fleet_id_invalid",
+            f"{file} does not contain a fleet id.",
+            hint='It must contain {"fleet_id": "<uuid>"}. Remove it to have `repo init --adopt` write one.',
+        ) from error
+
+
+def adopt(path: Path) -> UUID:
+    """Give the repository at `path` a fleet id, unless it has one; nothing is committed. Returns the id.
+
+    Raises FleetctlError (`fleet_id_invalid`).
+    """
+    known = fleet_id_of(path)
+    examples = fleet_id_of(ROLES.parent) if path.resolve() != ROLES.parent else None
+    if known is not None and known != examples:
+        return known
+    fleet_id = uuid4()
+    file = path / FLEET_FILE
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"fleet_id": str(fleet_id)}, indent=2) + "\n", encoding="utf-8")
+    return fleet_id
 
 
 def _quoted(value: str) -> str:

@@ -30,8 +30,9 @@ from fleet_agent.engine.phases import RESTING
 from fleet_agent.engine.stack_store import read_compose
 from fleet_agent.errors import ContainerError, FleetError, Kind
 from fleet_agent.model import Action, EngineStatus, Release, ReportState
+from fleet_agent.release import Origin
 from tests.support.crash_harness import SUBNET
-from tests.support.engine_harness import COMPOSE_YAML, FakeClock, Fleet, rows
+from tests.support.engine_harness import COMPOSE_YAML, START, FakeClock, Fleet, rows
 from tests.support.profiles import SOAK, amount
 
 T = TypeVar("T")
@@ -80,6 +81,10 @@ class Shelf:
     def verify(self, release: Release) -> str:
         del release
         return "tests"
+
+    def origin(self, commit: str) -> Origin:
+        del commit
+        return Origin(None, START)
 
     def export(self, release: Release, role: str) -> None:
         del role

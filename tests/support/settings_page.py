@@ -12,6 +12,7 @@ import typing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -148,7 +149,8 @@ def _type(annotation: Any) -> str:
         return _type(inner[0])
     if origin is typing.Literal:
         return "one of " + ", ".join(f"`{value}`" for value in inner)
-    names = {str: "string", Path: "path", int: "integer", float: "number", bool: "boolean", dict: "object"}
+    names: dict[Any, str] = {str: "string", Path: "path", int: "integer", float: "number", bool: "boolean"}
+    names |= {dict: "object", UUID: "UUID"}
     return names[origin or annotation]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleet_agent.engine import safe_mode
+from fleet_agent.engine import membership, safe_mode
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import AttemptKind
 from fleet_agent.engine.phases import Phase
@@ -12,6 +12,7 @@ from fleet_agent.model import Outcome, ReportState
 def run(engine: Engine) -> None:
     attempt = engine.attempt
     safe_mode.prepare(engine, attempt.target)
+    membership.remember_run(engine, attempt.target.release.commit_sha, attempt.committed_at)
     engine.files.remove(engine.paths.next)
     # A release that is started again after safe mode has no new predecessor.
     previous = engine.journal.previous if attempt.target == engine.journal.current else engine.journal.current

@@ -1,10 +1,13 @@
-"""Refuse what no key that this device trusts has signed; then unpack it, completely or not at all."""
+"""Refuse what no key that this device trusts has signed, and what is signed for another fleet.
+
+Then unpack it, completely or not at all.
+"""
 
 from __future__ import annotations
 
 from loguru import logger
 
-from fleet_agent.engine import retention
+from fleet_agent.engine import membership, retention
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.phases import Phase
 
@@ -14,5 +17,8 @@ def run(engine: Engine) -> None:
     signer = engine.source.verify(target.release)
     if signer is not None:
         logger.info("{version} is signed by {signer}", version=target.release.version, signer=signer)
+    origin = engine.source.origin(target.release.commit_sha)
+    membership.admit(engine, origin, verified=signer is not None)
     retention.cleaning_up_once(engine, lambda: engine.source.export(target.release, target.role))
-    engine.move(Phase.VALIDATING, attempt=engine.attempt.model_copy(update={"signer": signer}))
+    found = {"signer": signer, "committed_at": origin.committed_at}
+    engine.move(Phase.VALIDATING, attempt=engine.attempt.model_copy(update=found))

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from fleet_agent.model import FLEET_FILE
+from fleetctl import fleet_repo
 from fleetctl.console import out, pairs, print_json
 from fleetctl.fleet_repo import FleetRepo
 
@@ -22,20 +24,40 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")
 def init(
     path: RepoPath,
     branch: Annotated[str, typer.Option(help="Name of the first branch.")] = "main",
+    adopt: Annotated[
+        bool, typer.Option("--adopt", help="Give an existing repository a fleet id, and change nothing else.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Create a fleet repository with the roles of this checkout, a signing key and its `allowed_signers`.
 
+    Its `roles/common/fleet.json` has the id of the new fleet: devices refuse releases of any other.
+
     Example: fleetctl repo init ../my-fleet
     """
+    if adopt:
+        _adopt(path, as_json=as_json)
+        return
     repo = FleetRepo.create(path, branch=branch)
     facts = {"path": str(repo.path), "url": repo.url, "signing_key": str(repo.key.private)}
     facts["allowed_signers"] = str(repo.allowed_signers)
+    facts["fleet_id"] = str(fleet_repo.fleet_id_of(repo.path))
     if as_json:
         print_json(facts)
     else:
         pairs(facts)
         out.print(f"Next: fleetctl repo commit {path} v1")
+
+
+def _adopt(path: Path, *, as_json: bool) -> None:
+    if not (path / ".git").exists():
+        raise FleetRepo.missing(path)
+    facts = {"path": str(path.resolve()), "fleet_id": str(fleet_repo.adopt(path))}
+    if as_json:
+        print_json(facts)
+        return
+    pairs(facts)
+    out.print(f"Next: commit {FLEET_FILE}, signed, and release it.")
 
 
 @app.command()

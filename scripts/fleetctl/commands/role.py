@@ -10,7 +10,7 @@ import typer
 
 from fleetctl.console import out, print_json, print_table
 from fleetctl.errors import FleetctlError
-from fleetctl.role_check.findings import Report
+from fleetctl.role_check.findings import Finding, Report
 
 app = typer.Typer(name="role", help="Check role folders.", no_args_is_help=True)
 
@@ -32,16 +32,19 @@ def check(
     Example: fleetctl role check roles/beacon
     """
     from fleetctl.role_check.check import check_role
+    from fleetctl.role_check.fleet import check_fleet
 
     chosen = folders or _all_roles(Path("roles"))
     reports = [check_role(folder) for folder in chosen]
+    repositories = sorted({folder.absolute().parent for folder in chosen})
+    of_fleet = [found for roles in repositories for found in check_fleet(roles)]
+    good = all(report.ok for report in reports) and all(found.level == "warning" for found in of_fleet)
     if as_json:
-        print_json(
-            {"ok": all(report.ok for report in reports), "roles": [_document(report) for report in reports]}
-        )
+        roles = [_document(report) for report in reports]
+        print_json({"ok": good, "roles": roles, "fleet": [asdict(found) for found in of_fleet]})
     else:
-        _show(reports)
-    if not all(report.ok for report in reports):
+        _show(reports, of_fleet)
+    if not good:
         raise typer.Exit(1)
 
 
@@ -61,8 +64,9 @@ def _document(report: Report) -> dict[str, Any]:
     return {**asdict(report), "ok": report.ok}
 
 
-def _show(reports: list[Report]) -> None:
-    rows = [
+def _show(reports: list[Report], of_fleet: list[Finding]) -> None:
+    rows = [("all", found.level, found.kind, found.message) for found in of_fleet]
+    rows += [
         (report.role, finding.level, finding.kind, finding.message)
         for report in reports
         for finding in report.findings
