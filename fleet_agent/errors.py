@@ -58,6 +58,7 @@ class Kind(StrEnum):
     RELEASE_TOO_LARGE = "release_too_large"
     MANIFEST_MISMATCH = "manifest_mismatch"
     TOOL_MISSING = "tool_missing"  # git or ssh-keygen is not installed
+    TOOL_FAILED = "tool_failed"  # one of these was killed, or the device had nothing left for it
     DISK_FULL = "disk_full"
     # validation
     COMPOSE_INVALID = "compose_invalid"
@@ -95,7 +96,7 @@ class Kind(StrEnum):
     DOCKER_UNAVAILABLE = "docker_unavailable"
     COMPOSE_FAILED = "compose_failed"
     COMPOSE_HUNG = "compose_hung"
-    COMPOSE_KILLED = "compose_killed"  # by the kernel or by hand, not by the agent
+    COMPOSE_KILLED = "compose_killed"  # by the kernel or by hand, not by the agent; or it found no memory
     CONTAINER_EXITED = "container_exited"
     UNHEALTHY = "unhealthy"
     # the agent's own state
@@ -228,6 +229,11 @@ def tool_missing(
 ) -> FleetError:
     why = f", so {needed_for}" if needed_for else ""
     return error(Kind.TOOL_MISSING, f"{tool} is not installed{why}.", hint=f"Install the {package} package.")
+
+
+def tool_failed(what: str, *, error: type[FleetError] = StateError, **more: Any) -> FleetError:
+    hint = "Check the device's memory, its disk and its kernel log; the agent retries."
+    return error(Kind.TOOL_FAILED, f"{what}.", hint=hint, retryable=True, **more)
 
 
 def bad_answer(function: str, what: str, *, retryable: bool = True) -> ControlPlaneError:

@@ -106,6 +106,9 @@ class Runtime(Protocol):
     def recreate(self, stack: ComposeStack, services: Sequence[str]) -> None:
         """Replace every container of these services, whatever it looks like; their volumes stay."""
 
+    def remove(self, containers: Sequence[str]) -> None:
+        """Stop and remove these containers, by id: `up` makes anew what is then missing, and only that."""
+
     def down(self, project: str) -> None:
         """Stop and remove the project's containers, if there are any; volumes stay."""
 

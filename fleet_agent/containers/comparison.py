@@ -7,7 +7,7 @@ left under a temporary name when it was killed keeps that name.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fleet_agent.containers import compose_file
@@ -20,11 +20,13 @@ _RUNS = "running"
 class Difference:
     """One thing that is not as the compose file says; `phrase` is for people.
 
-    `is_state`: the container is right and does not run. `recreate`: only another container helps.
+    `is_state`: the container is right and does not run. `recreate`: only another container helps, in place of
+    the one whose id is `container`.
     """
 
     service: str
     phrase: str
+    container: str = ""
     is_state: bool = False
     recreate: bool = False
 
@@ -48,7 +50,10 @@ def differences(
         ours = [container for container in containers if container.service == service]
         found += _count(service, compose_file.replicas(settings), len(ours))
         for container in ours:
-            found += _container(compose, project, container, networks)
+            found += [
+                replace(one, container=container.id)
+                for one in _container(compose, project, container, networks)
+            ]
             if hashes and hashes.get(service, container.config_hash) != container.config_hash:
                 found.append(Difference(service, f"{service} was started with another configuration"))
     strange = sorted({container.service for container in containers} - wanted.keys())

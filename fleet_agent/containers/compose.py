@@ -44,7 +44,9 @@ class ComposeRuntime:
         pull_limit_s: float = 3600,
     ) -> None:
         self._compose = ComposeCli(program, home=home, look_limit_s=look_limit_s, up_limit_s=up_limit_s)
-        self._docker = DockerEngine(look_limit_s=look_limit_s, pull_limit_s=pull_limit_s)
+        self._docker = DockerEngine(
+            look_limit_s=look_limit_s, change_limit_s=up_limit_s, pull_limit_s=pull_limit_s
+        )
         self._connection = DockerConnection(os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock")
 
     def config(self, folder: Path, environment: Mapping[str, str], project: str) -> dict[str, Any]:
@@ -60,6 +62,9 @@ class ComposeRuntime:
     def recreate(self, stack: ComposeStack, services: Sequence[str]) -> None:
         self._connection.open()
         self._compose.recreate(stack, services)
+
+    def remove(self, containers: Sequence[str]) -> None:
+        self._docker.remove(containers)
 
     def down(self, project: str) -> None:
         self._compose.down(project)

@@ -12,7 +12,7 @@ from typing import Any
 from fleet_agent.containers import compose_file
 from fleet_agent.containers.base import ComposeStack
 from fleet_agent.containers.compose_program import find_compose
-from fleet_agent.containers.docker_errors import compose_failed, killed, telling_line
+from fleet_agent.containers.docker_errors import compose_failed, passing, telling_line
 from fleet_agent.errors import ContainerError, Kind
 from fleet_agent.support import processes
 from fleet_agent.support.sizes import MIB
@@ -53,7 +53,7 @@ class ComposeCli:
         except processes.StoppedError as error:
             raise too_costly(error.why, retryable=error.bound == "time") from error
         if done.exit_code != 0:
-            raise ContainerError(
+            raise passing("resolve the compose file", done) or ContainerError(
                 Kind.COMPOSE_INVALID,
                 f"The compose file is not valid: {telling_line(done)}.",
                 hint="Run `fleetctl role check` in the fleet repository.",
@@ -150,10 +150,10 @@ class ComposeCli:
             raise ContainerError(
                 Kind.DOCKER_UNAVAILABLE, f"Cannot start Compose: {error.strerror}.", retryable=True
             ) from error
-        if (sentence := killed("Compose", done)) is not None:
+        if (phrase := processes.killed("Compose", done.killed_by)) is not None:
             raise ContainerError(
                 Kind.COMPOSE_KILLED,
-                sentence,
+                f"{phrase}.",
                 hint="Check the device's kernel log and its memory.",
                 retryable=True,
                 evidence={"output": done.tail},

@@ -26,8 +26,9 @@ _NUMBER, _CONFIG_HASH = "com.docker.compose.container-number", "com.docker.compo
 class DockerEngine:
     """Looks at containers, handles images, runs commands inside. Limits are seconds."""
 
-    def __init__(self, *, look_limit_s: float, pull_limit_s: float) -> None:
+    def __init__(self, *, look_limit_s: float, change_limit_s: float, pull_limit_s: float) -> None:
         self._look_limit_s = look_limit_s
+        self._change_limit_s = change_limit_s
         self._pull_limit_s = pull_limit_s
 
     def missing_images(self, images: Sequence[str], *, thoroughly: bool) -> list[str]:
@@ -54,6 +55,18 @@ class DockerEngine:
                 logger.debug("cannot remove {image}: {why}", image=image, why=error.explanation)
                 return False
         return True
+
+    def remove(self, containers: Sequence[str]) -> None:
+        from docker.errors import NotFound
+
+        with self._client(self._change_limit_s) as client:
+            for container in containers:
+                try:
+                    found = client.containers.get(container)
+                    found.stop()
+                    found.remove(force=True)
+                except NotFound:
+                    continue
 
     def services(self, project: str) -> tuple[Container, ...]:
         with self._client() as client:

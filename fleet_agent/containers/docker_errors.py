@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,10 +12,19 @@ from fleet_agent.support import processes
 
 _NO_ENGINE = re.compile(
     r"cannot connect to the docker daemon|error during connect|is the docker daemon running"
-    r"|docker\.sock: connect|connection reset by peer|error from daemon.*shutting down|unexpected EOF",
+    r"|docker\.sock: connect|connection reset by peer|error from daemon.*shutting down|unexpected EOF"
+    r"|context deadline exceeded|request canceled",
     re.I,
 )
 _DISK_FULL = re.compile(r"no space left on device|disk quota exceeded", re.I)
+#: What the device has too little of now: memory, processes, open files. Not a container's own limit.
+_NO_ROOM = re.compile(
+    r"fatal error: .*(out of memory|cannot allocate)|fork/exec .*: (cannot allocate|resource temporarily)"
+    r"|cannot allocate memory|resource temporarily unavailable|failed to create new OS thread"
+    r"|too many open files",
+    re.I,
+)
+_OWN_LIMIT = re.compile(r"memory limit too low|OOM-killed", re.I)
 _PORT_TAKEN = re.compile(r"port is already allocated|address already in use|bind for \S+ failed", re.I)
 _IMAGE_ABSENT = re.compile(
     r"no such image|manifest (for \S+ not found|unknown)|pull access denied|repository does not exist", re.I
@@ -77,7 +85,6 @@ def compose_failed(doing: str, done: processes.CompletedProcess) -> ContainerErr
     message, retryable, kind = f"Compose could not {doing}: {telling_line(done)}.", False, Kind.COMPOSE_FAILED
     for pattern, named, may_pass in (
         (_NO_ENGINE, Kind.DOCKER_UNAVAILABLE, True),
-        (_DISK_FULL, Kind.DISK_FULL, True),
         (_PORT_TAKEN, Kind.PORT_CONFLICT, False),
         (_IMAGE_ABSENT, Kind.IMAGE_MISSING, True),
     ):
@@ -87,16 +94,21 @@ def compose_failed(doing: str, done: processes.CompletedProcess) -> ContainerErr
     if kind is Kind.PORT_CONFLICT:
         retryable = _docker_holds_the_port(done.stderr)
     evidence = {"exit_code": done.exit_code, "output": done.tail}
-    return ContainerError(kind, message, retryable=retryable, evidence=evidence)
+    return passing(doing, done) or ContainerError(kind, message, retryable=retryable, evidence=evidence)
 
 
-def killed(program: str, done: processes.CompletedProcess) -> str | None:
-    """A sentence about the signal that ended `program`; None if it ended by itself."""
-    number = done.killed_by
-    if number is None:
+def passing(doing: str, done: processes.CompletedProcess) -> ContainerError | None:
+    """Why Compose could not do it, if the device is the reason and not what it was given."""
+    if _NO_ENGINE.search(done.stderr):
         return None
-    perhaps = ", perhaps for lack of memory" if number == signal.SIGKILL else ""
-    return f"{program} was killed (signal {number}){perhaps}."
+    evidence = {"exit_code": done.exit_code, "output": done.tail}
+    message = f"Compose could not {doing}: {telling_line(done)}."
+    if _DISK_FULL.search(done.stderr):
+        return ContainerError(Kind.DISK_FULL, message, retryable=True, evidence=evidence)
+    if _NO_ROOM.search(done.stderr) and not _OWN_LIMIT.search(done.stderr):
+        # As if the kernel had killed it.
+        return ContainerError(Kind.COMPOSE_KILLED, message, retryable=True, evidence=evidence)
+    return None
 
 
 def _docker_holds_the_port(said: str) -> bool:

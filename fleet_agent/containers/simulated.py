@@ -137,6 +137,13 @@ class SimulatedRuntime:
             world.containers[stack.project] = {n: c for n, c in running.items() if c.service not in services}
         SimulatedRuntime.up(self, stack)
 
+    def remove(self, containers: Sequence[str]) -> None:
+        with _Changing(self) as world:
+            for project, running in world.containers.items():
+                world.containers[project] = {
+                    name: one for name, one in running.items() if _state(one).id not in containers
+                }
+
     def _make_networks(self, project: str, compose: dict[str, Any]) -> None:
         """As Compose does: containers stop and leave a network that changed; then it is replaced.
 

@@ -25,7 +25,7 @@ from fleet_agent.engine.journal import AttemptInHand, AttemptKind, Deployed, Fai
 from fleet_agent.engine.phases import RESTING, Phase, check_move
 from fleet_agent.engine.stack_store import StackStore
 from fleet_agent.engine.state_files import StateFiles
-from fleet_agent.errors import ContainerError, FleetError, Kind, internal
+from fleet_agent.errors import FleetError, Kind, internal
 from fleet_agent.model import DeviceAssignment, Progress
 from fleet_agent.support import retry
 
@@ -240,15 +240,16 @@ class Engine:
         return self.paths.release(deployed.release.commit_sha) / "roles" / deployed.role
 
     def patiently(self, what: str, action: Callable[[], T]) -> T:
-        """Do something with Docker; if Docker itself is away, wait for it as long as configured.
+        """Do something with another program; if Docker itself is away, wait for it as long as configured.
 
-        What is mostly over soon (Compose was killed, Docker still holds a port) is tried a few times more.
+        What is mostly over soon (Compose or Git was killed, Docker still holds a port) is tried a few times
+        more.
         """
         started, tries, again = self.clock.monotonic(), 0, 0
         while True:
             try:
                 return action()
-            except ContainerError as error:
+            except FleetError as error:
                 waited = self.clock.monotonic() - started
                 if error.kind is Kind.DOCKER_UNAVAILABLE and waited < self.config.docker_patience_s:
                     tries += 1

@@ -29,19 +29,27 @@ PASSING = frozenset(
         Kind.STATE_UNWRITABLE,
         Kind.DOCKER_UNAVAILABLE,
         Kind.COMPOSE_KILLED,
+        Kind.COMPOSE_HUNG,
         Kind.GIT_UNREACHABLE,
         Kind.REGISTRY_UNREACHABLE,
         Kind.IMAGE_DAMAGED,
         Kind.TIMED_OUT,
         Kind.CLOCK_WRONG,
         Kind.TOOL_MISSING,
+        Kind.TOOL_FAILED,
         Kind.CONFIG_MISSING,
+        Kind.CONFIG_INVALID,
+        Kind.MANIFEST_MISMATCH,
+        Kind.STATE_CORRUPT,
     }
 )
 
-#: Passing trouble that is mostly over after a few seconds. A port only if it is Docker that holds it, which
-#: its error then says by `retryable`.
-SOON_OVER = frozenset({Kind.COMPOSE_KILLED, Kind.PORT_CONFLICT})
+#: Passing trouble that is mostly over after a few seconds. A port only if it is Docker that holds it, and
+#: memory only if the agent itself had none, which the error then says by `retryable`.
+SOON_OVER = frozenset({Kind.COMPOSE_KILLED, Kind.TOOL_FAILED, Kind.PORT_CONFLICT, Kind.MEMORY_SHORT})
+
+#: A release that hangs this often although what ran before does not: then it is the release's fault.
+HANGS_LIMIT = 3
 
 #: Failures that may go away when somebody edits the device's own .env.
 FIXED_BY_ENV = frozenset(
@@ -76,9 +84,13 @@ class BadRelease(Frozen):
 
 
 class Trouble(Frozen):
-    """A release whose attempts failed for a passing cause: not retried before `not_before`."""
+    """A release whose attempts failed for a passing cause: not retried before `not_before`.
+
+    `hangs` of the failures were a start or a check that did not end and may be the release's own fault.
+    """
 
     failures: int
+    hangs: int = 0
     not_before: datetime
     kind: str
     message: str
@@ -109,12 +121,22 @@ class Memory(Frozen):
         kept = dict(sorted(self.bad.items(), key=lambda item: item[1].at)[-(LIMIT - 1) :])
         return self.without(key).model_copy(update={"bad": {**kept, key: bad}})
 
-    def with_trouble(self, key: str, kind: str, message: str, now: datetime, random: Random) -> Memory:
+    def hangs(self, key: str) -> int:
+        """How often `key` hung."""
+        return self.trouble[key].hangs if key in self.trouble else 0
+
+    def with_trouble(
+        self, key: str, kind: str, message: str, now: datetime, random: Random, *, hung: bool = False
+    ) -> Memory:
         """Exponential backoff with full jitter, capped."""
         failures = (self.trouble[key].failures if key in self.trouble else 0) + 1
         ceiling = min(RETRY_CAP, RETRY_FIRST * 2 ** min(failures - 1, 16))
         trouble = Trouble(
-            failures=failures, not_before=now + ceiling * random.random(), kind=kind, message=message
+            failures=failures,
+            hangs=self.hangs(key) + hung,
+            not_before=now + ceiling * random.random(),
+            kind=kind,
+            message=message,
         )
         # Only the newest target's trouble matters.
         return self.model_copy(update={"trouble": {key: trouble}})

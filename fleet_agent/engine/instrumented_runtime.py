@@ -49,6 +49,9 @@ class InstrumentedRuntime:
     def recreate(self, stack: ComposeStack, services: Sequence[str]) -> None:
         self._perform("compose recreate", lambda: self._runtime.recreate(stack, services))
 
+    def remove(self, containers: Sequence[str]) -> None:
+        self._perform("docker remove", lambda: self._runtime.remove(containers))
+
     def down(self, project: str) -> None:
         self._perform("compose down", lambda: self._runtime.down(project))
 

@@ -1,15 +1,17 @@
-"""Another Compose project is another device: its services would start beside the old ones."""
+"""Another Compose project or runtime is another device: its services would start beside the old ones."""
 
 from __future__ import annotations
 
 from loguru import logger
 
+from fleet_agent.containers import factory
 from fleet_agent.engine.core import Engine
 from fleet_agent.errors import StateError, config_invalid
 
 
 def refuse_another(engine: Engine) -> None:
-    """Raises ConfigError (`config_invalid`) while anything of a project that ran here before is left."""
+    """Raises ConfigError (`config_invalid`) while anything is left of a project or runtime of before."""
+    _refuse_another_runtime(engine)
     project = engine.config.project
     for other in sorted(_before(engine) - {project}):
         left = [*engine.runtime.belongings(other), *engine.runtime.belongings(f"{other}-safe")]
@@ -23,6 +25,27 @@ def refuse_another(engine: Engine) -> None:
                 "docker volume rm ...), and start the agent again.",
             )
         logger.warning("the project is now {now}; nothing of {other} is left", now=project, other=other)
+
+
+def _refuse_another_runtime(engine: Engine) -> None:
+    before, now = engine.journal.runtime, engine.runtime.name
+    if before is None or before == now:
+        return
+    old = factory.make("docker" if before == "docker" else "simulated", engine.paths)
+    projects = sorted({engine.config.project, *_before(engine)})
+    left = [one for name in projects for which in (name, f"{name}-safe") for one in old.belongings(which)]
+    if left:
+        way = f"remove {engine.paths.state / 'simulated.json'}"
+        if before == "docker":
+            down = "; ".join(f"docker compose --project-name {name} down" for name in projects)
+            way = f"save the data of the volumes, remove what Docker has ({down}; docker volume rm ...)"
+        raise config_invalid(
+            f"The runtime {now}",
+            f"this device still has {_listed(left)} in the runtime {before}, and {now} would start another",
+            hint=f'Set "runtime" back to {before}. To change it for good: stop the agent, {way}, '
+            "and start the agent again.",
+        )
+    logger.warning("the runtime is now {now}; nothing is left in {before}", now=now, before=before)
 
 
 def is_ours(engine: Engine, key: str) -> bool:

@@ -104,6 +104,15 @@ def _kept(engine: Engine) -> list[Deployed]:
     return [one for one in kept if one is not None]
 
 
+def _only_before(engine: Engine) -> set[str]:
+    """The key of the previous release, unless it is kept for something else, too."""
+    previous = engine.journal.previous
+    if previous is None:
+        return set()
+    kept = [one.key for one in _kept(engine)]
+    return {previous.key} if kept.count(previous.key) == 1 else set()
+
+
 def _names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
 
@@ -129,12 +138,23 @@ def _mounts(engine: Engine, keys: set[str]) -> None:
 
 
 def _unused(engine: Engine, keys: set[str]) -> set[Path]:
-    """Places that neither a kept release nor any container mounts; none if that is not known."""
+    """Places that neither a kept release nor any container mounts; none if that is not known.
+
+    A secret's file goes with its containers: should the release before come back, it is written again.
+    """
     there = {store / name for store in engine.stacks.stores for name in _names(store)}
     if not there:
         return set()
     try:
-        unused = there - safe_mode.mounted(engine).union(*(engine.stacks.mounted(key) for key in keys))
+        before = _only_before(engine)
+        mounted = {place for key in keys - before for place in engine.stacks.mounted(key)}
+        mounted |= {
+            place
+            for key in keys & before
+            for place in engine.stacks.mounted(key)
+            if place.parent != engine.paths.secrets
+        }
+        unused = there - safe_mode.mounted(engine) - mounted
         return unused - _mounted_now(engine) if unused else set()
     except (StateError, ContainerError) as error:
         logger.warning("not removing any content: {error}", error=error.message)

@@ -74,6 +74,9 @@ def _step(engine: Engine) -> None:
             f"A disk operation failed while {phase}: {error.strerror or error}.",
             retryable=True,
         ) from error
+    except MemoryError as error:
+        sentence = f"The agent ran out of memory while {phase}."
+        raise StateError(Kind.MEMORY_SHORT, sentence, retryable=True) from error
     except Exception as error:
         # A bug must end like any other failure: with the old release running and a row that reports it.
         logger.opt(exception=error).error("internal error while {phase}", phase=phase)

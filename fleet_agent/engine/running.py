@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from loguru import logger
@@ -14,6 +15,11 @@ from fleet_agent.engine.journal import Deployed
 from fleet_agent.engine.stack_store import StackRecord
 from fleet_agent.errors import ContainerError, Kind
 from fleet_agent.roles.schema import ContainerCheck
+
+#: The name of a volume that nobody named.
+_ANONYMOUS = re.compile(r"[0-9a-f]{64}")
+#: Recreating containers takes Compose as well.
+_NOT_BY_RECREATING = (Kind.DOCKER_UNAVAILABLE, Kind.COMPOSE_KILLED, Kind.COMPOSE_HUNG)
 
 
 def start(engine: Engine, deployed: Deployed, what: str, *, after_failure: bool) -> None:
@@ -38,7 +44,7 @@ def start(engine: Engine, deployed: Deployed, what: str, *, after_failure: bool)
         engine.patiently(what, up)
     except ContainerError as error:
         may_recreate = after_failure or was_killed
-        impossible = not may_recreate or error.kind in (Kind.DOCKER_UNAVAILABLE, Kind.COMPOSE_KILLED)
+        impossible = not may_recreate or error.kind in _NOT_BY_RECREATING
         if impossible or not _recreate(engine, deployed, what):
             raise
         engine.patiently(what, up)
@@ -119,14 +125,37 @@ def _differences(engine: Engine, deployed: Deployed, hashes: dict[str, str]) -> 
 
 
 def _recreate(engine: Engine, deployed: Deployed, what: str) -> bool:
-    """Recreate the services of which a container is wrong. Returns whether there were any."""
+    """Replace the containers that are wrong. Returns whether there were any.
+
+    Other replicas of their services are left alone, so `up` has to follow.
+    """
     found = engine.patiently(what, lambda: wrong(engine, deployed))
     for difference in found:
         logger.warning("{phrase}: recreating it", phrase=difference.phrase)
-    services = sorted({difference.service for difference in found})
+    services, containers = _to_replace(found, engine.runtime.services(engine.config.project))
+    if containers:
+        engine.patiently(what, lambda: engine.runtime.remove(containers))
     if services:
         engine.patiently(what, lambda: engine.runtime.recreate(engine.stack(deployed), services))
-    return bool(services)
+    return bool(services or containers)
+
+
+def _to_replace(found: list[Difference], seen: Sequence[Container]) -> tuple[list[str], list[str]]:
+    """Services that Compose recreates whole, and the ids of single replicas that `up` can make again.
+
+    Only Compose hands an anonymous volume on from a container to the next.
+    """
+    wrong_ones = {difference.container for difference in found}
+    services, containers = [], []
+    for service in sorted({difference.service for difference in found}):
+        ours = [container for container in seen if container.service == service]
+        wrong_here = [container for container in ours if container.id in wrong_ones]
+        anonymous = any(_ANONYMOUS.fullmatch(what) for one in wrong_here for what in one.mounts.values())
+        if anonymous or len(wrong_here) == len(ours):
+            services.append(service)
+        else:
+            containers += [container.id for container in wrong_here]
+    return services, containers
 
 
 def _note_hashes(engine: Engine, deployed: Deployed) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fleet_agent.health.base import CheckContext, CheckOutcome, CheckResult
 from fleet_agent.roles.schema import CommandCheck
+from fleet_agent.support import processes
 
 
 class CommandSucceeds:
@@ -17,6 +18,10 @@ class CommandSucceeds:
         )
         if done.exit_code == 0:
             return CheckResult(self.name, CheckOutcome.PASS, f"{self.name} succeeded")
+        phrase = processes.killed(self.name, processes.signal_of(done.exit_code))
+        if phrase is not None:
+            # It found nothing out. If that persists, the deadline ends it.
+            return CheckResult(self.name, CheckOutcome.WAIT, phrase, evidence={"exit_code": done.exit_code})
         said = context.redact(done.output).strip().splitlines()[-1:] or ["no output"]
         return CheckResult(
             self.name,

@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit, urlunsplit
 
 from fleet_agent.config import git_url_problem
-from fleet_agent.errors import FleetError, Kind, ReleaseError, config_invalid, tool_missing
+from fleet_agent.errors import FleetError, Kind, ReleaseError, config_invalid, tool_failed, tool_missing
 from fleet_agent.release.limits import ANSWER_SIZE, DEFAULTS, too_large
 from fleet_agent.support import processes
 from fleet_agent.support.sizes import MIB
@@ -71,6 +71,7 @@ _LOCAL_TIMEOUT_S = 300.0
 _LOOK_S = 0.1
 #: Starts a program with limits that hold for all that it starts: KiB of address space, half KiB of a file.
 _BOUNDED = 'ulimit -v "$1" 2>/dev/null; ulimit -f "$2" 2>/dev/null; shift 2; exec "$@"'
+_COMMAND = re.compile(r"[a-z]+(-[a-z]+)*")
 _LINE_END = re.compile(rb"[\r\n]")
 #: Only what our own Git says: the host's trouble is its own.
 OUT_OF_MEMORY = re.compile(
@@ -128,8 +129,8 @@ class GitCommand:
     def local(self, *arguments: str, stdin: bytes = b"", timeout_s: float = _LOCAL_TIMEOUT_S) -> Output:
         """Run a command that must not touch the network.
 
-        Raises ReleaseError: `timed_out`, and `release_too_large` if it needs more memory or answers more
-        than a release may take.
+        Raises ReleaseError: `timed_out`; `release_too_large` if it needs more memory or answers more than a
+        release may take; `tool_failed` if it was killed and so has said nothing.
         """
         handle = self._start(arguments)
         process = handle.proc
@@ -150,6 +151,10 @@ class GitCommand:
         said = err.decode(errors="replace")
         if process.returncode != 0 and OUT_OF_MEMORY.search(said):
             raise out_of_memory(self._memory, said)
+        what = f"git {next((word for word in arguments if _COMMAND.fullmatch(word)), '')}".strip()
+        phrase = processes.killed(what, processes.signal_of(process.returncode))
+        if phrase is not None:
+            raise tool_failed(phrase, error=ReleaseError, evidence={"git": said.splitlines()[-4:]})
         return Output(process.returncode, out, said)
 
     @contextmanager
@@ -211,7 +216,10 @@ class GitCommand:
         # In blocks of 512 bytes.
         blocks = "unlimited" if file_size is None else str(max(file_size, 4096) // 512)
         bounds = ["/bin/sh", "-c", _BOUNDED, "sh", str(self._memory // 1024), blocks]
-        command = processes.ending_with_us([*bounds, program, f"--git-dir={self.repository}", *arguments])
+        try:
+            command = processes.ending_with_us([*bounds, program, f"--git-dir={self.repository}", *arguments])
+        except OSError as error:
+            raise tool_failed(f"git cannot be started: {error.strerror}", error=ReleaseError) from error
         options = processes.bound_to_us()
         environment = self._environment(transport)
         if trace is not None:

@@ -76,14 +76,27 @@ class CompletedProcess:
     @property
     def killed_by(self) -> int | None:
         """The signal that ended it, also if a shell around it says so; None if it ended by itself."""
-        if self.exit_code < 0:
-            return -self.exit_code
-        return signal.SIGKILL.value if self.exit_code == 128 + signal.SIGKILL else None
+        return signal_of(self.exit_code)
 
     @property
     def tail(self) -> list[str]:
         """The last lines of its output, of standard error if there are any."""
         return [line for line in (self.stderr or self.stdout).splitlines() if line.strip()][-20:]
+
+
+def signal_of(exit_code: int) -> int | None:
+    """The signal behind an exit code, also if a shell in between reports it."""
+    if exit_code < 0:
+        return -exit_code
+    return signal.SIGKILL.value if exit_code == 128 + signal.SIGKILL else None
+
+
+def killed(program: str, by: int | None) -> str | None:
+    """A phrase about the signal that ended `program`; None if it ended by itself."""
+    if by is None:
+        return None
+    perhaps = ", perhaps for lack of memory" if by == signal.SIGKILL else ""
+    return f"{program} was killed (signal {by}){perhaps}"
 
 
 def run(

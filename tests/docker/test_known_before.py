@@ -136,10 +136,21 @@ def test_only_a_changed_secret_restarts_its_service_and_old_ones_go(device: Devi
     assert device.run("cat /run/secrets/token /greeting.txt") == f"{LATER}hello $you {LATER}"
     assert device.ids["other"] == before["other"]
     assert device.ids["web"] != before["web"]
-    # Going back needs no .env: the previous release's are kept, and go with it.
-    assert device.holding(SECRET) == {"secrets"}
-    assert device.to().state is ReportState.HEALTHY
+    # It went with its container; the release before gets today's.
     assert device.holding(SECRET) == set()
+    assert api.rollback(device.config).state is ReportState.HEALTHY
+    assert device.run("cat /run/secrets/token") == LATER
+    assert device.to().state is ReportState.HEALTHY
+
+
+def test_secret_of_a_release_that_fails_goes_with_it_and_the_old_one_stays(device: Device) -> None:
+    before, secret = device.ids, device.run("cat /run/secrets/token")
+    device.set_token("never-seen-again-9365")
+    bad = COMPOSE.replace('[sleep, "1000000"]\n    user', '["false"]\n    user')
+    assert device.to(bad).state is ReportState.ROLLED_BACK
+    assert (device.run("cat /run/secrets/token"), device.ids["other"]) == (secret, before["other"])
+    device.set_token(LATER)
+    assert device.holding("never-seen-again-9365") == set()
 
 
 @pytest.mark.parametrize(
@@ -264,6 +275,16 @@ def _refused(
     assert row.error is not None
     assert row.error.startswith(sentence)
     assert status.phase == "steady"
+
+
+def test_another_runtime_is_refused_while_docker_has_anything_left(device: Device) -> None:
+    before = device.ids
+    with pytest.raises(ConfigError) as refusal:
+        api.recover(device.config.model_copy(update={"runtime": "simulated"}))
+    assert refusal.value.kind == "config_invalid"
+    assert f"still has the container {PROJECT}-other-1, the" in refusal.value.message
+    assert f"docker compose --project-name {PROJECT} down" in refusal.value.hint
+    assert device.ids == before
 
 
 def test_another_project_is_refused_while_anything_of_the_old_one_is_left(device: Device) -> None:

@@ -110,6 +110,20 @@ def test_a_replica_that_is_missing_or_stopped_is_reported_and_repaired(device: D
     assert {name for name, found in after.items() if found != before[name]} == {f"{PROJECT}-web-2"}
 
 
+def test_only_the_replica_that_differs_is_replaced(device: Device) -> None:
+    before = {c.name: c.id for c in device.containers}
+    device.docker.networks.get(NETWORK).disconnect(f"{PROJECT}-web-1")
+    assert api.drift(device.config) == [f"web is not on the network {NETWORK}"]
+    assert device.recover().state is ReportState.HEALTHY
+    assert api.drift(device.config) == []
+    kept = {name for name, found in before.items() if found in {c.id for c in device.containers}}
+    assert kept == before.keys() - {f"{PROJECT}-web-1"}
+    assert [c.networks.keys() for c in device.containers] == [{NETWORK}] * 3
+    # Back to the numbers that the other tests know.
+    assert device.to(replicas=1).state is device.to().state is ReportState.HEALTHY
+    assert device.runs == WHOLE
+
+
 def test_what_was_changed_by_hand_is_told_and_replaced(device: Device) -> None:
     """A network taken away, a name as a killed Compose leaves it; and nothing else is touched."""
     before = {c.service: c.id for c in device.containers if c.service == "web"}

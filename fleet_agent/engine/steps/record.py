@@ -7,8 +7,8 @@ from typing import Any
 from fleet_agent import __version__
 from fleet_agent.engine import prefetch, retention
 from fleet_agent.engine.core import Engine
-from fleet_agent.engine.failure_memory import Memory
-from fleet_agent.engine.journal import AttemptInHand, AttemptKind
+from fleet_agent.engine.failure_memory import HANGS_LIMIT, Memory
+from fleet_agent.engine.journal import AttemptInHand, AttemptKind, Failure
 from fleet_agent.engine.phases import Phase
 from fleet_agent.errors import Kind, internal
 from fleet_agent.model import Attempt, Outcome
@@ -85,7 +85,7 @@ def _evidence(attempt: AttemptInHand) -> dict[str, Any]:
 
 def learned(engine: Engine, attempt: AttemptInHand) -> Memory:
     """What this device knows about the release now."""
-    memory, key, now = engine.memory, attempt.target.key, engine.clock.corrected()
+    memory, key = engine.memory, attempt.target.key
     failure = attempt.failure
     if attempt.kind is AttemptKind.PREFETCH:
         return prefetch.learned(engine, attempt)
@@ -101,6 +101,26 @@ def learned(engine: Engine, attempt: AttemptInHand) -> Memory:
         case _ if failure is None or attempt.kind is AttemptKind.COME_BACK:
             return memory
         case _ if failure.passes:
-            return memory.with_trouble(key, failure.kind, failure.message, now, engine.random)
+            return _with_passing(engine, attempt, failure)
         case _:
             return memory.with_bad(key, engine.bad_release(failure.kind, failure.message))
+
+
+def _with_passing(engine: Engine, attempt: AttemptInHand, failure: Failure) -> Memory:
+    """A passing trouble; but one that may be the release's own fault is not retried without end."""
+    memory, key, now = engine.memory, attempt.target.key, engine.clock.corrected()
+    hung = _hung_itself(attempt, failure)
+    if hung and memory.hangs(key) + 1 >= HANGS_LIMIT:
+        message = f"{failure.message} That was so {HANGS_LIMIT} times."
+        return memory.with_bad(key, engine.bad_release(failure.kind, message))
+    return memory.with_trouble(key, failure.kind, failure.message, now, engine.random, hung=hung)
+
+
+def _hung_itself(attempt: AttemptInHand, failure: Failure) -> bool:
+    """Whether the release may be why something did not end.
+
+    A Compose that hung is counted only if it started the release before a moment later: else it was Docker.
+    """
+    if failure.kind in (Kind.VALIDATE_ENDLESS, Kind.COMPOSE_TOO_COSTLY):
+        return True
+    return failure.kind == Kind.COMPOSE_HUNG and attempt.outcome is Outcome.ROLLED_BACK

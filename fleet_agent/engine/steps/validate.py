@@ -13,7 +13,7 @@ from typing import Any
 
 from loguru import logger
 
-from fleet_agent.containers import compose_file, docker_errors, host_needs
+from fleet_agent.containers import compose_file, host_needs
 from fleet_agent.engine import disk_space, stack_builder
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.phases import Phase
@@ -188,17 +188,22 @@ def _run_validate(engine: Engine, role: Role, environment: Mapping[str, str]) ->
             Kind.VALIDATE_ENDLESS,
             f"The role's validate {error.why}.",
             hint="Let it print little and end; give it more time in role.yaml (validate: timeout_s).",
+            # What ends in time elsewhere may have met a busy device.
+            retryable=error.bound == "time",
             evidence={"output": engine.redact(error.output).splitlines()[-20:]},
         ) from error
     except OSError as error:
         raise ValidationError(
-            Kind.VALIDATE_FAILED, f"Cannot start the role's validate: {error.strerror}."
+            Kind.VALIDATE_FAILED,
+            f"Cannot start the role's validate: {error.strerror}.",
+            # Only this is about the file itself; the rest is a lack of memory, processes or the like.
+            retryable=error.errno not in (errno.ENOENT, errno.EACCES, errno.ENOEXEC),
         ) from error
     finally:
         # A script that put something into the background is not left running.
         orphans.end_descendants()
-    if (sentence := docker_errors.killed("The role's validate", done)) is not None:
-        raise ValidationError(Kind.VALIDATE_FAILED, sentence, retryable=True)
+    if (phrase := processes.killed("The role's validate", done.killed_by)) is not None:
+        raise ValidationError(Kind.VALIDATE_FAILED, f"{phrase}.", retryable=True)
     if done.exit_code != 0:
         output = engine.redact(f"{done.stdout}\n{done.stderr}")
         said = [line for line in output.splitlines() if line.strip()]

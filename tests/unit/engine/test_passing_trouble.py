@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ from fleet_agent.containers.simulated import SimulatedRuntime
 from fleet_agent.engine import api, failure_memory
 from fleet_agent.engine import journal as journals
 from fleet_agent.engine.config import EngineConfig
-from fleet_agent.engine.dependencies import Dependencies
-from fleet_agent.errors import ContainerError, Kind
+from fleet_agent.engine.dependencies import Dependencies, Direct
+from fleet_agent.engine.git_source import GitSource
+from fleet_agent.errors import ContainerError, Kind, ReleaseError, tool_failed
 from fleet_agent.model import Outcome, Release, ReportState
 from fleet_agent.support.processes import CompletedProcess
-from tests.support.engine_harness import FakeClock, Fleet, rows
+from tests.support.engine_harness import ROLE_YAML, FakeClock, Fleet, rows
 
 KILLED = "Compose was killed (signal 9), perhaps for lack of memory."
 
@@ -119,6 +121,114 @@ def test_only_docker_is_waited_for_to_let_go_of_a_port(said: str, passes: bool) 
 @pytest.mark.parametrize(("exit_code", "signal"), [(-9, 9), (137, 9), (-11, 11), (1, None), (0, None)])
 def test_which_signal_ended_a_program(exit_code: int, signal: int | None) -> None:
     assert CompletedProcess(exit_code, "", "").killed_by == signal
+
+
+HUNG = "Compose did not finish within 300 s and was killed."
+
+
+def test_a_start_that_hangs_is_rolled_back_and_held_against_the_release_at_the_third_time(
+    device: Device,
+) -> None:
+    """Each time what ran before is started by the same Compose: then it is the release."""
+    v2 = device.fleet.release("v2")
+    device.runtime.of, device.runtime.left = "v2", 1000
+    device.runtime.error = ContainerError(Kind.COMPOSE_HUNG, HUNG, retryable=True)
+    waits = []
+    for n in range(1, 4):
+        assert bad(device.config) == []
+        device.clock.at += timedelta(hours=2)
+        status = device.to(v2)
+        assert (status.state, status.current) == (ReportState.ROLLED_BACK, device.v1)
+        # A hang takes minutes, so it is not repeated at once.
+        assert 1000 - device.runtime.left == n
+        trouble = failure_memory.load(device.config.paths.known_bad).trouble
+        waits += [one.failures for one in trouble.values()]
+        assert device.to(v2).current == device.v1
+    assert (bad(device.config), waits) == ([f"{HUNG} That was so 3 times."], [1, 2])
+    assert 1000 - device.runtime.left == 3
+
+
+def test_a_start_that_hangs_because_docker_does_is_held_against_no_release(device: Device) -> None:
+    """What ran before hangs as well; the device comes back by itself, and then the release is tried again."""
+    v2 = device.fleet.release("v2")
+    device.runtime.of, device.runtime.left = "v", 1000
+    device.runtime.error = ContainerError(Kind.COMPOSE_HUNG, HUNG, retryable=True)
+    for _ in range(4):
+        device.clock.at += timedelta(hours=2)
+        status = device.to(v2)
+        assert status.state is ReportState.SAFE_MODE
+    assert bad(device.config) == []
+    device.runtime.left = 0
+    assert device.recover(after=timedelta(hours=2)).current == device.v1
+    assert device.to(v2).current == v2
+
+
+def test_a_validate_that_hangs_is_tried_later_and_known_bad_at_the_third_time(device: Device) -> None:
+    role = ROLE_YAML + "validate: {timeout_s: 0.2}\n"
+    hung = device.fleet.release("hung-check", edits={"validate": "#!/bin/sh\nsleep 60\n", "role.yaml": role})
+    for held in ([], [], ["The role's validate did not finish within 0.2 s. That was so 3 times."]):
+        device.clock.at += timedelta(hours=2)
+        status = device.to(hung)
+        assert (status.current, status.error_kind) == (device.v1, Kind.VALIDATE_ENDLESS)
+        assert bad(device.config) == held
+
+
+class Unverified(GitSource):
+    """Its programs are killed the first `left` times."""
+
+    left = 0
+
+    def verify(self, release: Release) -> str | None:
+        if self.left:
+            self.left -= 1
+            raise tool_failed("git cat-file was killed (signal 9)", error=ReleaseError)
+        return super().verify(release)
+
+
+def test_a_signature_that_could_not_be_verified_is_tried_again_and_then_later(device: Device) -> None:
+    source = Unverified(device.config, Direct())
+    device.dependencies = replace(device.dependencies, source=source)
+    v2, v3 = device.fleet.release("v2"), device.fleet.release("v3")
+    source.left = 3
+    assert device.to(v2).current == v2
+    source.left = 1000
+    status = device.to(v3)
+    assert (status.current, status.error_kind) == (v2, Kind.TOOL_FAILED)
+    assert (1000 - source.left, bad(device.config)) == (5, [])
+    source.left = 0
+    assert device.to(v3).current == v2
+    device.clock.at += timedelta(hours=2)
+    assert device.to(v3).current == v3
+
+
+@pytest.mark.parametrize("signers", ["", None])
+def test_signers_that_cannot_be_read_are_no_fault_of_a_release(device: Device, signers: str | None) -> None:
+    file = device.config.allowed_signers
+    assert file is not None
+    text, v2 = file.read_text(), device.fleet.release("v2")
+    file.unlink()
+    if signers is not None:
+        file.write_text(signers)
+    assert device.to(v2).current == device.v1
+    assert bad(device.config) == []
+    file.write_text(text)
+    device.clock.at += timedelta(hours=2)
+    assert device.to(v2).current == v2
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("fatal error: runtime: out of memory", Kind.COMPOSE_KILLED),
+        ("fork/exec /usr/bin/x: resource temporarily unavailable", Kind.COMPOSE_KILLED),
+        ("write /tmp/x: no space left on device", Kind.DISK_FULL),
+        ("container init was OOM-killed (memory limit too low?): cannot allocate memory", None),
+        ("services.web.imag Additional property imag is not allowed", None),
+    ],
+)
+def test_what_a_device_has_too_little_of_is_no_fault_of_a_compose_file(said: str, kind: Kind | None) -> None:
+    error = docker_errors.passing("resolve the compose file", CompletedProcess(2, "", f"{said}\n"))
+    assert (error and error.kind) == kind
 
 
 def test_compose_killed_while_it_resolves_is_tried_later(device: Device) -> None:

@@ -9,7 +9,7 @@ from fleet_agent.containers.simulated import SimulatedRuntime, World
 from fleet_agent.engine import api
 from fleet_agent.engine.dependencies import Dependencies
 from fleet_agent.model import ReportState
-from tests.support.engine_harness import FakeClock, Fleet
+from tests.support.engine_harness import COMPOSE_YAML, FakeClock, Fleet
 
 
 class Stubborn(SimulatedRuntime):
@@ -61,3 +61,20 @@ def test_what_recreating_does_not_help_is_reported_and_left_alone(fleet: Fleet, 
 def _compose(root: Path) -> Path:
     (file,) = root.glob("state/stacks/*/compose.json")
     return file
+
+
+def test_only_the_replica_that_differs_is_replaced(fleet: Fleet, root: Path) -> None:
+    config = fleet.config(root)
+    dependencies = Dependencies(clock=FakeClock())
+    compose = COMPOSE_YAML.format(behavior="") + "    deploy: {replicas: 3}\n"
+    release = fleet.release("replicas-3", edits={"compose.yaml": compose})
+    api.converge(config, fleet.directive(release), dependencies=dependencies)
+    file = root / "state" / "simulated.json"
+    before = {one.name: one.id for one in SimulatedRuntime(file).services(config.project)}
+    world = World.model_validate_json(file.read_bytes())
+    world.containers[config.project]["clock#2"].networks = {}
+    file.write_text(world.model_dump_json())
+    assert api.recover(config, dependencies=dependencies).state is ReportState.HEALTHY
+    after = {one.name: one.id for one in SimulatedRuntime(file).services(config.project)}
+    assert {name for name in after if after[name] != before.get(name)} == {"fleet-clock-2"}
+    assert api.drift(config) == []

@@ -275,6 +275,12 @@ def test_command() -> None:
         CheckOutcome.FAIL,
         "command check in web exited with code 2: not today",
     )
+    # Killed, it found nothing out.
+    seen = look(check, runtime=Spoken(result=CommandResult(137, "")))
+    assert (seen.outcome, seen.detail) == (
+        CheckOutcome.WAIT,
+        "command check in web was killed (signal 9), perhaps for lack of memory",
+    )
 
 
 @pytest.mark.parametrize(

@@ -201,3 +201,89 @@ def test_a_git_too_old_for_ssh_signatures_is_named_as_the_cause(
     error = refusal(repo, commit)
     assert error.kind is Kind.TOOL_MISSING
     assert "2.33.8" in error.message
+
+
+@pytest.mark.parametrize("program", ["git cat-file", "git verify-commit", "git log", "ssh-keygen"])
+@pytest.mark.parametrize("end", ["kill -9 $$", "kill -11 $$"])
+def test_a_program_that_is_killed_says_nothing_about_a_signature(
+    repo: FleetRepo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, end: str
+) -> None:
+    """Neither of a good one nor of a bad one."""
+    commits = [
+        repo.commit("v1"),
+        repo.commit("v2", key=SigningKey.create(tmp_path / "other", principal="x@y")),
+    ]
+    name, _, command = program.partition(" ")
+    tool(
+        tmp_path, monkeypatch, name, f'case " $* " in *" {command} "*|"  "*) {end};; esac' if command else end
+    )
+    for commit in commits:
+        error = refusal(repo, commit)
+        assert (error.kind, error.retryable) == (Kind.TOOL_FAILED, True)
+        assert "was killed (signal" in error.message
+        assert name in error.message
+
+
+def test_a_keygen_that_is_killed_under_git_alone_says_nothing_either(
+    repo: FleetRepo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = repo.commit("v1")
+    tool(tmp_path, monkeypatch, "ssh-keygen", 'case "$*" in *.git_vtag_tmp*) kill -9 $$;; esac')
+    error = refusal(repo, commit)
+    assert (error.kind, error.retryable) == (Kind.TOOL_FAILED, True)
+    assert error.message.startswith("Git could not verify the signature: ")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "xmalloc: out of memory",
+        "Couldn't read signature file: No space left on device",
+        "Signature verification failed: memory allocation failed",
+        "",
+    ],
+)
+def test_a_keygen_that_the_device_has_no_room_for_says_nothing(
+    repo: FleetRepo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    commit = repo.commit("v1")
+    said_so = f"echo 'Could not verify signature.'; echo \"{said}\" >&2; exit 255"
+    tool(tmp_path, monkeypatch, "ssh-keygen", said_so)
+    error = refusal(repo, commit)
+    assert (error.kind, error.retryable) == (Kind.TOOL_FAILED, True)
+    assert said in error.message or "Git found no memory" in error.message
+
+
+def test_without_room_for_temporary_files_nothing_is_said(
+    repo: FleetRepo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, unsigned = repo.commit("v1"), repo.commit("v2", sign=False)
+    full = tmp_path / "full"
+    full.write_text("a file, so that nothing can be made in it")
+    monkeypatch.setenv("TMPDIR", str(full))
+    error = refusal(repo, commit)
+    assert (error.kind, error.retryable) == (Kind.TOOL_FAILED, True)
+    assert "temporary file" in error.message
+    # A bad signature is bad all the same.
+    assert refusal(repo, unsigned).kind is Kind.SIGNATURE_MISSING
+
+
+def test_a_keygen_that_cannot_be_started_says_nothing(
+    repo: FleetRepo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = repo.commit("v1")
+    tool(tmp_path, monkeypatch, "ssh-keygen", "", interpreter="/nowhere/sh")
+    error = refusal(repo, commit)
+    assert (error.kind, error.retryable) == (Kind.TOOL_FAILED, True)
+    assert "cannot be started" in error.message
+
+
+def tool(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, first: str, *, interpreter: str = "/bin/sh"
+) -> None:
+    """The program `name`, which does `first` before what it should."""
+    found, tools = shutil.which(name), folder / "tools"
+    tools.mkdir()
+    (tools / name).write_text(f'#!{interpreter}\n{first}\nexec {found} "$@"\n')
+    (tools / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
