@@ -151,6 +151,7 @@ def test_secret_of_a_release_that_fails_goes_with_it_and_the_old_one_stays(devic
     assert (device.run("cat /run/secrets/token"), device.ids["other"]) == (secret, before["other"])
     device.set_token(LATER)
     assert device.holding("never-seen-again-9365") == set()
+    assert device.to().state is ReportState.HEALTHY
 
 
 @pytest.mark.parametrize(

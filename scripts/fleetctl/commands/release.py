@@ -112,10 +112,7 @@ def add(
     Without any of them it reaches nobody until its rollout is started, unless the branch is immediate.
     """
     commit = release_commit.resolve(repository, commit)
-    signer = None
-    if repository is not None and not unsigned:
-        signers = allowed_signers or release_commit.signers_of(repository)
-        signer = release_commit.signer(repository, commit, signers) if signers else None
+    signer, unverified = _verified(repository, commit, allowed_signers, unsigned=unsigned)
     stages = [parse_stage(context, text) for text in stage] if stage else None
     if to_all and (stages or template):
         raise FleetctlError(
@@ -141,7 +138,7 @@ def add(
     if not context.as_json:
         print_outlook(outlook)
     if dry_run:
-        context.say("Nothing was added.", outlook)
+        context.say(f"{unverified}Nothing was added.", {**outlook, "signer": signer})
         return
     if outlook["devices"] and not yes:
         confirm(f"give {outlook['release']['version']} to {counted(outlook['devices'])}", look="--dry-run")
@@ -150,13 +147,34 @@ def add(
     signed = f", signed by {signer}" if signer else ""
     context.say(
         f"Added {made['version']} ({made['commit_sha'][:12]}{signed}) to branch {made['branch']}. "
+        + unverified
         + (
             f"To give it to devices: fleetctl rollout create {made['version']}"
             if added["delivery"] == "nobody"
             else ""
         ),
-        {**made, **{key: added[key] for key in ("delivery", "devices", "stages", "rollout_id")}},
+        {
+            **made,
+            **{key: added[key] for key in ("delivery", "devices", "stages", "rollout_id")},
+            "signer": signer,
+        },
     )
+
+
+def _verified(
+    repository: Path | None, commit: str, allowed_signers: Path | None, *, unsigned: bool
+) -> tuple[str | None, str]:
+    """Who signed the commit; if nothing was verified, a sentence that says so, and why."""
+    signers = allowed_signers or (release_commit.signers_of(repository) if repository is not None else None)
+    if unsigned:
+        why = "--unsigned was given"
+    elif repository is None:
+        why = "that takes --repository"
+    elif signers is None:
+        why = f"{repository} names no allowed_signers file, so add --allowed-signers"
+    else:
+        return release_commit.signer(repository, commit, signers), ""
+    return None, f"Its signature was not verified here: {why}. "
 
 
 @command(app)

@@ -119,3 +119,25 @@ def test_the_signature_is_verified_before_anything_is_added(
     assert refused.refusal == ("signature_invalid", 1)
     assert len(db.execute("select 1 from releases where branch = %s", [lab]).fetchall()) == 1
     assert fleetctl("release", "add", "HEAD", *given, "--unsigned", "--json").json["branch"] == lab
+
+
+def test_what_was_not_verified_says_so(fleetctl: Fleetctl, lab: str, tmp_path: Path, site: str) -> None:
+    repo = FleetRepo.create(tmp_path / site)
+    (repo.path / "a").write_text(site)
+    head = repo.commit("signed")
+    signers = repo.allowed_signers.rename(tmp_path / "elsewhere")
+    given = ("release", "add", "HEAD", "--repository", str(repo.path), "--branch", lab)
+
+    def said(*arguments: str) -> str:
+        return " ".join(fleetctl(*arguments).output.split())
+
+    unverified = "Its signature was not verified here: "
+    dry = said(*given, "--dry-run")
+    assert unverified in dry
+    assert "names no allowed_signers file, so add --allowed-signers." in dry
+    assert f"{unverified}--unsigned was given." in said(*given, "--unsigned", "--dry-run")
+    assert f"{unverified}that takes --repository." in said(
+        "release", "add", head, "--branch", lab, "--dry-run"
+    )
+    added = fleetctl(*given, "--allowed-signers", str(signers), "--json").json
+    assert added["signer"] == repo.key.principal
