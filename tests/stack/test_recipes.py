@@ -159,7 +159,6 @@ def desk(stack: LocalStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     folder = tmp_path / "checkout"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
     with psycopg.connect(stack.db_url, autocommit=True, row_factory=dict_row) as db:
         # As the SQL editor has it.
         db.execute("set search_path = public")
@@ -177,7 +176,8 @@ def runs(*names: str) -> Callable[[Test], Test]:
     def mark(test: Test) -> Test:
         texts = [one.text for name in names for one in RECIPES if one.name == name]
         assert len(texts) == len(names), names
-        return pytest.mark.parametrize("recipes", [texts], ids=[""])(test)
+        marked: Test = pytest.mark.parametrize("recipes", [texts], ids=[""])(test)
+        return marked
 
     return mark
 
@@ -203,7 +203,7 @@ def test_readme_leads_to_a_release_for_all_and_a_token(desk: Desk, recipes: list
     assert row["commit_sha"] == head
     # Completed at once while there is no device.
     assert row["state"] in ("running", "completed")
-    assert desk.db.execute("select 1 from provisioning_tokens where role = 'beacon'").fetchall()
+    assert desk.db.execute("select 1 from private.provisioning_tokens where role = 'beacon'").fetchall()
 
 
 @runs("releases: fleetctl repo init ../my-fleet          # this checkout's roles, a signing key a")
@@ -223,7 +223,7 @@ def test_sign_in_and_out(desk: Desk, recipes: list[str]) -> None:
     desk.fleetctl.environment = {
         "COLUMNS": "200",
         "FLEET_PASSWORD": made.json["password"],
-        "XDG_CONFIG_HOME": str(desk.folder / "settings"),
+        "FLEET_SESSION": str(desk.folder / "session.json"),
     }
     _, whoami, _ = desk.type(text)
     assert f"{email} at {desk.stack.api_url} (operator)." in " ".join(whoami.output.split())
