@@ -66,10 +66,10 @@ begin
   from new_rows n join old_rows o using (id)
   where (n.state = 'active' or o.state = 'active')
     and (n.role, n.segment, n.branch, n.state, n.pinned_release, n.hold, n.hold_until, n.maintenance_window,
-         n.ignore_window_until, n.poll_interval_s, n.timezone, n.labels, n.name, n.hardware_model, n.os)
+         n.ignore_window_until, n.poll_interval_s, n.timezone, n.labels, n.hardware_model, n.os)
         is distinct from
         (o.role, o.segment, o.branch, o.state, o.pinned_release, o.hold, o.hold_until, o.maintenance_window,
-         o.ignore_window_until, o.poll_interval_s, o.timezone, o.labels, o.name, o.hardware_model, o.os);
+         o.ignore_window_until, o.poll_interval_s, o.timezone, o.labels, o.hardware_model, o.os);
   if concerned is not null then
     perform private.wake_devices(concerned, 'device_changed');
   end if;
