@@ -19,6 +19,8 @@ RENAMES = {
     "maintenance_windows": ("at-dawn", "at-dusk"),
     "rollout_templates": ("by-hand", "by-foot"),
 }
+#: Alone, and one of several.
+SELECTOR = {"segment": ["canary", "ring-a"], "role": "kiosk", "branch": ["staging", "trial"]}
 KEY = {"segments": "segment", "device_roles": "role", "branches": "branch"}
 
 
@@ -31,7 +33,7 @@ def named(fleet: Fleet) -> Fleet:
         insert into public.maintenance_openings (maintenance_window, days, starts_at, minutes) values ('at-dawn', 'daily', '05:00', 60);
         insert into public.segments (name, position, maintenance_window) values ('ring-a', 90, 'at-dawn');
         insert into public.device_roles (name) values ('kiosk');
-        insert into public.rollout_templates (name, role) values ('by-hand', 'kiosk');
+        insert into public.rollout_templates (name, role, selector) values ('by-hand', 'kiosk', '{json.dumps(SELECTOR)}');
         insert into public.rollout_template_stages (template, position, segment) values ('by-hand', 1, 'ring-a');
         insert into public.branches (name) values ('trial');
         update public.fleet_settings set pending_role = 'kiosk' where true;
@@ -43,15 +45,15 @@ def named(fleet: Fleet) -> Fleet:
     )
     for release in ("00000000-0000-4000-8000-000000000071", "00000000-0000-4000-8000-000000000072"):
         rollout = fleet.one(
-            "select (public.create_rollout(%s, role => 'kiosk', stages => %s)).id",
-            UUID(release), json.dumps([{"segment": "ring-a"}, {}]),
+            "select (public.create_rollout(%s, role => 'kiosk', stages => %s, options => %s)).id",
+            UUID(release), json.dumps([{"segment": "ring-a"}, {}]), json.dumps({"selector": SELECTOR}),
         )  # fmt: skip
         fleet.sql("select public.start_rollout(%s)", rollout)
     for scope, target in (("segment", "ring-a"), ("role", "kiosk"), ("branch", "trial")):
         fleet.sql("insert into public.halts (scope, target, reason) values (%s, %s, 'smoke')", scope, target)
         fleet.sql("insert into public.halts (scope, target, reason) values (%s, %s, 'older');", scope, target)
         fleet.sql("update public.halts set lift_reason = 'over' where reason = 'older'")
-    for key, value in (("segment", "ring-a"), ("role", "kiosk")):
+    for key, value in (("segment", "ring-a"), ("role", "kiosk"), ("branch", ["main", "trial"])):
         fleet.sql(
             "select public.mark_known_bad(%s, %s, 'its disk fills', allow_empty => true)",
             V1,
