@@ -61,7 +61,7 @@ comment on column public.rollouts.halt_max_failures is 'Halt at this many failed
 comment on column public.rollouts.halt_consecutive_failures is 'Halt at this many failures in a row.';
 comment on column public.rollouts.regression_s is 'A device that becomes unhealthy within this many seconds of its success counts as failed.';
 comment on column public.rollouts.offline_patience_s is
-  'A device that stays offline for this long, in an open stage, does not hold up the next one.';
+  'A device that stays offline, or is kept from it (held, for example), for this long in an open stage does not hold up the next one.';
 comment on column public.rollouts.on_bad is 'What follows when the halt rule triggers.';
 comment on column public.rollouts.remember_patterns is
   'On: when the halt rule triggers and nearly all failures have an attribute in common, the release becomes known bad for all devices with it (known_bad_patterns), even after the halt is lifted.';
@@ -440,6 +440,7 @@ create table private.rollout_counters (
   devices int not null default 0,
   proved_otherwise int not null default 0,
   failed_and_gone int not null default 0,
+  kept int not null default 0,
   unprovable boolean not null default false,
   primary key (rollout_id, position)
 ) with (fillfactor = 50);
@@ -453,6 +454,7 @@ comment on column private.rollout_counters.audience is 'How many devices the rol
 comment on column private.rollout_counters.devices is 'Of the stage: how many devices there are that have tried the release, run it, or still could. Kept by count_stage, as the columns below.';
 comment on column private.rollout_counters.proved_otherwise is 'Of the stage: devices that run the release and are healthy, though they took no slot of it.';
 comment on column private.rollout_counters.failed_and_gone is 'Of the stage: devices that failed and are not there any more.';
+comment on column private.rollout_counters.kept is 'Of the stage: devices that are waited for, though policy keeps them where they are (held, no opening of their window, something newer).';
 comment on column private.rollout_counters.unprovable is 'Of the stage: not even a success of all that are left would prove it.';
 comment on column private.rollout_counters.base_failed is 'Devices that failed before that lift, and have had no other outcome since.';
 

@@ -318,10 +318,20 @@ begin
       coalesce(c.state in ('failed', 'expired', 'released') and c.attempts < rollout.max_attempts, false) as may_retry,
       (p.reported_at is null or private.is_offline(p.reported_at, coalesce(said.pinned_poll_interval_s, d.poll_interval_s),
           f.default_poll_interval_s, f.offline_after_intervals, count_stage.at))
-        and greatest(p.reported_at, coalesce(stage.opened_at, count_stage.at)) + make_interval(secs => rollout.offline_patience_s) <= count_stage.at as away
+        and greatest(p.reported_at, coalesce(stage.opened_at, count_stage.at)) + make_interval(secs => rollout.offline_patience_s) <= count_stage.at as away,
+      -- Policy keeps it where it is: on hold, in a window that never opens, or because it runs something newer.
+      d.hold and (d.hold_until is null or d.hold_until > count_stage.at)
+        or not exists (select from public.maintenance_openings o where o.maintenance_window = coalesce(d.maintenance_window, g.maintenance_window))
+          and coalesce(d.maintenance_window, g.maintenance_window) is not null and (d.ignore_window_until > count_stage.at) is not true
+        or not rollout.allow_downgrade and coalesce(runs.state = 'available' and runs.branch = rollout.branch
+          and runs.created_at > target.created_at, false) as is_kept,
+      coalesce(stage.opened_at, count_stage.at) + make_interval(secs => rollout.offline_patience_s) <= count_stage.at as is_late
     from private.rollout_devices(wanted_id) p
     cross join public.fleet_settings f
     join public.devices d on d.id = p.device_id
+    join public.segments g on g.name = d.segment
+    join public.releases target on target.id = rollout.release_id
+    left join public.releases runs on runs.id = p.current_release
     left join public.device_status said on said.device_id = p.device_id
     left join public.rollout_claims c on c.rollout_id = wanted_id and c.device_id = p.device_id
     left join private.known_bad_devices(rollout.release_id) k on k.device_id = p.device_id
@@ -331,13 +341,16 @@ begin
     count(*) filter (where e.is_there and e.failed and (e.in_flight or e.may_retry and not e.known_bad)) as may_retry,
     count(*) filter (where e.is_there and not e.succeeded and not e.failed and e.runs_it) as proved_otherwise,
     count(*) filter (where e.is_there and not e.succeeded and not e.failed and not e.runs_it
-      and (e.in_flight or not e.known_bad and not e.away)) as untried
+      and (e.in_flight or not e.known_bad and not e.away and not (e.is_kept and e.is_late))) as untried,
+    count(*) filter (where e.is_there and not e.succeeded and not e.failed and not e.runs_it and not e.in_flight
+      and not e.known_bad and not e.away and e.is_kept and not e.is_late) as kept
   into n from facts e;
   update private.rollout_counters c
   set audience = n.audience,
       devices = c.succeeded + n.proved_otherwise + n.failed + n.untried,
       proved_otherwise = n.proved_otherwise,
       failed_and_gone = c.failed - n.failed,
+      kept = n.kept,
       unprovable = c.succeeded + n.proved_otherwise + n.untried + n.may_retry
         < stage.min_success_ratio * (c.succeeded + n.proved_otherwise + n.failed + n.untried)
   where c.rollout_id = wanted_id and c.position = wanted_position

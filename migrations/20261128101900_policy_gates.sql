@@ -203,7 +203,9 @@ begin
   attempted := good + greatest(0, counters.failed - counters.failed_and_gone);
   needed := least(stage.min_attempted, counters.devices);
   if attempted < needed then
-    return format('%s of %s devices have attempted it', attempted, needed);
+    return format('%s of %s devices have attempted it%s', attempted, needed, case when counters.kept > 0
+      then format('; %s kept from it (held, no opening of the window, or something newer)',
+        case when counters.kept = 1 then '1 is' else counters.kept || ' are' end) else '' end);
   elsif good < stage.min_success_ratio * attempted then
     return format('%s of %s devices succeeded, %s %% are required%s', good, attempted, trim_scale(stage.min_success_ratio * 100),
       case when counters.unprovable then ', and no device is left that could still succeed' else '' end);
@@ -266,6 +268,11 @@ begin
   where s.rollout_id = rollout.id and s.opened_at is not null order by s.position desc limit 1;
   if last_open.position is not null then
     select h.* into brake from private.halts_on(rollout) h order by h.opened_at limit 1;
+    if brake.id is null then
+      -- Who is to prove the stage may not try.
+      select h.* into brake from public.halts h
+      where h.lifted_at is null and h.scope = 'segment' and h.target = last_open.segment order by h.opened_at limit 1;
+    end if;
     lacking := private.proof_lacking(last_open);
     soaked_at := last_open.proved_at + make_interval(secs => last_open.soak_s);
     if brake.id is not null then
@@ -274,7 +281,10 @@ begin
           else brake.scope::text || ' ' || brake.target end, brake.reason), private.how_to_lift(brake));
     elsif lacking is not null then
       return private.gate_note('stage', format('stage %s is not proved (%s).', last_open.position, lacking),
-        case when private.is_unprovable(last_open) then private.how_to_go_on(rollout, last_open.position) else format('No action needed: it opens when stage %s is proved and has soaked. %s', last_open.position, skip) end);
+        case when private.is_unprovable(last_open) then private.how_to_go_on(rollout, last_open.position) else format('No action needed: it opens when stage %s is proved and has soaked. %s%s', last_open.position,
+          case when exists (select from private.rollout_counters c where c.rollout_id = rollout.id and c.position = last_open.position and c.kept > 0)
+            then format('A device that is kept from it is waited for until %s. ', private.local_time(
+              last_open.opened_at + make_interval(secs => rollout.offline_patience_s), timezone)) else '' end, skip) end);
     elsif at < soaked_at then
       return private.gate_note('stage', format('stage %s soaks until %s.', last_open.position, private.local_time(soaked_at, timezone)),
         'No action needed: it opens automatically. ' || skip, soaked_at);

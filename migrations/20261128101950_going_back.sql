@@ -78,7 +78,7 @@ begin
   if way.rollout_id is null then
     -- It came to run it without a slot: the limits are still those under which the release went out.
     select r.id into way.rollout_id from public.rollouts r
-    where r.release_id = way_back.from_release and r.started_at is not null order by r.started_at desc, r.id limit 1;
+    where r.release_id = way_back.from_release and r.state <> 'draft' and r.started_at is not null order by r.started_at desc, r.id limit 1;
   end if;
   return way;
 end

@@ -129,6 +129,7 @@ declare
   claim public.rollout_claims;
   bar private.gate_result;
   is_over boolean;
+  by_completion boolean;
   needed uuid;
   noted boolean := false;
 begin
@@ -145,6 +146,7 @@ begin
     select r.* into target from public.releases r where r.id = rollout.release_id and r.state = 'available';
     continue when target.id is null;
     offer.stage := private.stage_for(device, rollout, opened => true);
+    by_completion := false;
     step := private.missing_step(target, current_release);
     if step.id is not null then
       offer.said := offer.said || private.judge_stepping_stone(target, step, pinned => false);
@@ -155,6 +157,10 @@ begin
     if is_over and (offer.stage is null and target.id = needed or rollout.state = 'cancelled') then
       offer.stage := coalesce(offer.stage,
         (select min(s.position) from public.rollout_stages s where s.rollout_id = rollout.id and s.opened_at is not null));
+    elsif offer.stage is null and rollout.state = 'completed' and private.stage_for(device, rollout, opened => false) is null then
+      -- Completed, it counts for all that its branch, role and selector take: under the limits of its last stage.
+      offer.stage := (select max(s.position) from public.rollout_stages s where s.rollout_id = rollout.id and s.opened_at is not null);
+      by_completion := offer.stage is not null;
     end if;
     if offer.stage is null then
       if rollout.state = 'superseded' then
@@ -179,7 +185,9 @@ begin
     offer.rollout := rollout;
     offer.claim := claim;
     offer.said := offer.said || private.judge_rollout_state(rollout, target, claim, current_release.id)
-      || private.gate_pass('stage', format('Stage %s holds this device and is open.', offer.stage));
+      || private.gate_pass('stage', format(case when by_completion
+        then 'The rollout is completed, so it is for every device that its branch, role and selector take (stage %s).'
+        else 'Stage %s holds this device and is open.' end, offer.stage));
     return offer;
   end loop;
   offer.release := by_branch;

@@ -75,7 +75,9 @@ begin
     perform private.open_stage(wanted_id, following, at);
     opened := opened + 1;
   end loop;
-  if opened > 0 then
+  -- Once it is completed, its candidates have been woken by that.
+  if opened > 0 and (rollout.state = 'completed'
+      or not exists (select from public.rollouts r where r.id = wanted_id and r.state = 'completed')) then
     perform private.wake_candidates(wanted_id, 'stage_opened');
   end if;
   return opened;
@@ -129,6 +131,10 @@ begin
   if new.state in ('completed', 'superseded', 'cancelled') and old.state in ('running', 'paused') then
     update public.alerts a set resolved_at = now()
     where a.kind = 'stage_unprovable' and a.rollout_id = new.id and a.resolved_at is null;
+  end if;
+  if new.state = 'completed' and old.state in ('running', 'paused') then
+    -- From now on it is for devices that no stage holds, too.
+    perform private.wake_candidates(new.id, 'rollout_completed');
   end if;
   if new.state = 'running' and old.state = 'draft' then
     -- Of two that one statement starts, the last one runs: the other is superseded when its turn comes.
@@ -273,19 +279,19 @@ create trigger settle_claim after insert on public.update_history
 create function private.notice_health() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
--- A report of health on the release is proof, whatever became of the row of history. It does not take back that the
--- device lost its health after a success: that was seen.
+-- A report of health on the release is proof, whatever became of the row of history, and also where the device lost its
+-- health for a while.
 declare
   claim public.rollout_claims;
 begin
   select c.* into claim from public.rollout_claims c
   where c.device_id = new.device_id and c.to_release = new.current_release order by c.claimed_at desc limit 1;
-  if claim.rollout_id is null or claim.state in ('succeeded', 'regressed') then
+  if claim.rollout_id is null or claim.state = 'succeeded' then
     return null;
   end if;
   perform private.lock_policy();
   select c.* into claim from public.rollout_claims c
-  where c.rollout_id = claim.rollout_id and c.device_id = claim.device_id and c.state not in ('succeeded', 'regressed');
+  where c.rollout_id = claim.rollout_id and c.device_id = claim.device_id and c.state <> 'succeeded';
   if claim.rollout_id is not null then
     perform private.end_claim(claim, 'succeeded', null, now());
   end if;

@@ -391,6 +391,7 @@ declare
   release public.releases;
   stages jsonb := '[]';
   devices bigint := 0;
+  in_no_stage bigint := 0;
   at_once boolean;
 begin
   select r.* into release from public.releases r where r.id = outlook.release_id;
@@ -403,6 +404,8 @@ begin
       from public.rollout_stages s
       left join public.preview_rollout(outlook.rollout_id) p on p.stage = s.position
       where s.rollout_id = outlook.rollout_id group by s.rollout_id, s.position) told;
+    select count(*) into in_no_stage from private.rollout_devices(outlook.rollout_id) p
+    where p.stage is null and p.current_release is distinct from release.id;
   elsif at_once then
     select count(*) into devices
     from public.devices d left join public.device_status s on s.device_id = d.id
@@ -410,9 +413,10 @@ begin
       and s.current_release is distinct from release.id;
   end if;
   return jsonb_build_object('delivery', case when rollout_id is not null then 'rollout' when at_once then 'immediate' else 'nobody' end,
-    'devices', devices, 'stages', stages,
+    'devices', devices, 'stages', stages, 'in_no_stage', in_no_stage,
     'summary', case
       when rollout_id is not null then format('%s is for %s devices in %s stages.', release.version, devices, jsonb_array_length(stages))
+        || case when in_no_stage > 0 then format(' When they are completed, it is for %s more devices, which no stage includes.', in_no_stage) else '' end
       when at_once then format('%s goes to %s devices at once: branch %s is immediate.', release.version, devices, release.branch)
       else format('%s goes to nobody yet: branch %s gives by rollout only.', release.version, release.branch) end);
 end

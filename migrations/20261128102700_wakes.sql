@@ -293,10 +293,11 @@ begin
     private.starts_left(rollout, now()));
   chosen := array(
     select p.device_id from private.rollout_devices(wanted_id) p
-    join public.rollout_stages s on s.rollout_id = wanted_id and s.position = p.stage and s.opened_at is not null
+    left join public.rollout_stages s on s.rollout_id = wanted_id and s.position = p.stage
     left join public.rollout_claims c on c.rollout_id = wanted_id and c.device_id = p.device_id
     left join private.known_bad_devices(rollout.release_id) k on k.device_id = p.device_id
     where p.current_release is distinct from rollout.release_id and k.device_id is null
+      and (s.opened_at is not null or p.stage is null and rollout.state = 'completed')
       -- Who gave its slot back may have one again.
       and coalesce(c.state, 'released') = 'released'
     order by p.reported_at is null, p.bucket

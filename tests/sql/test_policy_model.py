@@ -32,6 +32,7 @@ class Release:
     branch: str
     by_rollout_only: bool
     requires: int | None  # an older release of the branch that must be run before
+    all_at_once: bool = False  # withdrawn, and taken back past the limits
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Stage:
     open: bool
     limit: int | None
     in_flight: int
+    floor: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,10 @@ class Rollout:
     claim: str | None
     attempts: int
     max_attempts: int
+    hours_ago: float = 0  # when it started
+    came_from: int | None = None  # what the device ran before its slot
+    claim_stage: int = 1
+    going_back: int = 0  # devices on their way back that hold no slot of a stage
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,8 @@ class Halt:
     scope: str
     target: str | None
     lifted: bool
+    roll_back: bool = False
+    all_at_once: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,6 +106,11 @@ class World:
     prefetch: bool
     ignored: bool  # its window, for another hour
     begun: int | None  # the release to which it reports to be on its way
+    device: UUID = DEVICES[0]
+    branch: str = "main"
+    role: str = "beacon"
+    on_its_way_back: bool = False  # holds a slot to go back from what it runs
+    others_back: int = 0  # devices on their way back that no rollout counts
 
 
 @dataclass
@@ -117,7 +130,7 @@ def bucket(release: UUID, device: UUID) -> int:
 def attributes(world: World) -> set[tuple[str, str]]:
     """What the device has, as patterns name it; what it never said matches nothing."""
     said = {
-        "hardware_model": world.hardware_model, "agent_version": world.agent_version, "role": "beacon",
+        "hardware_model": world.hardware_model, "agent_version": world.agent_version, "role": world.role,
         "segment": world.segment, "label site": "rome" if world.labeled else None,
     }  # fmt: skip
     return {(name, value) for name, value in said.items() if value is not None}
@@ -130,7 +143,7 @@ def holds(stage: Stage, world: World, release: UUID) -> bool:
         return False
     # Without a percentage a stage is everybody; the one that names devices is those only.
     percent = 100 if stage.percent is None else stage.percent
-    return bucket(release, DEVICES[0]) < percent * 1000
+    return percent > 0 and bucket(release, world.device) < max(percent * 1000, stage.floor)
 
 
 def is_halted(world: World, open_halts: list[Halt], release: int, rollout: Rollout | None) -> bool:
@@ -163,7 +176,7 @@ def newest_at_once(world: World) -> int | None:
         return None
     given = [
         n for n, release in enumerate(world.releases)
-        if release.available and release.branch == "main" and not release.by_rollout_only
+        if release.available and release.branch == world.branch and not release.by_rollout_only
         and missing_step(world, n) is None
     ]  # fmt: skip
     return min(given, key=lambda n: world.releases[n].age_days, default=None)
@@ -181,7 +194,7 @@ def said_last(  # noqa: PLR0912  # one clause after the other, as the page lists
             and (rollout.release == world.current
                  or not (is_halted(world, open_halts, rollout.release, rollout) or is_known_bad(world, rollout.release)))
         ):  # fmt: skip
-            return rollout, 1, rollout.release
+            return rollout, rollout.claim_stage, rollout.release
     by_branch = newest_at_once(world)
     needed: int | None = None
     noted_over = False
@@ -191,7 +204,7 @@ def said_last(  # noqa: PLR0912  # one clause after the other, as the page lists
         if rollout.state == "cancelled" and rollout.release != world.current:
             continue
         over = rollout.state not in ("running", "paused")
-        if over and by_branch is not None and world.releases[by_branch].age_days == 0:
+        if over and by_branch is not None and rollout.hours_ago > world.releases[by_branch].age_days * 24:
             break
         release = world.releases[rollout.release]
         if not release.available:
@@ -207,6 +220,10 @@ def said_last(  # noqa: PLR0912  # one clause after the other, as the page lists
             continue
         if not slots and over and (rollout.release == needed or rollout.state == "cancelled"):
             slots = [n for n, stage in enumerate(rollout.stages, 1) if stage.open]
+        elif not slots and rollout.state == "completed":
+            # For everybody whom it takes, unless a stage that was never opened holds them.
+            shut = any(not stage.open and holds(stage, world, release.id) for stage in rollout.stages)
+            slots = [] if shut else [n for n, stage in enumerate(rollout.stages, 1) if stage.open][-1:]
         if not slots:
             if rollout.state == "superseded":
                 by_branch = None
@@ -229,10 +246,61 @@ def said_last(  # noqa: PLR0912  # one clause after the other, as the page lists
 
 def takes(world: World, rollout: Rollout) -> bool:
     return (
-        world.releases[rollout.release].branch == "main"
-        and rollout.role in (None, "beacon")
+        world.releases[rollout.release].branch == world.branch
+        and rollout.role in (None, world.role)
         and (world.labeled or not rollout.selects_label)
     )
+
+
+@dataclass(frozen=True)
+class Back:
+    """A halt takes the device back, to this release if there is one."""
+
+    to: int | None
+    all_at_once: bool
+
+
+def at(number: int | None) -> int:
+    assert number is not None
+    return number
+
+
+def taken_back(world: World, open_halts: list[Halt]) -> Back | None:
+    """By an open halt with roll_back, to what it ran before a rollout gave it what it runs."""
+    if world.current is None:
+        return None
+    brought = [r for r in reversed(world.rollouts) if r.claim is not None and r.release == world.current]
+    targets = {("release", str(world.releases[world.current].id)), *(("rollout", str(r.id)) for r in brought)}
+    brakes = [halt for halt in open_halts if halt.roll_back and (halt.scope, halt.target) in targets]
+    if not brakes:
+        return None
+    before = [
+        r.came_from for r in brought
+        if r.came_from is not None and world.releases[r.came_from].available
+        and not is_halted(world, open_halts, r.came_from, None)
+        and not is_known_bad(world, r.came_from) and r.came_from not in world.bad
+    ]  # fmt: skip
+    return Back(next(iter(before), None), any(halt.all_at_once for halt in brakes))
+
+
+def in_flight(world: World) -> int:
+    return world.others_back + sum(r.going_back + sum(s.in_flight for s in r.stages) for r in world.rollouts)
+
+
+def no_slot_back(world: World) -> bool:
+    """Are the limits reached of the rollout that brought what it runs, or of the fleet?"""
+    given = [r for r in reversed(world.rollouts) if r.release == world.current and r.state != "draft"]
+    brought = [r for r in reversed(world.rollouts) if r.claim is not None and r.release == world.current]
+    if world.fleet_limit is not None and in_flight(world) >= world.fleet_limit:
+        return True
+    for rollout in [*brought, *given][:1]:
+        flying = rollout.going_back + sum(stage.in_flight for stage in rollout.stages)
+        if rollout.limit is not None and flying >= rollout.limit:
+            return True
+        if brought:
+            stage = rollout.stages[rollout.claim_stage - 1]
+            return stage.limit is not None and stage.in_flight >= stage.limit
+    return False
 
 
 def decide(world: World) -> Answer:  # noqa: PLR0912  # one gate after the other, as the page lists them
@@ -241,11 +309,24 @@ def decide(world: World) -> Answer:  # noqa: PLR0912  # one gate after the other
     if world.state != "active":
         no.add("device_state")
     open_halts = [halt for halt in world.halts if not halt.lifted]
-    mine = {("fleet", None), ("segment", world.segment), ("role", "beacon"), ("branch", "main")}
+    mine = {("fleet", None), ("segment", world.segment), ("role", world.role), ("branch", world.branch)}
     if any((halt.scope, halt.target) in mine for halt in open_halts):
         no.add("halt")
     if world.hold and (world.hold_hours is None or world.hold_hours > 0):
         no.add("hold")
+
+    going_back = None if no else taken_back(world, open_halts)
+    if going_back is not None:
+        if going_back.to is not None:
+            stays = not world.on_its_way_back and not going_back.all_at_once and no_slot_back(world)
+            return Answer(
+                "run" if stays else "rollback",
+                world.releases[at(world.current) if stays else going_back.to].id,
+                None,
+                None,
+                {"roll_back_slot"} if stays else set(),
+            )
+        no.add("roll_back?")
 
     target: int | None = None
     chosen: Rollout | None = None
@@ -287,16 +368,23 @@ def decide(world: World) -> Answer:  # noqa: PLR0912  # one gate after the other
             and not (chosen and chosen.claim == "claimed" and world.begun == chosen.release)
         ):
             no.add("window")
+        leads_back = (
+            world.pinned is None and current is not None and not current.available
+            and current.branch == release.branch and release.age_days > current.age_days
+            and (chosen is None or chosen.state not in ("running", "paused"))
+        )  # fmt: skip
+        at_once = leads_back and current is not None and current.all_at_once
+        if leads_back and not at_once and not world.on_its_way_back and no_slot_back(world):
+            no.add("roll_back_slot")
         if chosen and chosen.claim != "claimed":
             stage = chosen.stages[position - 1]
-            flying = sum(s.in_flight for s in chosen.stages)
-            everywhere = sum(s.in_flight for r in world.rollouts for s in r.stages)
-            if (
-                (chosen.claim in ("failed", "expired") and chosen.attempts >= chosen.max_attempts)
-                or (chosen.limit is not None and flying >= chosen.limit)
+            flying = chosen.going_back + sum(s.in_flight for s in chosen.stages)
+            taken = not at_once and (
+                (chosen.limit is not None and flying >= chosen.limit)
                 or (stage.limit is not None and stage.in_flight >= stage.limit)
-                or (world.fleet_limit is not None and everywhere >= world.fleet_limit)
-            ):
+                or (world.fleet_limit is not None and in_flight(world) >= world.fleet_limit)
+            )
+            if taken or (chosen.claim in ("failed", "expired") and chosen.attempts >= chosen.max_attempts):
                 no.add("slot")
 
     blocking = {gate for gate in no if not gate.endswith("?")}
@@ -305,9 +393,9 @@ def decide(world: World) -> Answer:  # noqa: PLR0912  # one gate after the other
     ahead = blocking == {"window"} and world.window == "shut" and world.prefetch
     return Answer(
         "update" if moves else "run",
-        None if goes_to is None else RELEASES[goes_to],
+        None if goes_to is None else world.releases[goes_to].id,
         chosen.id if chosen else None,
-        RELEASES[target] if ahead and target is not None else None,
+        world.releases[target].id if ahead and target is not None else None,
         no,
     )
 
@@ -339,6 +427,8 @@ def rollouts(number: int) -> st.SearchStrategy[Rollout]:
         claim=st.none() | st.sampled_from(["claimed", "failed", "expired", "succeeded", "released"]),
         attempts=st.integers(1, 4),
         max_attempts=st.integers(1, 4),
+        hours_ago=st.just(10 - number),
+        came_from=st.sampled_from([None, 0, 1, 2]),
     )
 
 
@@ -354,12 +444,15 @@ halts = st.one_of(
         scope=st.just("release"),
         target=st.sampled_from([str(r) for r in RELEASES]),
         lifted=st.booleans(),
+        roll_back=st.booleans(),
     ),
     st.builds(
         Halt,
         scope=st.just("rollout"),
         target=st.sampled_from([str(UUID(int=300 + n)) for n in range(3)]),
         lifted=st.booleans(),
+        roll_back=st.just(True),
+        all_at_once=st.booleans(),
     ),
 )
 
@@ -396,6 +489,7 @@ worlds = st.builds(
                     id=st.just(RELEASES[n]),
                     age_days=st.just(ages[n]),
                     available=st.sampled_from([True] * 6 + [False]),
+                    all_at_once=st.booleans(),
                     branch=st.just("staging" if n == 3 else "main"),
                     by_rollout_only=st.sampled_from([False, False, True]),
                     # Of the first three the next older one, now and then.
@@ -445,11 +539,12 @@ def write(fleet: Fleet, world: World) -> None:
     run("update public.fleet_settings set max_in_flight = %s where id", (world.fleet_limit,))
     for release in world.releases:
         run(
-            "insert into public.releases (id, commit_sha, branch, version, state, created_at, by_rollout_only, requires_release) "
-            "values (%s, lpad(%s, 40, '0'), %s, %s, %s, %s, %s, %s)",
+            "insert into public.releases (id, commit_sha, branch, version, state, all_at_once, created_at, by_rollout_only, requires_release) "
+            "values (%s, lpad(%s, 40, '0'), %s, %s, %s, %s, %s, %s, %s)",
             (
                 release.id, str(release.id.int), release.branch, f"v{release.id.int}",
-                "available" if release.available else "withdrawn", NOW - timedelta(days=release.age_days),
+                "available" if release.available else "withdrawn",
+                release.all_at_once and not release.available, NOW - timedelta(days=release.age_days),
                 release.by_rollout_only, None if release.requires is None else RELEASES[release.requires],
             ),
         )  # fmt: skip
@@ -508,8 +603,17 @@ def write(fleet: Fleet, world: World) -> None:
         _write_rollout(fleet, rollout, NOW - timedelta(hours=10 - number))
     for halt in world.halts:
         run(
-            "insert into public.halts (scope, target, reason, opened_at, lifted_at, lift_reason) values (%s, %s, 'r', %s, %s, %s)",
-            (halt.scope, halt.target, NOW, NOW if halt.lifted else None, "ok" if halt.lifted else None),
+            "insert into public.halts (scope, target, reason, roll_back, all_at_once, opened_at, lifted_at, lift_reason) "
+            "values (%s, %s, 'r', %s, %s, %s, %s, %s)",
+            (
+                halt.scope,
+                halt.target,
+                halt.roll_back,
+                halt.all_at_once,
+                NOW,
+                NOW if halt.lifted else None,
+                "ok" if halt.lifted else None,
+            ),
         )
     run("set local session_replication_role = origin")
 
@@ -547,9 +651,18 @@ def _write_rollout(fleet: Fleet, rollout: Rollout, started: datetime) -> None:
     )
     if rollout.claim is not None:
         run(
-            "insert into public.rollout_claims (rollout_id, device_id, stage, state, attempts, claimed_at, lease_until, to_release) "
-            "values (%s, %s, 1, %s, %s, %s, %s, %s)",
-            (rollout.id, DEVICES[0], rollout.claim, rollout.attempts, started, NOW, release),
+            "insert into public.rollout_claims (rollout_id, device_id, stage, state, attempts, claimed_at, lease_until, from_release, to_release) "
+            "values (%s, %s, 1, %s, %s, %s, %s, %s, %s)",
+            (
+                rollout.id,
+                DEVICES[0],
+                rollout.claim,
+                rollout.attempts,
+                started,
+                NOW,
+                None if rollout.came_from is None else RELEASES[rollout.came_from],
+                release,
+            ),
         )
 
 

@@ -323,3 +323,54 @@ def test_proof_in_sql_and_its_model_in_python_agree(
     assert counted is not None
     assert lacks is not None
     assert (lacks[0], counted[0]) == proved(facts, min_attempted, ratio)
+
+
+@pytest.mark.parametrize("kept", ["hold", "window", "newer"])
+def test_who_is_kept_from_it_holds_up_nobody_longer_than_who_is_offline(fleet: Fleet, kept: str) -> None:
+    says(fleet, DEVICE, V1)
+    if kept == "newer":
+        newer = fleet.one(
+            "insert into public.releases (commit_sha, version) values (repeat('8', 40), 'v8') returning id"
+        )
+        says(fleet, DEVICE, newer)
+    elif kept == "hold":
+        fleet.sql("update public.devices set hold = true where id = %s", DEVICE)
+    else:
+        fleet.sql("insert into public.maintenance_windows (name) values ('never')")
+        fleet.sql("update public.segments set maintenance_window = 'never' where name = 'canary'")
+    rollout = roll_out(fleet, {"segment": "canary"}, {})
+    fleet.sql("alter table public.device_status disable trigger stamp_reported_at")
+    fleet.sql("update public.device_status set reported_at = now() + interval '1 day' where true")
+    tick(fleet)
+    answer = fleet.one("select public.explain_device(%s)", OTHER, who="viewer")
+    told = next(gate for gate in answer["gates"] if gate["gate"] == "stage")
+    assert "0 of 1 devices have attempted it; 1 is kept from it" in told["detail"]
+    assert "A device that is kept from it is waited for until" in told["hint"]
+    for at, stages in (("'1 day' - interval '1 minute'", [1]), ("'1 day'", [1, 2])):
+        tick(fleet, f"now() + interval {at}")
+        assert opened(fleet, rollout) == stages
+    assert alerts(fleet) == []
+
+
+def test_a_halt_of_the_segment_that_is_to_prove_it_keeps_the_next_stage_shut_and_says_so(
+    fleet: Fleet,
+) -> None:
+    rollout = roll_out(fleet, {"segment": "canary"}, {})
+    fleet.sql("insert into public.halts (scope, target, reason) values ('segment', 'canary', 'smoke')")
+    tick(fleet, "now() + interval '3 days'")
+    assert opened(fleet, rollout) == [1]
+    assert "fleetctl halt lift" in hint(fleet)
+
+
+def test_a_device_that_is_well_again_on_the_release_is_proof(fleet: Fleet) -> None:
+    rollout = roll_out(fleet, {"segment": "canary", "soak_s": 60}, {}, **OFF)
+    ask(fleet)
+    finish(fleet, rollout)
+    says(fleet, DEVICE, V2, "degraded")
+    tick(fleet, "now() + interval '2 minutes'")
+    assert opened(fleet, rollout) == [1]
+    says(fleet, DEVICE, V2)
+    tick(fleet)
+    tick(fleet, "now() + interval '2 minutes'")
+    assert opened(fleet, rollout) == [1, 2]
+    check_counters(fleet)

@@ -171,11 +171,49 @@ def test_new_moved_and_reactivated_devices_get_what_a_completed_rollout_gave(fle
     check_counters(fleet)
 
 
-def test_a_rollout_to_canaries_that_is_completed_said_nothing_to_others(fleet: Fleet) -> None:
-    complete(fleet, V2, {"segment": "canary"})
+@pytest.mark.parametrize("stage", [{"segment": "canary"}, {"percent": 0}])
+def test_a_completed_rollout_counts_for_all_that_its_branch_role_and_selector_take(
+    fleet: Fleet, stage: dict[str, Any]
+) -> None:
+    """Also for a device that none of its stages includes, under the limits of the last one."""
+    make_devices(fleet, 1, prefix="kiosk")
+    kiosk = device_id(fleet, "kiosk1")
+    fleet.sql("insert into public.device_roles (name) values ('kiosk')")
+    fleet.sql("update public.devices set role = 'kiosk' where id = %s", kiosk)
+    rollout = roll_out(
+        fleet, {"segment": "canary"}, {**stage, "max_in_flight": 1}, role="beacon", start=False
+    )
+    told_before = fleet.one("select private.outlook(%s, %s)", V2, rollout)
+    assert told_before["in_no_stage"] == 1
+    assert "When they are completed, it is for 1 more devices" in told_before["summary"]
+    fleet.sql("select public.start_rollout(%s)", rollout, who="operator")
+    assert told(fleet, OTHER) == ("run", None)
+    ask(fleet)
+    fleet.messages()
+    finish(fleet, rollout)
+    tick(fleet)
+    assert state(fleet, rollout) == "completed"
+    assert fleet.woken() == {f"device:{OTHER}": "rollout_completed"}
     answer = ask(fleet, OTHER)
-    assert (answer["action"], answer["release"]) == ("run", None)
-    assert detail(answer, "stage") == "v2 was rolled out, but no stage includes this device."
+    assert (answer["action"], answer["rollout_id"]) == ("update", str(rollout))
+    assert (
+        detail(answer, "stage")
+        == "The rollout is completed, so it is for every device that its branch, role and selector take (stage 2)."
+    )
+    assert told(fleet, kiosk) == ("run", None)
+    make_devices(fleet, 1, prefix="new")
+    assert gates(ask(fleet, device_id(fleet, "new1")))["slot"] == "wait"
+    check_counters(fleet)
+
+
+def test_what_a_stage_that_was_never_opened_holds_is_not_given_by_completing(fleet: Fleet) -> None:
+    rollout = roll_out(
+        fleet, {"segment": "canary", "soak_s": 3600}, {"segment": "stable", "needs_approval": True}
+    )
+    fleet.sql("update public.rollouts set state = 'completed' where id = %s", rollout)
+    assert told(fleet, OTHER) == ("run", None)
+    fleet.sql("update public.devices set segment = 'early' where id = %s", OTHER)
+    assert told(fleet, OTHER) == ("update", V2)
 
 
 def test_a_superseded_rollout_goes_on_where_an_open_stage_held_the_device(fleet: Fleet) -> None:
