@@ -62,6 +62,9 @@ create table public.releases (
   requires_release uuid references public.releases,
   by_rollout_only boolean not null default false,
   notes text not null default '',
+  access jsonb not null default '{}'
+    constraint "access must be an object of at most 20000 characters"
+      check (jsonb_typeof(access) = 'object' and length(access::text) <= 20000),
   created_by uuid,
   created_at timestamptz not null default now(),
   constraint "all_at_once is for a release that is withdrawn" check (not all_at_once or state = 'withdrawn'),
@@ -82,6 +85,8 @@ comment on column public.releases.requires_release is
   'A device that runs something older than this must go through it first. A device that runs nothing yet need not.';
 comment on column public.releases.by_rollout_only is
   'On: it reaches devices through rollouts only, on an immediate branch, too. Its first rollout, or a template of its branch, switches it on.';
+comment on column public.releases.access is
+  'What its roles declare to take of a device, with a reason each: {"kiosk": {"root": "why"}}. fleetctl reads it from the commit, for people; devices judge the signed files.';
 create index releases_newest_available on public.releases (branch, created_at desc, id) where state = 'available';
 create index releases_by_commit on public.releases (commit_sha);
 

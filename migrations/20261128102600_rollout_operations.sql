@@ -428,7 +428,7 @@ grant execute on function private.outlook(uuid, uuid) to authenticated, service_
 create function public.add_release(
   commit_sha text, branch text default 'main', version text default '', notes text default '',
   stages jsonb default null, template text default null, role text default null, options jsonb default '{}',
-  dry_run boolean default false
+  dry_run boolean default false, access jsonb default '{}'
 ) returns jsonb
 language plpgsql volatile set search_path = ''
 as $$
@@ -442,9 +442,9 @@ begin
   begin
     -- A template of the branch stands back where the caller says who gets the release.
     perform set_config('fleet.stages_are_given', case when stages is not null or template is not null then 'on' else '' end, true);
-    insert into public.releases (commit_sha, branch, version, notes, by_rollout_only)
+    insert into public.releases (commit_sha, branch, version, notes, access, by_rollout_only)
     values (add_release.commit_sha, add_release.branch, coalesce(add_release.version, ''), coalesce(add_release.notes, ''),
-      stages is not null or template is not null)
+      coalesce(add_release.access, '{}'), stages is not null or template is not null)
     returning * into added;
     if stages is not null or template is not null then
       rollout_id := (public.create_rollout(added.id, add_release.role, add_release.template, add_release.stages, add_release.options)).id;
@@ -463,7 +463,7 @@ begin
   return answer || jsonb_build_object('dry_run', dry_run, 'release', to_jsonb(added), 'rollout_id', rollout_id);
 end
 $$;
-comment on function public.add_release(text, text, text, text, jsonb, text, text, jsonb, boolean) is
+comment on function public.add_release(text, text, text, text, jsonb, text, text, jsonb, boolean, jsonb) is
   'Adds a release and, with stages or a template, starts its rollout in the same transaction. Says how many devices it is for; dry_run only says it.';
-revoke execute on function public.add_release(text, text, text, text, jsonb, text, text, jsonb, boolean) from public;
-grant execute on function public.add_release(text, text, text, text, jsonb, text, text, jsonb, boolean) to authenticated, service_role;
+revoke execute on function public.add_release(text, text, text, text, jsonb, text, text, jsonb, boolean, jsonb) from public;
+grant execute on function public.add_release(text, text, text, text, jsonb, text, text, jsonb, boolean, jsonb) to authenticated, service_role;

@@ -26,6 +26,7 @@ from fleet_agent.errors import Kind, ReleaseError, ValidationError
 from fleet_agent.roles import variables
 from fleet_agent.roles.schema import (
     ROLE_FILE,
+    ROLE_FILE_LIMIT_BYTES,
     Check,
     LogCheck,
     ProbationSettings,
@@ -39,7 +40,6 @@ from fleet_agent.roles.variables import Problem, Variable, VariableType, interpo
 
 COMPOSE_FILE = "compose.yaml"
 VALIDATE_FILE = "validate"
-ROLE_FILE_LIMIT_BYTES = 64 * 1024
 _CHECKS: TypeAdapter[tuple[Check, ...]] = TypeAdapter(tuple[Check, ...])
 
 

@@ -14,6 +14,7 @@ from fleet_agent.roles import host_access, variables
 from fleet_agent.roles.variables import PROVIDED, Variable
 
 ROLE_FILE = "role.yaml"
+ROLE_FILE_LIMIT_BYTES = 64 * 1024
 
 ServiceName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]*$")]
 #: Seconds. An hour is the longest that any single wait of a role may last.

@@ -186,7 +186,7 @@ def test_secret_of_a_release_that_fails_goes_with_it_and_the_old_one_stays(devic
             "{environment: TOKEN}",
             "{environment: ABSENT}",
             "variable_missing",
-            "The secret token takes ABSENT, which the role does not declare.",
+            "compose.yaml, line 22 (secrets, token, environment): it takes ABSENT, which the role does not",
         ),
         ("{environment: TOKEN}", "{external: true}", "compose_invalid", "The secret token is external;"),
         (
@@ -203,9 +203,9 @@ def test_secret_of_a_release_that_fails_goes_with_it_and_the_old_one_stays(devic
         ),
         (
             '    user: "1000"',
-            '    devices: ["/dev/nobody-connected"]',
+            '    devices: ["/dev/video77"]',
             "resource_missing",
-            "web needs /dev/nobody-connected, which is not on this device.",
+            "web needs /dev/video77, which is not on this device.",
         ),
         (
             '    user: "1000"',

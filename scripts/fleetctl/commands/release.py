@@ -18,7 +18,7 @@ from fleetctl.commands.common.going_back import going_back
 from fleetctl.commands.common.lookup import find_release
 from fleetctl.commands.common.options import AllAtOnce, Labels, Limit, OnBranch, SelectorText, Yes, command
 from fleetctl.commands.rollout_stages import Columns, Stages, parse_stage, rollout_options
-from fleetctl.commands.rollout_view import print_outlook
+from fleetctl.commands.rollout_view import print_access, print_outlook
 from fleetctl.console import counted
 from fleetctl.errors import FleetctlError
 
@@ -134,9 +134,12 @@ def add(
         # Everybody is also who comes later.
         "options": ({"allow_empty": True} if to_all else {}) | rollout_options(selector, label, option),
     }  # fmt: skip
+    if repository is not None:
+        wanted["access"] = release_commit.access(repository, commit)
     outlook = context.api.rpc("add_release", **wanted, dry_run=True)
     if not context.as_json:
         print_outlook(outlook)
+        print_access(outlook["release"])
     if dry_run:
         context.say(f"{unverified}Nothing was added.", {**outlook, "signer": signer})
         return

@@ -66,6 +66,26 @@ def signer(repository: Path, commit: str, allowed_signers: Path) -> str:
     return found[1]
 
 
+def access(repository: Path, commit: str) -> dict[str, dict[str, str]]:
+    """What each role of a commit declares to take of its devices; roles that declare nothing are left out."""
+    from fleet_agent.errors import FleetError
+    from fleet_agent.roles import schema
+
+    found = {}
+    for name in _git(repository, "ls-tree", "-z", "--name-only", f"{commit}:roles").stdout.split("\0"):
+        done = _git(repository, "cat-file", "blob", f"{commit}:roles/{name}/role.yaml")
+        if not name or done.returncode != 0 or len(done.stdout) > schema.ROLE_FILE_LIMIT_BYTES:
+            continue
+        try:
+            declared = schema.parse(done.stdout, name).access
+        except FleetError:
+            # Devices with this role refuse it, and say why.
+            continue
+        if declared:
+            found[name] = declared
+    return found
+
+
 def _git(repository: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["git", "-C", str(repository), *arguments], capture_output=True, text=True, check=False

@@ -22,7 +22,7 @@ from fleetctl.commands.rollout_stages import (
     parse_value,
     rollout_options,
 )
-from fleetctl.commands.rollout_view import picture, print_preview, print_progress
+from fleetctl.commands.rollout_view import picture, print_access, print_preview, print_progress
 from fleetctl.console import counted, out, print_json
 from fleetctl.errors import FleetctlError
 
@@ -91,7 +91,9 @@ def preview(context: Context, rollout: _Name) -> None:
     if context.as_json:
         print_json(devices)
     else:
-        _say_if_out(context, _release_of(context, found))
+        release = _release_of(context, found)
+        _say_if_out(context, release)
+        print_access(release)
         print_preview(devices)
 
 
@@ -107,7 +109,10 @@ def start(
     progress = context.api.rpc("rollout_progress", rollout_id=found["id"])
     devices, stages = counted(progress["devices"]), counted(len(progress["stages"]), "stage")
     what = f"start {progress['version']} for {devices} in {stages}"
-    _say_if_out(context, _release_of(context, found))
+    release = _release_of(context, found)
+    _say_if_out(context, release)
+    if not context.as_json:
+        print_access(release)
     if dry_run:
         context.say(f"Would {what}.", {"dry_run": True, **progress})
         return

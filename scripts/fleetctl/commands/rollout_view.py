@@ -39,6 +39,14 @@ def print_outlook(outlook: Row) -> None:
         )  # fmt: skip
 
 
+def print_access(release: Row) -> None:
+    """What the roles of a release take of their devices, each with its reason."""
+    for role, declared in sorted((release.get("access") or {}).items()):
+        for word, reason in sorted(declared.items()):
+            what = "is as good as root on its devices" if word == "root" else f"takes {word} of its devices"
+            out.print(f"The role {role} {what}: {reason.rstrip('.')}.", markup=False, soft_wrap=True)
+
+
 def print_progress(progress: Row) -> None:
     """The summary, what halts it, and the stages."""
     out.print(progress["summary"], markup=False)

@@ -41,10 +41,10 @@ export type StatusRow = Pick<
   | "error"
 >;
 
-export const RELEASE_COLUMNS = "id,version,commit_sha,branch,state,created_at";
+export const RELEASE_COLUMNS = "id,version,commit_sha,branch,state,created_at,access";
 export type ReleaseRow = Pick<
   Tables<"releases">,
-  "id" | "version" | "commit_sha" | "branch" | "state" | "created_at"
+  "id" | "version" | "commit_sha" | "branch" | "state" | "created_at" | "access"
 >;
 
 export const HALT_COLUMNS = "id,scope,target,cause,reason,opened_at,opened_by";

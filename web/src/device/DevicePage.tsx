@@ -16,6 +16,7 @@ import { StateLabel } from "../devices/StateLabel.tsx";
 import { sharedRows } from "../fleet/fleetData.ts";
 import { useFleet } from "../fleet/useFleet.ts";
 import { span } from "../format/time.ts";
+import { declaredAccess } from "./access.ts";
 import { AttemptList } from "./AttemptList.tsx";
 import { DeviceActions } from "./DeviceActions.tsx";
 import classes from "./DevicePage.module.css";
@@ -47,7 +48,9 @@ export default function DevicePage({ id }: { id: string }) {
   }
   const row = device.data;
   const report = status.data;
-  const view = deviceView(row, report ?? undefined, sharedRows(fleet), now);
+  const shared = sharedRows(fleet);
+  const view = deviceView(row, report ?? undefined, shared, now);
+  const access = declaredAccess(shared.releases.get(report?.current_release ?? ""), row.role);
   const inSafeMode = safeMode(report, view.current);
   const drift = report && clockDrift(report.device_time, report.reported_at);
   const labels = Object.entries(fields(row.labels));
@@ -72,6 +75,9 @@ export default function DevicePage({ id }: { id: string }) {
       "Labels",
       labels.map(([key, value]) => `${key}: ${String(value)}`).join(", "),
     ]);
+  }
+  for (const { word, reason } of access) {
+    details.push([word === "root" ? "Role is root on the device" : `Role takes ${word}`, reason]);
   }
   const own = ownSettings(report?.settings);
   if (own.length > 0) details.push(["Set locally (device.json)", own.join(", ")]);

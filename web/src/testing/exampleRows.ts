@@ -48,6 +48,7 @@ export const RELEASES: ReleaseRow[] = [
     branch: "main",
     state: "available",
     created_at: "2026-11-20T00:00:00+00:00",
+    access: {},
   },
   {
     id: "22222222-0000-4000-8000-000000000002",
@@ -56,6 +57,7 @@ export const RELEASES: ReleaseRow[] = [
     branch: "main",
     state: "available",
     created_at: "2026-11-21T00:00:00+00:00",
+    access: {},
   },
 ];
 

@@ -767,6 +767,7 @@ export type Database = {
       }
       releases: {
         Row: {
+          access: Json
           all_at_once: boolean
           branch: string
           by_rollout_only: boolean
@@ -780,6 +781,7 @@ export type Database = {
           version: string
         }
         Insert: {
+          access?: Json
           all_at_once?: boolean
           branch?: string
           by_rollout_only?: boolean
@@ -793,6 +795,7 @@ export type Database = {
           version?: string
         }
         Update: {
+          access?: Json
           all_at_once?: boolean
           branch?: string
           by_rollout_only?: boolean
@@ -1746,6 +1749,7 @@ export type Database = {
       }
       add_release: {
         Args: {
+          access?: Json
           branch?: string
           commit_sha: string
           dry_run?: boolean
