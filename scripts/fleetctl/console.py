@@ -53,6 +53,13 @@ def print_error(kind: str, message: str, hint: str = "", *, as_json: bool = Fals
         err.print(f"  [dim]hint:[/] {escape(hint)}")
 
 
+def print_warning(message: str, hint: str = "") -> None:
+    """What a person should know although the command goes on, on stderr."""
+    err.print(f"[bold yellow]warning[/]: {escape(message)}")
+    if hint:
+        err.print(f"  [dim]hint:[/] {escape(hint)}")
+
+
 def pairs(value: Mapping[str, object]) -> None:
     """`key  value` lines."""
     width = max((len(key) for key in value), default=0)

@@ -12,6 +12,7 @@ import httpx
 import psycopg
 import pytest
 
+from fleetctl.commands.common.context import Context
 from fleetctl.stack.local_stack import LocalStack
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -154,6 +155,15 @@ def test_status_names_the_part_that_does_not_work(running: LocalStack, api: http
     )
     status = LocalStack.status_of(running.data)
     assert (status.state, status.detail) == ("broken", "not working: functions")
+
+
+def test_a_part_that_does_not_work_takes_the_commands_of_operators_not_away(
+    running: LocalStack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    context = Context(data=running.data, api_url=None, key=None, as_json=False)
+    assert context.api.target.api_url == running.api_url
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.endswith("runs, with a fault: not working: functions. hint: See fleetctl status.")
 
 
 # --- the dashboard's files ----------------------------------------------------------------------------------

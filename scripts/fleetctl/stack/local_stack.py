@@ -108,10 +108,13 @@ class LocalStack:
 
     @classmethod
     def find(cls, data: Path) -> LocalStack:
-        """The stack that runs in a folder; raises FleetctlError `not_running`."""
+        """The stack that runs in a folder, also if one of its parts fails (`status_of` names it).
+
+        Raises FleetctlError `not_running`.
+        """
         folder = DataFolder.at(data)
         status = cls.status_of(data)
-        if status.state != "running":
+        if status.api_url is None:
             raise FleetctlError(
                 "not_running",
                 f"No stack is running in {folder.root}: {status.detail}.",

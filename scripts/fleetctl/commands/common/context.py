@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleetctl.client.query import Row
-from fleetctl.console import out, print_json, print_table
+from fleetctl.console import out, print_json, print_table, print_warning
 from fleetctl.errors import FleetctlError
 
 if TYPE_CHECKING:
@@ -82,6 +82,12 @@ def _target(data: Path, api_url: str | None, key: str | None) -> Target:
     from fleetctl.stack.local_stack import LocalStack
 
     stack = LocalStack.find(data)
+    status = LocalStack.status_of(data)
+    if status.state != "running":
+        # Whatever else is broken, a fleet can be halted and a device suspended.
+        print_warning(
+            f"The control plane in {data} runs, with a fault: {status.detail}.", "See fleetctl status."
+        )
     return Target(stack.api_url, key or stack.secret_key)
 
 
