@@ -6,6 +6,7 @@ Everything else about a device (role, segment, pin) belongs to the control plane
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -45,6 +46,7 @@ LabelName = Annotated[str, StringConstraints(min_length=1, max_length=63)]
 LabelValue = Annotated[str, StringConstraints(max_length=255)]
 
 
+_PUBLISHABLE_KEY = re.compile(r"sb_publishable_[A-Za-z0-9_-]+")
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 _USER = re.compile(r"[A-Za-z0-9_][\w.+-]*", re.ASCII)
@@ -72,6 +74,16 @@ def git_url_problem(url: str) -> str | None:
     if not found or scheme not in _SCHEMES:
         return "it must be a path or an address with https://, ssh://, git:// or file://"
     return _place_problem(url, scheme, rest.partition("/")[0])
+
+
+def _role_of_key(key: str) -> str:
+    """The role that a legacy key, which is a JWT, stands for; empty for anything else."""
+    try:
+        _, claims, _ = key.split(".")
+        role = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["role"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""
+    return str(role)
 
 
 def _place_problem(url: str, scheme: str, place: str) -> str | None:
@@ -196,8 +208,8 @@ class DeviceConfig(BaseModel):
     def _publishable_key(cls, value: str) -> str:
         if value.startswith("sb_secret_"):
             raise ValueError("must be the publishable key; this is a secret key")
-        if not value:
-            raise ValueError("must not be empty")
+        if not (_PUBLISHABLE_KEY.fullmatch(value) or _role_of_key(value) == "anon"):
+            raise ValueError("must be the project's publishable key, which begins with sb_publishable_")
         return value
 
     @field_validator("git_url")

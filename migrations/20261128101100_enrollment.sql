@@ -3,12 +3,16 @@
 
 create table private.provisioning_tokens (
   id uuid primary key default gen_random_uuid(),
-  label text not null default '',
+  note text not null default '',
   token_hash bytea not null unique constraint "token_hash must be a SHA-256" check (octet_length(token_hash) = 32),
   role text not null references public.device_roles on update cascade,
   segment text not null default 'stable' references public.segments on update cascade,
   branch text not null default 'main' references public.branches on update cascade,
   auto_accept boolean not null default true,
+  labels jsonb not null default '{}'
+    constraint "labels must be an object of texts, like {""site"": ""rome""}"
+    check (jsonb_typeof(labels) = 'object' and not jsonb_path_exists(labels, '$.* ? (@.type() != "string")')
+           and octet_length(labels::text) <= 4096),
   max_uses int not null default 1 constraint "max_uses must be 1 to 100000" check (max_uses between 1 and 100000),
   uses int not null default 0,
   expires_at timestamptz not null default now() + interval '7 days',
@@ -19,6 +23,7 @@ create table private.provisioning_tokens (
 );
 comment on table private.provisioning_tokens is 'Tokens with which machines enroll. Hashed; made by create_provisioning_token().';
 comment on column private.provisioning_tokens.token_hash is 'SHA-256 of the token''s UTF-8 bytes.';
+comment on column private.provisioning_tokens.labels is 'Labels that its devices begin with; those in a device''s device.json come on top.';
 comment on column private.provisioning_tokens.auto_accept is 'false: the device still waits as pending until an operator accepts it.';
 
 alter table private.provisioning_tokens enable row level security;
@@ -29,8 +34,8 @@ create trigger audit after insert or update or delete on private.provisioning_to
   for each row execute function private.audit_change('id', 'token_hash', 'uses');
 
 create function public.create_provisioning_token(
-  role text, segment text default 'stable', branch text default 'main', label text default '',
-  max_uses int default 1, valid_for_s int default 604800, auto_accept boolean default true
+  role text, segment text default 'stable', branch text default 'main', note text default '',
+  max_uses int default 1, valid_for_s int default 604800, auto_accept boolean default true, labels jsonb default '{}'
 ) returns jsonb
 language plpgsql volatile security definer set search_path = ''
 as $$
@@ -52,36 +57,38 @@ begin
   -- Two random UUIDs: 244 bits from the server's strong random source, without an extension.
   token := 'fpt_' || replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', '');
   insert into private.provisioning_tokens
-    (label, token_hash, role, segment, branch, auto_accept, max_uses, expires_at, created_by)
-  values (coalesce(create_provisioning_token.label, ''), sha256(convert_to(token, 'UTF8')), create_provisioning_token.role,
+    (note, token_hash, role, segment, branch, auto_accept, labels, max_uses, expires_at, created_by)
+  values (coalesce(create_provisioning_token.note, ''), sha256(convert_to(token, 'UTF8')), create_provisioning_token.role,
     create_provisioning_token.segment, create_provisioning_token.branch, coalesce(create_provisioning_token.auto_accept, true),
-    create_provisioning_token.max_uses, now() + make_interval(secs => valid_for_s), private.actor_id())
+    coalesce(create_provisioning_token.labels, '{}'), create_provisioning_token.max_uses, now() + make_interval(secs => valid_for_s), private.actor_id())
   returning * into made;
-  return jsonb_build_object('id', made.id, 'token', token, 'label', made.label, 'role', made.role,
+  return jsonb_build_object('id', made.id, 'token', token, 'note', made.note, 'role', made.role,
     'segment', made.segment, 'branch', made.branch, 'auto_accept', made.auto_accept,
-    'max_uses', made.max_uses, 'expires_at', made.expires_at);
+    'labels', made.labels, 'max_uses', made.max_uses, 'expires_at', made.expires_at);
 end
 $$;
-comment on function public.create_provisioning_token(text, text, text, text, int, int, boolean) is
+comment on function public.create_provisioning_token(text, text, text, text, int, int, boolean, jsonb) is
   'For admins: makes a token with which machines enroll. The token is shown once; only its hash is kept.';
-revoke execute on function public.create_provisioning_token(text, text, text, text, int, int, boolean) from public;
-grant execute on function public.create_provisioning_token(text, text, text, text, int, int, boolean)
+revoke execute on function public.create_provisioning_token(text, text, text, text, int, int, boolean, jsonb) from public;
+grant execute on function public.create_provisioning_token(text, text, text, text, int, int, boolean, jsonb)
   to authenticated, service_role;
 
 create function public.provisioning_tokens() returns table (
-  id uuid, label text, role text, segment text, branch text, auto_accept boolean, max_uses int, uses int,
-  expires_at timestamptz, created_by uuid, created_at timestamptz, revoked_at timestamptz)
+  id uuid, note text, role text, segment text, branch text, auto_accept boolean, labels jsonb, max_uses int, uses int,
+  expires_at timestamptz, created_by uuid, created_at timestamptz, revoked_at timestamptz, devices text[])
 language plpgsql stable security definer set search_path = ''
 as $$
 -- Definer: the table is not exposed. Never the hash.
 begin
   perform private.require_rank('admin');
-  return query select t.id, t.label, t.role, t.segment, t.branch, t.auto_accept, t.max_uses, t.uses,
-    t.expires_at, t.created_by, t.created_at, t.revoked_at
+  return query select t.id, t.note, t.role, t.segment, t.branch, t.auto_accept, t.labels, t.max_uses, t.uses,
+    t.expires_at, t.created_by, t.created_at, t.revoked_at, array(
+      select d.name from private.enrollments e join public.devices d on d.id = e.device_id
+      where e.token_id = t.id order by d.name)
   from private.provisioning_tokens t order by t.created_at desc;
 end
 $$;
-comment on function public.provisioning_tokens() is 'For admins: the provisioning tokens, without their secret.';
+comment on function public.provisioning_tokens() is 'For admins: the provisioning tokens without their secret, and the names of the devices that came with each.';
 revoke execute on function public.provisioning_tokens() from public;
 grant execute on function public.provisioning_tokens() to authenticated, service_role;
 
@@ -255,7 +262,7 @@ comment on function private.count_token(text, timestamptz) is
 revoke execute on function private.count_token(text, timestamptz) from public;
 
 create function private.add_device(
-  wish text, public_key text, token private.provisioning_tokens, hardware_model text, os text
+  wish text, public_key text, token private.provisioning_tokens, hardware_model text, os text, labels jsonb
 ) returns public.devices
 language plpgsql set search_path = ''
 as $$
@@ -265,14 +272,14 @@ declare
   digits int := 0;
 begin
   loop
-    insert into public.devices (name, role, segment, branch, state, public_key, hardware_model, os)
+    insert into public.devices (name, role, segment, branch, state, public_key, hardware_model, os, labels)
     values (
       candidate,
       coalesce(token.role, (select s.pending_role from public.fleet_settings s)),
       coalesce(token.segment, 'stable'),
       coalesce(token.branch, 'main'),
       case when token.auto_accept then 'active' else 'pending' end::public.device_state,
-      add_device.public_key, add_device.hardware_model, add_device.os)
+      add_device.public_key, add_device.hardware_model, add_device.os, coalesce(token.labels, '{}') || add_device.labels)
     on conflict (name) do nothing
     returning * into device;
     exit when found;
@@ -284,9 +291,9 @@ begin
   return device;
 end
 $$;
-comment on function private.add_device(text, text, private.provisioning_tokens, text, text) is
+comment on function private.add_device(text, text, private.provisioning_tokens, text, text, jsonb) is
   'Make the device row, with the token''s role, segment and branch or, without a token, as pending; a taken name gets a suffix.';
-revoke execute on function private.add_device(text, text, private.provisioning_tokens, text, text) from public;
+revoke execute on function private.add_device(text, text, private.provisioning_tokens, text, text, jsonb) from public;
 
 create function public.enroll_device(
   public_key text,
@@ -296,7 +303,8 @@ create function public.enroll_device(
   client_address text,
   token_hash text default null,
   hardware_model text default null,
-  os text default null
+  os text default null,
+  labels jsonb default '{}'
 ) returns jsonb
 language plpgsql security definer set search_path = ''
 as $$
@@ -342,10 +350,11 @@ begin
     if device.id is not null then
       update public.devices d set
         role = (counted.token).role, segment = (counted.token).segment, branch = (counted.token).branch,
+        labels = (counted.token).labels || d.labels,
         state = case when (counted.token).auto_accept then 'active' else d.state end
       where d.id = device.id returning d.* into device;
     else
-      device := private.add_device(name, enroll_device.public_key, counted.token, hardware_model, os);
+      device := private.add_device(name, enroll_device.public_key, counted.token, hardware_model, os, labels);
       created := true;
     end if;
     insert into private.enrollments (device_id, token_id, client_address)
@@ -355,7 +364,7 @@ begin
     if (select count(*) from public.devices d where d.state = 'pending') >= settings.max_pending_devices then
       return jsonb_build_object('kind', 'pending_full', 'retry_after_s', 3600);
     end if;
-    device := private.add_device(name, enroll_device.public_key, null, hardware_model, os);
+    device := private.add_device(name, enroll_device.public_key, null, hardware_model, os, labels);
     created := true;
     insert into private.enrollments (device_id, client_address) values (device.id, address);
   end if;
@@ -366,11 +375,11 @@ begin
     'segment', device.segment, 'branch', device.branch, 'state', device.state);
 end
 $$;
-comment on function public.enroll_device(text, text, text, timestamptz, text, text, text, text) is
+comment on function public.enroll_device(text, text, text, timestamptz, text, text, text, text, jsonb) is
   'For the edge function enroll, which has verified the proof. Idempotent by public key. token_hash: SHA-256, hex.';
-revoke execute on function public.enroll_device(text, text, text, timestamptz, text, text, text, text)
+revoke execute on function public.enroll_device(text, text, text, timestamptz, text, text, text, text, jsonb)
   from public, anon, authenticated, fleet_device;
-grant execute on function public.enroll_device(text, text, text, timestamptz, text, text, text, text) to service_role;
+grant execute on function public.enroll_device(text, text, text, timestamptz, text, text, text, text, jsonb) to service_role;
 
 -- What the edge function device-token calls, in two steps: first to get the key to verify with, then, once the signature
 -- is verified, to use up the assertion. Until then nothing that a stranger sends counts against a device.

@@ -21,3 +21,11 @@ function secretKey(): string {
   if (typeof key !== "string") throw new Error('SUPABASE_SECRET_KEYS has no "default" key');
   return key;
 }
+
+/** Every publishable key of this project, and its legacy anon key while it has one. */
+export function publishableKeysFromEnvironment(): string[] {
+  const keys = Object.values(JSON.parse(Deno.env.get("SUPABASE_PUBLISHABLE_KEYS") || "{}"));
+  const legacy = Deno.env.get("SUPABASE_ANON_KEY");
+  const all = [...keys, legacy].filter((key): key is string => typeof key === "string" && key !== "");
+  return all.length > 0 ? all : [requiredVariable("SUPABASE_PUBLISHABLE_KEYS")];
+}

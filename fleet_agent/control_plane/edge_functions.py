@@ -6,7 +6,7 @@ server's time, corrects itself and tries once more; what the correction was is i
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -46,6 +46,7 @@ class EnrollmentRequest:
     hardware_model: str | None = None
     os: str | None = None
     agent_version: str | None = None
+    labels: Mapping[str, str] | None = None
 
 
 class Enrollment(Frozen):
@@ -105,11 +106,12 @@ async def enroll(
     `token_invalid` when the provisioning token is wrong, expired or used up, `clock_wrong` when even the
     server's own time did not help.
     """
-    body = {
+    body: dict[str, Any] = {
         "name": request.name,
         "hardware_model": request.hardware_model,
         "os": request.os,
         "agent_version": request.agent_version,
+        "labels": dict(request.labels) if request.labels else None,
         "provisioning_token": provisioning_token,
     }
     body = {key: value for key, value in body.items() if value is not None}

@@ -27,6 +27,7 @@ _FUNCTION_KINDS: dict[str, tuple[Kind, bool]] = {
     "token_invalid": (Kind.TOKEN_INVALID, False),
     "token_expired": (Kind.TOKEN_INVALID, False),
     "token_used_up": (Kind.TOKEN_INVALID, False),
+    "publishable_key_invalid": (Kind.UNAUTHORIZED, False),
     "assertion_stale": (Kind.CLOCK_WRONG, True),
     "assertion_replayed": (Kind.UNAUTHORIZED, True),
     "assertion_invalid": (Kind.UNAUTHORIZED, False),

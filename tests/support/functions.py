@@ -60,7 +60,8 @@ async def join(site: Site, identity: Identity, token: str | None, name: str | No
 async def post(site: Site, function: str, body: Any, **headers: str) -> httpx.Response:
     async with httpx.AsyncClient() as made:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return await made.post(site.urls[function], content=content, headers=headers)
+        given = {"apikey": site.publishable_key, **headers}
+        return await made.post(site.urls[function], content=content, headers=given)
 
 
 def refusal(response: httpx.Response) -> tuple[int, str]:

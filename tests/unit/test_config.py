@@ -46,6 +46,8 @@ def test_a_good_file_is_parsed_and_the_address_normalized(tmp_path: Path) -> Non
         ({"poll_interval_s": 604801}, "`poll_interval_s`: Input should be less than or equal to 604800"),
         ({"runtime": "podman"}, "`runtime`: Input should be 'auto', 'docker' or 'simulated'"),
         ({"labels": {"site": 7}}, "`labels.site`: Input should be a valid string"),
+        ({"publishable_key": "None"}, "`publishable_key`: must be the project's publishable key"),
+        ({"publishable_key": "eyJh.eyJyb2xlIjoic2VydmljZV9yb2xlIn0.x"}, "begins with sb_publishable_"),
         ({"publishable_key": "sb_secret_abc"}, "`publishable_key`: must be the publishable key"),
         ({"allowed_signers": None}, "allowed_signers must name a file while verify_signatures is true"),
         ({"git_url": "--upload-pack=evil"}, "`git_url`: it must be a path or an address with https://"),

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
 import httpx
+import pytest
 
+from fleet_agent.cli.main import main as agent
+from fleetctl.fleet_repo import FleetRepo
 from fleetctl.stack.local_stack import LocalStack
-from tests.support.fleetctl_runner import Fleetctl
+from tests.support.fleetctl_runner import Db, Fleetctl
 
 
 def test_a_token_is_shown_once_and_never_again(fleetctl: Fleetctl) -> None:
@@ -30,19 +35,50 @@ def test_a_token_is_shown_once_and_never_again(fleetctl: Fleetctl) -> None:
     assert fleetctl("token", "revoke", str(uuid4())).refusal == ("token_unknown", 5)
 
 
-def test_a_token_made_here_lets_a_device_in(fleetctl: Fleetctl, stack: LocalStack, tmp_path: Path) -> None:
-    """The plain output is the token alone, so that a script can pipe it."""
-    from fleet_agent.control_plane.identity import Identity
-    from fleet_agent.paths import Paths
+def test_the_printed_line_makes_a_device_with_nothing_written_by_hand(
+    fleetctl: Fleetctl, db: Db, stack: LocalStack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As typed: what `token create` prints, in the device's shell."""
+    repo = FleetRepo.create(tmp_path / "repo", roles=None)
+    printed = fleetctl(
+        "token", "create", "--role", "beacon", "--label", "site=rome", "--label", "shop=7",
+        "--repository", str(repo.path), "--publishable-key", stack.publishable_key,
+    )  # fmt: skip
+    program, *words = shlex.split(printed.output)
+    assert program == "fleet-agent"
+    folder, name = tmp_path / "device", f"printed-{uuid4().hex[:8]}"
+    here = ["--root", str(folder), "--config", str(folder / "device.json"), "--name", name]
+    capsys.readouterr()
+    spoilt = [word if words[at - 1] != "--key" else f"{word}x" for at, word in enumerate(words)]
+    assert agent(spoilt + here) == 4
+    assert "not one of this project" in capsys.readouterr().err
+    assert not (folder / "device.json").exists()
+    assert agent(words + here) == 0, "the wrong key spent the token"
+    assert agent(["validate-config", *here[:4]]) == 0
+    assert (folder / "allowed_signers").read_bytes() == repo.allowed_signers.read_bytes()
+    # The same line again is the same device; labels of the file come on top of the token's.
+    assert agent(words + here) == 0
+    assert agent([*words, *here, "--git-url", "https://elsewhere.example/repo"]) == 2
+    token = next(row for row in fleetctl("token", "list", "--json").json if row["devices"] == [name])
+    assert name in fleetctl("token", "show", token["id"]).output
+    row = db.execute("select labels, state from devices where name = %s", [name]).fetchone()
+    assert row == {"labels": {"site": "rome", "shop": "7"}, "state": "active"}
 
-    printed = fleetctl("token", "create", "--role", "beacon").output
-    assert printed.count("\n") == 1
-    proof = Identity.load_or_create(Paths(tmp_path)).assertion("enroll", datetime.now(UTC))
-    answer = httpx.post(
-        f"{stack.api_url}/functions/v1/enroll",
-        json={"proof": proof, "name": "from-fleetctl", "provisioning_token": printed.strip()},
+
+def test_labels_of_device_json_come_on_top_of_the_tokens(
+    fleetctl: Fleetctl, db: Db, stack: LocalStack, tmp_path: Path
+) -> None:
+    asked = ["token", "create", "--role", "beacon", "--label", "site=rome", "--label", "shop=7"]
+    assert fleetctl(*asked).refusal == ("publishable_key_needed", 2)
+    line = fleetctl(*asked, "--publishable-key", stack.publishable_key).output
+    (tmp_path / "device.json").write_text(
+        json.dumps({"labels": {"site": "oslo"}, "git_url": "/var/repo", "verify_signatures": False})
     )
-    assert (answer.status_code, answer.json()["kind"]) == (201, "enrolled")
+    name = f"labels-{uuid4().hex[:8]}"
+    words = [*shlex.split(line)[1:], "--root", str(tmp_path), "--config", str(tmp_path / "device.json")]
+    assert agent([*words, "--name", name]) == 0
+    row = db.execute("select labels from devices where name = %s", [name]).fetchone()
+    assert row == {"labels": {"site": "oslo", "shop": "7"}}
 
 
 def test_an_operator_is_made_can_sign_in_and_is_removed(fleetctl: Fleetctl, stack: LocalStack) -> None:

@@ -63,6 +63,7 @@ def plain_deno(stack: Any) -> Iterator[Site]:
     environment = {
         **{name: os.environ[name] for name in ("PATH", "HOME", "DENO_DIR") if name in os.environ},
         "SUPABASE_URL": stack.api_url,
+        "SUPABASE_PUBLISHABLE_KEYS": json.dumps({"default": stack.publishable_key}),
         "SUPABASE_SECRET_KEYS": json.dumps({"default": stack.secret_key}),
         "FLEET_SIGNING_JWK": json.dumps(jwk),
         "DENO_SERVE_ADDRESS": "tcp:127.0.0.1:0",
@@ -118,7 +119,7 @@ def member_to_be(identity: Identity, provisioning_token: Callable[..., str]) -> 
 @pytest.fixture
 def provisioning_token(db: psycopg.Connection[dict[str, Any]]) -> Callable[..., str]:
     def make(**options: Any) -> str:
-        options = {"role": "beacon", "segment": "canary", "branch": "main", "label": "test", **options}
+        options = {"role": "beacon", "segment": "canary", "branch": "main", "note": "test", **options}
         names = ", ".join(f"{name} => %({name})s" for name in options)
         row = db.execute(f"select create_provisioning_token({names}) as made", options).fetchone()
         assert row is not None

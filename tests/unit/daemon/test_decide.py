@@ -161,7 +161,7 @@ def test_labels_of_the_server_are_merged_below_the_devices_own(asks: Any) -> Non
 def _config(**changes: Any) -> DeviceConfig:
     required = {
         "api_url": "http://a.test",
-        "publishable_key": "k",
+        "publishable_key": "sb_publishable_x",
         "git_url": "/g",
         "verify_signatures": False,
     }

@@ -65,9 +65,8 @@ export function DevicesPage() {
 function NoDevices() {
   return (
     <Text>
-      No devices have enrolled yet. Create a provisioning token with{" "}
-      <code>fleetctl token create</code>, then run <code>fleet-agent enroll</code>{" "}
-      on the device. It will appear here.
+      No devices have enrolled yet. <code>fleetctl token create</code>{" "}
+      prints a line; run it on the device, and it will appear here.
     </Text>
   );
 }

@@ -32,7 +32,26 @@ class Context:
         # Half a second of imports that --help must not pay.
         from fleetctl.client.api import Api
 
-        return Api(_target(self.data, self.api_url, self.key))
+        return Api(self._target)
+
+    @cached_property
+    def _target(self) -> Target:
+        return _target(self.data, self.api_url, self.key)
+
+    @property
+    def api_address(self) -> str:
+        """Where devices reach the control plane."""
+        return self._target.api_url
+
+    @property
+    def publishable_key(self) -> str | None:
+        """The key that devices of this fleet use, if it is known here."""
+        from fleetctl.stack.local_stack import LocalStack
+
+        if self._target.key.startswith("sb_publishable_"):
+            return self._target.key
+        found = LocalStack.status_of(self.data)
+        return found.publishable_key if found.api_url == self._target.api_url else None
 
     def show(
         self,

@@ -1836,8 +1836,9 @@ export type Database = {
         Args: {
           auto_accept?: boolean
           branch?: string
-          label?: string
+          labels?: Json
           max_uses?: number
+          note?: string
           role: string
           segment?: string
           valid_for_s?: number
@@ -1895,6 +1896,7 @@ export type Database = {
           client_address: string
           hardware_model?: string
           jti: string
+          labels?: Json
           name: string
           os?: string
           public_key: string
@@ -2134,10 +2136,12 @@ export type Database = {
           branch: string
           created_at: string
           created_by: string
+          devices: string[]
           expires_at: string
           id: string
-          label: string
+          labels: Json
           max_uses: number
+          note: string
           revoked_at: string
           role: string
           segment: string
