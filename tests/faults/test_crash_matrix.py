@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.crash_harness import SCENARIOS
+from tests.support.crash_scenarios import SCENARIOS
 from tests.support.profiles import SOAK, amount
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -31,7 +31,7 @@ from fleet_agent.engine.stack_store import read_compose
 from fleet_agent.errors import ContainerError, FleetError, Kind
 from fleet_agent.model import Action, EngineStatus, Release, ReportState
 from fleet_agent.release import Origin
-from tests.support.crash_harness import SUBNET
+from tests.support.crash_scenarios import ONCE, SUBNET
 from tests.support.engine_harness import COMPOSE_YAML, START, FakeClock, Fleet, rows
 from tests.support.profiles import SOAK, amount
 
@@ -41,8 +41,9 @@ GOOD = ("good-1", "good-2", "good-3")
 BAD = {"crashes": "crash", "falls": "crash-later=2", "sick": "unhealthy", "never": "no-start", "refuses": ""}
 EDITS = {
     "refuses": {"validate": "#!/bin/sh\nexit 1\n"},
-    # A network that changes, and replicas.
-    "good-2": {"compose.yaml": COMPOSE_YAML.format(behavior="") + SUBNET},
+    # A service that runs once for both, a network that changes, and replicas.
+    "good-1": {"compose.yaml": ONCE % "a"},
+    "good-2": {"compose.yaml": ONCE % "a" + SUBNET},
     "good-3": {"compose.yaml": COMPOSE_YAML.format(behavior="") + "    deploy: {replicas: 3}\n"},
 }
 
@@ -52,15 +53,15 @@ class Killed(BaseException):
 
 
 class Mortal(Direct):
-    """Dies at the n-th effect; never with None. Compose is killed the first `kills` times that it starts."""
+    """Dies at the n-th effect; never with None. Compose fails the first `kills` times that it starts."""
 
-    def __init__(self, at: int | None, kills: int = 0) -> None:
-        self.left, self.kills = at, kills
+    def __init__(self, at: int | None, kills: int = 0, kind: Kind = Kind.COMPOSE_KILLED) -> None:
+        self.left, self.kills, self.kind = at, kills, kind
 
     def perform(self, name: str, action: Callable[[], T]) -> T:
         if name == "compose up" and self.kills:
             self.kills -= 1
-            raise ContainerError(Kind.COMPOSE_KILLED, "Compose was killed (signal 9).", retryable=True)
+            raise ContainerError(self.kind, "Compose did not end by itself.", retryable=True)
         if self.left is not None:
             if self.left == 0:
                 raise Killed(name)
@@ -145,7 +146,7 @@ class Device(RuleBasedStateMachine):
 
     @rule(version=st.sampled_from((*GOOD, *BAD)), operator_requested=st.booleans(), dies=dying(45))
     def update(self, version: str, operator_requested: bool, dies: int | None) -> None:
-        before, count = self.status(), len(rows(self.config))
+        before, count, done_before = self.status(), len(rows(self.config)), self.done()
         why_in_safe_mode = self.why_in_safe_mode()
         release = self.fleet.release(version)
         known = version in self.bad and not operator_requested
@@ -181,6 +182,8 @@ class Device(RuleBasedStateMachine):
         elif before.current != release or before.state is ReportState.SAFE_MODE:
             assert (after.state, after.current, made) == (ReportState.HEALTHY, release, 1), after
             self.bad.discard(version)
+            if done_before is not None and before.state is not ReportState.SAFE_MODE and version != "good-3":
+                assert self.done() == done_before
 
     @rule(dies=dying(30))
     def go_back(self, dies: int | None) -> None:
@@ -257,6 +260,23 @@ class Device(RuleBasedStateMachine):
         if after.current == self.fleet.release(version):
             self.bad.discard(version)
 
+    @rule(version=st.sampled_from(GOOD))
+    def compose_hangs(self, version: str) -> None:
+        """Once: what was well before is back, and only the third time in a row is the release known bad."""
+        before, bad = self.status(), self.remembered()
+        release = self.fleet.release(version)
+        key = f"{release.commit_sha}.{self.fleet.role}"
+        hangs = failure_memory.load(self.config.paths.known_bad).hangs(key)
+        hung = Mortal(None, 1, Kind.COMPOSE_HUNG)
+        dependencies = Dependencies(clock=self.clock, source=self.source, effects=hung)
+        api.converge(self.config, self.fleet.directive(release), dependencies=dependencies)
+        started = hung.kills == 0
+        self.recover()
+        assert self.remembered() - bad <= ({version} if started and hangs == 2 else set())
+        if before.state is not ReportState.SAFE_MODE and before.current is not None:
+            assert self.status().current == before.current
+        self.relearn()
+
     @rule(hours=st.sampled_from((-400_000, -1, 1, 9_000)), corrected=st.booleans())
     def clock_jumps(self, hours: int, *, corrected: bool) -> None:
         """The machine's own clock, and with `corrected` what is believed to be the time, too."""
@@ -321,8 +341,10 @@ class Device(RuleBasedStateMachine):
             runtime = SimulatedRuntime(self.config.paths.state / "simulated.json")
             compose = read_compose(self.config.paths.state / "stacks" / journal.current.key / "compose.json")
             containers = runtime.services(self.config.project)
-            assert differences(compose, self.config.project, containers, runtime.networks()) == []
-            assert {container.service for container in containers} == {"web", "clock"}
+            differing = differences(compose, self.config.project, containers, runtime.networks())
+            assert [one for one in differing if not (one.is_state and one.service == "migrate")] == []
+            assert {container.service for container in containers} - {"migrate"} == {"web", "clock"}
+            assert ("migrate" in running) == (journal.current.release.version != "good-3")
             assert running["web"].behavior == ""
         found = [row.id for row in rows(self.config)]
         assert len(found) == len(set(found))
@@ -365,6 +387,11 @@ class Device(RuleBasedStateMachine):
     def why_in_safe_mode(self) -> str | None:
         journal = journals.load(self.config.paths.journal, set_aside=False)
         return journal.safe_mode.kind if journal and journal.safe_mode else None
+
+    def done(self) -> int | None:
+        """Which container of the one-shot service is here: another if it ran again."""
+        found = self.world().containers.get(self.config.project, {}).get("migrate")
+        return found.id if found is not None and not found.stopped else None
 
     def running(self, status: EngineStatus) -> str | None:
         return status.current.version if status.current else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import threading
@@ -16,6 +17,7 @@ from psycopg.rows import dict_row
 
 from fleet_agent.containers import compose_file
 from fleet_agent.containers.simulated import SimulatedRuntime
+from fleet_agent.model import FleetFile
 from fleet_agent.roles.role import Role
 from fleetctl.commands import repo as repo_commands
 from fleetctl.fleet_repo import FleetRepo
@@ -40,8 +42,10 @@ class Recipe:
 
     @property
     def name(self) -> str:
-        """The start of its first line, by which it is known here."""
-        return f"{Path(self.page).stem}: {self.text.splitlines()[0].strip()}"[:NAME_LIMIT].strip()
+        """The start of its first line, without a comment, by which it is known here."""
+        return f"{Path(self.page).stem}: {re.sub(r'  +#.*', '', self.text.splitlines()[0])}"[
+            :NAME_LIMIT
+        ].strip()
 
 
 RECIPES = [
@@ -52,9 +56,7 @@ RECIPES = [
 
 #: What nobody can type, or what another test runs; by its first line, as all here.
 NOT_RUN = {
-    "README: make demo    # the whole story on this machine; Ctrl-C stops everything": (
-        "tests/stack/test_demo.py plays the demo, and make test is what runs this"
-    ),
+    "README: make demo": ("tests/stack/test_demo.py plays the demo, and make test is what runs this"),
     'releases: release@fleet.example namespaces="git",valid-before="20270101" ssh-ed25519 AAAA…': (
         "a line of a file: test_a_key_is_trusted_for_its_time_only"
     ),
@@ -64,7 +66,11 @@ NOT_RUN = {
 LINES_NOT_RUN = {
     "make up UP_ARGS=--detach": "the test starts its own stack: tests/stack/test_stack_lifecycle.py",
 }
-YAML = ("roles: description: Says over HTTP which release the device runs.", "roles: services:")
+YAML = (
+    "roles: description: Says over HTTP which release the device runs.",
+    "roles: access:",
+    "roles: services:",
+)
 
 
 class Desk:
@@ -190,7 +196,7 @@ def test_each_recipe_is_run_or_has_a_reason() -> None:
     assert RUN.isdisjoint(NOT_RUN)
 
 
-@runs("README: make up UP_ARGS=--detach                 # the embedded stack, http://127.0.0.1:54")
+@runs("README: make up UP_ARGS=--detach")
 def test_readme_leads_to_a_release_for_all_and_a_token(desk: Desk, recipes: list[str]) -> None:
     answers = desk.type(recipes[0])
     said = " ".join(" ".join(answer.output for answer in answers).split())
@@ -206,7 +212,7 @@ def test_readme_leads_to_a_release_for_all_and_a_token(desk: Desk, recipes: list
     assert desk.db.execute("select 1 from private.provisioning_tokens where role = 'beacon'").fetchall()
 
 
-@runs("releases: fleetctl repo init ../my-fleet          # this checkout's roles, a signing key a")
+@runs("releases: fleetctl repo init ../my-fleet")
 def test_a_fleet_repository_to_start_with(desk: Desk, recipes: list[str]) -> None:
     desk.type(recipes[0])
     assert (desk.folder / "../my-fleet.keys/allowed_signers").is_file()
@@ -322,11 +328,18 @@ def test_history_is_rewritten_on_purpose(desk: Desk, recipes: list[str]) -> None
 
 @runs(*YAML)
 def test_yaml_of_a_role_is_valid(recipes: list[str], tmp_path: Path) -> None:
-    text, compose_text = recipes
+    text, access, compose_text = recipes
     (tmp_path / "compose.yaml").write_text(compose_text)
     compose = SimulatedRuntime(tmp_path / "world.json").config(tmp_path, {}, "fleet")
     assert compose_file.awaited(compose) == {"migrate"}
+    (tmp_path / "role.yaml").write_text(f"description: d\n{access}")
+    Role.load(tmp_path)
     (tmp_path / "role.yaml").write_text(text)
     role = Role.load(tmp_path)
     assert role.problems({"API_TOKEN": "t"}) == []
     assert len(role.checks(role.environment({"API_TOKEN": "t"}, {"FLEET_RELEASE_VERSION": "1"}))) >= 1
+
+
+@runs('releases: {"fleet_id": "0b9e8f0e-5f0d-4f3c-9f0e-2f6f3c1f7a11"}')
+def test_a_fleet_file_is_valid(recipes: list[str]) -> None:
+    assert FleetFile.model_validate_json(recipes[0]).model_dump(mode="json") == json.loads(recipes[0])

@@ -1,5 +1,7 @@
 """The crash lab: runs the engine in forked processes, kills it at a chosen instant, lets it recover, looks.
 
+What it kills is in `crash_scenarios`, what must hold afterwards in `crash_invariant`.
+
 Run as a program of its own (`python -m tests.support.crash_harness`), so that forking is safe. It prints one
 JSON object a line.
 """
@@ -13,7 +15,7 @@ import shutil
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -23,21 +25,27 @@ from typing import TypeVar
 from loguru import logger
 
 from fleet_agent.attempts.outbox import Outbox
-from fleet_agent.containers.comparison import differences
-from fleet_agent.containers.simulated import LABEL, SimulatedRuntime, World
-from fleet_agent.engine import api, links
+from fleet_agent.engine import api
 from fleet_agent.engine import journal as journals
 from fleet_agent.engine.config import EngineConfig
-from fleet_agent.engine.dependencies import Dependencies, Direct
+from fleet_agent.engine.dependencies import Dependencies
 from fleet_agent.engine.git_source import GitSource
-from fleet_agent.engine.journal import AttemptKind, Journal
-from fleet_agent.engine.phases import RESTING, Phase
-from fleet_agent.engine.stack_store import StackStore, read_compose
-from fleet_agent.engine.state_files import StateFiles
-from fleet_agent.errors import ContainerError, FleetError, Kind
-from fleet_agent.model import Action, Directive, Outcome, Release, ReportState
+from fleet_agent.engine.phases import Phase
+from fleet_agent.errors import FleetError, Kind
+from fleet_agent.model import Action, Directive, Release, ReportState
 from tests.support.broken_disk import ForgettingDisk, survivors
-from tests.support.engine_harness import COMPOSE_YAML, START, FakeClock, Fleet
+from tests.support.crash_damages import DAMAGES
+from tests.support.crash_invariant import Invariant
+from tests.support.crash_scenarios import (
+    BEHAVIOR,
+    EDITS,
+    SCENARIOS,
+    KillsCompose,
+    Scenario,
+    failing,
+    version_of,
+)
+from tests.support.engine_harness import START, FakeClock, Fleet
 
 T = TypeVar("T")
 KILLED = 77
@@ -46,50 +54,6 @@ LOOKS = frozenset(
     f"docker {what}" for what in ("list", "networks", "info", "belongings", "images", "ports", "logs")
 ) | {"compose config", "compose hashes", "git verify"}
 OUTSIDE = frozenset({"simulated.json", "simulated.new", "converge.lock", "children.lock"})
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """`before` is converged to in peace, one after the other; then `action` is what gets killed.
-
-    `ahead:v3` prefetches v3 and leaves the device on what it runs. `ends` are the versions that may run at
-    the end (None: no release, so safe mode).
-    """
-
-    name: str
-    before: tuple[str, ...]
-    action: str
-    ends: tuple[str | None, ...]
-    fetches: bool = False
-
-
-SCENARIOS = {
-    scenario.name: scenario
-    for scenario in (
-        Scenario("update", ("v1", "v2"), "v3", ("v2", "v3"), fetches=True),
-        Scenario("bad-update", ("v1", "v2"), "crashes", ("v2",)),
-        Scenario("refused-update", ("v1",), "refuses", ("v1",)),
-        Scenario("first-release", (), "v1", (None, "v1")),
-        Scenario("bad-first-release", (), "crashes", (None,)),
-        Scenario("out-of-safe-mode", ("crashes",), "v1", (None, "v1")),
-        Scenario("prefetch", ("v1", "v2"), "ahead:v3", ("v2",), fetches=True),
-        Scenario("prefetch-refused", ("v1",), "ahead:refuses", ("v1",)),
-        Scenario("update-prefetched", ("v1", "v2", "ahead:v3"), "v3", ("v2", "v3")),
-        Scenario("prefetch-another", ("v1", "ahead:v2"), "ahead:v3", ("v1",)),
-        Scenario("go-back", ("v1", "v2"), "rollback", ("v1", "v2")),
-        Scenario("enter-safe-mode", ("v1",), "enter_safe_mode", ("v1", None)),
-        Scenario("network-changes", ("v1",), "networked", ("v1", "networked")),
-        Scenario("come-back", ("v1", "stranded"), "come-back", (None, "v1")),
-        Scenario("leave-safe-mode", ("v1", "enter_safe_mode"), "leave_safe_mode", (None, "v1")),
-    )
-}
-
-BEHAVIOR = {"crashes": "crash-later=2"}
-SUBNET = "networks: {default: {ipam: {config: [{subnet: 10.217.1.0/24}]}}}\n"
-EDITS = {
-    "refuses": {"validate": "#!/bin/sh\nexit 1\n"},
-    "networked": {"compose.yaml": COMPOSE_YAML.format(behavior="") + "    deploy: {replicas: 3}\n" + SUBNET},
-}
 
 
 @dataclass(frozen=True)
@@ -116,18 +80,6 @@ class Ticking:
         return done
 
 
-class KillsCompose(Direct):
-    """Compose is killed whenever it starts something, once something was given up."""
-
-    given_up = False
-
-    def perform(self, name: str, action: Callable[[], T]) -> T:
-        self.given_up = self.given_up or name == "docker logs"
-        if name == "compose up" and self.given_up:
-            raise ContainerError(Kind.COMPOSE_KILLED, "Compose was killed (signal 9).", retryable=True)
-        return action()
-
-
 class Lab:
     def __init__(self, folder: Path, scenario: Scenario) -> None:
         self.folder, self.scenario = folder, scenario
@@ -138,9 +90,10 @@ class Lab:
         device.mkdir()
         for version in scenario.before:
             self._do(version, device, Dependencies(clock=FakeClock()))
-        self._base_rows = len(Outbox(self._config(device).paths.outbox).pending())
-        version = scenario.action.removeprefix("ahead:")
-        if version.startswith(("v", "crashes", "refuses")):
+        rows_before = len(Outbox(self._config(device).paths.outbox).pending())
+        self._look = Invariant(self.fleet, scenario, rows_before).look
+        version = version_of(scenario.action)
+        if version.startswith(("v", "crashes", "refuses", "once", "networked")):
             release = self._release(version)
             if not scenario.fetches:
                 # The fetch is killed in the other scenarios; here it would only cost time.
@@ -337,11 +290,12 @@ class Lab:
                 later = replace(dependencies, clock=FakeClock(at=START + timedelta(minutes=59)))
                 api.recover(config, dependencies=later)
             case version:
-                api.converge(config, self._directive(version), dependencies=dependencies)
+                failing_so = replace(dependencies, effects=failing(version, dependencies.effects))
+                api.converge(config, self._directive(version), dependencies=failing_so)
 
     def _directive(self, what: str) -> Directive:
-        version = what.removeprefix("ahead:")
-        if version == what:
+        version = version_of(what)
+        if not what.startswith("ahead:"):
             return self.fleet.directive(self._release(version))
         return self.fleet.directive(None, Action.RUN, prefetch=self._release(version))
 
@@ -359,171 +313,6 @@ class Lab:
         shutil.rmtree(root, ignore_errors=True)
         shutil.copytree(self.template, root, symlinks=True)
         return root
-
-    # The invariant
-
-    def _look(self, root: Path, at_kill: Journal | None) -> str:
-        """Exactly one healthy release, links and journal agreeing, the attempt exactly once."""
-        return "; ".join(self._complaints(root, at_kill))
-
-    def _complaints(self, root: Path, at_kill: Journal | None) -> Iterator[str]:
-        config = self._config(root)
-        paths = config.paths
-        journal = journals.load(paths.journal, set_aside=False) or Journal()
-        if journal.phase not in RESTING or journal.attempt is not None:
-            yield f"the engine does not rest: {journal.phase}"
-        seen = links.read(paths)
-        told = tuple(d.release.commit_sha if d else None for d in (journal.current, journal.previous))
-        if (seen.current, seen.previous) != told or seen.next is not None:
-            yield f"links {seen} and journal {told} disagree"
-        version = journal.current.release.version if journal.current else None
-        ended = None if journal.safe_mode and not journal.safe_mode.release_runs else version
-        if ended not in self.scenario.ends:
-            yield f"{ended} runs"
-        yield from self._wrong_containers(root, config, journal, ended)
-        if paths.in_safe_mode.exists() != (journal.safe_mode is not None):
-            yield f"the mark of safe mode is {'' if journal.safe_mode is None else 'not '}there"
-        if (paths.state / "attempt.json").exists():
-            yield "a copy of the attempt is left over"
-        leftovers = [p for p in (*paths.state.rglob(".*"), *root.glob(".*")) if not p.is_dir()]
-        if leftovers:
-            yield f"left over: {leftovers}"
-        yield from self._wrong_rows(config, journal, at_kill)
-        yield from self._wrong_prefetch(config, journal)
-
-    def _wrong_containers(
-        self, root: Path, config: EngineConfig, journal: Journal, ended: str | None
-    ) -> Iterator[str]:
-        try:
-            world = World.model_validate_json((root / "state" / "simulated.json").read_bytes())
-        except FileNotFoundError:
-            world = World()
-        running = world.containers.get(config.project, {})
-        if ended is None:
-            if running:
-                yield f"in safe mode, and {sorted(running)} run"
-            return
-        if journal.current is None:
-            yield "no current release"
-            return
-        file = root / "state" / "stacks" / journal.current.key / "compose.json"
-        if not file.exists():
-            yield f"the compose file of {ended} is gone"
-            return
-        compose = read_compose(file)
-        wanted = compose["services"]
-        runtime = SimulatedRuntime(root / "state" / "simulated.json")
-        containers, networks = runtime.services(config.project), runtime.networks()
-        for found in differences(compose, config.project, containers, networks):
-            yield found.phrase
-        for name, service in wanted.items():
-            if name in running and running[name].config_hash != running[name].fingerprint(service):
-                yield f"{name} is not the one of {ended}"
-            if service.get("labels", {}).get(LABEL):
-                yield f"{name} is not healthy"
-        if not (config.paths.release(journal.current.release.commit_sha) / "release.json").exists():
-            yield "the release's folder is gone"
-
-    def _wrong_rows(self, config: EngineConfig, journal: Journal, at_kill: Journal | None) -> Iterator[str]:
-        found = Outbox(config.paths.outbox).pending()
-        ids = [row.id for row in found]
-        if len(set(ids)) != len(ids):
-            yield "a row twice"
-        attempts = len(found) - self._base_rows
-        in_hand = at_kill.attempt if at_kill is not None else None
-        # One that came to nothing may leave no row in these.
-        quiet = in_hand is not None and in_hand.kind in (AttemptKind.PREFETCH, AttemptKind.COME_BACK)
-        if in_hand is not None and not quiet and in_hand.id not in ids:
-            yield f"the attempt {in_hand.id} has no row"
-        if self.scenario.action.startswith("ahead:") and any(
-            row.outcome is not Outcome.SKIPPED or not row.evidence.get("prefetching")
-            for row in found[self._base_rows :]
-        ):
-            yield "a row that is none of prefetching"
-        if attempts > 1:
-            yield f"{attempts} rows of one attempt"
-        changed = journal.state is ReportState.ROLLED_BACK or (
-            journal.current is not None and journal.current.release.version == self.scenario.action
-        )
-        if attempts == 0 and changed:
-            yield "the device changed and there is no row"
-
-    def _wrong_prefetch(self, config: EngineConfig, journal: Journal) -> Iterator[str]:
-        """What is said to be ready is here whole, and nothing else lies about."""
-        found = journal.prefetch
-        ready = found.target if found is not None and found.ready else None
-        pending = journal.pending.target if journal.pending is not None else None
-        kept = {one for one in (journal.current, journal.previous, ready, pending) if one is not None}
-        if ready is not None:
-            runtime = SimulatedRuntime(config.paths.state / "simulated.json")
-            stacks = StackStore(config.paths, StateFiles(Direct(), config.paths.state / "reserve"))
-            if runtime.missing_images(stacks.load(ready).images):
-                yield f"{ready.release.version} is said to be ready and has no image"
-            if not (config.paths.release(ready.release.commit_sha) / "release.json").exists():
-                yield f"{ready.release.version} is said to be ready and is not here"
-            if any(not place.is_dir() for place in stacks.mounted(ready.key)):
-                yield f"{ready.release.version} is said to be ready and misses content"
-        there = (
-            {path.name for path in config.paths.releases.iterdir()}
-            if config.paths.releases.exists()
-            else set()
-        )
-        if there - {one.release.commit_sha for one in kept}:
-            yield "a release is left over that nothing refers to"
-
-
-def _garbage(name: str) -> Callable[[Path], None]:
-    def damage(root: Path) -> None:
-        for file in (root / "state").rglob(name):
-            file.write_bytes(b"\0" * 100)
-
-    return damage
-
-
-def _gone(name: str) -> Callable[[Path], None]:
-    def damage(root: Path) -> None:
-        for found in list(root.glob(name)):
-            shutil.rmtree(found)
-
-    return damage
-
-
-def _image_store(root: Path) -> None:
-    file = root / "state" / "simulated.json"
-    if file.exists():
-        world = World.model_validate_json(file.read_bytes())
-        world.images.clear()
-        file.write_text(world.model_dump_json())
-
-
-def _damaged_images(root: Path) -> None:
-    file = root / "state" / "simulated.json"
-    if file.exists():
-        world = World.model_validate_json(file.read_bytes())
-        world.damaged_images |= world.images
-        file.write_text(world.model_dump_json())
-
-
-def _torn_exports(root: Path) -> None:
-    """Every file of every exported release: the disk gives back zeros."""
-    for file in (root / "releases").rglob("*"):
-        if file.is_file() and not file.is_symlink():
-            file.write_bytes(b"\0" * file.stat().st_size)
-
-
-#: What may be damaged while the engine is dead.
-DAMAGES: dict[str, Callable[[Path], None]] = {
-    "corrupt journal": _garbage("journal.json"),
-    "corrupt memory": _garbage("known_bad.json"),
-    "corrupt copy of the attempt": _garbage("attempt.json"),
-    "corrupt stacks": _garbage("stack.json"),
-    "corrupt compose files": _garbage("compose.json"),
-    "vanished release folders": _gone("releases/*"),
-    "vanished content": _gone("content/*"),
-    "corrupt exports": _torn_exports,
-    "empty image store": _image_store,
-    "corrupt image store entries": _damaged_images,
-}
 
 
 def distinct(labels: list[str], stride: int, offset: int) -> list[int]:
