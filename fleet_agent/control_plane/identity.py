@@ -192,8 +192,8 @@ def _make_key(folder: Path) -> None:
         "d": _encode(key.private_bytes_raw()),
     }
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.chmod(0o700)
+        atomic_files.keep_private(folder.parent)
+        atomic_files.keep_private(folder)
     except OSError as error:
         raise state_unwritable(folder, error.strerror) from error
     file = _key_file(folder)

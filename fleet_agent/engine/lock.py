@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from fleet_agent.errors import locked
+from fleet_agent.errors import FleetError, locked
 from fleet_agent.support.atomic_files import open_lock
 
 
@@ -22,10 +23,10 @@ def converging(lock: Path, what: str) -> Iterator[None]:
 
     The file names its holder for people. It is not synced: only the kernel's lock counts.
     """
-    handle = open_lock(lock, mode=0o644)
+    handle = open_lock(lock)
     try:
         if not _take(handle):
-            raise locked(holder(lock) or "an unnamed process")
+            raise _refusal(handle)
         os.ftruncate(handle, 0)
         os.pwrite(handle, _self_description(what), 0)
         try:
@@ -37,16 +38,16 @@ def converging(lock: Path, what: str) -> Iterator[None]:
 
 
 def holder(lock: Path) -> str | None:
-    """Who holds the lock now, as a phrase for people; None if nobody does."""
+    """Who holds the lock now, as a phrase for people; None if nobody does, or if that is not ours to see."""
     try:
         handle = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return None
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            return _phrase(os.pread(handle, 4096, 0))
+            return _phrase(handle)
         return None
     finally:
         os.close(handle)
@@ -69,13 +70,81 @@ def _self_description(what: str) -> bytes:
     ).encode()
 
 
-def _phrase(raw: bytes) -> str:
-    try:
-        said = json.loads(raw)
+def _refusal(handle: int) -> FleetError:
+    if _is_of_the_agent(handle):
+        return locked(_phrase(handle))
+    # Root, or the agent's own user: the file is open to nobody else.
+    return locked(_phrase(handle), hint="End it: only the agent may hold state/converge.lock.")
+
+
+def _phrase(handle: int) -> str:
+    said, pids = _description(handle), _holders(handle)
+    if said is not None and (not pids or said["pid"] in pids):
         return f"{said['what']} by process {said['pid']} since {said['since']}"
+    # The description is of one that is gone; or the holder is about to write its own, or never will.
+    return ", ".join(_name(pid) for pid in sorted(pids)) or "a process that has just started"
+
+
+def _is_of_the_agent(handle: int) -> bool:
+    """False only if the kernel names a holder that did not write itself down and does not run our code."""
+    said, pids = _description(handle), _holders(handle)
+    return (
+        not pids or (said is not None and said["pid"] in pids) or any("fleet" in _line(pid) for pid in pids)
+    )
+
+
+def _description(handle: int) -> dict[str, Any] | None:
+    """What the last holder wrote: a killed one does not take it back."""
+    try:
+        said = json.loads(os.pread(handle, 4096, 0))
+        return {name: said[name] for name in ("what", "pid", "since")}
     except (ValueError, KeyError, TypeError):
-        # The holder has the lock and is about to write its name.
-        return "a process that has just started"
+        return None
+
+
+def _holders(handle: int) -> set[int]:
+    """The processes that the kernel names as holders of the lock; none if it does not say."""
+    inode = os.fstat(handle).st_ino
+    try:
+        rows = [row.split() for row in Path("/proc/locks").read_text().splitlines()]
+    except OSError:
+        return set()
+    found = {int(row[4]) for row in rows if row[1:2] == ["FLOCK"] and row[5].split(":")[-1] == str(inode)}
+    return {pid for pid in found if pid > 0 and _has_open(pid, os.fstat(handle))}
+
+
+def _has_open(pid: int, file: os.stat_result) -> bool:
+    """Another file system may have a file of the same number."""
+    try:
+        return any(os.path.samestat(entry.stat(), file) for entry in _descriptors(pid))
+    except OSError:
+        return False
+
+
+def _descriptors(pid: int) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(f"/proc/{pid}/fd") as entries:
+        for entry in entries:
+            # Looking at what one leads to may hang (a dead NFS server); reading its name does not.
+            if os.readlink(entry.path).endswith("converge.lock"):  # noqa: PTH115
+                yield entry
+
+
+def _name(pid: int) -> str:
+    try:
+        user = Path(f"/proc/{pid}").owner()
+    except (OSError, KeyError):
+        user = "an unknown user"
+    name = _line(pid).split(" ")[0].rpartition("/")[2] or "a program"
+    return f"{name}, process {pid} of {user}"
+
+
+def _line(pid: int) -> str:
+    """The command line of a process, as printable text."""
+    try:
+        raw = Path(f"/proc/{pid}/cmdline").read_bytes()[:1000]
+    except OSError:
+        return ""
+    return "".join(filter(str.isprintable, raw.replace(b"\0", b" ").decode(errors="replace"))).strip()
 
 
 def _now() -> str:

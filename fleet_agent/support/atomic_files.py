@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -84,11 +85,24 @@ def remove(path: Path) -> None:
         raise unwritable(path, error) from error
 
 
-def open_lock(file: Path, *, mode: int) -> int:
-    """A descriptor of `file` to lock; makes it, and its folder. Raises StateError (`state_unwritable`)."""
+def keep_private(folder: Path) -> None:
+    """Make `folder` if it is missing, and close it to other users. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if stat.S_IMODE(folder.stat().st_mode) & 0o077:
+        folder.chmod(0o700)
+
+
+def open_lock(file: Path) -> int:
+    """A descriptor of `file` to lock; makes it, and its folder. Raises StateError (`state_unwritable`).
+
+    Whoever can read a file can lock it, and so stop us: neither the file nor its folder is open to others.
+    """
     try:
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
+        keep_private(file.parent)
+        handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if stat.S_IMODE(os.fstat(handle).st_mode) & 0o077:
+            os.fchmod(handle, 0o600)
+        return handle
     except OSError as error:
         raise state_unwritable(file, error.strerror) from error
 

@@ -66,7 +66,7 @@ def end_descendants() -> None:
 
 def _alone(mark: Path, patience_s: float) -> int:
     """A descriptor of `mark` with the lock on it, once nobody else has it open."""
-    handle = open_lock(mark, mode=0o600)
+    handle = open_lock(mark)
     try:
         _take(handle, time.monotonic() + patience_s)
     except BaseException:
