@@ -186,7 +186,7 @@ def test_secret_of_a_release_that_fails_goes_with_it_and_the_old_one_stays(devic
             "{environment: TOKEN}",
             "{environment: ABSENT}",
             "variable_missing",
-            "compose.yaml, line 22 (secrets, token, environment): it takes ABSENT, which the role does not",
+            "compose.yaml, line 20 (secrets, token, environment): it takes ABSENT, which the role does not",
         ),
         ("{environment: TOKEN}", "{external: true}", "compose_invalid", "The secret token is external;"),
         (
