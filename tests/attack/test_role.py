@@ -321,6 +321,15 @@ def test_role_check_finds_it_without_compose(
     assert kind in {finding.kind for finding in check_role(folder).findings if finding.level == "error"}
 
 
+def test_role_check_judges_what_no_service_uses_as_devices_do(tmp_path: Path) -> None:
+    """Compose leaves such a volume out of what it resolves."""
+    folder = tmp_path / "roles" / "x"
+    bound = "volumes: {data: {driver_opts: {type: none, o: bind, device: /}}}\n"
+    written({"compose.yaml": f"SERVICE{bound}"}, folder)
+    found = [finding.service for finding in check_role(folder).findings if finding.kind == "host_path"]
+    assert found == ["volumes, data"]
+
+
 @pytest.mark.parametrize("what", ["git", "secret", "home"])
 def test_a_device_refuses_it_before_compose_runs(  # noqa: PLR0917  fixtures
     what: str,

@@ -28,15 +28,20 @@ _SAMPLES = {
 }
 
 
+def sample_values(role: Role) -> dict[str, str]:
+    """A value for every variable: the declared default, else a sample of its type."""
+    values = {
+        name: variable.default_text or _SAMPLES[variable.type] for name, variable in role.variables.items()
+    }
+    return values | dict.fromkeys(PROVIDED, "sample")
+
+
 def resolve(role: Role, raw: dict[str, Any]) -> dict[str, Any]:
     """The compose file with every variable filled in: the declared default, else a sample of its type.
 
     Raises FleetctlError (`compose_invalid`, `compose_too_costly`) with what Compose says.
     """
-    values = {
-        name: variable.default_text or _SAMPLES[variable.type] for name, variable in role.variables.items()
-    }
-    values |= dict.fromkeys(PROVIDED, "sample")
+    values = sample_values(role)
     filled: dict[str, Any] = _fill(raw, values)
     try:
         compose_file.check_ranges(filled)

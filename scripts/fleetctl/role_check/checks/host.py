@@ -9,10 +9,10 @@ from pathlib import Path
 from fleet_agent.containers import compose_file
 from fleet_agent.errors import FleetError
 from fleet_agent.paths import DEFAULT_CONFIG, DEFAULT_ROOT
-from fleet_agent.roles import host_access
+from fleet_agent.roles import compose_source, host_access
 from fleet_agent.roles.host_access import Place
 from fleet_agent.roles.variables import VariableType
-from fleetctl.role_check.compose import SAMPLE_PATH
+from fleetctl.role_check.compose import SAMPLE_PATH, sample_values
 from fleetctl.role_check.findings import Finding, error, refusal, warning
 from fleetctl.role_check.subject import Subject, bind_sources
 
@@ -34,10 +34,14 @@ def mounts_stay_inside(subject: Subject) -> Iterator[Finding]:
 
 
 def access_is_declared(subject: Subject) -> Iterator[Finding]:
-    """The table of what a role may take of a device is the one that devices use."""
-    place = _place(subject)
-    for refused in host_access.refusals(subject.resolved, place, subject.role.access):
-        yield refusal(refused)
+    """The table of what a role may take of a device is the one that devices use.
+
+    They judge the file as it was written, too: Compose leaves out what no service uses.
+    """
+    place, access = _place(subject), subject.role.access
+    written = compose_source.filled(subject.raw, sample_values(subject.role))
+    refused = (host_access.refusals(file, place, access) for file in (subject.resolved, written))
+    yield from dict.fromkeys(refusal(one) for several in refused for one in several)
     needed = host_access.needed(subject.resolved, place)
     for word in subject.role.access:
         if word not in needed and word != host_access.ROOT:
