@@ -207,7 +207,7 @@ def test_what_fails_to_go_back_is_told_and_makes_room(fleet: Fleet, way: str, ho
     fleet.sql("update public.device_commands set state = 'succeeded' where state = 'queued'")
     tick(fleet)
     assert (
-        fleet.sql("select from public.alerts where kind = 'roll_back_failed' and resolved_at is null") == []
+        fleet.sql("select 1 from public.alerts where kind = 'roll_back_failed' and resolved_at is null") == []
     )
 
 
@@ -228,7 +228,7 @@ def test_who_is_not_to_go_back_any_more_makes_room(fleet: Fleet, how: str) -> No
         tick(fleet)
     check_counters(fleet)
     assert fleet.one("select state::text from public.roll_back_slots") == "released"
-    assert fleet.sql("select from public.alerts where kind = 'roll_back_failed'") == []
+    assert fleet.sql("select 1 from public.alerts where kind = 'roll_back_failed'") == []
     assert how == "lifted" or goes_back(fleet, devices[1])
 
 

@@ -204,7 +204,7 @@ class Life:
             return
         rollout, device, release = self.random.choice([*forward, *back, *branch])
         self.told.pop(device, None)
-        if not self.fleet.sql("select from public.devices where id = %s and state = 'active'", device):
+        if not self.fleet.sql("select 1 from public.devices where id = %s and state = 'active'", device):
             return
         outcome = self.random.choice(["succeeded", "succeeded", "succeeded", "failed", "rolled_back"])
         for given, who, to in forward:
