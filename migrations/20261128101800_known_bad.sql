@@ -312,11 +312,11 @@ begin
     select p.stage = wanted_position as is_there,
       coalesce(c.stage = wanted_position and c.last_outcome = 'succeeded', false) as succeeded,
       coalesce(c.stage = wanted_position and private.is_failure(c.last_outcome), false) as failed,
-      coalesce(p.current_release = rollout.release_id and said.state = 'healthy', false) as runs_it,
+      coalesce(p.current_release = rollout.release_id and p.report_state = 'healthy', false) as runs_it,
       coalesce(c.state = 'claimed', false) as in_flight,
       k.device_id is not null as known_bad,
       coalesce(c.state in ('failed', 'expired', 'released') and c.attempts < rollout.max_attempts, false) as may_retry,
-      (p.reported_at is null or private.is_offline(p.reported_at, coalesce(said.pinned_poll_interval_s, d.poll_interval_s),
+      (p.reported_at is null or private.is_offline(p.reported_at, p.poll_interval_s,
           f.default_poll_interval_s, f.offline_after_intervals, count_stage.at))
         and greatest(p.reported_at, coalesce(stage.opened_at, count_stage.at)) + make_interval(secs => rollout.offline_patience_s) <= count_stage.at as away,
       -- Policy keeps it where it is: on hold, in a window that never opens, or because it runs something newer.
@@ -332,7 +332,6 @@ begin
     join public.segments g on g.name = d.segment
     join public.releases target on target.id = rollout.release_id
     left join public.releases runs on runs.id = p.current_release
-    left join public.device_status said on said.device_id = p.device_id
     left join public.rollout_claims c on c.rollout_id = wanted_id and c.device_id = p.device_id
     left join private.known_bad_devices(rollout.release_id) k on k.device_id = p.device_id
   )

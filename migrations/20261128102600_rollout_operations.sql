@@ -167,7 +167,7 @@ grant execute on function public.approve_stage(uuid, int) to authenticated, serv
 
 create function public.preview_rollout(rollout_id uuid, at timestamptz default now()) returns table (
   stage int, device_id uuid, name text, segment text, already_there boolean, known_bad boolean, held boolean, earliest timestamptz)
-language plpgsql stable security definer set search_path = ''
+language plpgsql stable security definer set search_path = '' set work_mem = '64MB'
 as $$
 -- Definer: policy's own view of the fleet. Any operator may ask; nothing is started. `earliest` adds up the soak times
 -- before the stage and the device's window; caps and failures can only make it later. Approvals count as given.
@@ -180,35 +180,46 @@ begin
     perform private.refuse_unknown('rollout', 'rollout list');
   end if;
   return query
-  with stages as (
+  with stages as materialized (
     select s.position, coalesce(s.opened_at, preview_rollout.at + make_interval(secs => coalesce((
       select sum(b.soak_s) from public.rollout_stages b
       where b.rollout_id = s.rollout_id and b.position < s.position
         and b.position >= coalesce((select max(o.position) from public.rollout_stages o
           where o.rollout_id = s.rollout_id and o.opened_at is not null), 0)), 0))) as opens
     from public.rollout_stages s where s.rollout_id = preview_rollout.rollout_id
+  ),
+  devices as materialized (
+    select p.stage, p.device_id, p.name, p.segment, p.bucket,
+      p.current_release is not distinct from asked_for.release_id as is_there, k.device_id is not null as is_bad,
+      d.hold, d.hold_until, d.ignore_window_until, d.timezone,
+      coalesce(d.maintenance_window, ring.maintenance_window) as window_name,
+      greatest(s.opens, preview_rollout.at, case when d.hold then d.hold_until end) as ready
+    from private.rollout_devices(preview_rollout.rollout_id) p
+    -- Left, for the planner to expect as many rows as there are devices.
+    left join stages s on s.position = p.stage
+    join public.devices d on d.id = p.device_id
+    join public.segments ring on ring.name = d.segment
+    left join private.known_bad_devices(asked_for.release_id) k on k.device_id = p.device_id
+    where p.stage is not null
+  ),
+  -- Devices share their windows, their time zones, and mostly the moment, too.
+  asked as materialized (
+    select d.window_name, d.timezone, d.ready, (private.window_at(d.window_name, d.timezone, d.ready)).*
+    from (select distinct d.window_name, d.timezone, d.ready from devices d
+      where d.window_name is not null and not d.is_there and not d.is_bad) d
   )
-  select p.stage, p.device_id, p.name, p.segment,
-    p.current_release is not distinct from asked_for.release_id, k.device_id is not null,
+  select d.stage, d.device_id, d.name, d.segment, d.is_there, d.is_bad,
     d.hold and (d.hold_until is null or d.hold_until > preview_rollout.at),
     case
-      when p.current_release is not distinct from asked_for.release_id or k.device_id is not null then null
+      when d.is_there or d.is_bad then null
       when d.hold and d.hold_until is null then null
-      when g.window_name is null or g.ready < d.ignore_window_until then g.ready
-      else case when w.open_until is not null then g.ready else w.opens_at end
+      when d.window_name is null or d.ready < d.ignore_window_until then d.ready
+      when w.open_until is not null then d.ready
+      else w.opens_at
     end
-  from private.rollout_devices(preview_rollout.rollout_id) p
-  join stages s on s.position = p.stage
-  join public.devices d on d.id = p.device_id
-  join public.segments ring on ring.name = d.segment
-  left join private.known_bad_devices(asked_for.release_id) k on k.device_id = p.device_id
-  cross join lateral (
-    select coalesce(d.maintenance_window, ring.maintenance_window) as window_name,
-      greatest(s.opens, preview_rollout.at, case when d.hold then d.hold_until end) as ready) g
-  -- The condition stands inside, so that devices without a window do not pay for the question.
-  left join lateral (
-    select asked.* from private.window_at(g.window_name, d.timezone, g.ready) asked where g.window_name is not null) w on true
-  order by p.stage, p.bucket;
+  from devices d
+  left join asked w on w.window_name = d.window_name and w.timezone = d.timezone and w.ready = d.ready
+  order by d.stage, d.bucket;
 end
 $$;
 comment on function public.preview_rollout(uuid, timestamptz) is
@@ -217,7 +228,7 @@ revoke execute on function public.preview_rollout(uuid, timestamptz) from public
 grant execute on function public.preview_rollout(uuid, timestamptz) to authenticated, service_role;
 
 create function public.rollout_progress(rollout_id uuid) returns jsonb
-language plpgsql stable security definer set search_path = ''
+language plpgsql stable security definer set search_path = '' set work_mem = '64MB'
 as $$
 -- Definer: reads policy's counters. Any operator may ask. Counts devices as they are now; one frozen now().
 declare
@@ -229,43 +240,47 @@ begin
   if rollout.id is null then
     perform private.refuse_unknown('rollout', 'rollout list');
   end if;
-  with concerned as materialized (
-    select p.stage, p.current_release = rollout.release_id as done, nullif(c.state, 'released') as claim,
-      p.reported_at is null or private.is_offline(p.reported_at, coalesce(said.pinned_poll_interval_s, d.poll_interval_s),
+  with concerned as (
+    select p.stage, coalesce(p.current_release = rollout.release_id, false) as done,
+      -- Without a slot, and without an outcome.
+      p.current_release is distinct from rollout.release_id and coalesce(c.state, 'released') = 'released' as to_come,
+      p.reported_at is null or private.is_offline(p.reported_at, p.poll_interval_s,
         f.default_poll_interval_s, f.offline_after_intervals, now()) as offline,
       k.device_id is not null as known_bad
     from private.rollout_devices(rollout.id) p
     cross join public.fleet_settings f
-    join public.devices d on d.id = p.device_id
-    left join public.device_status said on said.device_id = p.device_id
     left join private.known_bad_devices(rollout.release_id) k on k.device_id = p.device_id
     left join public.rollout_claims c on c.rollout_id = rollout.id and c.device_id = p.device_id
+    where p.stage is not null
+  ),
+  counted as materialized (
+    select p.stage, count(*) as devices, count(*) filter (where p.done) as on_release,
+      count(*) filter (where p.to_come and p.known_bad) as known_bad,
+      count(*) filter (where p.to_come and not p.known_bad and not p.offline) as waiting,
+      count(*) filter (where p.to_come and not p.known_bad and p.offline) as offline
+    from concerned p group by p.stage
   ),
   stages as (
     select s.position, jsonb_build_object(
       'position', s.position, 'segment', s.segment, 'percent', s.percent, 'opened_at', s.opened_at, 'proved_at', s.proved_at,
       'soaked_at', s.proved_at + make_interval(secs => s.soak_s),
       'needs_approval', s.needs_approval, 'approved_at', s.approved_at,
-      'devices', (select count(*) from concerned p where p.stage = s.position),
-      'on_release', (select count(*) from concerned p where p.stage = s.position and p.done),
+      'devices', coalesce(n.devices, 0), 'on_release', coalesce(n.on_release, 0),
       'in_flight', coalesce(c.in_flight, 0), 'succeeded', coalesce(c.succeeded, 0), 'failed', coalesce(c.failed, 0),
-      'known_bad', (select count(*) from concerned p where p.stage = s.position and p.done is not true and p.claim is null and p.known_bad),
-      'waiting', (select count(*) from concerned p
-        where p.stage = s.position and p.done is not true and p.claim is null and not p.known_bad and not p.offline),
-      'offline', (select count(*) from concerned p
-        where p.stage = s.position and p.done is not true and p.claim is null and not p.known_bad and p.offline)
+      'known_bad', coalesce(n.known_bad, 0), 'waiting', coalesce(n.waiting, 0), 'offline', coalesce(n.offline, 0)
     ) as stage
     from public.rollout_stages s
+    left join counted n on n.stage = s.position
     left join private.rollout_counters c on c.rollout_id = s.rollout_id and c.position = s.position
     where s.rollout_id = rollout.id
   )
   select jsonb_build_object(
     'rollout_id', rollout.id, 'name', rollout.name, 'state', rollout.state, 'release_id', rollout.release_id,
     'version', private.release_name(rollout.release_id), 'started_at', rollout.started_at, 'ended_at', rollout.ended_at,
-    'devices', (select count(*) from concerned p where p.stage is not null),
-    'on_release', (select count(*) from concerned p where p.stage is not null and p.done),
+    'devices', (select coalesce(sum(n.devices), 0) from counted n),
+    'on_release', (select coalesce(sum(n.on_release), 0) from counted n),
     'in_flight', coalesce(t.in_flight, 0), 'succeeded', coalesce(t.succeeded, 0), 'failed', coalesce(t.failed, 0),
-    'known_bad', (select count(*) from concerned p where p.stage is not null and p.done is not true and p.claim is null and p.known_bad),
+    'known_bad', (select coalesce(sum(n.known_bad), 0) from counted n),
     'going_back', (select jsonb_build_object('in_flight', count(*) filter (where b.state = 'claimed'),
         'succeeded', count(*) filter (where b.state = 'succeeded'), 'failed', count(*) filter (where private.is_failure(b.state)))
       from public.roll_back_slots b where b.rollout_id = rollout.id),
