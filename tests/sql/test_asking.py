@@ -95,7 +95,7 @@ def test_a_preview_says_what_each_device_is_answered(fleet: Fleet, seed: int) ->
     fleet.sql(
         "insert into public.known_bad_releases (device_id, release_id) "
         "select (e ->> 'id')::uuid, %s from jsonb_array_elements(%s) e where (e ->> 'bad')::boolean", V2, devices)  # fmt: skip
-    stages = [
+    stages: list[dict[str, Any]] = [
         {"segment": dice.choice(["canary", "early"])},
         {"segment": "stable", "percent": dice.choice([0.001, 10, 55.5])},
         {"device_ids": [row["id"] for row in json.loads(devices)[:5]]},
