@@ -152,8 +152,9 @@ begin
     execute format('drop table private.%I', old_partition);
     dropped := dropped + 1;
   end loop;
-  -- A wild clock says nothing about age: what is in the default partition ages by its arrival.
-  delete from private.update_history_default where received_at < keep_from;
+  -- A wild clock says nothing about age: what is in the default partition ages by its arrival. A part each hour.
+  delete from private.update_history_default where (id, started_at) in (
+    select o.id, o.started_at from private.update_history_default o where o.received_at < keep_from limit 20000);
   return dropped;
 end
 $$;

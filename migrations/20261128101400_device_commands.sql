@@ -87,10 +87,12 @@ create trigger audit after insert on public.device_commands
 create function private.expire_commands(at timestamptz) returns int
 language sql volatile security definer set search_path = ''
 as $$
-  -- Definer: the scheduler holds no rights of its own on the tables.
+  -- Definer: the scheduler holds no rights of its own on the tables. A part of them at a time: a command may have been sent
+  -- to all of a large fleet.
   with expired as (
     update public.device_commands c set state = 'expired'
-    where c.state = 'queued' and c.expires_at <= at returning 1)
+    where c.id in (select o.id from public.device_commands o where o.state = 'queued' and o.expires_at <= at limit 10000)
+    returning 1)
   select count(*)::int from expired
 $$;
 comment on function private.expire_commands(timestamptz) is 'Ends commands that no device answered in time.';

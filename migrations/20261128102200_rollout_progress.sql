@@ -357,12 +357,14 @@ comment on function private.end_of_lease(public.rollout_claims, timestamptz) is
   'What becomes of a slot whose lease is over: only a device that was on its way and went offline has failed.';
 revoke execute on function private.end_of_lease(public.rollout_claims, timestamptz) from public;
 
-create function private.expire_leases(at timestamptz) returns int
+create function private.expire_leases(at timestamptz, for_at_most interval default '3 seconds') returns int
 language plpgsql volatile security definer set search_path = ''
 as $$
 -- Definer: policy writes claims. A device that still reports keeps its slot, up to ten leases; one that is no longer
--- served gives it back without waiting for its lease.
+-- served gives it back without waiting for its lease. Not for long: devices wait for the policy lock meanwhile, and the next
+-- tick goes on.
 declare
+  began timestamptz := clock_timestamp();
   claim public.rollout_claims;
   ended_as public.claim_state;
   expired int := 0;
@@ -391,9 +393,10 @@ begin
       perform private.end_claim(claim, ended_as, null, at);
       expired := expired + (ended_as = 'expired')::int;
     end if;
+    exit when clock_timestamp() > began + for_at_most;
   end loop;
   return expired;
 end
 $$;
-comment on function private.expire_leases(timestamptz) is 'Ends claims of devices that went offline past their lease.';
-revoke execute on function private.expire_leases(timestamptz) from public;
+comment on function private.expire_leases(timestamptz, interval) is 'Ends claims of devices that went offline past their lease.';
+revoke execute on function private.expire_leases(timestamptz, interval) from public;

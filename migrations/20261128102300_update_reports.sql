@@ -71,20 +71,27 @@ comment on view private.update_days_now is 'update_days plus what has arrived si
 revoke all on private.update_days_now from public;
 grant select on private.update_days_now to authenticated, service_role;
 
-create function private.roll_up_history(at timestamptz) returns bigint
+create function private.roll_up_history(at timestamptz, at_most int default 200000) returns bigint
 language plpgsql volatile security definer set search_path = ''
 as $$
 -- Definer: the rollups are policy's own rows. Returns how many attempts it took in. Each row is taken exactly once: by
 -- its time of arrival, ten minutes behind, when no transaction that could still add an earlier one is left (devices
--- are cut off after five seconds). Never past the real clock, whatever `at` says: rows arrive by the real clock.
+-- are cut off after five seconds). Never past the real clock, whatever `at` says: rows arrive by the real clock. About
+-- at_most attempts at once, whole minutes of them: where much waits, each tick takes a part.
 declare
   since timestamptz;
+  enough timestamptz;
   until timestamptz := date_trunc('minute', least(at, clock_timestamp()) - interval '10 minutes');
   taken bigint;
 begin
   select r.through into since from private.report_state r for update;
   if until <= since then
     return 0;
+  end if;
+  select h.received_at into enough from public.update_history h
+  where h.received_at >= since and h.received_at < until order by h.received_at offset at_most limit 1;
+  if enough is not null then
+    until := least(until, date_trunc('minute', enough) + interval '1 minute');
   end if;
   with arrived as (
     select (h.received_at at time zone 'UTC')::date as day, h.release_id, h.outcome,
@@ -105,11 +112,14 @@ begin
     -- Only then: a fleet without a history yet may still have one imported, and nothing is lost by waiting.
     update private.report_state r set through = until where r.id;
   end if;
+  if enough is not null then
+    perform private.do_again('reports');
+  end if;
   return taken;
 end
 $$;
-comment on function private.roll_up_history(timestamptz) is 'Takes the attempts that arrived since the last time into private.update_days.';
-revoke execute on function private.roll_up_history(timestamptz) from public;
+comment on function private.roll_up_history(timestamptz, int) is 'Takes the attempts that arrived since the last time into private.update_days.';
+revoke execute on function private.roll_up_history(timestamptz, int) from public;
 
 create function private.count_adoption(at timestamptz) returns int
 language plpgsql volatile security definer set search_path = ''
@@ -146,7 +156,7 @@ begin
   select distinct on (h.device_id) h.device_id, h.outcome from public.update_history h order by h.device_id, h.received_at desc, h.id;
   delete from private.update_days where true;
   update private.report_state r set through = '-infinity' where r.id;
-  perform private.roll_up_history(at);
+  while private.roll_up_history(at) > 0 loop end loop;
   delete from private.adoption_days where true;
   select (min(h.received_at) at time zone 'UTC')::date into first_day from public.update_history h;
   insert into private.adoption_days (day, release_id, devices)

@@ -121,8 +121,10 @@ revoke execute on function private.give_back_way(public.devices, private.decisio
 create function private.expire_ways_back(at timestamptz) returns int
 language plpgsql volatile security definer set search_path = ''
 as $$
--- Definer: policy writes slots. As with a slot to update: a device that still reports keeps it, up to ten leases.
+-- Definer: policy writes slots. As with a slot to update: a device that still reports keeps it, up to ten leases, and the next
+-- tick goes on after three seconds.
 declare
+  began timestamptz := clock_timestamp();
   way public.roll_back_slots;
   device public.devices;
   reported_at timestamptz;
@@ -137,6 +139,7 @@ begin
     select b.* from public.roll_back_slots b join public.devices d on d.id = b.device_id
     where b.state = 'claimed' and (b.lease_until <= at or d.state <> 'active') order by b.rollout_id, b.device_id
   loop
+    exit when clock_timestamp() > began + interval '3 seconds';
     select d.* into device from public.devices d where d.id = way.device_id;
     continue when private.give_back_way(device, private.decide(device, at), at);
     select s.reported_at into reported_at from public.device_status s where s.device_id = way.device_id;

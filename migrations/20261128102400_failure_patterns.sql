@@ -107,8 +107,10 @@ create function private.look_for_patterns(at timestamptz, at_most int default 3)
 language plpgsql volatile security definer set search_path = ''
 as $$
 -- Definer: the findings are policy's own rows. Looks again at releases with another count of failures, or a tenth more
--- attempts, than at the last look; a few at a time, the newest failures first. Returns how many it looked at.
+-- attempts, than at the last look; a few at a time and not for long, the newest failures first. Returns how many it looked
+-- at.
 declare
+  began timestamptz := clock_timestamp();
   due record;
   looked uuid[] := '{}';
 begin
@@ -142,6 +144,7 @@ begin
     on conflict (release_id) do update
       set looked_at = excluded.looked_at, failures = excluded.failures, attempts = excluded.attempts;
     looked := looked || due.id;
+    exit when clock_timestamp() > began + interval '0.3 seconds';
   end loop;
   -- The failures that came after the halt say more than those that caused it. Last, for marking takes the policy lock.
   perform private.remember_patterns(l, look_now => false, at => at) from unnest(looked) l;

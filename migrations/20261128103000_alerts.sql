@@ -95,10 +95,11 @@ revoke execute on function private.alert_about_halt() from public;
 create trigger zz_alert after insert or update on public.halts
   for each row execute function private.alert_about_halt();
 
-create function private.watch_offline(at timestamptz) returns jsonb
+create function private.watch_offline(at timestamptz, at_most int default 10000) returns jsonb
 language plpgsql volatile security definer set search_path = ''
 as $$
--- Definer: alerts are policy's own rows. Offline is derived from the last report; only the alert is stored.
+-- Definer: alerts are policy's own rows. Offline is derived from the last report; only the alert is stored. In parts: after
+-- an outage of the network all of the fleet is late, or back, at once.
 declare
   opened int;
   resolved int;
@@ -116,16 +117,23 @@ begin
       private.local_time(l.reported_at, 'UTC')), at
     from late l where not exists (
       select from public.alerts a where a.kind = 'device_offline' and a.device_id = l.id and a.resolved_at is null)
+    order by l.reported_at, l.id limit at_most
     on conflict do nothing returning 1
   ),
   gone as (
     update public.alerts a set resolved_at = at
-    where a.kind = 'device_offline' and a.resolved_at is null and not exists (select from late l where l.id = a.device_id)
+    where a.id in (
+      select o.id from public.alerts o
+      where o.kind = 'device_offline' and o.resolved_at is null and not exists (select from late l where l.id = o.device_id)
+      limit at_most)
     returning 1
   )
   select (select count(*) from made), (select count(*) from gone) into opened, resolved;
+  if opened = at_most or resolved = at_most then
+    perform private.do_again('offline');
+  end if;
   return jsonb_build_object('offline_opened', opened, 'offline_resolved', resolved);
 end
 $$;
-comment on function private.watch_offline(timestamptz) is 'Opens an alert for each device that missed its polls, and resolves those that are back.';
-revoke execute on function private.watch_offline(timestamptz) from public;
+comment on function private.watch_offline(timestamptz, int) is 'Opens an alert for each device that missed its polls, and resolves those that are back.';
+revoke execute on function private.watch_offline(timestamptz, int) from public;

@@ -25,19 +25,48 @@ $$;
 comment on function private.is_due(text, interval, timestamptz) is 'Claims a run of a slower job; false if it ran within the interval.';
 revoke execute on function private.is_due(text, interval, timestamptz) from public;
 
--- Each duty fails alone: what one row makes impossible must not keep leases from ending or stages from opening.
-create function private.try_duty(duty text, work text, at timestamptz, about uuid default null) returns jsonb
+create function private.do_again(job text) returns void
+language sql volatile security definer set search_path = ''
+as $$
+  -- Definer: policy's own table.
+  delete from private.tick_state t where t.job = do_again.job
+$$;
+comment on function private.do_again(text) is 'There is more of a slower job than was done at once: it is due at the next tick.';
+revoke execute on function private.do_again(text) from public;
+
+-- Each duty fails alone: what one row makes impossible, or more rows than can be read in time, must not keep leases from
+-- ending or stages from opening.
+--
+-- statement_timeout (two minutes where Supabase hosts it) is for the whole tick, and its clock can only be set again by
+-- another statement. So a duty that ran out of it is not tried again for ten minutes, and then last, and the rest of this
+-- tick has no limit but the one in tick(). Whoever cancels the tick ends all of it, as does a shutdown.
+
+create function private.ran_out_of_time() returns boolean
+language sql volatile set search_path = ''
+as $$
+  -- Its message is translated, and its code is that of a person who cancels. A tenth, for the server counts from a moment
+  -- before statement_timestamp().
+  select t.allowed > '0' and clock_timestamp() >= statement_timestamp() + 0.9 * t.allowed
+  from (select current_setting('statement_timeout')::interval as allowed) t
+$$;
+comment on function private.ran_out_of_time() is 'Was it statement_timeout that canceled, and not a person? Only true to life the first time in a statement.';
+revoke execute on function private.ran_out_of_time() from public;
+
+create function private.try_duty(duty text, work text, at timestamptz, about uuid, is_timed boolean) returns jsonb
 language plpgsql volatile security definer set search_path = ''
 as $$
 -- Definer: the scheduler holds no rights of its own on the tables. `work` is one of tick()'s own statements; $1 is the
--- time, $2 what it is about. A duty that fails is taken back whole, and is an alert until it works again.
+-- time, $2 what it is about; is_timed: statement_timeout has not struck yet. A duty that fails is taken back whole, and is
+-- an alert until it works again.
 declare
   done jsonb;
   whole_name text := duty || coalesce(' ' || about, '');
   broken text;
+  late boolean := false;
 begin
   begin
     execute work into done using at, about;
+    delete from private.tick_state t where t.job = 'out of time: ' || whole_name;
     update public.alerts a set resolved_at = try_duty.at
     where a.kind = 'tick_failing' and a.subject = whole_name and a.resolved_at is null;
     return coalesce(done, '{}');
@@ -45,34 +74,52 @@ begin
     when lock_not_available then
       -- A person holds the policy lock: the next tick does it.
       return '{}';
+    when query_canceled then
+      if not is_timed or not private.ran_out_of_time() then
+        raise;
+      end if;
+      late := true;
+      broken := format('it was not done within statement_timeout (%s). It is tried again every ten minutes.',
+        current_setting('statement_timeout'));
     when others then
       broken := sqlerrm;
   end;
+  if late then
+    insert into private.tick_state as t (job, last_run) values ('out of time: ' || whole_name, try_duty.at)
+    on conflict on constraint tick_state_pkey do update set last_run = excluded.last_run;
+  end if;
   perform private.open_alert('tick_failing', 'critical',
     format('The scheduler cannot do "%s": %s', whole_name, left(broken, 1000)), at,
     subject => whole_name, evidence => jsonb_build_object('duty', duty, 'about', about, 'error', left(broken, 4000)));
-  return jsonb_build_object('failed', jsonb_build_object(whole_name, left(broken, 1000)));
+  return jsonb_build_object('failed', jsonb_build_object(whole_name, left(broken, 1000)), 'late', late);
 end
 $$;
-comment on function private.try_duty(text, text, timestamptz, uuid) is
-  'Does one of the scheduler''s duties. Returns what was done, or {"failed": {duty: why}}, with an alert.';
-revoke execute on function private.try_duty(text, text, timestamptz, uuid) from public;
+comment on function private.try_duty(text, text, timestamptz, uuid, boolean) is
+  'Does one of the scheduler''s duties. Returns what was done, or {"failed": {duty: why}, "late": was it the time}, with an alert.';
+revoke execute on function private.try_duty(text, text, timestamptz, uuid, boolean) from public;
 
-create function private.drop_old_audit(at timestamptz) returns int
+create function private.drop_old_audit(at timestamptz, at_most int default 20000) returns int
 language plpgsql volatile security definer set search_path = ''
 as $$
--- Definer: nobody else may delete here.
+-- Definer: nobody else may delete here. In parts: a shorter retention makes millions of rows old at once.
 declare
   dropped int;
 begin
   delete from public.audit_log a
-  where a.at < drop_old_audit.at - make_interval(months => (select s.audit_retention_months from public.fleet_settings s));
+  where a.id in (
+    select o.id from public.audit_log o
+    where o.at < drop_old_audit.at - make_interval(months => (select s.audit_retention_months from public.fleet_settings s))
+    order by o.at limit at_most);
   get diagnostics dropped = row_count;
+  if dropped = at_most then
+    perform private.do_again('retention');
+  end if;
   return dropped;
 end
 $$;
-comment on function private.drop_old_audit(timestamptz) is 'Deletes audit rows past fleet_settings.audit_retention_months. Returns how many.';
-revoke execute on function private.drop_old_audit(timestamptz) from public;
+comment on function private.drop_old_audit(timestamptz, int) is
+  'Deletes audit rows past fleet_settings.audit_retention_months, the oldest first. Returns how many.';
+revoke execute on function private.drop_old_audit(timestamptz, int) from public;
 
 create function private.attend_rollout(rollout_id uuid, at timestamptz) returns jsonb
 language plpgsql volatile security definer set search_path = ''
@@ -106,39 +153,48 @@ declare
   failed jsonb := '{}';
   opened int := 0;
   duty record;
+  is_timed boolean := true;
 begin
   -- Somebody else is at it: their work is as good as ours.
   if not pg_try_advisory_xact_lock(hashtext('private.tick')) then
     return jsonb_build_object('skipped', true);
   end if;
   for duty in
-    select d.name, d.work from (values
-      (1, 'commands', $do$select jsonb_build_object('commands_expired', private.expire_commands($1))$do$),
-      -- The month after next is missing only around the turn of a month.
-      (2, 'months', $do$select jsonb_build_object('months_made', private.make_history_partitions($1)) where to_regclass(
-        format('private.%I', 'update_history_' || to_char($1 at time zone 'UTC' + interval '2 months', 'YYYY_MM'))) is null$do$),
-      (3, 'retention', $do$select jsonb_build_object('months_dropped', private.drop_old_history($1),
-        'audit_rows_dropped', private.drop_old_audit($1)) where private.is_due('retention', interval '1 hour', $1)$do$),
-      (4, 'offline', $do$select private.watch_offline($1) where private.is_due('offline', interval '1 minute', $1)$do$),
-      (5, 'reports', $do$select jsonb_build_object('attempts_rolled_up', private.roll_up_history($1))
-        where private.is_due('reports', interval '1 minute', $1)$do$),
-      (6, 'adoption', $do$select jsonb_build_object('releases_in_use', private.count_adoption($1))
-        where private.is_due('adoption', interval '10 minutes', $1)$do$),
-      (7, 'patterns', $do$select jsonb_build_object('patterns_looked_at', private.look_for_patterns($1))$do$),
-      -- From here on the policy lock may be held to the end, and devices that ask for a slot wait: what reads the whole
-      -- fleet stands above.
-      (8, 'leases', $do$select jsonb_build_object('leases_expired', private.expire_leases($1) + private.expire_ways_back($1))$do$)
-    ) d (position, name, work) order by d.position
+    select d.name, d.work, d.about, late.job is not null as was_late
+    from (
+      values
+        (1, 'commands', $do$select jsonb_build_object('commands_expired', private.expire_commands($1))$do$, null::uuid),
+        -- The month after next is missing only around the turn of a month.
+        (2, 'months', $do$select jsonb_build_object('months_made', private.make_history_partitions($1)) where to_regclass(
+          format('private.%I', 'update_history_' || to_char($1 at time zone 'UTC' + interval '2 months', 'YYYY_MM'))) is null$do$, null),
+        (3, 'retention', $do$select jsonb_build_object('months_dropped', private.drop_old_history($1),
+          'audit_rows_dropped', private.drop_old_audit($1)) where private.is_due('retention', interval '1 hour', $1)$do$, null),
+        (4, 'offline', $do$select private.watch_offline($1) where private.is_due('offline', interval '1 minute', $1)$do$, null),
+        (5, 'reports', $do$select jsonb_build_object('attempts_rolled_up', private.roll_up_history($1))
+          where private.is_due('reports', interval '1 minute', $1)$do$, null),
+        (6, 'adoption', $do$select jsonb_build_object('releases_in_use', private.count_adoption($1))
+          where private.is_due('adoption', interval '10 minutes', $1)$do$, null),
+        (7, 'patterns', $do$select jsonb_build_object('patterns_looked_at', private.look_for_patterns($1))$do$, null),
+        -- From here on the policy lock may be held to the end, and devices that ask for a slot wait: what reads the whole
+        -- fleet stands above.
+        (8, 'leases', $do$select jsonb_build_object('leases_expired', private.expire_leases($1) + private.expire_ways_back($1))$do$, null)
+      union all
+      select 9, 'rollout', 'select private.attend_rollout($2, $1)', r.id
+      from public.rollouts r where r.state = 'running'
+        or exists (select from private.rollout_queue q where q.rollout_id = r.id)
+    ) d (position, name, work, about)
+    left join private.tick_state late on late.job = 'out of time: ' || d.name || coalesce(' ' || d.about, '')
+    where late.job is null or not at between late.last_run and late.last_run + interval '10 minutes'
+    order by late.job is not null, d.position, d.about
   loop
-    one := private.try_duty(duty.name, duty.work, at);
+    -- Nothing measures the time any more: what may take long is the next tick's.
+    exit when not is_timed and (duty.was_late
+      or clock_timestamp() > statement_timestamp() + 2 * current_setting('statement_timeout')::interval + interval '2 seconds');
+    one := private.try_duty(duty.name, duty.work, at, duty.about, is_timed);
     failed := failed || coalesce(one -> 'failed', '{}');
-    done := done || (one - 'failed');
-  end loop;
-  for duty in select r.id from public.rollouts r where r.state in ('running', 'completed', 'superseded')
-      or exists (select from private.rollout_queue q where q.rollout_id = r.id) order by r.id loop
-    one := private.try_duty('rollout', 'select private.attend_rollout($2, $1)', at, duty.id);
-    failed := failed || coalesce(one -> 'failed', '{}');
+    is_timed := is_timed and not coalesce((one ->> 'late')::boolean, false);
     opened := opened + coalesce((one ->> 'stages_opened')::int, 0);
+    done := done || (one - 'failed' - 'late' - 'stages_opened');
   end loop;
   done := done || jsonb_build_object('stages_opened', opened);
   return case when failed = '{}' then done else done || jsonb_build_object('failed', failed) end;
