@@ -83,6 +83,7 @@ def run(options: argparse.Namespace) -> list[Row]:
                 if size == min(10_000, sizes[-1]):
                     rows += _heartbeats(admin, size)
                 if size == sizes[-1]:
+                    rows += _first_tick(admin, size)
                     rows += _reports(cluster, database, admin, size, options.repeats)
                     rows += _starts(cluster, database, admin, size)
                     rows += _edits(admin)
@@ -291,6 +292,15 @@ def _starts(cluster: Cluster, database: str, admin: type_of_connection, size: in
                     (made[0], json.dumps(stages), json.dumps(rollout_options)),
                 ).fetchone()
             assert draft is not None
+            rows.append(
+                _asked(
+                    api,
+                    f"preview_rollout(), {name}, {size:,} devices",
+                    "select * from public.preview_rollout(%s)",
+                    draft[0],
+                    "≤ 1 s",
+                )
+            )
             admin.execute("delete from realtime.messages where true")
             # As the owner, whose role has no time limit, so that a slow start is a figure and not an error.
             with admin.transaction():
@@ -314,7 +324,46 @@ def _starts(cluster: Cluster, database: str, admin: type_of_connection, size: in
                     f"to commit; {sent[0]} messages ({sent[1]} wakes), {written[0]} rows inserted, {written[1]} updated",
                 )
             )
+            with cluster.connect(database, "authenticator") as later:
+                rows.append(
+                    _asked(
+                        later, f"rollout_progress(), {name}, {size:,} devices",
+                        "select public.rollout_progress(%s)", draft[0], "≤ 0.2 s",
+                    )
+                )  # fmt: skip
     return rows
+
+
+def _asked(api: type_of_connection, name: str, question: str, rollout: object, aim: str) -> Row:
+    """What a person asks about one rollout, five times."""
+    took = []
+    for _ in range(6):
+        with _as(api, "viewer"):
+            # As long as it takes: a slow answer is a figure here and not an error.
+            api.execute("set local statement_timeout = 0")
+            took.append(_timed(lambda: api.execute(question.encode(), (rollout,)).fetchall()))
+    return Row(
+        name,
+        f"{median(took[1:]):.0f} ms ({min(took[1:]):.0f} to {max(took[1:]):.0f})",
+        f"5 times as a viewer, all rows fetched; load {os.getloadavg()[0]:.0f}",
+        aim,
+    )
+
+
+def _first_tick(admin: type_of_connection, size: int) -> list[Row]:
+    """Of a fleet that was just restored or moved: everything is due."""
+    took = []
+    for _ in range(3):
+        with admin.transaction(force_rollback=True):
+            took.append(_timed(lambda: admin.execute("select private.tick(now())")))
+    return [
+        Row(
+            f"the first tick(), {size:,} devices",
+            f"{median(took):.0f} ms ({min(took):.0f} to {max(took):.0f})",
+            f"without the commit; load {os.getloadavg()[0]:.0f}",
+            "≤ 1 s",
+        )
+    ]
 
 
 def _edits(admin: type_of_connection) -> list[Row]:

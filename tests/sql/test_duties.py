@@ -38,6 +38,7 @@ def _tick(fleet: Fleet, after: str, *, timeout: str = "0") -> dict[str, Any]:
 
 
 def test_a_duty_that_runs_out_of_time_is_an_alert_and_the_others_are_done(fleet: Fleet) -> None:
+    # The first one: however busy the machine is, it is this one that the time ends.
     _slow(fleet, "expire_commands")
     done = _tick(fleet, "2 days", timeout="150ms")
     assert list(done["failed"]) == ["commands"]
@@ -47,12 +48,8 @@ def test_a_duty_that_runs_out_of_time_is_an_alert_and_the_others_are_done(fleet:
     # The others have all of the time for ten minutes: it is not even tried, or this would hang.
     assert "failed" not in _tick(fleet, "2 days 9 minutes")
     assert fleet.sql(OPEN_ALERTS) == [("commands",)]
-    # Then it is tried last.
-    _slow(fleet, "count_adoption")
-    assert list(_tick(fleet, "2 days 11 minutes", timeout="150ms")["failed"]) == ["adoption"]
-    _quick_again(fleet, "count_adoption")
     _quick_again(fleet, "expire_commands")
-    assert "failed" not in _tick(fleet, "2 days 22 minutes")
+    assert "failed" not in _tick(fleet, "2 days 11 minutes")
     assert fleet.sql(OPEN_ALERTS) == []
 
 
@@ -78,11 +75,12 @@ def test_a_person_can_still_cancel_it(fleet: Fleet, ran_out: bool) -> None:
 
 
 def test_retention_is_done_in_parts(fleet: Fleet) -> None:
-    with fleet.admin.transaction():
-        fleet.sql("set local fleet.rewrite_history = 'on'")
-        fleet.sql("update public.audit_log set at = now() - interval '20 years' where true")
-    old = fleet.one("select count(*) from public.audit_log where at < now() - interval '19 years'")
-    assert old > 3
+    old = 5
+    fleet.sql(
+        "insert into public.audit_log (at, actor, action, table_name, row_id) "
+        "select now() - interval '20 years', 'somebody', 'update', 'devices', 'x' from generate_series(1, %s)",
+        old,
+    )
     fleet.sql("insert into private.tick_state (job, last_run) values ('retention', now())")
     assert fleet.one("select private.drop_old_audit(now(), at_most => 2)") == 2
     # There is more, so it is due at once, and not in an hour.
