@@ -102,7 +102,9 @@ def test_twenty_five_months_of_ticks_need_no_switch(history: Fleet) -> None:
 
 def test_a_duty_that_fails_is_an_alert_and_the_others_are_done(history: Fleet) -> None:
     history.sql("insert into public.device_commands (device_id, kind) values (%s, 'restart')", DEVICE)
-    history.sql("alter function private.roll_up_history(timestamptz, int) rename to roll_up_history_elsewhere")
+    history.sql(
+        "alter function private.roll_up_history(timestamptz, int) rename to roll_up_history_elsewhere"
+    )
     done = history.one("select private.tick(now() + interval '2 days')")
     assert list(done["failed"]) == ["reports"]
     assert (done["commands_expired"], done["offline_opened"], "leases_expired" in done) == (1, 0, True)
@@ -112,7 +114,9 @@ def test_a_duty_that_fails_is_an_alert_and_the_others_are_done(history: Fleet) -
     assert [(subject, severity) for subject, severity, _ in opened] == [("reports", "critical")]
     assert "roll_up_history" in opened[0][2]
     assert history.one("select private.tick(now() + interval '3 days')")["failed"].keys() == {"reports"}
-    history.sql("alter function private.roll_up_history_elsewhere(timestamptz, int) rename to roll_up_history")
+    history.sql(
+        "alter function private.roll_up_history_elsewhere(timestamptz, int) rename to roll_up_history"
+    )
     assert "failed" not in history.one("select private.tick(now() + interval '4 days')")
     assert history.sql("select resolved_at is not null from public.alerts where kind = 'tick_failing'") == [
         (True,)
