@@ -245,6 +245,17 @@ def bad_answer(function: str, what: str, *, retryable: bool = True) -> ControlPl
     )
 
 
+def compose_invalid(
+    why: object,
+    *,
+    file: str = "The compose file",
+    hint: str = "Run `fleetctl role check` in the fleet repository.",
+    error: type[FleetError] = ValidationError,
+    **more: Any,
+) -> FleetError:
+    return error(Kind.COMPOSE_INVALID, f"{file} is not valid: {why}.", hint=hint, **more)
+
+
 def not_our_server(what: str, *, hint: str = "", **more: Any) -> ControlPlaneError:
     return ControlPlaneError(
         Kind.NOT_OUR_SERVER,

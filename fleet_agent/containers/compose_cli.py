@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from fleet_agent import errors
 from fleet_agent.containers import compose_file
 from fleet_agent.containers.base import ComposeStack
 from fleet_agent.containers.compose_program import find_compose
@@ -53,11 +54,8 @@ class ComposeCli:
         except processes.StoppedError as error:
             raise too_costly(error.why, retryable=error.bound == "time") from error
         if done.exit_code != 0:
-            raise passing("resolve the compose file", done) or ContainerError(
-                Kind.COMPOSE_INVALID,
-                f"The compose file is not valid: {telling_line(done)}.",
-                hint="Run `fleetctl role check` in the fleet repository.",
-                evidence={"output": done.tail},
+            raise passing("resolve the compose file", done) or errors.compose_invalid(
+                telling_line(done), error=ContainerError, evidence={"output": done.tail}
             )
         unset = sorted(set(_UNSET.findall(done.stderr)))
         if unset:

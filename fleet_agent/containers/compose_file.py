@@ -9,6 +9,7 @@ import json
 import re
 from typing import Any
 
+from fleet_agent import errors
 from fleet_agent.errors import Kind, ValidationError
 
 #: A tag other than `latest`, or a digest. The name may hold a registry's port.
@@ -28,9 +29,8 @@ def images(compose: dict[str, Any]) -> list[str]:
     for name, service in services(compose).items():
         image = service.get("image")
         if not image:
-            raise ValidationError(
-                Kind.COMPOSE_INVALID,
-                f"Service {name} has no image, and devices do not build images.",
+            raise errors.compose_invalid(
+                f"service {name} has no image, and devices do not build images",
                 hint="Build and push the image elsewhere, and give its tag or digest here.",
             )
         if not is_pinned(image):
@@ -55,7 +55,7 @@ def services(compose: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The services by name. Raises ValidationError (`compose_invalid`) if there are none."""
     found = compose.get("services")
     if not isinstance(found, dict) or not found:
-        raise ValidationError(Kind.COMPOSE_INVALID, "The compose file has no services.")
+        raise errors.compose_invalid("it has no services")
     return found
 
 
@@ -83,9 +83,8 @@ def replicas(service: dict[str, Any]) -> int:
 def _number(said: Any) -> int:
     text = str(said) if isinstance(said, int | str) and len(str(said)) <= 30 else ""
     if not re.fullmatch(r"[0-9]+", text):
-        raise ValidationError(
-            Kind.COMPOSE_INVALID,
-            "The number of a service's containers is not a number.",
+        raise errors.compose_invalid(
+            "how many containers a service has is not a number",
             hint="Correct scale, or deploy.replicas.",
         )
     return int(text)

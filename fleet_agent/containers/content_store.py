@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fleet_agent import errors
 from fleet_agent.containers.compose_file import services
-from fleet_agent.errors import Kind, ValidationError
 from fleet_agent.support.atomic_files import make_folder, sync_file, sync_folder
 from fleet_agent.support.sizes import MIB
 
@@ -164,9 +164,8 @@ class _Places:
             entries = _entries(source, self.release.resolve())
             _refuse_pointers(entries)
         except _BrokenError as error:
-            raise ValidationError(
-                Kind.COMPOSE_INVALID,
-                f"{service} mounts {inside}, {error}.",
+            raise errors.compose_invalid(
+                f"{service} mounts {inside}, {error}",
                 hint="Paths are relative to the role's folder; links must lead to files of the release.",
             ) from error
         digest = _hash(entries)
@@ -210,9 +209,8 @@ def _refuse_bound_volumes(compose: dict[str, Any], places: _Places) -> None:
         if "bind" not in str(options.get("o") or "").split(",") or not device:
             continue
         if not device.startswith("/") or places.inside(device) is not None:
-            raise ValidationError(
-                Kind.COMPOSE_INVALID,
-                f"The volume {name} is bound to {device}, a folder of the release.",
+            raise errors.compose_invalid(
+                f"the volume {name} is bound to {device}, a folder of the release",
                 hint="Mount the folder itself (./folder:/target), or name a folder of the device.",
             )
 

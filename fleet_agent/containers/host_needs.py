@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fleet_agent import errors
 from fleet_agent.containers import compose_file
 from fleet_agent.containers.base import HostFacts
-from fleet_agent.errors import Kind, ValidationError
+from fleet_agent.errors import FleetError, Kind, ValidationError
 
 #: Other names of architectures, in Docker's words.
 _ALIASES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "armhf": "arm", "armel": "arm"}
@@ -98,12 +99,11 @@ def _said(driver: str, options: Any) -> str:
     return ", ".join([driver, *(f"{key}={value}" for key, value in sorted(options.items()))])
 
 
-def _names(compose: dict[str, Any]) -> Iterator[ValidationError]:
+def _names(compose: dict[str, Any]) -> Iterator[FleetError]:
     for name, service in compose_file.services(compose).items():
         if service.get("container_name") and compose_file.replicas(service) > 1:
-            yield ValidationError(
-                Kind.COMPOSE_INVALID,
-                f"{name} has {compose_file.replicas(service)} replicas and one container_name.",
+            yield errors.compose_invalid(
+                f"{name} has {compose_file.replicas(service)} replicas and one container_name",
                 hint="Remove container_name.",
             )
 

@@ -15,8 +15,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fleet_agent import errors
 from fleet_agent.containers.compose_file import services
-from fleet_agent.errors import Kind, ValidationError
+from fleet_agent.errors import FleetError, Kind, ValidationError
 from fleet_agent.support.atomic_files import make_folder, sync_file, sync_folder
 
 #: Where Compose mounts one whose target is not an absolute path.
@@ -96,7 +97,7 @@ def _mount(  # noqa: PLR0917
     what = f"{section.removesuffix('s')} {source}"
     entry = (compose.get(section) or {}).get(source)
     if not isinstance(entry, dict):
-        raise _invalid(f"{service} uses the {what}, which the compose file does not define.")
+        raise _invalid(f"{service} uses the {what}, which it does not define")
     file, mode = _file(entry, source, what, environment, folder)
     _check_ownership(options, mode, service, what)
     target = str(options.get("target") or source)
@@ -117,7 +118,7 @@ def _file(
     """Where it is, and its permission bits where they are known."""
     if entry.get("external") or entry.get("driver") or entry.get("template_driver"):
         raise _invalid(
-            f"The {what} is external; devices have none.", "Give it a `file`, or a variable in `environment`."
+            f"the {what} is external; devices have none", "Give it a `file`, or a variable in `environment`."
         )
     if entry.get("file"):
         file = Path(str(entry["file"]))
@@ -142,7 +143,7 @@ def _check_ownership(options: dict[str, Any], mode: int | None, service: str, wh
     for key, has in (("uid", os.geteuid()), ("gid", os.getegid())):
         if str(options.get(key) or "") not in ("", str(has)):
             raise _invalid(
-                f"{service} asks for {key} {options[key]} for the {what}, and a mounted file cannot have it.",
+                f"{service} asks for {key} {options[key]} for the {what}, and a mounted file cannot have it",
                 f"Remove {key}; the file can be read by every user of the container.",
             )
     asked = options.get("mode")
@@ -155,10 +156,10 @@ def _check_ownership(options: dict[str, Any], mode: int | None, service: str, wh
     if wanted != mode:
         raise _invalid(
             f"{service} asks for mode {asked if isinstance(asked, str) else f'{wanted:04o}'} for the {what}, "
-            f"and the file has {mode:04o}.",
+            f"and the file has {mode:04o}",
             "Remove mode; the file is read-only in the container, and can be read by every user of it.",
         )
 
 
-def _invalid(sentence: str, hint: str = "") -> ValidationError:
-    return ValidationError(Kind.COMPOSE_INVALID, sentence, hint=hint)
+def _invalid(why: str, hint: str = "Define it, or correct the name.") -> FleetError:
+    return errors.compose_invalid(why, hint=hint)

@@ -21,6 +21,7 @@ import yaml
 from pydantic import BaseModel, Field
 from pydantic import ValidationError as PydanticValidationError
 
+from fleet_agent import errors
 from fleet_agent.containers.base import (
     CommandResult,
     ComposeStack,
@@ -97,17 +98,15 @@ class SimulatedRuntime:
         try:
             raw = yaml.safe_load((folder / "compose.yaml").read_text())
             if not isinstance(raw, dict) or not isinstance(raw.get("services"), dict):
-                raise ContainerError(Kind.COMPOSE_INVALID, "The compose file has no services.")
+                raise errors.compose_invalid("it has no services", error=ContainerError)
             settled = _settle({k: v for k, v in raw.items() if not str(k).startswith("x-")}, environment)
             settled["services"] = {
                 name: _normal(service, folder) for name, service in settled["services"].items()
             }
         except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
-            raise ContainerError(Kind.COMPOSE_INVALID, f"The compose file is not valid: {error}.") from error
+            raise errors.compose_invalid(error, error=ContainerError) from error
         except FleetError as error:
-            raise ContainerError(
-                Kind.COMPOSE_INVALID, f"The compose file is not valid: {error.message}"
-            ) from error
+            raise errors.compose_invalid(error.message.rstrip("."), error=ContainerError) from error
         return {"name": project, **settled, **_networks(settled, project)}
 
     def up(self, stack: ComposeStack) -> None:

@@ -18,7 +18,8 @@ from typing import Any
 
 import yaml
 
-from fleet_agent.errors import Kind, ValidationError
+from fleet_agent import errors
+from fleet_agent.errors import FleetError, Kind, ValidationError
 from fleet_agent.roles.refusal import Refusal
 from fleet_agent.roles.variables import PROVIDED, reserved
 
@@ -376,9 +377,5 @@ def _costly(name: str, why: str) -> ValidationError:
     )
 
 
-def _invalid(name: str, why: str) -> ValidationError:
-    return ValidationError(
-        Kind.COMPOSE_INVALID,
-        f"{name} is not valid: {why}.",
-        hint="Run `fleetctl role check` in the fleet repository.",
-    )
+def _invalid(name: str, why: str) -> FleetError:
+    return errors.compose_invalid(why, file=name)

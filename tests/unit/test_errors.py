@@ -21,6 +21,7 @@ SENTENCES = [
     errors.not_enrolled(),
     errors.unreachable("<why>"),
     errors.not_our_server("<what answered>"),
+    errors.compose_invalid("<why>"),
     errors.bad_answer("<function>", "<what is unexpected>"),
     errors.tool_missing("<program>", "<package>", needed_for="<what cannot be done>"),
     errors.disk_full("<what was to be written, or how much is free>"),
