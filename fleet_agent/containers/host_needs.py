@@ -16,7 +16,7 @@ from fleet_agent.errors import FleetError, Kind, ValidationError
 _ALIASES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "armhf": "arm", "armel": "arm"}
 
 
-def problems(compose: dict[str, Any], facts: HostFacts, *, look_at_files: bool) -> Iterator[ValidationError]:
+def problems(compose: dict[str, Any], facts: HostFacts, *, look_at_files: bool) -> Iterator[FleetError]:
     """Each thing that is not as the file needs it.
 
     With `look_at_files` also paths of this machine; without them it is a simulated one.
@@ -30,7 +30,7 @@ def problems(compose: dict[str, Any], facts: HostFacts, *, look_at_files: bool) 
         yield from _paths(compose)
 
 
-def _platforms(compose: dict[str, Any], facts: HostFacts) -> Iterator[ValidationError]:
+def _platforms(compose: dict[str, Any], facts: HostFacts) -> Iterator[FleetError]:
     for name, service in compose_file.services(compose).items():
         wanted = str(service.get("platform") or "")
         if wanted and facts.platform and _normal(wanted) != _normal(facts.platform):
@@ -48,7 +48,7 @@ def _normal(platform: str) -> tuple[str, str]:
     return system, _ALIASES.get(architecture, architecture)
 
 
-def _external(compose: dict[str, Any], section: str, there: Any) -> Iterator[ValidationError]:
+def _external(compose: dict[str, Any], section: str, there: Any) -> Iterator[FleetError]:
     what = section.removesuffix("s")
     used = {key for service in compose_file.services(compose).values() for key in _used(service, section)}
     for key, entry in (compose.get(section) or {}).items():
@@ -73,7 +73,7 @@ def _used(service: dict[str, Any], section: str) -> Iterator[str]:
             yield str(mount.get("source"))
 
 
-def _changed_volumes(compose: dict[str, Any], facts: HostFacts) -> Iterator[ValidationError]:
+def _changed_volumes(compose: dict[str, Any], facts: HostFacts) -> Iterator[FleetError]:
     """Docker never changes a volume that is there, and Compose goes on with the old one."""
     used = {key for service in compose_file.services(compose).values() for key in _used(service, "volumes")}
     for key, entry in (compose.get("volumes") or {}).items():
@@ -108,7 +108,7 @@ def _names(compose: dict[str, Any]) -> Iterator[FleetError]:
             )
 
 
-def _paths(compose: dict[str, Any]) -> Iterator[ValidationError]:
+def _paths(compose: dict[str, Any]) -> Iterator[FleetError]:
     for name, service in compose_file.services(compose).items():
         for source in (*_devices(service), *_host_paths(service)):
             if not os.path.lexists(source):

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Self
 from uuid import UUID, uuid4
 
-from fleet_agent.model import FLEET_FILE, FleetFile
 from fleetctl.errors import FleetctlError
 
 PRINCIPAL = "release@fleet.example"
@@ -107,7 +106,7 @@ class FleetRepo:
         if roles is not None:
             shutil.copytree(roles, path / "roles", dirs_exist_ok=True)
             # The copied one is of the examples.
-            (path / FLEET_FILE).unlink(missing_ok=True)
+            _fleet_file(path).unlink(missing_ok=True)
             adopt(path)
         return repo
 
@@ -196,12 +195,21 @@ class FleetRepo:
             file.chmod(0o755)
 
 
+def _fleet_file(path: Path) -> Path:
+    # A tenth of a second of imports that --help must not pay.
+    from fleet_agent.model import FLEET_FILE
+
+    return path / FLEET_FILE
+
+
 def fleet_id_of(path: Path) -> UUID | None:
     """The fleet of the repository at `path`; None without a file.
 
     Raises FleetctlError (`fleet_id_invalid`).
     """
-    file = path / FLEET_FILE
+    from fleet_agent.model import FleetFile
+
+    file = _fleet_file(path)
     try:
         return FleetFile.model_validate_json(file.read_bytes()).fleet_id
     except FileNotFoundError:
@@ -224,7 +232,7 @@ def adopt(path: Path) -> UUID:
     if known is not None and known != examples:
         return known
     fleet_id = uuid4()
-    file = path / FLEET_FILE
+    file = _fleet_file(path)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps({"fleet_id": str(fleet_id)}, indent=2) + "\n", encoding="utf-8")
     return fleet_id

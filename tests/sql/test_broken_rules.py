@@ -17,6 +17,7 @@ from tests.sql import test_access as access
 from tests.sql import test_desired_state as desired
 from tests.sql import test_devices_fail as devices_fail
 from tests.sql import test_edits as edits
+from tests.sql import test_going_back as going_back
 from tests.sql import test_halt_rule as halt_rule
 from tests.sql import test_known_bad as known_bad
 from tests.sql import test_limits as limits
@@ -106,6 +107,9 @@ BROKEN = [
     Broken(1, "the counters do not follow the claims",
            "drop trigger count_claim on public.rollout_claims",
            slots.test_no_more_devices_are_in_flight_than_allowed, {"limit": 2, "where": "rollout"}),
+    Broken(1, "the counters do not follow those who go back",
+           "drop trigger count_slot on public.roll_back_slots",
+           going_back.test_going_back_keeps_the_limits_of_the_rollout_that_brought_the_release, {"way": "withdrawal"}),
     Broken(1, "the rate per minute is forgotten",
            Edit(r"private\.starts_left\(rollout, at\) = 0", "false", "judge_slot"),
            slots.test_a_rate_lets_so_many_start_within_a_minute),

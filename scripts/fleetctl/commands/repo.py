@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from fleet_agent.model import FLEET_FILE
 from fleetctl import fleet_repo
 from fleetctl.console import out, pairs, print_json
 from fleetctl.fleet_repo import FleetRepo
@@ -57,6 +56,8 @@ def _adopt(path: Path, *, as_json: bool) -> None:
         print_json(facts)
         return
     pairs(facts)
+    from fleet_agent.model import FLEET_FILE
+
     out.print(f"Next: commit {FLEET_FILE}, signed, and release it.")
 
 
