@@ -21,6 +21,10 @@ create table public.fleet_settings (
     constraint "token_per_minute_per_address must be 1 to 100000" check (token_per_minute_per_address between 1 and 100000),
   requests_per_hour_per_device int not null default 60
     constraint "requests_per_hour_per_device must be 1 to 100000" check (requests_per_hour_per_device between 1 and 100000),
+  device_rows_per_hour int not null default 600
+    constraint "device_rows_per_hour must be 60 to 1000000" check (device_rows_per_hour between 60 and 1000000),
+  device_bytes_per_hour int not null default 4194304
+    constraint "device_bytes_per_hour must be 65536 to 1073741824" check (device_bytes_per_hour between 65536 and 1073741824),
   max_pending_devices int not null default 1000
     constraint "max_pending_devices must be 0 to 100000" check (max_pending_devices between 0 and 100000),
   pending_role text not null default 'beacon' references public.device_roles on update cascade,
@@ -43,6 +47,8 @@ comment on column public.fleet_settings.device_token_ttl_s is 'Life of a device'
 comment on column public.fleet_settings.enroll_per_minute_per_address is 'Enrollments per minute from one address; a site behind one router shares it.';
 comment on column public.fleet_settings.token_per_minute_per_address is 'Token requests per minute from one address; a site behind one router shares it.';
 comment on column public.fleet_settings.requests_per_hour_per_device is 'Enrollments, and token requests, per hour with one device key.';
+comment on column public.fleet_settings.device_rows_per_hour is 'Rows per hour that one device may write: reports, attempts, and answers to commands.';
+comment on column public.fleet_settings.device_bytes_per_hour is 'Bytes per hour that one device may write, as text.';
 comment on column public.fleet_settings.max_pending_devices is 'At most this many devices may wait without a provisioning token; 0 makes the token mandatory.';
 comment on column public.fleet_settings.pending_role is 'The role of a device that enrolled without a provisioning token, until an operator changes it.';
 comment on column public.fleet_settings.history_retention_months is 'Whole months of update_history that are kept.';

@@ -6,7 +6,7 @@
 
 create table public.devices (
   id uuid primary key default gen_random_uuid(),
-  name text not null unique
+  name text not null
     constraint "name must be 1 to 63 letters, digits, dots, _ or -" check (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$'),
   role text not null references public.device_roles on update cascade,
   segment text not null default 'stable' references public.segments on update cascade,
@@ -28,11 +28,23 @@ create table public.devices (
            and octet_length(labels::text) <= 8192),
   public_key text unique
     constraint "public_key must be a base64url Ed25519 key of 43 characters" check (public_key ~ '^[A-Za-z0-9_-]{43}$'),
+  key_number int not null default 1 constraint "key_number must be 1 or more" check (key_number >= 1),
   hardware_model text,
   os text,
   enrolled_at timestamptz,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
+  -- With these anybody signs anything: the five y of the eight points of small order, and what is p or more; the last
+  -- bit is the sign of x.
+  constraint "public_key must not be of small order" check (
+    case when public_key ~ '^[A-Za-z0-9_-]{43}$' then set_byte(decode(translate(public_key, '-_', '+/') || '=', 'base64'), 31, get_byte(decode(translate(public_key, '-_', '+/') || '=', 'base64'), 31) & 127) not in (
+      '\x0000000000000000000000000000000000000000000000000000000000000000',
+      '\x0100000000000000000000000000000000000000000000000000000000000000',
+      '\x26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05',
+      '\xc7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a',
+      '\xecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f')
+      and not (set_byte(decode(translate(public_key, '-_', '+/') || '=', 'base64'), 31, get_byte(decode(translate(public_key, '-_', '+/') || '=', 'base64'), 31) & 127) >= '\xed'
+        and substr(set_byte(decode(translate(public_key, '-_', '+/') || '=', 'base64'), 31, get_byte(decode(translate(public_key, '-_', '+/') || '=', 'base64'), 31) & 127), 2) = decode(repeat('ff', 30) || '7f', 'hex')) end),
   constraint "hold_until and hold_reason need hold switched on" check (hold or (hold_until is null and hold_reason is null)),
   constraint "an active device needs a public_key" check (state <> 'active' or public_key is not null),
   constraint "times must be between 1970 and 2200"
@@ -44,7 +56,8 @@ create table public.devices (
     check (length(hold_reason) <= 1000 and length(hardware_model) <= 1000 and length(os) <= 1000 and length(timezone) <= 1000)
 );
 comment on table public.devices is 'The fleet: one row a machine, what it is for and what operators decided about it.';
-comment on column public.devices.name is 'Unique name, also used as a host name: letters, digits, dots, _ and -.';
+comment on column public.devices.name is
+  'Name, also used as a host name: letters, digits, dots, _ and -. Unique without regard to case among the devices that are not retired.';
 comment on column public.devices.role is 'What the device is for: a folder roles/<role>/ of the fleet repository.';
 comment on column public.devices.segment is 'The deployment ring: decides how early it gets a release.';
 comment on column public.devices.branch is 'The Git branch it tracks.';
@@ -61,7 +74,11 @@ comment on column public.devices.poll_interval_s is 'Seconds between two polls; 
 comment on column public.devices.timezone is 'Name of the time zone in which its maintenance window is read, like Europe/Rome.';
 comment on column public.devices.labels is 'Free attributes that rollouts can select by: an object of texts.';
 comment on column public.devices.public_key is 'The device''s Ed25519 public key, base64url. Set at enrollment.';
+comment on column public.devices.key_number is 'Counts the keys that this row has had; requests with a token of an older key are refused.';
 comment on column public.devices.enrolled_at is 'When the device became active for the first time; kept by a trigger.';
+-- What is retired frees its name; Kitchen and kitchen are one name, as they are one host name.
+create unique index devices_name_is_unique on public.devices (lower(name)) where state <> 'retired';
+create index devices_by_name on public.devices (name);
 create index devices_by_segment on public.devices (segment) where state = 'active';
 create index devices_by_role_and_branch on public.devices (role, branch) where state = 'active';
 create index devices_by_branch on public.devices (branch);
@@ -164,7 +181,7 @@ begin
         case when old.state = 'retired' then 'Enroll the machine again with a new key.'
              else 'Use suspended to lock a device out for a while.' end);
     end if;
-    if new.public_key is distinct from old.public_key and not private.is_trusted() then
+    if (new.public_key is distinct from old.public_key or new.key_number is distinct from old.key_number) and not private.is_trusted() then
       perform private.refuse('public_key_is_fixed', format('The key of %s is set by its enrollment only.', new.name),
         'Retire this device and enroll the machine again.', 'PT403');
     end if;
@@ -204,11 +221,22 @@ create trigger audit_delete after delete on public.devices referencing old table
 
 -- What policies ask about the calling device.
 
+create function private.key_number() returns int
+language sql stable set search_path = ''
+as $$
+  -- Tokens are the control plane's own, so a number is a number. The first key needs none.
+  select coalesce((private.claims() ->> 'key_number')::int, 1)
+$$;
+comment on function private.key_number() is 'Which of its place''s keys the calling device has, by its token.';
+revoke execute on function private.key_number() from public;
+grant execute on function private.key_number() to fleet_device, authenticated, service_role;
+
 create function private.device_is_active() returns boolean
 language sql stable security definer set search_path = ''
 as $$
   -- Definer: devices cannot read the table. Asked on every request, so suspending works at once.
-  select exists (select from public.devices d where d.id = private.device_id() and d.state = 'active')
+  select exists (select from public.devices d
+    where d.id = private.device_id() and d.state = 'active' and d.key_number = private.key_number())
 $$;
 comment on function private.device_is_active() is 'Is the caller a device that is active now?';
 revoke execute on function private.device_is_active() from public;
@@ -218,7 +246,8 @@ create function private.device_segment() returns text
 language sql stable security definer set search_path = ''
 as $$
   -- Definer: devices cannot read the table.
-  select d.segment from public.devices d where d.id = private.device_id() and d.state = 'active'
+  select d.segment from public.devices d
+  where d.id = private.device_id() and d.state = 'active' and d.key_number = private.key_number()
 $$;
 comment on function private.device_segment() is 'The segment of the calling device; null unless it is active.';
 revoke execute on function private.device_segment() from public;

@@ -13,6 +13,7 @@ create table private.provisioning_tokens (
     constraint "labels must be an object of texts, like {""site"": ""rome""}"
     check (jsonb_typeof(labels) = 'object' and not jsonb_path_exists(labels, '$.* ? (@.type() != "string")')
            and octet_length(labels::text) <= 4096),
+  replaces uuid references public.devices on delete cascade,
   max_uses int not null default 1 constraint "max_uses must be 1 to 100000" check (max_uses between 1 and 100000),
   uses int not null default 0,
   expires_at timestamptz not null default now() + interval '7 days',
@@ -24,6 +25,8 @@ create table private.provisioning_tokens (
 comment on table private.provisioning_tokens is 'Tokens with which machines enroll. Hashed; made by create_provisioning_token().';
 comment on column private.provisioning_tokens.token_hash is 'SHA-256 of the token''s UTF-8 bytes.';
 comment on column private.provisioning_tokens.labels is 'Labels that its devices begin with; those in a device''s device.json come on top.';
+comment on column private.provisioning_tokens.replaces is 'The device whose place the new one takes: its row, under the new one''s key.';
+create index provisioning_tokens_by_replaced on private.provisioning_tokens (replaces) where replaces is not null;
 comment on column private.provisioning_tokens.auto_accept is 'false: the device still waits as pending until an operator accepts it.';
 
 alter table private.provisioning_tokens enable row level security;
@@ -73,15 +76,45 @@ revoke execute on function public.create_provisioning_token(text, text, text, te
 grant execute on function public.create_provisioning_token(text, text, text, text, int, int, boolean, jsonb)
   to authenticated, service_role;
 
+create function public.replace_device(device_id uuid, valid_for_s int default 604800) returns jsonb
+language plpgsql volatile security definer set search_path = ''
+as $$
+-- Definer: nobody may write the table of tokens directly. Answers with the token, once.
+declare
+  device public.devices;
+  made jsonb;
+begin
+  perform private.require_rank('admin');
+  select d.* into device from public.devices d where d.id = replace_device.device_id;
+  if device.id is null then
+    perform private.refuse_unknown('device', 'device list');
+  elsif device.state not in ('active', 'suspended') then
+    perform private.refuse('device_state_is_final', format('%s is %s, so nothing takes its place.', device.name, device.state),
+      'Enroll the new machine with a token of its own: fleetctl token create.');
+  end if;
+  made := public.create_provisioning_token(device.role, device.segment, device.branch,
+    'Replaces ' || device.name, 1, valid_for_s);
+  -- Of two tokens for one place the newer counts.
+  update private.provisioning_tokens t set revoked_at = now()
+  where t.replaces = device.id and t.revoked_at is null and t.uses < t.max_uses;
+  update private.provisioning_tokens t set replaces = device.id where t.id = (made ->> 'id')::uuid;
+  return made || jsonb_build_object('replaces', device.id, 'name', device.name);
+end
+$$;
+comment on function public.replace_device(uuid, int) is
+  'For admins: makes a token with which a new machine takes the place of a broken one, under a key of its own.';
+revoke execute on function public.replace_device(uuid, int) from public;
+grant execute on function public.replace_device(uuid, int) to authenticated, service_role;
+
 create function public.provisioning_tokens() returns table (
-  id uuid, note text, role text, segment text, branch text, auto_accept boolean, labels jsonb, max_uses int, uses int,
+  id uuid, note text, role text, segment text, branch text, auto_accept boolean, labels jsonb, replaces uuid, max_uses int, uses int,
   expires_at timestamptz, created_by uuid, created_at timestamptz, revoked_at timestamptz, devices text[])
 language plpgsql stable security definer set search_path = ''
 as $$
 -- Definer: the table is not exposed. Never the hash.
 begin
   perform private.require_rank('admin');
-  return query select t.id, t.note, t.role, t.segment, t.branch, t.auto_accept, t.labels, t.max_uses, t.uses,
+  return query select t.id, t.note, t.role, t.segment, t.branch, t.auto_accept, t.labels, t.replaces, t.max_uses, t.uses,
     t.expires_at, t.created_by, t.created_at, t.revoked_at, array(
       select d.name from private.enrollments e join public.devices d on d.id = e.device_id
       where e.token_id = t.id order by d.name)
@@ -136,14 +169,20 @@ create index allowances_by_end on private.allowances (spent_until);
 
 alter table private.allowances enable row level security;
 
-create function private.spend(kind text, subject text, allowed int, per interval, at timestamptz) returns int
+create function private.spend(
+  kind text, subject text, allowed int, per interval, at timestamptz, amount int default 1
+) returns int
 language plpgsql set search_path = ''
 as $$
 -- The generic cell rate algorithm: one row a bucket, no burst where two windows meet.
 declare
-  cost interval := per / allowed;
+  cost interval := per / allowed * amount;
   until timestamptz;
 begin
+  if cost > per then
+    -- More than the bucket ever holds.
+    return ceil(extract(epoch from per))::int;
+  end if;
   insert into private.allowances as a (kind, subject, spent_until)
   values (spend.kind, spend.subject, at + cost)
   on conflict on constraint allowances_pkey do update
@@ -157,9 +196,55 @@ begin
   return greatest(1, ceil(extract(epoch from coalesce(until, at) + cost - per - at)))::int;
 end
 $$;
-comment on function private.spend(text, text, int, interval, timestamptz) is
-  'Take one from the bucket of this kind and subject, which holds "allowed" and refills in "per". 0, or the seconds to wait.';
-revoke execute on function private.spend(text, text, int, interval, timestamptz) from public;
+comment on function private.spend(text, text, int, interval, timestamptz, int) is
+  'Take "amount" from the bucket of this kind and subject, which holds "allowed" and refills in "per". 0, or the seconds to wait.';
+revoke execute on function private.spend(text, text, int, interval, timestamptz, int) from public;
+
+-- What one device may write. A stolen key must not fill the database: whatever a device writes is kept for months.
+
+create function private.spend_ration(device_id uuid, rows int, bytes bigint) returns void
+language plpgsql volatile security definer set search_path = ''
+as $$
+-- Definer: the buckets are nobody's to read or write. A refusal undoes the write and what it took from the buckets.
+declare
+  at constant timestamptz := clock_timestamp();
+  settings public.fleet_settings;
+  wait int;
+begin
+  select s.* into settings from public.fleet_settings s;
+  wait := greatest(
+    private.spend('device rows', device_id::text, settings.device_rows_per_hour, '1 hour', at, rows),
+    private.spend('device bytes', device_id::text, settings.device_bytes_per_hour, '1 hour', at, least(bytes, 2147483647)::int));
+  if wait > 0 then
+    perform private.refuse('rate_limited', 'This device has written as much as one device may in an hour.',
+      format('Try again in %s s. An admin can change device_rows_per_hour and device_bytes_per_hour.', wait), 'PT429');
+  end if;
+end
+$$;
+comment on function private.spend_ration(uuid, int, bigint) is
+  'Takes rows and bytes from what the device may write in an hour; refuses with 429 when too little is left.';
+revoke execute on function private.spend_ration(uuid, int, bigint) from public;
+
+create function private.ration_writes() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+-- Definer: spend_ration() is nobody's to call. What operators and policy write costs a device nothing.
+declare
+  writer constant uuid := private.device_id();
+  written record;
+begin
+  if writer is not null then
+    select count(*)::int as rows, sum(octet_length(n::text)) as bytes into written from new_rows n;
+    if written.rows > 0 then
+      perform private.spend_ration(writer, written.rows, written.bytes);
+    end if;
+  end if;
+  return null;
+end
+$$;
+comment on function private.ration_writes() is
+  'Trigger for each table that devices write, after insert and after update, with new_rows. Last, so that its lock is the last one taken.';
+revoke execute on function private.ration_writes() from public;
 
 create function private.address_group(address text) returns text
 language plpgsql immutable set search_path = ''
@@ -280,7 +365,7 @@ begin
       coalesce(token.branch, 'main'),
       case when token.auto_accept then 'active' else 'pending' end::public.device_state,
       add_device.public_key, add_device.hardware_model, add_device.os, coalesce(token.labels, '{}') || add_device.labels)
-    on conflict (name) do nothing
+    on conflict (lower(name)) where state <> 'retired' do nothing
     returning * into device;
     exit when found;
     -- Cards written from one image all bring the same host name. The suffix comes from the key, so it says
@@ -294,6 +379,23 @@ $$;
 comment on function private.add_device(text, text, private.provisioning_tokens, text, text, jsonb) is
   'Make the device row, with the token''s role, segment and branch or, without a token, as pending; a taken name gets a suffix.';
 revoke execute on function private.add_device(text, text, private.provisioning_tokens, text, text, jsonb) from public;
+
+create function private.take_place(device_id uuid, public_key text, hardware_model text, os text) returns public.devices
+language plpgsql set search_path = ''
+as $$
+declare
+  device public.devices;
+begin
+  -- All that operators decided about it stays. Tokens of the old key say an older number, and are refused from now on.
+  update public.devices d set public_key = take_place.public_key, key_number = d.key_number + 1, state = 'active',
+    hardware_model = take_place.hardware_model, os = take_place.os
+  where d.id = take_place.device_id and d.state in ('active', 'suspended') returning d.* into device;
+  return device;
+end
+$$;
+comment on function private.take_place(uuid, text, text, text) is
+  'Give the device''s row to a new key; null if the device was retired in the meantime.';
+revoke execute on function private.take_place(uuid, text, text, text) from public;
 
 create function public.enroll_device(
   public_key text,
@@ -347,7 +449,16 @@ begin
     if counted.problem is not null then
       return jsonb_build_object('kind', counted.problem);
     end if;
-    if device.id is not null then
+    if (counted.token).replaces is not null then
+      if device.id is not null then
+        -- It asked to join before it was given the token.
+        delete from public.devices d where d.id = device.id;
+      end if;
+      device := private.take_place((counted.token).replaces, enroll_device.public_key, hardware_model, os);
+      if device.id is null then
+        return jsonb_build_object('kind', 'token_invalid');
+      end if;
+    elsif device.id is not null then
       update public.devices d set
         role = (counted.token).role, segment = (counted.token).segment, branch = (counted.token).branch,
         labels = (counted.token).labels || d.labels,
@@ -359,7 +470,8 @@ begin
     end if;
     insert into private.enrollments (device_id, token_id, client_address)
     values (device.id, (counted.token).id, address)
-    on conflict (device_id) do update set token_id = excluded.token_id;
+    on conflict (device_id) do update
+      set token_id = excluded.token_id, client_address = excluded.client_address, enrolled_at = excluded.enrolled_at;
   elsif device.id is null then
     if (select count(*) from public.devices d where d.state = 'pending') >= settings.max_pending_devices then
       return jsonb_build_object('kind', 'pending_full', 'retry_after_s', 3600);
@@ -371,7 +483,8 @@ begin
 
   return jsonb_build_object(
     'kind', case device.state when 'pending' then 'pending' else 'enrolled' end,
-    'created', created, 'device_id', device.id, 'name', device.name, 'role', device.role,
+    'created', created, 'name_taken', created and lower(device.name) <> lower(private.device_name(enroll_device.name)),
+    'device_id', device.id, 'name', device.name, 'role', device.role,
     'segment', device.segment, 'branch', device.branch, 'state', device.state);
 end
 $$;
@@ -399,7 +512,7 @@ begin
     return jsonb_build_object('kind', 'rate_limited', 'retry_after_s', wait);
   end if;
   return coalesce(
-    (select jsonb_build_object('kind', 'found', 'public_key', d.public_key)
+    (select jsonb_build_object('kind', 'found', 'public_key', d.public_key, 'key_number', d.key_number)
      from public.devices d where d.id = begin_device_token.device_id),
     jsonb_build_object('kind', 'unknown', 'public_key', null));
 end
@@ -409,7 +522,9 @@ comment on function public.begin_device_token(uuid, text) is
 revoke execute on function public.begin_device_token(uuid, text) from public, anon, authenticated, fleet_device;
 grant execute on function public.begin_device_token(uuid, text) to service_role;
 
-create function public.finish_device_token(device_id uuid, jti text, assertion_expires_at timestamptz) returns jsonb
+create function public.finish_device_token(
+  device_id uuid, jti text, assertion_expires_at timestamptz, key_number int default 1
+) returns jsonb
 language plpgsql security definer set search_path = ''
 as $$
 -- Definer: writes private tables that the service key is kept out of.
@@ -421,6 +536,10 @@ declare
 begin
   select s.* into settings from public.fleet_settings s;
   select d.* into strict device from public.devices d where d.id = finish_device_token.device_id;
+  if device.key_number <> finish_device_token.key_number then
+    -- Replaced since the signature was checked.
+    return jsonb_build_object('kind', 'device_replaced');
+  end if;
   wait := private.spend('token by key', device.public_key, settings.requests_per_hour_per_device, '1 hour', at);
   if wait > 0 then
     return jsonb_build_object('kind', 'rate_limited', 'retry_after_s', wait);
@@ -434,8 +553,8 @@ begin
   return jsonb_build_object('kind', 'granted', 'ttl_s', settings.device_token_ttl_s);
 end
 $$;
-comment on function public.finish_device_token(uuid, text, timestamptz) is
+comment on function public.finish_device_token(uuid, text, timestamptz, int) is
   'For the edge function device-token, after it verified the signature: use up the assertion; may the device have a token?';
-revoke execute on function public.finish_device_token(uuid, text, timestamptz)
+revoke execute on function public.finish_device_token(uuid, text, timestamptz, int)
   from public, anon, authenticated, fleet_device;
-grant execute on function public.finish_device_token(uuid, text, timestamptz) to service_role;
+grant execute on function public.finish_device_token(uuid, text, timestamptz, int) to service_role;

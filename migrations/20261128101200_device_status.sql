@@ -114,3 +114,8 @@ comment on function private.is_offline(timestamptz, int, int, int, timestamptz) 
   'Has a device missed this many polls? False for one that never reported: it was never seen, which is different.';
 revoke execute on function private.is_offline(timestamptz, int, int, int, timestamptz) from public;
 grant execute on function private.is_offline(timestamptz, int, int, int, timestamptz) to authenticated, service_role;
+
+create trigger zz_ration_insert after insert on public.device_status referencing new table as new_rows
+  for each statement execute function private.ration_writes();
+create trigger zz_ration_update after update on public.device_status referencing new table as new_rows
+  for each statement execute function private.ration_writes();

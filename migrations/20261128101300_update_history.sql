@@ -163,3 +163,6 @@ revoke execute on function private.drop_old_history(timestamptz) from public;
 grant execute on function private.drop_old_history(timestamptz) to service_role;
 
 select private.make_history_partitions(now());
+
+create trigger zz_ration_insert after insert on public.update_history referencing new table as new_rows
+  for each statement execute function private.ration_writes();

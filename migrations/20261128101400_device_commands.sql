@@ -97,3 +97,6 @@ as $$
 $$;
 comment on function private.expire_commands(timestamptz) is 'Ends commands that no device answered in time.';
 revoke execute on function private.expire_commands(timestamptz) from public;
+
+create trigger zz_ration_update after update on public.device_commands referencing new table as new_rows
+  for each statement execute function private.ration_writes();

@@ -155,6 +155,10 @@ begin
     perform private.refuse('device_unknown', 'The control plane does not know this device.',
       'Enroll it again.', 'PT403');
   end if;
+  if device.key_number <> private.key_number() then
+    perform private.refuse('device_retired', format('Another machine has taken the place of %s.', device.name),
+      'Enroll this one again with a new key.', 'PT403');
+  end if;
   if device.state <> 'active' then
     perform private.refuse('device_' || device.state,
       format('%s is %s, so it gets no answer.', device.name, device.state),

@@ -137,3 +137,32 @@ end
 $$;
 comment on function private.watch_offline(timestamptz, int) is 'Opens an alert for each device that missed its polls, and resolves those that are back.';
 revoke execute on function private.watch_offline(timestamptz, int) from public;
+
+create function private.watch_rations(at timestamptz) returns jsonb
+language plpgsql volatile security definer set search_path = ''
+as $$
+-- Definer: alerts are policy's own rows. A refused write leaves no trace of its own, so what tells is a bucket that stays
+-- empty: an honest device is far from that.
+declare
+  opened int;
+  resolved int;
+begin
+  insert into public.alerts (kind, severity, device_id, summary, opened_at)
+  select 'device_writes_too_much', 'warning', d.id,
+    format('%s writes as much as one device may; more is refused. Its key may be in other hands.', d.name), at
+  from (select distinct a.subject::uuid as device_id from private.allowances a
+    where a.kind in ('device rows', 'device bytes') and a.spent_until > at + interval '30 minutes') w
+  join public.devices d on d.id = w.device_id
+  on conflict do nothing;
+  get diagnostics opened = row_count;
+  update public.alerts a set resolved_at = at
+  where a.kind = 'device_writes_too_much' and a.resolved_at is null and not exists (
+    select from private.allowances b where b.kind in ('device rows', 'device bytes') and b.subject = a.device_id::text
+      and b.spent_until > at + interval '10 minutes');
+  get diagnostics resolved = row_count;
+  return jsonb_build_object('rations_opened', opened, 'rations_resolved', resolved);
+end
+$$;
+comment on function private.watch_rations(timestamptz) is
+  'Opens an alert for each device that writes up to its limit, and resolves those that stopped.';
+revoke execute on function private.watch_rations(timestamptz) from public;

@@ -110,7 +110,7 @@ reported as (
     coalesce(sum(h.devices - h.offline) filter (where h.report_state = 'safe_mode'), 0)::bigint as safe_mode
   from heard h
 )
-select r.devices, r.devices - r.pending - r.suspended - r.retired as active, r.pending, r.suspended, r.retired,
+select r.devices - r.retired as devices, r.devices - r.pending - r.suspended - r.retired as active, r.pending, r.suspended, r.retired,
   s.online, s.offline, r.devices - r.pending - r.suspended - r.retired - s.online - s.offline as not_heard_yet,
   s.healthy, s.updating, s.degraded, s.rolled_back, s.isolated, s.safe_mode, r.held, r.pinned,
   (select count(*) from public.rollouts r where r.state = 'running') as rollouts_running,

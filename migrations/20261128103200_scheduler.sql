@@ -170,16 +170,17 @@ begin
         (3, 'retention', $do$select jsonb_build_object('months_dropped', private.drop_old_history($1),
           'audit_rows_dropped', private.drop_old_audit($1)) where private.is_due('retention', interval '1 hour', $1)$do$, null),
         (4, 'offline', $do$select private.watch_offline($1) where private.is_due('offline', interval '1 minute', $1)$do$, null),
-        (5, 'reports', $do$select jsonb_build_object('attempts_rolled_up', private.roll_up_history($1))
+        (5, 'rations', $do$select private.watch_rations($1) where private.is_due('rations', interval '1 minute', $1)$do$, null),
+        (6, 'reports', $do$select jsonb_build_object('attempts_rolled_up', private.roll_up_history($1))
           where private.is_due('reports', interval '1 minute', $1)$do$, null),
-        (6, 'adoption', $do$select jsonb_build_object('releases_in_use', private.count_adoption($1))
+        (7, 'adoption', $do$select jsonb_build_object('releases_in_use', private.count_adoption($1))
           where private.is_due('adoption', interval '10 minutes', $1)$do$, null),
-        (7, 'patterns', $do$select jsonb_build_object('patterns_looked_at', private.look_for_patterns($1))$do$, null),
+        (8, 'patterns', $do$select jsonb_build_object('patterns_looked_at', private.look_for_patterns($1))$do$, null),
         -- From here on the policy lock may be held to the end, and devices that ask for a slot wait: what reads the whole
         -- fleet stands above.
-        (8, 'leases', $do$select jsonb_build_object('leases_expired', private.expire_leases($1) + private.expire_ways_back($1))$do$, null)
+        (9, 'leases', $do$select jsonb_build_object('leases_expired', private.expire_leases($1) + private.expire_ways_back($1))$do$, null)
       union all
-      select 9, 'rollout', 'select private.attend_rollout($2, $1)', r.id
+      select 10, 'rollout', 'select private.attend_rollout($2, $1)', r.id
       from public.rollouts r where r.state = 'running'
         or exists (select from private.rollout_queue q where q.rollout_id = r.id)
     ) d (position, name, work, about)

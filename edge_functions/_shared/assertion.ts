@@ -11,6 +11,16 @@ const LEEWAY_S = 30;
 
 const KEY_BYTES = 32;
 
+/** The prime of the curve's field, and the five y of its eight points whose order is small (2, 4, 8) or one. */
+const P = 2n ** 255n - 19n;
+const SMALL_ORDER_Y = new Set([
+  0n,
+  1n,
+  P - 1n,
+  2707385501144840649318225287225658788936804267575313519463743609750303402022n,
+  55188659117513257062467267217118295137698188065244968500265048394206261417927n,
+]);
+
 const PublicJwk = z.object({ kty: z.literal("OKP"), crv: z.literal("Ed25519"), x: z.string().max(64) });
 
 const Claims = z.object({
@@ -59,6 +69,7 @@ export async function verify(
   audience: string,
   now: Date,
 ): Promise<Assertion> {
+  requireSafeKey(publicKey);
   const payload = await verifiedPayload(assertion, publicKey);
   const claims = Claims.safeParse(
     attempt(() => JSON.parse(new TextDecoder().decode(payload)), "does not contain JSON"),
@@ -82,6 +93,19 @@ export async function verify(
     );
   }
   return { jti, rememberUntil: new Date((exp + 2 * LEEWAY_S) * 1000) };
+}
+
+/** With a key of small order anybody signs anything; and one point must have one spelling. */
+function requireSafeKey(publicKey: string) {
+  const bytes = jose.base64url.decode(publicKey);
+  // The last bit is the sign of x.
+  const y = bytes.reduceRight(
+    (sum, byte, at) => sum * 256n + BigInt(at === KEY_BYTES - 1 ? byte & 127 : byte),
+    0n,
+  );
+  if (y >= P || SMALL_ORDER_Y.has(y)) {
+    throw invalid("has a key that proves nothing (of small order, or not canonical)");
+  }
 }
 
 async function verifiedPayload(assertion: string, publicKey: string): Promise<Uint8Array> {

@@ -36,6 +36,11 @@ const REFUSALS: Record<string, [status: number, message: string, hint: string]> 
     "Ask an operator to run `fleetctl device accept`.",
   ],
   device_suspended: [403, "The device is suspended.", "Ask an operator to run `fleetctl device activate`."],
+  device_replaced: [
+    403,
+    "Another machine has taken this device's place.",
+    "To use this one again, enroll it with a new key.",
+  ],
   device_retired: [
     403,
     "The device is retired.",

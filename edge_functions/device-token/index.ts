@@ -25,7 +25,11 @@ export interface Deps {
 }
 
 const Body = z.object({ assertion: z.string().max(4096) });
-const Found = z.object({ kind: z.enum(["found", "unknown"]), public_key: z.string().nullable() });
+const Found = z.object({
+  kind: z.enum(["found", "unknown"]),
+  public_key: z.string().nullable(),
+  key_number: z.number().int().default(1),
+});
 const Granted = z.object({ kind: z.literal("granted"), ttl_s: z.number().int().positive() });
 
 export function makeHandler({ database, now, signer }: Deps): Handler {
@@ -48,11 +52,16 @@ export function makeHandler({ database, now, signer }: Deps): Handler {
       device_id: deviceId,
       jti,
       assertion_expires_at: rememberUntil.toISOString(),
+      key_number: found.key_number,
     });
     const { ttl_s } = unwrapResult(result, Granted);
     const issued = now();
     return answer(200, {
-      access_token: await (await signer()).sign({ role: "fleet_device", sub: deviceId }, issued, ttl_s),
+      access_token: await (await signer()).sign(
+        { role: "fleet_device", sub: deviceId, key_number: found.key_number },
+        issued,
+        ttl_s,
+      ),
       // As the JWT has it: whole seconds.
       expires_at: new Date((Math.floor(issued.getTime() / 1000) + ttl_s) * 1000).toISOString(),
       expires_in: ttl_s,

@@ -44,6 +44,7 @@ const Body = z.object({
 const Enrolled = z.object({
   kind: z.enum(["enrolled", "pending"]),
   created: z.boolean(),
+  name_taken: z.boolean(),
   device_id: z.guid(),
   name: z.string(),
   role: z.string(),

@@ -63,7 +63,7 @@ def _enroll(context: Context, options: argparse.Namespace) -> int:
     if identity.device_id != answer.device_id:
         tokens.forget(identity.folder)
     identity.remember(answer.device_id)
-    print(answer.model_dump_json() if options.json else _sentence(answer))
+    print(answer.model_dump_json() if options.json else _sentence(answer, identity))
     if to_write:
         written = ", ".join(str(path) for path in to_write)
         print(f"Wrote {written}. Next: fleet-agent install --now (or fleet-agent run).", file=sys.stderr)
@@ -99,10 +99,20 @@ async def _ask(
         return await retry.call(retry.ENROLL, attempt)
 
 
-def _sentence(answer: Enrollment) -> str:
+def _sentence(answer: Enrollment, identity: Identity) -> str:
+    taken = (
+        "The requested name belongs to another device. If this machine takes its place, run "
+        "`fleetctl device replace NAME` and enroll with that token. "
+        if answer.name_taken
+        else ""
+    )
+    return taken + _outcome(answer, identity)
+
+
+def _outcome(answer: Enrollment, identity: Identity) -> str:
     if answer.kind == "pending":
         return (
             f"{answer.name} requested enrollment ({answer.device_id}) "
-            "and is waiting for an operator to accept it."
+            f"and is waiting for an operator to accept it. Its fingerprint is {identity.fingerprint}."
         )
     return f"{answer.name} is enrolled as {answer.device_id}: {answer.role}, {answer.segment}."

@@ -62,6 +62,7 @@ class Enrollment(Frozen):
     segment: str
     branch: str
     state: str
+    name_taken: bool = False
     server_time: datetime
 
 

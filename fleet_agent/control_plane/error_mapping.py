@@ -34,6 +34,7 @@ _FUNCTION_KINDS: dict[str, tuple[Kind, bool]] = {
     "device_pending": (Kind.DEVICE_PENDING, True),
     "device_suspended": (Kind.DEVICE_SUSPENDED, True),
     "device_retired": (Kind.DEVICE_RETIRED, False),
+    "device_replaced": (Kind.DEVICE_RETIRED, False),
     "rate_limited": (Kind.RATE_LIMITED, True),
     "bad_request": (Kind.REFUSED, False),
 }

@@ -32,6 +32,7 @@ from fleet_agent.errors import (
     state_unwritable,
 )
 from fleet_agent.support import atomic_files
+from fleet_agent.support.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -85,6 +86,11 @@ class Identity:
         """Drop the device id and keep the key: the next enrollment with it finds the same device again."""
         atomic_files.remove(_id_file(self.folder))
         return type(self)(self.folder, self.public_key, None)
+
+    @property
+    def fingerprint(self) -> str:
+        """What a person compares before accepting this device."""
+        return fingerprint(self.public_key)
 
     def assertion(self, audience: str, now: datetime, device_id: UUID | None = None) -> str:
         """Sign a fresh single-use assertion: a compact JWS (EdDSA) that is valid for a minute from `now`.

@@ -8,6 +8,7 @@
     orphans       end what a killed engine left running
     clock         the time on a machine whose clock may be wrong
     deadline      a limit for a whole connection, not for each read
+    fingerprint   a public key as people compare it
     retry         every retry policy: who, how often, how long
     sizes         units of bytes
 
@@ -19,6 +20,7 @@ __all__ = [
     "clock",
     "deadline",
     "death_signal",
+    "fingerprint",
     "keeper",
     "orphans",
     "patterns",

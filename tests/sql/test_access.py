@@ -220,6 +220,7 @@ CALLS = {
     ),
     "preview_rollout": ("select public.preview_rollout((select id from public.rollouts limit 1))", "viewer"),
     "create_provisioning_token": ("select public.create_provisioning_token('beacon')", "admin"),
+    "replace_device": (f"select public.replace_device('{DEVICE}')", "admin"),
     "provisioning_tokens": ("select * from public.provisioning_tokens()", "admin"),
 }
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
 from fleetctl.client.query import Row, where
+from fleetctl.commands import enroll_line
 from fleetctl.commands.common.context import Context
-from fleetctl.commands.common.format import ago, second
+from fleetctl.commands.common.format import ago, minute, second
 from fleetctl.commands.common.lookup import find_device
 from fleetctl.commands.common.options import command
 from fleetctl.commands.common.parse import duration, pairs_of
 from fleetctl.commands.common.selection import Selection, change_devices
 from fleetctl.commands.device_status import local_settings, with_status
+from fleetctl.commands.enroll_line import AllowedSigners, GitUrl, PublishableKey, Repository
 from fleetctl.commands.explain import print_gates
+from fleetctl.commands.fingerprints import compare, fingerprint_of
 from fleetctl.commands.history import ATTEMPT_COLUMNS
 from fleetctl.console import counted, out, pairs, print_json, print_table
 from fleetctl.errors import FleetctlError
@@ -25,8 +29,11 @@ app = typer.Typer(help="List, accept, suspend and change devices.", no_args_is_h
 
 @command(app, "list")
 def list_devices(context: Context, selection: Selection) -> None:
-    """List devices with their last reports: all of them, or a selection."""
+    """List devices with their last reports: all but the retired, or a selection."""
     devices = selection.devices(context, all_by_default=True)
+    if not selection.narrows:
+        # Ask for them with --state retired.
+        devices = [row for row in devices if row["state"] != "retired"]
     now = datetime.now(UTC)
     rows = with_status(context, devices, now)
     context.show(
@@ -78,9 +85,49 @@ def show(context: Context, device: Annotated[str, typer.Argument(help="Name or i
 
 
 @command(app)
-def accept(context: Context, selection: Selection) -> None:
-    """Accept devices that are pending."""
-    _to_state(context, selection, "accept", "active", only_from=("pending",), done="Accepted")
+def accept(
+    context: Context,
+    selection: Selection,
+    fingerprint: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fingerprint", help="As `fleet-agent enroll` printed it on the device; repeat it for several."
+        ),
+    ] = None,
+) -> None:
+    """Accept devices that are pending, once their fingerprints were compared."""
+    devices = _in_state(context, selection, "accept", "active", only_from=("pending",))
+    if not selection.dry_run:
+        compare(devices, tuple(fingerprint or ()))
+    agreed = replace(selection, yes=True)
+    if agreed.agree("accept {devices}", devices, context=context):
+        rows = change_devices(context, devices, lambda device: {"state": "active"})
+        context.say(f"Accepted {counted(rows)}.", rows)
+
+
+@command(app, "replace")
+def replace_device(
+    context: Context,
+    device: Annotated[str, typer.Argument(help="Name or id of the broken device.")],
+    *,
+    valid_for: Annotated[str, typer.Option(metavar="DURATION", help="Valid for this long, 60s to 365d.")] = (
+        "7d"
+    ),
+    repository: Repository = None,
+    git_url: GitUrl = None,
+    allowed_signers: AllowedSigners = None,
+    publishable_key: PublishableKey = None,
+) -> None:
+    """Print the line with which a new machine takes a broken device's place; the old key then ends."""
+    line = enroll_line.prepare(context, repository, git_url, allowed_signers, publishable_key)
+    row = find_device(context, device)
+    valid_for_s = int(duration(valid_for).total_seconds())
+    made = context.api.rpc("replace_device", device_id=row["id"], valid_for_s=valid_for_s)
+    line.show(
+        made,
+        f"For the machine that takes the place of {row['name']}, until {minute(made['expires_at'])} UTC. "
+        "It is not shown again.",
+    )
 
 
 @command(app)
@@ -187,6 +234,16 @@ def _parse_change(wanted: dict[str, str]) -> tuple[dict[str, Any], dict[str, str
 def _to_state(
     context: Context, selection: Selection, verb: str, state: str, *, only_from: tuple[str, ...], done: str
 ) -> None:
+    devices = _in_state(context, selection, verb, state, only_from=only_from)
+    if selection.agree(f"{verb} {{devices}}", devices, context=context, always_ask=state == "retired"):
+        rows = change_devices(context, devices, lambda device: {"state": state})
+        context.say(f"{done} {counted(rows)}.", rows)
+
+
+def _in_state(
+    context: Context, selection: Selection, verb: str, state: str, *, only_from: tuple[str, ...]
+) -> list[Row]:
+    """The selected devices that this concerns. Raises FleetctlError about one that was named and cannot."""
     selected = selection.devices(context)
     devices = [row for row in selected if row["state"] in only_from]
     wrong = [row for row in selected if row["state"] not in (*only_from, state)]
@@ -196,9 +253,7 @@ def _to_state(
             f"Cannot {verb} {wrong[0]['name']}: it is {wrong[0]['state']}.",
             hint="See: fleetctl device list",
         )
-    if selection.agree(f"{verb} {{devices}}", devices, context=context, always_ask=state == "retired"):
-        rows = change_devices(context, devices, lambda device: {"state": state})
-        context.say(f"{done} {counted(rows)}.", rows)
+    return devices
 
 
 def _facts(row: Row, now: datetime) -> dict[str, object]:
@@ -211,6 +266,7 @@ def _facts(row: Row, now: datetime) -> dict[str, object]:
         "labels": ", ".join(f"{name}={value}" for name, value in sorted(row["labels"].items())),
         "set in device.json": ", ".join(local_settings(status.get("settings") or {})),
         "hardware": row["hardware_model"] or "", "os": row["os"] or "",
+        "fingerprint": fingerprint_of(row),
         "enrolled": second(row["enrolled_at"]) or "never",
         "health": f"{status.get('state', 'no report yet')} {status.get('reason') or ''}".strip(),
         "release": row["current_version"] or "none",

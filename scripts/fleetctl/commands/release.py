@@ -37,7 +37,12 @@ def list_releases(
     rows = context.api.rows(
         "releases", where(branch=branch), order="created_at", newest_first=True, limit=limit
     )
-    reports = context.api.rows("device_status", select="device_id,current_release", order="device_id")
+    reports = context.api.rows(
+        "device_status",
+        lambda query: query.neq("devices.state", "retired"),
+        select="device_id,current_release,devices!inner(state)",
+        order="device_id",
+    )
     running = Counter(report["current_release"] for report in reports)
     verified = context.api.rows_of(
         "release_signers", "release_id", [row["id"] for row in rows], order="release_id,signer"

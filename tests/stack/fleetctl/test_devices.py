@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from fleet_agent.support.fingerprint import fingerprint
 from tests.support.fleetctl_runner import Db, Fleetctl, MakeDevices, of
 
 
@@ -84,15 +85,29 @@ def test_an_unknown_device_exits_5(fleetctl: Fleetctl, name: str) -> None:
 
 def test_states_move_as_the_words_say(fleetctl: Fleetctl, devices: MakeDevices, db: Db) -> None:
     (name,) = devices(1, state="pending")
+    key = fingerprint(of(db, name)["public_key"])
     for verb, state in (
-        ("accept", "active"), ("suspend", "suspended"), ("activate", "active"),
+        (("accept", "--fingerprint", key), "active"), (("suspend",), "suspended"), (("activate",), "active"),
     ):  # fmt: skip
-        assert fleetctl("device", verb, name).exit_code == 0
+        assert fleetctl("device", *verb, name).exit_code == 0
         assert of(db, name)["state"] == state
     assert fleetctl("device", "activate", name).exit_code == 0, "asking for what is so already is no error"
     assert fleetctl("device", "retire", name, "--yes").exit_code == 0
     assert of(db, name)["state"] == "retired"
     assert fleetctl("device", "suspend", name).refusal == ("device_state_is_final", 1)
+
+
+def test_a_stranger_who_took_the_name_first_is_not_let_in_by_name(
+    fleetctl: Fleetctl, devices: MakeDevices, db: Db
+) -> None:
+    mine, stranger = devices(2, state="pending")
+    key = fingerprint(of(db, mine)["public_key"])
+    assert fleetctl("device", "accept", stranger, "--yes").refusal == ("fingerprint_needed", 2)
+    assert fleetctl("device", "accept", mine, stranger, "--fingerprint", key).refusal == (
+        "fingerprint_differs", 1,
+    )  # fmt: skip
+    assert {of(db, name)["state"] for name in (mine, stranger)} == {"pending"}
+    assert key in fleetctl("device", "show", mine).output
 
 
 def test_accept_does_not_end_a_suspension(fleetctl: Fleetctl, devices: MakeDevices, db: Db) -> None:

@@ -24,7 +24,9 @@ def find_devices(context: Context, names: Sequence[str]) -> list[Row]:
     for column in ("name", "id"):
         values = [name for name in names if _is_id(name) == (column == "id")]
         for row in context.api.rows_of("devices", column, values, order="name"):
-            found[row[column]] = row
+            # A retired device's name may be another's by now.
+            if row["state"] != "retired" or row[column] not in found:
+                found[row[column]] = row
     for name in names:
         if name.lower() not in found and name not in found:
             raise _unknown("device_unknown", name)

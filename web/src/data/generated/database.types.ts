@@ -351,6 +351,7 @@ export type Database = {
           hold_until: string | null
           id: string
           ignore_window_until: string | null
+          key_number: number
           labels: NonNullable<Json>
           maintenance_window: string | null
           name: string
@@ -375,6 +376,7 @@ export type Database = {
           hold_until?: string | null
           id?: string
           ignore_window_until?: string | null
+          key_number?: number
           labels?: NonNullable<Json>
           maintenance_window?: string | null
           name: string
@@ -399,6 +401,7 @@ export type Database = {
           hold_until?: string | null
           id?: string
           ignore_window_until?: string | null
+          key_number?: number
           labels?: NonNullable<Json>
           maintenance_window?: string | null
           name?: string
@@ -463,6 +466,8 @@ export type Database = {
           audit_retention_months: number
           clock_drift_s: number
           default_poll_interval_s: number
+          device_bytes_per_hour: number
+          device_rows_per_hour: number
           device_token_ttl_s: number
           enroll_per_minute_per_address: number
           history_retention_months: number
@@ -481,6 +486,8 @@ export type Database = {
           audit_retention_months?: number
           clock_drift_s?: number
           default_poll_interval_s?: number
+          device_bytes_per_hour?: number
+          device_rows_per_hour?: number
           device_token_ttl_s?: number
           enroll_per_minute_per_address?: number
           history_retention_months?: number
@@ -499,6 +506,8 @@ export type Database = {
           audit_retention_months?: number
           clock_drift_s?: number
           default_poll_interval_s?: number
+          device_bytes_per_hour?: number
+          device_rows_per_hour?: number
           device_token_ttl_s?: number
           enroll_per_minute_per_address?: number
           history_retention_months?: number
@@ -1726,6 +1735,7 @@ export type Database = {
           hold_until: string | null
           id: string
           ignore_window_until: string | null
+          key_number: number
           labels: NonNullable<Json>
           maintenance_window: string | null
           name: string
@@ -1909,7 +1919,12 @@ export type Database = {
         Returns: Json
       }
       finish_device_token: {
-        Args: { assertion_expires_at: string; device_id: string; jti: string }
+        Args: {
+          assertion_expires_at: string
+          device_id: string
+          jti: string
+          key_number?: number
+        }
         Returns: Json
       }
       halt_fleet: {
@@ -2023,6 +2038,7 @@ export type Database = {
           hold_until: string | null
           id: string
           ignore_window_until: string | null
+          key_number: number
           labels: NonNullable<Json>
           maintenance_window: string | null
           name: string
@@ -2094,6 +2110,7 @@ export type Database = {
           hold_until: string | null
           id: string
           ignore_window_until: string | null
+          key_number: number
           labels: NonNullable<Json>
           maintenance_window: string | null
           name: string
@@ -2142,11 +2159,16 @@ export type Database = {
           labels: Json
           max_uses: number
           note: string
+          replaces: string
           revoked_at: string
           role: string
           segment: string
           uses: number
         }[]
+      }
+      replace_device: {
+        Args: { device_id: string; valid_for_s?: number }
+        Returns: Json
       }
       replay_halt_rule: {
         Args: { rollout_id: string; rule?: Json }
@@ -2245,6 +2267,7 @@ export type Database = {
           hold_until: string | null
           id: string
           ignore_window_until: string | null
+          key_number: number
           labels: NonNullable<Json>
           maintenance_window: string | null
           name: string
