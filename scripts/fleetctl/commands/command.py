@@ -62,7 +62,7 @@ def send(
     ]
     if all_at_once and kind is not Kind.ROLLBACK:
         raise FleetctlError(
-            "bad_option", "--all-at-once is for --do rollback.", hint="Leave it out.", exit_code=2
+            "option_misplaced", "--all-at-once is for --do rollback.", hint="Leave it out.", exit_code=2
         )
     how = {True: ", all at once", False: ", as slots allow"}[all_at_once] if kind is Kind.ROLLBACK else ""
     if not selection.agree(f"send {kind.value} to {{devices}}{how}", devices, context=context):
