@@ -51,7 +51,7 @@ def print_gates(explanation: Row) -> None:
             (
                 gate["gate"],
                 _MARKS.get(gate["verdict"], gate["verdict"]),
-                "\n".join(filter(None, (gate["detail"], gate.get("hint") and f"→ {gate['hint']}"))),
+                tuple(filter(None, (gate["detail"], gate.get("hint") and f"→ {gate['hint']}"))),
             )
             for gate in explanation["gates"]
         ],
