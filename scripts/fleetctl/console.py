@@ -80,20 +80,25 @@ def _cell(value: object) -> str:
     return "\n".join(escape(marked(str(line))) for line in lines)
 
 
+def _quoted(message: str) -> str:
+    """An error may end with the last lines of a log; none of them looks like a line of our own."""
+    return escape(marked(message, keep="\n")).replace("\n", "\n  │ ")
+
+
 def print_error(kind: str, message: str, hint: str = "", *, as_json: bool = False) -> None:
     """The error for people on stderr; with `as_json` also as a document on stdout."""
     if as_json:
         print_json({"error": {"kind": kind, "message": message, "hint": hint}})
-    err.print(f"[bold red]error[/] ({kind}): {escape(marked(message))}")
+    err.print(f"[bold red]error[/] ({kind}): {_quoted(message)}")
     if hint:
-        err.print(f"  [dim]hint:[/] {escape(hint)}")
+        err.print(f"  [dim]hint:[/] {_quoted(hint)}")
 
 
 def print_warning(message: str, hint: str = "") -> None:
     """What a person should know although the command goes on, on stderr."""
-    err.print(f"[bold yellow]warning[/]: {escape(marked(message))}")
+    err.print(f"[bold yellow]warning[/]: {_quoted(message)}")
     if hint:
-        err.print(f"  [dim]hint:[/] {escape(hint)}")
+        err.print(f"  [dim]hint:[/] {_quoted(hint)}")
 
 
 def pairs(value: Mapping[str, object]) -> None:

@@ -32,6 +32,10 @@ def test_what_a_device_says_is_shown_and_never_obeyed(capsys: pytest.CaptureFixt
         assert "[red]K\u00fcche" in unwrapped and ":bomb:" in unwrapped
     assert console.marked(_HOSTILE) == _SHOWN
     assert not [line for line in printed.out.splitlines()[:-2] if line.startswith("forged")]
+    # An error may bring the last lines of a log.
+    assert [line.startswith("  │ forged") for line in printed.err.splitlines() if "forged" in line] == [
+        True
+    ] * 2
 
 
 def test_json_stays_exact(capsys: pytest.CaptureFixture[str]) -> None:
