@@ -134,7 +134,7 @@ begin
   end if;
   if new.state = 'completed' and old.state in ('running', 'paused') then
     -- From now on it is for devices that no stage holds, too.
-    perform private.wake_candidates(new.id, 'rollout_completed');
+    perform private.wake_candidates(new.id, 'rollout_completed', outside_stages => true);
   end if;
   if new.state = 'running' and old.state = 'draft' then
     -- Of two that one statement starts, the last one runs: the other is superseded when its turn comes.

@@ -274,11 +274,12 @@ create trigger wake after update on public.maintenance_windows
 
 -- Which devices could get a slot in a rollout now.
 
-create function private.wake_candidates(wanted_id uuid, reason text) returns void
+create function private.wake_candidates(wanted_id uuid, reason text, outside_stages boolean default false) returns void
 language plpgsql volatile security definer set search_path = ''
 as $$
 -- Definer: reads the fleet. Wakes whom the rollout could give a slot now: the free slots' worth of devices, in the
--- order of their buckets, those heard of last before the offline ones; everybody where there is no limit.
+-- order of their buckets, those heard of last before the offline ones; everybody where there is no limit. With
+-- `outside_stages` only whom no stage holds.
 declare
   rollout public.rollouts;
   free int;
@@ -297,7 +298,7 @@ begin
     left join public.rollout_claims c on c.rollout_id = wanted_id and c.device_id = p.device_id
     left join private.known_bad_devices(rollout.release_id) k on k.device_id = p.device_id
     where p.current_release is distinct from rollout.release_id and k.device_id is null
-      and (s.opened_at is not null or p.stage is null and rollout.state = 'completed')
+      and (s.opened_at is not null and not outside_stages or p.stage is null and rollout.state = 'completed')
       -- Who gave its slot back may have one again.
       and coalesce(c.state, 'released') = 'released'
     order by p.reported_at is null, p.bucket
@@ -308,8 +309,8 @@ begin
   end if;
 end
 $$;
-comment on function private.wake_candidates(uuid, text) is 'Wakes the devices that could get a slot in this rollout now.';
-revoke execute on function private.wake_candidates(uuid, text) from public;
+comment on function private.wake_candidates(uuid, text, boolean) is 'Wakes the devices that could get a slot in this rollout now.';
+revoke execute on function private.wake_candidates(uuid, text, boolean) from public;
 
 create function private.wake_waiting(wanted_id uuid) returns void
 language plpgsql volatile security definer set search_path = ''
