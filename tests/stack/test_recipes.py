@@ -79,6 +79,8 @@ class Desk:
     def __init__(self, stack: LocalStack, db: psycopg.Connection[dict[str, Any]], folder: Path) -> None:
         self.stack, self.db, self.folder = stack, db, folder
         self.fleetctl = Fleetctl(stack)
+        # In the stack's own folder fleetctl finds it; here it is told where the stack is.
+        self.fleetctl.environment["FLEET_PUBLISHABLE_KEY"] = stack.publishable_key
         self.fleetctl.app.add_typer(repo_commands.app, name="repo")
 
     def type(self, text: str, stdin: str | None = None) -> list[Answer]:
