@@ -31,8 +31,8 @@ async def test_the_token_is_signed_as_the_project_signs_and_says_who_it_is(
     assert header["alg"] == site.algorithm
     assert header.get("kid") == site.key_id
     claims = jwt.decode(token.access_token, site.verify_key, algorithms=[site.algorithm])
-    assert set(claims) == {"role", "sub", "iat", "exp"}
-    assert (claims["role"], claims["sub"]) == ("fleet_device", str(member.device_id))
+    assert set(claims) == {"role", "sub", "iat", "exp", "key_number"}
+    assert (claims["role"], claims["sub"], claims["key_number"]) == ("fleet_device", str(member.device_id), 1)
     assert claims["exp"] - claims["iat"] == token.expires_in_s == 7200
     assert token.expires_at.timestamp() == claims["exp"]
     assert token.access_token not in repr(token)
