@@ -7,6 +7,7 @@ commits sends its branches, deepened until the commit is among them.
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -47,6 +48,10 @@ class FetchResult:
     """`bytes_fetched` counts the packs that came over the network: 0 when all was here already."""
 
     bytes_fetched: int
+
+
+#: So a program ends by itself; who kills it, or has no memory for it, sends others.
+_CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
 
 
 def fetch(
@@ -101,6 +106,9 @@ def _run(job: _Fetch) -> None:
         if error.kind is Kind.DISK_FULL:
             # Git leaves what it could not finish, and there would be no room for anything else.
             job.repository.clean_up()
+        if error.kind is Kind.TOOL_FAILED and error.evidence.get("signal") in _CRASHES:
+            # Git crashes over a damaged file of the repository.
+            raise CorruptError(error.message) from error
         raise
 
 

@@ -152,9 +152,11 @@ class GitCommand:
         if process.returncode != 0 and OUT_OF_MEMORY.search(said):
             raise out_of_memory(self._memory, said)
         what = f"git {next((word for word in arguments if _COMMAND.fullmatch(word)), '')}".strip()
-        phrase = processes.killed(what, processes.signal_of(process.returncode))
+        number = processes.signal_of(process.returncode)
+        phrase = processes.killed(what, number)
         if phrase is not None:
-            raise tool_failed(phrase, error=ReleaseError, evidence={"git": said.splitlines()[-4:]})
+            evidence = {"git": said.splitlines()[-4:], "signal": number}
+            raise tool_failed(phrase, error=ReleaseError, evidence=evidence)
         return Output(process.returncode, out, said)
 
     @contextmanager

@@ -188,18 +188,25 @@ def test_secret_of_a_release_that_fails_goes_with_it_and_the_old_one_stays(devic
             "variable_missing",
             "compose.yaml, line 20 (secrets, token, environment): it takes ABSENT, which the role does not",
         ),
-        ("{environment: TOKEN}", "{external: true}", "compose_invalid", "The secret token is external;"),
+        (
+            "{environment: TOKEN}",
+            "{external: true}",
+            "compose_invalid",
+            "The compose file is not valid: the secret token is external;",
+        ),
         (
             "secrets: [token]",
             "secrets: [{source: token, mode: 0400}]",
             "compose_invalid",
-            "web asks for mode 0400 for the secret token, and the file has 0444.",
+            "The compose file is not valid: web asks for mode 0400 for the secret token, "
+            "and the file has 0444.",
         ),
         (
             "target: /greeting.txt}",
             "target: /greeting.txt, uid: '1000'}",
             "compose_invalid",
-            "web asks for uid 1000 for the config greeting, and a mounted file cannot have it.",
+            "The compose file is not valid: web asks for uid 1000 for the config greeting, "
+            "and a mounted file cannot have it.",
         ),
         (
             '    user: "1000"',
@@ -229,7 +236,10 @@ def test_git_lfs_pointer_touches_nothing(device: Device) -> None:
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
     status = device.to(**{"model.bin": pointer})
     _refused(
-        device, status, "compose_invalid", "other mounts roles/tested/model.bin, which is a Git LFS pointer"
+        device,
+        status,
+        "compose_invalid",
+        "The compose file is not valid: other mounts roles/tested/model.bin, which is a Git LFS pointer",
     )
     assert device.ids == before
 

@@ -38,7 +38,7 @@ def test_service_that_must_be_built_is_refused() -> None:
         compose_file.images({"services": {"web": {"build": "."}}})
     assert (refusal.value.kind, refusal.value.message) == (
         "compose_invalid",
-        "Service web has no image, and devices do not build images.",
+        "The compose file is not valid: service web has no image, and devices do not build images.",
     )
 
 
@@ -187,7 +187,7 @@ def test_links_that_have_no_content_are_refused(tmp_path: Path, links: dict[str,
     with pytest.raises(ValidationError) as refusal:
         content_store.address_content(_bind(release / "site"), release, tmp_path / "c")
     assert refusal.value.kind == "compose_invalid"
-    assert refusal.value.message.startswith(f"web mounts site, {sentence}")
+    assert refusal.value.message.startswith(f"The compose file is not valid: web mounts site, {sentence}")
 
 
 def test_links_do_not_multiply_a_release_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,7 +210,9 @@ def test_volume_that_is_a_folder_of_the_release_is_refused(tmp_path: Path) -> No
         compose["volumes"] = {"data": {"driver_opts": {"type": "none", "o": "bind", "device": device}}}
         with pytest.raises(ValidationError) as refusal:
             content_store.address_content(compose, tmp_path / "release", tmp_path / "c")
-        assert refusal.value.message == f"The volume data is bound to {device}, a folder of the release."
+        assert refusal.value.message == (
+            f"The compose file is not valid: the volume data is bound to {device}, a folder of the release."
+        )
 
 
 def test_mount_that_leads_out_of_the_release_is_refused(tmp_path: Path) -> None:
@@ -220,7 +222,10 @@ def test_mount_that_leads_out_of_the_release_is_refused(tmp_path: Path) -> None:
         content_store.address_content(
             _bind(tmp_path / "release" / "out"), tmp_path / "release", tmp_path / "c"
         )
-    assert refusal.value.message == "web mounts out, which leads out of the release."
+    assert (
+        refusal.value.message
+        == "The compose file is not valid: web mounts out, which leads out of the release."
+    )
 
 
 def test_paths_of_the_device_are_left_alone(tmp_path: Path) -> None:
