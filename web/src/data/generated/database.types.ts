@@ -776,7 +776,7 @@ export type Database = {
       }
       releases: {
         Row: {
-          access: Json
+          access: NonNullable<Json>
           all_at_once: boolean
           branch: string
           by_rollout_only: boolean
@@ -790,7 +790,7 @@ export type Database = {
           version: string
         }
         Insert: {
-          access?: Json
+          access?: NonNullable<Json>
           all_at_once?: boolean
           branch?: string
           by_rollout_only?: boolean
@@ -804,7 +804,7 @@ export type Database = {
           version?: string
         }
         Update: {
-          access?: Json
+          access?: NonNullable<Json>
           all_at_once?: boolean
           branch?: string
           by_rollout_only?: boolean
