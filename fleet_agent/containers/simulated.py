@@ -13,6 +13,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,8 @@ class SimulatedRuntime:
         with _Changing(self) as world:
             running = world.containers.get(stack.project, {})
             world.containers[stack.project] = {n: c for n, c in running.items() if c.service not in services}
-        SimulatedRuntime.up(self, stack)
+        others = json.loads(stack.file.read_text())["services"].keys() - set(services)
+        SimulatedRuntime.up(self, replace(stack, done=tuple(sorted(others))))
 
     def remove(self, containers: Sequence[str]) -> None:
         with _Changing(self) as world:
@@ -170,7 +172,8 @@ class SimulatedRuntime:
     def _remove_network(self, project: str, name: str) -> None:
         with _Changing(self) as world:
             for container in world.containers.get(project, {}).values():
-                if container.networks.pop(name, None) is not None:
+                # One that has ended stays as it ended.
+                if container.networks.pop(name, None) is not None and _state(container).state == "running":
                     container.stopped = True
         with _Changing(self) as world:
             del world.networks[name]

@@ -40,8 +40,8 @@ def test_it_runs_again_only_for_its_own_configuration(
 ) -> None:
     config = fleet.config(root)
 
-    def to(version: str, arguments: str) -> None:
-        release = fleet.release(version, edits={"compose.yaml": ONCE % (arguments, "done")})
+    def to(version: str, arguments: str, rest: str = "") -> None:
+        release = fleet.release(version, edits={"compose.yaml": ONCE % (arguments, "done") + rest})
         status = api.converge(config, fleet.directive(release), dependencies=dependencies)
         assert (status.state, status.current) == (ReportState.HEALTHY, release), status
 
@@ -56,11 +56,15 @@ def test_it_runs_again_only_for_its_own_configuration(
     assert set(world(root).containers["fleet"]) == {"web", "clock", "migrate"}
     assert api.restart(config, dependencies=dependencies).state is ReportState.HEALTHY
     assert runs(root) == first
+    # Its network is made anew, and what ended there is not on the new one; it ended well all the same.
+    to("network", "a", "networks: {default: {labels: {of: network}}}\n")
+    assert api.drift(config) == []
+    assert runs(root) == first
     to("once-3", "b")
     assert runs(root) != first
     # Going back is a change back.
     last = runs(root)
-    assert api.rollback(config, dependencies=dependencies).current == fleet.release("once-2")
+    assert api.rollback(config, dependencies=dependencies).current == fleet.release("network")
     assert runs(root) != last
     # Somebody removed it: that asks for another run.
     broken = world(root)
