@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from tests.support.identities import Fleet
-from tests.support.sql_statements import Statement, classify, migrations, split
+from tests.support.sql_statements import ROOT, Statement, classify, migrations, split
 
 PARTITIONS = "^update_history_[0-9]{4}_[0-9]{2}$"
 DEFINITIONS = ("schema", "table", "type", "function", "view")
@@ -26,6 +26,12 @@ def where(kind: str) -> dict[str, str]:
 
 def test_files_are_named_by_time_and_concept() -> None:
     assert [file for file in FILES if not re.fullmatch(r"[0-9]{14}_[a-z_]+\.sql", file)] == []
+
+
+def test_the_readme_is_a_table_of_all_files() -> None:
+    rows = re.findall(r"^\| (`.+?) \|", (ROOT / "migrations" / "README.md").read_text(), re.MULTILINE)
+    named = re.findall(r"`(\w+)`", " ".join(rows))
+    assert sorted(named) == sorted(file.partition("_")[2].removesuffix(".sql") for file in FILES)
 
 
 def test_every_object_comment_grant_and_row_security_stands_once() -> None:
