@@ -1,5 +1,5 @@
 -- Patterns for rollouts. A template's columns mean what a rollout's columns mean, and have the same comments, because
--- the table editor shows a column's comment under its name. The stages of templates are beside those of rollouts.
+-- the table editor shows a column's comment under its name. The stages of templates are in rollout_template_stages.
 
 create table public.rollout_templates (
   name text primary key constraint "name must be 1 to 63 of a-z, 0-9 and -" check (name ~ '^[a-z0-9][a-z0-9-]{0,62}$'),
