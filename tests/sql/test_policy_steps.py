@@ -1,6 +1,6 @@
 """The policy's model held against a fleet that lives: devices ask and report, people edit by hand, and after each step both agree.
 
-The reader takes facts from the tables (test_policy_model.py decides from them), and counts claims itself.
+The reader takes facts from the tables (tests/support/policy_model.py decides from them), and counts claims itself.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from tests.sql.test_policy_model import Halt, Pattern, Release, Rollout, Stage, World, decide
 from tests.support.identities import V1, Fleet
+from tests.support.policy_model import Halt, Pattern, Release, Rollout, Stage, World, decide
 from tests.support.profiles import OLDER_SERVER_IN_FULL, amount
 from tests.support.rollout_builders import ask, check_counters, finish, make_devices, tick
 
