@@ -15,12 +15,14 @@ begin
   if key <> 'name' then
     update public.halts h set target = new.name where h.scope = key::public.halt_scope and h.target = old.name;
   end if;
-  -- A selector may have called a name that nothing had. Two that are the same from now on are one.
+  -- A selector may have called a name that nothing had. Of those that are the same from now on, one stays: the one that had
+  -- the new name already, or the oldest.
   update public.known_bad_patterns p set lift_reason = format('The same as another one since %s was renamed to %s.', old.name, new.name)
   where p.lifted_at is null and p.selector -> key ? old.name and exists (
     select from public.known_bad_patterns k
     where k.id <> p.id and k.lifted_at is null and k.release_id = p.release_id
-      and k.selector = private.renamed_in(p.selector, key, old.name, new.name));
+      and private.renamed_in(k.selector, key, old.name, new.name) = private.renamed_in(p.selector, key, old.name, new.name)
+      and (not k.selector -> key ? old.name or (k.opened_at, k.id) < (p.opened_at, p.id)));
   update public.known_bad_patterns p set selector = private.renamed_in(p.selector, key, old.name, new.name)
   where p.selector -> key ? old.name;
   update public.rollouts r set selector = private.renamed_in(r.selector, key, old.name, new.name)

@@ -266,17 +266,22 @@ def test_a_selector_follows_a_rename(fleet: Fleet, several: bool) -> None:
     assert fleet.refused(slip, rollout, who="operator").kind == "rollout_is_fixed"
 
 
-def test_a_rename_that_makes_two_patterns_the_same_leaves_one(fleet: Fleet) -> None:
-    mark = "select public.mark_known_bad(%s, %s, 'x', allow_empty => true)"
-    for segment in ("early", "lab"):
-        fleet.sql(mark, V2, json.dumps({"segment": segment}), who="operator")
+@pytest.mark.parametrize("older", ["early", "lab", ["early", "lab"]])
+def test_a_rename_that_makes_two_patterns_the_same_leaves_one(fleet: Fleet, older: str | list[str]) -> None:
+    """Of two that both had the old name, the older one."""
+    mark = "select (public.mark_known_bad(%s, %s, 'x', allow_empty => true)).id"
+    first, second = (
+        fleet.one(mark, V2, json.dumps({"segment": segment}), who="operator")
+        for segment in (older, "lab" if older == "early" else "early")
+    )
     fleet.sql("update public.segments set name = 'lab' where name = 'early'", who="operator")
     rows = fleet.sql(
-        "select selector, lift_reason from public.known_bad_patterns order by lifted_at nulls first"
+        "select id, selector, lift_reason from public.known_bad_patterns order by lifted_at nulls first"
     )
+    stays, goes = (second, first) if older == "early" else (first, second)
     assert rows == [
-        ({"segment": "lab"}, None),
-        ({"segment": "lab"}, "The same as another one since early was renamed to lab."),
+        (stays, {"segment": "lab"}, None),
+        (goes, {"segment": "lab"}, "The same as another one since early was renamed to lab."),
     ]
 
 
