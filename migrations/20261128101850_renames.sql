@@ -41,5 +41,6 @@ create trigger follow_rename after update of name on public.device_roles
   for each row when (new.name is distinct from old.name) execute function private.follow_rename('role');
 create trigger follow_rename after update of name on public.branches
   for each row when (new.name is distinct from old.name) execute function private.follow_rename('branch');
+-- Not of a retired device: another one may have its name, and be meant.
 create trigger follow_rename after update of name on public.devices
-  for each row when (new.name is distinct from old.name) execute function private.follow_rename('name');
+  for each row when (new.name is distinct from old.name and new.state <> 'retired') execute function private.follow_rename('name');

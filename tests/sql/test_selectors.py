@@ -285,6 +285,13 @@ def test_a_rename_that_makes_two_patterns_the_same_leaves_one(fleet: Fleet, olde
     ]
 
 
+def test_a_selector_does_not_follow_a_retired_device_whose_name_another_one_has(fleet: Fleet) -> None:
+    fleet.sql("update public.devices set name = 'other' where id = %s", RETIRED)
+    rollout = roll_out(fleet, selector={"name": "other"})
+    fleet.sql("update public.devices set name = 'scrap' where id = %s", RETIRED, who="operator")
+    assert ask(fleet, OTHER)["rollout_id"] == str(rollout)
+
+
 def test_a_device_that_leaves_the_selector_gives_its_slot_back(fleet: Fleet) -> None:
     fleet.sql("update public.devices set os = 'Debian 12' where id in (%s, %s)", DEVICE, OTHER)
     rollout = roll_out(fleet, max_in_flight=1, selector={"os": "Debian 12"})
