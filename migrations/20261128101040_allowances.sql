@@ -35,10 +35,10 @@ language plpgsql set search_path = ''
 as $$
 -- The generic cell rate algorithm: one row a bucket, no burst where two windows meet.
 declare
-  cost interval := per / allowed * amount;
+  cost interval := per * (amount::double precision / allowed);
   until timestamptz;
 begin
-  if cost > per then
+  if amount > allowed then
     -- More than the bucket ever holds.
     return ceil(extract(epoch from per))::int;
   end if;
@@ -46,7 +46,7 @@ begin
   values (spend.kind, spend.subject, at + cost)
   on conflict on constraint allowances_pkey do update
     set spent_until = greatest(a.spent_until, at) + cost
-    -- The millisecond is for the rounding of per / allowed.
+    -- The millisecond is for the rounding of costs.
     where greatest(a.spent_until, at) + cost <= at + per + interval '1 millisecond';
   if found then
     return 0;

@@ -47,6 +47,14 @@ def test_a_stolen_key_fills_no_database(fleet: Fleet, rows: int, size: int) -> N
     assert _refusal(fleet, 1, 10) == "", "an hour later it may write again"
 
 
+@pytest.mark.parametrize("allowed", [60, 600, 65_536, 4_194_304, 1_000_000_007])
+def test_a_ration_is_as_large_as_it_says(fleet: Fleet, allowed: int) -> None:  # noqa: F811
+    spend = "select private.spend('x', 'y', %s, '1 hour', '2026-06-01Z', %s)"
+    assert fleet.one(spend, allowed, allowed + 1) == 3600
+    assert fleet.one(spend, allowed, allowed) == 0
+    assert fleet.one(spend, allowed, allowed // 60) == 60
+
+
 def test_every_table_that_a_device_writes_has_the_ration(fleet: Fleet) -> None:  # noqa: F811
     """From the catalog: a later table that lacks it fails here."""
     missing = fleet.sql(
