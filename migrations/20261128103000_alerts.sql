@@ -141,15 +141,15 @@ revoke execute on function private.watch_offline(timestamptz, int) from public;
 create function private.watch_rations(at timestamptz) returns jsonb
 language plpgsql volatile security definer set search_path = ''
 as $$
--- Definer: alerts are policy's own rows. A refused write leaves no trace of its own, so what tells is a bucket that stays
--- empty: an honest device is far from that.
+-- Definer: alerts are policy's own rows. A refused write leaves no trace of its own, so what tells is a bucket of which more
+-- than half is gone: an honest device is far from that.
 declare
   opened int;
   resolved int;
 begin
   insert into public.alerts (kind, severity, device_id, summary, opened_at)
   select 'device_writes_too_much', 'warning', d.id,
-    format('%s writes as much as one device may; more is refused. Its key may be in other hands.', d.name), at
+    format('%s has written more than half of what one device may write in an hour; more than all is refused. Its key may be in other hands.', d.name), at
   from (select distinct a.subject::uuid as device_id from private.allowances a
     where a.kind in ('device rows', 'device bytes') and a.spent_until > at + interval '30 minutes') w
   join public.devices d on d.id = w.device_id
@@ -164,5 +164,5 @@ begin
 end
 $$;
 comment on function private.watch_rations(timestamptz) is
-  'Opens an alert for each device that writes up to its limit, and resolves those that stopped.';
+  'Opens an alert for each device that has used more than half of what it may write, and resolves those that stopped.';
 revoke execute on function private.watch_rations(timestamptz) from public;

@@ -55,6 +55,26 @@ def test_a_ration_is_as_large_as_it_says(fleet: Fleet, allowed: int) -> None:  #
     assert fleet.one(spend, allowed, allowed // 60) == 60
 
 
+def test_the_alert_opens_at_half_of_the_ration_and_says_so(fleet: Fleet) -> None:  # noqa: F811
+    fleet.sql(
+        "insert into private.allowances (kind, subject, spent_until) "
+        "values ('device rows', %s, '2026-06-01 00:30:00Z')",
+        str(DEVICE),
+    )
+    open_alert = (
+        "select summary from public.alerts where kind = 'device_writes_too_much' and resolved_at is null"
+    )
+    opened = []
+    for at in ("00:00:00", "23:59:59", "00:19:59", "00:20:00"):
+        day = "2026-05-31" if at.startswith("23") else "2026-06-01"
+        fleet.sql("select private.watch_rations(%s)", f"{day} {at}Z")
+        opened.append(fleet.sql(open_alert))
+    none, half, little_less, down = opened
+    assert (none, down) == ([], [])
+    assert half == little_less
+    assert "more than half of what one device may write" in half[0][0]
+
+
 def test_every_table_that_a_device_writes_has_the_ration(fleet: Fleet) -> None:  # noqa: F811
     """From the catalog: a later table that lacks it fails here."""
     missing = fleet.sql(
