@@ -302,11 +302,8 @@ as $$
 declare
   known constant text[] := array['agent_version', 'branch', 'hardware_model', 'labels', 'last_outcome', 'name', 'not_release',
     'offline', 'os', 'release', 'role', 'segment', 'state'];
-  changing text[] := case chooser
-    when 'rollout' then array['agent_version', 'last_outcome', 'not_release', 'offline', 'release', 'state']
-    when 'template' then array['agent_version', 'last_outcome', 'not_release', 'offline', 'release', 'state']
-    when 'known-bad pattern' then array['last_outcome', 'not_release', 'offline', 'release', 'state']
-    else '{}' end;
+  changing text[] := case when chooser is not null then array['last_outcome', 'not_release', 'offline', 'release', 'state'] end
+    || case when chooser in ('rollout', 'template') then array['agent_version'] end;
   wrong text;
   normal jsonb := '{}';
   labels jsonb := '{}';

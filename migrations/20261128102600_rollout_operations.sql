@@ -334,9 +334,9 @@ begin
   return jsonb_build_object('release_id', release_id, 'version', version, 'devices', devices, 'limits', limits,
     'fleet_max_in_flight', fleet_limit,
     'summary', format('%s devices run %s. They go back %s.', devices, version, concat_ws('; ',
-      coalesce((select string_agg(format('%s devices under the limits of the rollout %s (%s)', l ->> 'devices', l ->> 'rollout',
+      (select string_agg(format('%s devices under the limits of the rollout %s (%s)', l ->> 'devices', l ->> 'rollout',
         coalesce(nullif(concat_ws(', ', l ->> 'max_in_flight' || ' at once', l ->> 'max_per_minute' || ' a minute'), ''), 'no limit')), '; ')
-        from jsonb_array_elements(limits) l where l ->> 'rollout_id' is not null), null),
+        from jsonb_array_elements(limits) l where l ->> 'rollout_id' is not null),
       (select format('%s devices that no rollout brought it, under the limit of the fleet only', l ->> 'devices')
         from jsonb_array_elements(limits) l where l ->> 'rollout_id' is null),
       format('in the whole fleet %s', coalesce(fleet_limit || ' at once', 'there is no limit')))));
