@@ -118,11 +118,11 @@ comment on function private.give_back_way(public.devices, private.decision, time
   'Ends the slot to go back of a device that is not told to go back any more.';
 revoke execute on function private.give_back_way(public.devices, private.decision, timestamptz) from public;
 
-create function private.expire_ways_back(at timestamptz) returns int
+create function private.expire_ways_back(at timestamptz, for_at_most interval default '3 seconds') returns int
 language plpgsql volatile security definer set search_path = ''
 as $$
 -- Definer: policy writes slots. As with a slot to update: a device that still reports keeps it, up to ten leases, and the next
--- tick goes on after three seconds.
+-- tick goes on.
 declare
   began timestamptz := clock_timestamp();
   way public.roll_back_slots;
@@ -139,12 +139,12 @@ begin
     select b.* from public.roll_back_slots b join public.devices d on d.id = b.device_id
     where b.state = 'claimed' and (b.lease_until <= at or d.state <> 'active') order by b.rollout_id, b.device_id
   loop
-    exit when clock_timestamp() > began + interval '3 seconds';
     select d.* into device from public.devices d where d.id = way.device_id;
-    continue when private.give_back_way(device, private.decide(device, at), at);
     select s.reported_at into reported_at from public.device_status s where s.device_id = way.device_id;
     lease := make_interval(secs => coalesce((select r.lease_s from public.rollouts r where r.id = way.rollout_id), 3600));
-    if device.state <> 'active' then
+    if private.give_back_way(device, private.decide(device, at), at) then
+      null;
+    elsif device.state <> 'active' then
       perform private.end_way_back(way, 'released', null, at);
     elsif reported_at + lease > at and at < way.taken_at + 10 * lease then
       update public.roll_back_slots b set lease_until = reported_at + lease
@@ -153,6 +153,7 @@ begin
       perform private.end_way_back(way, 'expired', 'It was not heard of again.', at);
       expired := expired + 1;
     end if;
+    exit when clock_timestamp() > began + for_at_most;
   end loop;
   -- Nobody waits any more for who is gone, or is not to go back.
   update public.alerts a set resolved_at = at
@@ -162,5 +163,5 @@ begin
   return expired;
 end
 $$;
-comment on function private.expire_ways_back(timestamptz) is 'Ends the slots to go back of devices that went offline past their lease.';
-revoke execute on function private.expire_ways_back(timestamptz) from public;
+comment on function private.expire_ways_back(timestamptz, interval) is 'Ends the slots to go back of devices that went offline past their lease.';
+revoke execute on function private.expire_ways_back(timestamptz, interval) from public;

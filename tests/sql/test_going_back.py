@@ -232,6 +232,16 @@ def test_who_is_not_to_go_back_any_more_makes_room(fleet: Fleet, how: str) -> No
     assert how == "lifted" or goes_back(fleet, devices[1])
 
 
+def test_slots_to_go_back_end_in_parts(fleet: Fleet) -> None:
+    devices, rollout = on_v2(fleet)
+    take_back(fleet, "halt", rollout, devices)
+    assert all(goes_back(fleet, device) for device in devices)
+    fleet.sql("update public.devices set state = 'suspended' where id = %s", devices[0])
+    expire = "select private.expire_ways_back(now() + interval '1 day', for_at_most => '0')"
+    assert sorted(fleet.one(expire) for _ in range(FEW + 1)) == [0, 0, 1, 1, 1]
+    check_counters(fleet)
+
+
 def test_who_tried_to_go_back_too_often_is_left_alone(fleet: Fleet) -> None:
     devices, rollout = on_v2(fleet, max_in_flight=1, max_attempts=2)
     take_back(fleet, "halt", rollout, devices)
