@@ -333,13 +333,13 @@ begin
   into devices, limits from counted c left join public.rollouts r on r.id = c.rollout_id;
   return jsonb_build_object('release_id', release_id, 'version', version, 'devices', devices, 'limits', limits,
     'fleet_max_in_flight', fleet_limit,
-    'summary', format('%s devices run %s. They go back %s.', devices, version, concat_ws('; ',
-      (select string_agg(format('%s devices under the limits of the rollout %s (%s)', l ->> 'devices', l ->> 'rollout',
+    'summary', format('%s devices run %s. They go back under these limits: %s.', devices, version, concat_ws('; ',
+      (select string_agg(format('rollout %s (%s devices): %s', l ->> 'rollout', l ->> 'devices',
         coalesce(nullif(concat_ws(', ', l ->> 'max_in_flight' || ' at once', l ->> 'max_per_minute' || ' a minute'), ''), 'no limit')), '; ')
         from jsonb_array_elements(limits) l where l ->> 'rollout_id' is not null),
-      (select format('%s devices that no rollout brought it, under the limit of the fleet only', l ->> 'devices')
+      (select format('no rollout (%s devices): that of the fleet only', l ->> 'devices')
         from jsonb_array_elements(limits) l where l ->> 'rollout_id' is null),
-      format('in the whole fleet %s', coalesce(fleet_limit || ' at once', 'there is no limit')))));
+      format('the whole fleet: %s', coalesce(fleet_limit || ' at once', 'no limit')))));
 end
 $$;
 comment on function public.preview_going_back(uuid) is

@@ -242,6 +242,28 @@ def test_slots_to_go_back_end_in_parts(fleet: Fleet) -> None:
     check_counters(fleet)
 
 
+def test_what_would_go_back_is_counted_with_its_limits(fleet: Fleet) -> None:
+    devices, rollout = on_v2(fleet, max_in_flight=2, max_per_minute=5)
+    fleet.sql("update public.devices set state = 'suspended' where id = %s", devices[0])
+    fleet.sql("update public.fleet_settings set max_in_flight = 7 where id")
+    preview = "select public.preview_going_back(%s)"
+    told = fleet.one(preview, V2, who="viewer")
+    assert told["devices"] == 3
+    assert [(limit["rollout_id"], limit["devices"]) for limit in told["limits"]] == [(str(rollout), 3)]
+    assert told["summary"] == (
+        "3 devices run v2. They go back under these limits: rollout v2 (3 devices): 2 at once, 5 a minute; the whole fleet: 7 at once."
+    )
+    assert fleet.one(preview, V1, who="viewer")["devices"] == 0
+
+
+def test_what_no_rollout_brought_would_go_back_under_the_limit_of_the_fleet(fleet: Fleet) -> None:
+    on_v2(fleet, v2="immediate")
+    told = fleet.one("select public.preview_going_back(%s)", V2, who="viewer")
+    assert told["summary"] == (
+        "4 devices run v2. They go back under these limits: no rollout (4 devices): that of the fleet only; the whole fleet: no limit."
+    )
+
+
 def test_who_tried_to_go_back_too_often_is_left_alone(fleet: Fleet) -> None:
     devices, rollout = on_v2(fleet, max_in_flight=1, max_attempts=2)
     take_back(fleet, "halt", rollout, devices)
