@@ -88,10 +88,16 @@ as $$
 declare
   device public.devices;
 begin
+  perform from public.devices d where d.id = take_place.device_id and d.state in ('active', 'suspended') for update;
+  if not found then
+    return null;
+  end if;
+  -- It may have asked to join before it was given the token.
+  delete from public.devices d where d.public_key = take_place.public_key;
   -- All that operators decided about it stays. Tokens of the old key say an older number, and are refused from now on.
   update public.devices d set public_key = take_place.public_key, key_number = d.key_number + 1, state = 'active',
     hardware_model = take_place.hardware_model, os = take_place.os
-  where d.id = take_place.device_id and d.state in ('active', 'suspended') returning d.* into device;
+  where d.id = take_place.device_id returning d.* into device;
   return device;
 end
 $$;
@@ -152,10 +158,6 @@ begin
       return jsonb_build_object('kind', counted.problem);
     end if;
     if (counted.token).replaces is not null then
-      if device.id is not null then
-        -- It asked to join before it was given the token.
-        delete from public.devices d where d.id = device.id;
-      end if;
       device := private.take_place((counted.token).replaces, enroll_device.public_key, hardware_model, os);
       if device.id is null then
         return jsonb_build_object('kind', 'token_invalid');

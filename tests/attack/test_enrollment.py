@@ -174,3 +174,12 @@ def test_a_replaced_device_keeps_its_place_and_the_old_key_ends(
     assert fleet.one(finish, DEVICE, 2, who="service") == "granted"
     row = fleet.sql("select labels, state::text, public_key from public.devices where id = %s", DEVICE)
     assert row == [({"site": "rome"}, "active", "n" * 43)]
+
+
+def test_who_waits_keeps_waiting_when_the_place_it_was_to_take_is_gone(fleet: Fleet) -> None:  # noqa: F811
+    waiting = fleet.one(JOIN, "n" * 43, "new", None, who="service")
+    made = fleet.one("select public.replace_device(%s)", DEVICE, who="admin")
+    fleet.sql("update public.devices set state = 'retired' where id = %s", DEVICE, who="operator")
+    assert fleet.one(JOIN, "n" * 43, "new", made["token"], who="service")["kind"] == "token_invalid"
+    again = fleet.one(JOIN, "n" * 43, "new", None, who="service")
+    assert (again["kind"], again["device_id"]) == ("pending", waiting["device_id"])
