@@ -54,6 +54,7 @@ def open_halt(
     all_at_once: AllAtOnce = False,
 ) -> None:
     """Halt one segment, role, branch, release or rollout. --roll-back takes devices back, as slots allow."""
+    _check_way_back(scope, roll_back=roll_back, all_at_once=all_at_once)
     called = target
     release = None
     if scope is Scope.RELEASE:
@@ -73,6 +74,24 @@ def open_halt(
         return
     made = context.api.insert("halts", {"scope": scope.value, "target": target, "reason": reason, **way})
     context.say(f"Halted {scope.value} {called} ({made['id']}).", made)
+
+
+def _check_way_back(scope: Scope, *, roll_back: bool, all_at_once: bool) -> None:
+    """The table refuses this, too, but --dry-run does not ask it."""
+    if roll_back and scope not in (Scope.RELEASE, Scope.ROLLOUT):
+        raise FleetctlError(
+            "option_misplaced",
+            f"--roll-back is for a release or a rollout, not for a {scope.value}.",
+            hint="Halt the release that devices are to leave.",
+            exit_code=2,
+        )
+    if all_at_once and not roll_back:
+        raise FleetctlError(
+            "option_misplaced",
+            "--all-at-once is about devices that go back.",
+            hint="Add --roll-back, or leave it out.",
+            exit_code=2,
+        )
 
 
 def _stopped(context: Context, scope: Scope, target: str) -> list[Row]:

@@ -32,6 +32,20 @@ def test_a_part_of_the_fleet_is_halted_by_name(
     assert fleetctl("halt", "open", "segment", "canary", " ").refusal == ("reason_missing", 2)
 
 
+def test_a_way_back_is_said_where_there_is_one_also_in_a_dry_run(
+    fleetctl: Fleetctl, release: Callable[..., dict[str, Any]]
+) -> None:
+    wanted = release()["version"]
+    opened = ("halt", "open", "release", wanted, "crashes")
+    told = fleetctl(*opened, "--roll-back", "--dry-run", "--json").json
+    assert told["going_back"]["devices"] == 0
+    for dry in ((), ("--dry-run",)):
+        segment = fleetctl("halt", "open", "segment", "canary", "x", "--roll-back", *dry)
+        assert segment.refusal == ("option_misplaced", 2)
+        assert fleetctl(*opened, "--all-at-once", *dry).refusal == ("option_misplaced", 2)
+    assert fleetctl("halt", "list", "--json").json == []
+
+
 def test_a_release_is_kept_from_devices_that_match_and_given_back(
     fleetctl: Fleetctl, release: Callable[..., dict[str, Any]], devices: MakeDevices, site: str
 ) -> None:
