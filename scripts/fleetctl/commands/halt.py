@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ from fleetctl.client.query import Row, every_row, is_empty, where
 from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.format import SHORT_ID, second
 from fleetctl.commands.common.going_back import going_back
-from fleetctl.commands.common.lookup import find_by_id, find_release, find_rollout
+from fleetctl.commands.common.lookup import find_by_id, find_release, find_rollout, names_by_id
 from fleetctl.commands.common.options import AllAtOnce, command
 from fleetctl.console import counted
 from fleetctl.errors import FleetctlError
@@ -112,19 +113,28 @@ def list_halts(
 ) -> None:
     """List open halts, newest first."""
     narrow = every_row if lifted else _OPEN
+    rows = context.api.rows("halts", narrow, order="opened_at", newest_first=True, limit=100)
+    called = names_by_id(context, "releases", _targets(rows, Scope.RELEASE), "version")
+    called |= names_by_id(context, "rollouts", _targets(rows, Scope.ROLLOUT))
     context.show(
         "Halts",
         {
             "id": lambda row: row["id"][:SHORT_ID],
-            "halted": lambda row: " ".join(filter(None, (row["scope"], row["target"]))),
+            "halted": lambda row: " ".join(
+                filter(None, (row["scope"], called.get(row["target"], row["target"])))
+            ),
             "reason": lambda row: row["reason"],
             "by": lambda row: row["cause"],
             "since": lambda row: second(row["opened_at"]),
             "lifted": lambda row: row["lift_reason"],
         },
-        context.api.rows("halts", narrow, order="opened_at", newest_first=True, limit=100),
+        rows,
         if_none="No halts." if lifted else "No open halts.",
     )
+
+
+def _targets(rows: Sequence[Row], scope: Scope) -> list[str]:
+    return [row["target"] for row in rows if row["scope"] == scope.value]
 
 
 @command(app)

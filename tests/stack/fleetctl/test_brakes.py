@@ -27,6 +27,7 @@ def test_a_part_of_the_fleet_is_halted_by_name(
     wanted = release()
     halt = fleetctl("halt", "open", "release", wanted["version"], "crashes", "--json").json
     assert (halt["scope"], halt["target"]) == ("release", wanted["id"])
+    assert f"release {wanted['version']} " in fleetctl("halt", "list").output
     assert fleetctl("halt", "lift", halt["id"][:8], "fixed").exit_code == 0
     assert fleetctl("halt", "open", "segment", "moon", "x").refusal == ("unknown_target", 2)
     assert fleetctl("halt", "open", "segment", "canary", " ").refusal == ("reason_missing", 2)
