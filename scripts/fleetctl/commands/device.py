@@ -16,6 +16,7 @@ from fleetctl.commands.common.lookup import find_device
 from fleetctl.commands.common.options import command
 from fleetctl.commands.common.parse import duration, pairs_of
 from fleetctl.commands.common.selection import Selection, change_devices
+from fleetctl.commands.common.selector import CLOSED
 from fleetctl.commands.device_status import local_settings, with_status
 from fleetctl.commands.enroll_line import AllowedSigners, GitUrl, PublishableKey, Repository
 from fleetctl.commands.explain import print_gates
@@ -30,10 +31,7 @@ app = typer.Typer(help="List, accept, suspend and change devices.", no_args_is_h
 @command(app, "list")
 def list_devices(context: Context, selection: Selection) -> None:
     """List devices with their last reports: all but the retired, or a selection."""
-    devices = selection.devices(context, all_by_default=True)
-    if not selection.narrows:
-        # Ask for them with --state retired.
-        devices = [row for row in devices if row["state"] != "retired"]
+    devices = _present(selection).devices(context, all_by_default=True)
     now = datetime.now(UTC)
     rows = with_status(context, devices, now)
     context.show(
@@ -56,8 +54,8 @@ def list_devices(context: Context, selection: Selection) -> None:
 
 @command(app)
 def count(context: Context, selection: Selection) -> None:
-    """Count devices: all of them, or a selection."""
-    devices = selection.count(context)
+    """Count devices: all but the retired, or a selection."""
+    devices = _present(selection).count(context)
     context.say(f"{counted(devices)}.", {"devices": devices})
 
 
@@ -238,6 +236,13 @@ def _to_state(
     if selection.agree(f"{verb} {{devices}}", devices, context=context, always_ask=state == "retired"):
         rows = change_devices(context, devices, lambda device: {"state": state})
         context.say(f"{done} {counted(rows)}.", rows)
+
+
+def _present(selection: Selection) -> Selection:
+    """All but the retired unless others are asked for, with --all or --state retired for example."""
+    if selection.narrows or selection.everything:
+        return selection
+    return replace(selection, selector={"state": [one for one in CLOSED["state"] if one != "retired"]})
 
 
 def _in_state(

@@ -214,6 +214,16 @@ def test_one_selector_says_which_devices_are_meant(
     assert fleetctl(*mistyped).refusal == ("release_unknown", 2)
 
 
+def test_without_a_selection_a_list_and_a_count_leave_the_retired_out(
+    fleetctl: Fleetctl, devices: MakeDevices
+) -> None:
+    (name,) = devices(1, state="retired")
+    for selected, there in ((), False), (("--all",), True), (("--state", "retired"), True):
+        rows = fleetctl("device", "list", *selected, "--json").json
+        assert (name in {row["name"] for row in rows}) == there
+        assert fleetctl("device", "count", *selected, "--json").json == {"devices": len(rows)}
+
+
 def test_names_and_conditions_narrow_together(fleetctl: Fleetctl, devices: MakeDevices) -> None:
     first, second = devices(2)
     fleetctl("device", "set", first, "--to", "segment=early")
