@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from playwright.sync_api import expect
 
+from fleet_agent.support.fingerprint import fingerprint
 from fleetctl.stack.local_stack import LocalStack
 from tests.e2e.conftest import MakeDevice, VisitDashboard
 
@@ -101,7 +102,12 @@ def test_an_operator_accepts_holds_and_suspends_a_device(
     seen.row(device).get_by_role("link").click()
     page = seen.page
 
-    _do(page, "Accept", f"Accept {device.name}")
+    key = admin.execute("select public_key from public.devices where id = %s", (device.id,)).fetchone()
+    assert key is not None
+    page.get_by_role("button", name="Accept", exact=True).click()
+    # The name is whatever was asked for.
+    expect(page.get_by_role("dialog")).to_contain_text(fingerprint(key[0]))
+    page.get_by_role("button", name=f"Accept {device.name}").click()
     expect(page.locator('[data-gate="device_state"]')).to_have_attribute("data-verdict", "pass")
     page.get_by_role("button", name="Hold", exact=True).click()
     page.get_by_role("textbox", name="Reason").fill("exhibition until Friday")

@@ -11,7 +11,9 @@ import { acceptDevice, endHold, holdDevice, pinDevice, setState, unpinDevice } f
 type Action = "accept" | "hold" | "end hold" | "pin" | "unpin" | "suspend" | "activate";
 
 /** What may be done to this device now; each action is confirmed first and says what will happen. */
-export function DeviceActions({ device, held }: { device: DeviceRow; held: boolean }) {
+export function DeviceActions(
+  { device, held, fingerprint }: { device: DeviceRow; held: boolean; fingerprint: string | null },
+) {
   const [action, setAction] = useState<Action | null>(null);
   const actions: { name: Action; label: string; shown: boolean; primary?: boolean }[] = [
     { name: "accept", label: "Accept", shown: device.state === "pending", primary: true },
@@ -34,13 +36,25 @@ export function DeviceActions({ device, held }: { device: DeviceRow; held: boole
           {label}
         </Button>
       ))}
-      {action && <ConfirmAction action={action} device={device} close={() => setAction(null)} />}
+      {action && (
+        <ConfirmAction
+          action={action}
+          device={device}
+          fingerprint={fingerprint}
+          close={() => setAction(null)}
+        />
+      )}
     </Group>
   );
 }
 
 function ConfirmAction(
-  { action, device, close }: { action: Action; device: DeviceRow; close: () => void },
+  { action, device, fingerprint, close }: {
+    action: Action;
+    device: DeviceRow;
+    fingerprint: string | null;
+    close: () => void;
+  },
 ) {
   const client = useClient();
   const cache = useQueryClient();
@@ -63,8 +77,12 @@ function ConfirmAction(
           close={close}
         >
           <Text size="sm">
-            It joins the fleet and receives the releases of its role, segment, and branch. Accept only devices
-            you recognize.
+            It joins the fleet and receives the releases of its role, segment, and branch. Anyone can ask for
+            a name, so compare the fingerprint with the one that <code>fleet-agent enroll</code>{" "}
+            shows on the device:
+          </Text>
+          <Text fw={600}>
+            {fingerprint ?? <code>fleetctl device show {name}</code>}
           </Text>
         </ConfirmWithReason>
       );

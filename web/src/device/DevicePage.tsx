@@ -26,12 +26,13 @@ import { Containers, LogTail, Resources } from "./ReportSections.tsx";
 import { safeMode } from "./safeMode.ts";
 import { SafeModeNotice } from "./SafeModeNotice.tsx";
 import { Section } from "./Section.tsx";
-import { useDevice } from "./useDevice.ts";
+import { useDevice, useFingerprint } from "./useDevice.ts";
 
 export default function DevicePage({ id }: { id: string }) {
   const operator = useOperator();
   const { fleet, error } = useFleet();
   const { device, status, history, explained } = useDevice(id);
+  const key = useFingerprint(device.data?.public_key ?? null);
   const now = useNow(5000);
   const failed = device.error ?? status.error ?? error;
   if (!fleet || device.data === undefined || status.data === undefined) {
@@ -68,6 +69,7 @@ export default function DevicePage({ id }: { id: string }) {
     ["Time zone", row.timezone],
     ["Enrolled", <RelativeTime key="enrolled" at={row.enrolled_at} />],
   ];
+  if (key) details.push(["Fingerprint", key]);
   if (row.maintenance_window) details.push(["Maintenance window", row.maintenance_window]);
   if (drift) details.push(["Clock", <b key="drift">{drift}</b>]);
   if (labels.length > 0) {
@@ -94,7 +96,7 @@ export default function DevicePage({ id }: { id: string }) {
           <Text mt={4} maw="60rem" style={{ overflowWrap: "anywhere" }}>{view.why}</Text>
         </div>
         {mayOperate(operator.rank) && row.state !== "retired" && (
-          <DeviceActions device={row} held={view.held} />
+          <DeviceActions device={row} held={view.held} fingerprint={key ?? null} />
         )}
       </Group>
       {failed && <ErrorAlert error={failed} title="Could not refresh. Showing the last data loaded." />}
