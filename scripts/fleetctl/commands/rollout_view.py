@@ -40,9 +40,9 @@ def print_outlook(outlook: Row) -> None:
 
 
 def print_access(release: Row) -> None:
-    """What the roles of a release take of their devices, each with its reason."""
+    """What the roles of a release take of their devices, each with its reason; root first."""
     for role, declared in sorted((release.get("access") or {}).items()):
-        for word, reason in sorted(declared.items()):
+        for word, reason in sorted(declared.items(), key=lambda one: (one[0] != "root", one[0])):
             what = "is as good as root on its devices" if word == "root" else f"takes {word} of its devices"
             out.print(f"The role {role} {what}: {reason.rstrip('.')}.", markup=False, soft_wrap=True)
 

@@ -105,14 +105,17 @@ def test_the_signature_is_verified_before_anything_is_added(
     fleetctl: Fleetctl, lab: str, db: Db, tmp_path: Path, site: str
 ) -> None:
     repo = FleetRepo.create(tmp_path / site)
-    role = f"description: {site}\naccess: {{root: Flashes the modem.}}\n"
+    role = f"description: {site}\naccess: {{NET_ADMIN: Dials., root: Flashes the modem.}}\n"
     signed = repo.commit("signed", {"roles/kiosk/role.yaml": role})
     given = ("--repository", str(repo.path), "--branch", lab)
     said = fleetctl("release", "add", "HEAD", *given).output
     assert f"signed by {repo.key.principal}" in " ".join(said.split())
-    assert "The role kiosk is as good as root on its devices: Flashes the modem." in " ".join(said.split())
+    assert (
+        "The role kiosk is as good as root on its devices: Flashes the modem. "
+        "The role kiosk takes NET_ADMIN of its devices: Dials."
+    ) in " ".join(said.split())
     kept = db.execute("select access from releases where branch = %s", [lab]).fetchall()
-    assert kept == [{"access": {"kiosk": {"root": "Flashes the modem."}}}]
+    assert kept == [{"access": {"kiosk": {"NET_ADMIN": "Dials.", "root": "Flashes the modem."}}}]
     git = ["git", "-C", str(repo.path), "-c", "commit.gpgsign=false"]
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "unsigned"], check=True)
     assert fleetctl("release", "add", "HEAD", *given).refusal == ("signature_missing", 1)
