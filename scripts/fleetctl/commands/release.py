@@ -146,21 +146,21 @@ def add(
         print_outlook(outlook)
         print_access(outlook["release"])
     if dry_run:
-        context.say(f"{unverified}Nothing was added.", {**outlook, "signer": signer})
+        context.say(" ".join(filter(None, (unverified, "Nothing was added."))), {**outlook, "signer": signer})
         return
     if outlook["devices"] and not yes:
         confirm(f"give {outlook['release']['version']} to {counted(outlook['devices'])}", look="--dry-run")
     added = context.api.rpc("add_release", **wanted)
     made = added["release"]
     signed = f", signed by {signer}" if signer else ""
+    sentences = [
+        f"Added {made['version']} ({made['commit_sha'][:12]}{signed}) to branch {made['branch']}.",
+        unverified,
+    ]
+    if added["delivery"] == "nobody":
+        sentences.append(f"To give it to devices: fleetctl rollout create {made['version']}")
     context.say(
-        f"Added {made['version']} ({made['commit_sha'][:12]}{signed}) to branch {made['branch']}. "
-        + unverified
-        + (
-            f"To give it to devices: fleetctl rollout create {made['version']}"
-            if added["delivery"] == "nobody"
-            else ""
-        ),
+        " ".join(filter(None, sentences)),
         {
             **made,
             **{key: added[key] for key in ("delivery", "devices", "stages", "rollout_id")},
@@ -182,7 +182,7 @@ def _verified(
         why = f"{repository} names no allowed_signers file, so add --allowed-signers"
     else:
         return release_commit.signer(repository, commit, signers), ""
-    return None, f"Its signature was not verified here: {why}. "
+    return None, f"Its signature was not verified here: {why}."
 
 
 @command(app)
