@@ -54,8 +54,8 @@ OF_FUNCTIONS = kinds(
     files=list((ROOT / "edge_functions").glob("*/*.ts")),
 )
 SETTINGS = "".join(file.read_text() for file in (ROOT / "migrations").glob("*_fleet_settings.sql"))
-RATIONS = re.findall(r"^  (\w+_per_\w+_per_\w+|\w*pending_\w+) ", SETTINGS, re.MULTILINE)
-assert len(RATIONS) == 5, RATIONS
+RATIONS = re.findall(r"^  (\w+_per_\w+_per_\w+|device_\w+_per_hour|\w*pending_\w+) ", SETTINGS, re.MULTILINE)
+assert len(RATIONS) == 7, RATIONS
 
 
 @pytest.mark.parametrize("name", command_names())
@@ -66,6 +66,18 @@ def test_each_command_is_described(name: str) -> None:
 @pytest.mark.parametrize("kind", OF_FLEETCTL)
 def test_each_error_of_fleetctl_is_described(kind: str) -> None:
     assert f"`{kind}`" in FLEETCTL
+
+
+def test_each_described_error_can_happen() -> None:
+    """As a text in the code of fleetctl, or as the SQL functions make it of a word."""
+    rows = re.findall(r"^\| ((?:`[a-z_]+`(?:, )?)+) \| \d", FLEETCTL, re.MULTILINE)
+    described = {kind for row in rows for kind in re.findall(r"`([a-z_]+)`", row)}
+    sources = "".join(file.read_text() for file in (ROOT / "scripts/fleetctl").rglob("*.py"))
+    functions = "".join(file.read_text() for file in (ROOT / "migrations").glob("*.sql"))
+    said = set(re.findall(r"[\"']([a-z_]+)[\"']", sources))
+    said |= {f"{word}_unknown" for word in re.findall(r"refuse_unknown\('([a-z_]+)'", functions)}
+    assert len(described) > 50
+    assert described <= said
 
 
 @pytest.mark.parametrize("kind", OF_FUNCTIONS)
