@@ -20,6 +20,7 @@ from fleet_agent.containers.simulated import SimulatedRuntime
 from fleet_agent.model import FleetFile
 from fleet_agent.roles.role import Role
 from fleetctl.commands import repo as repo_commands
+from fleetctl.commands.common.selector import parse_selector
 from fleetctl.fleet_repo import FleetRepo
 from fleetctl.stack.local_stack import LocalStack
 from tests.support.fleetctl_runner import Answer, Fleetctl, device_key
@@ -28,7 +29,7 @@ from tests.support.stack import running_stack
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = (
     "README.md",
-    *(f"docs/usage/{n}.md" for n in ("reliability", "policy", "roles", "fleetctl", "releases")),
+    *(f"docs/usage/{n}.md" for n in ("reliability", "policy", "roles", "fleetctl", "releases", "selectors")),
 )
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 NAME_LIMIT = 90
@@ -313,6 +314,24 @@ def test_going_back_by_sql(desk: Desk, recipes: list[str]) -> None:
         "select state::text, all_at_once from releases where id = %s", (release,)
     ).fetchall()
     assert row == {"state": "withdrawn", "all_at_once": True}
+
+
+@runs(
+    'selectors: segment=canary,early hardware_model="Pi 3" label.site=rome',
+    'selectors: {"segment": ["canary", "early"], "hardware_model": "Pi 3", "labels": {"site": "',
+)
+def test_a_selector_as_text_and_as_an_object(recipes: list[str]) -> None:
+    text, written = recipes
+    assert parse_selector(text) == json.loads(written)
+
+
+@runs('selectors: select count_devices(\'{"segment": "canary", "offline": true}\');')
+def test_selectors_by_sql(desk: Desk, recipes: list[str]) -> None:
+    desk.device("in-rome", labels='{"site": "rome"}')
+    counted, named, made = desk.query(recipes[0], release_id=desk.release("by-selector"))
+    assert counted == [{"count_devices": 0}]
+    assert {"name": "in-rome"} in named
+    assert made
 
 
 @runs("policy: update maintenance_windows set prefetch = true where name = 'nights';")
