@@ -19,6 +19,7 @@ from fleetctl.commands.common.context import Context
 from fleetctl.commands.release_commit import signers_of
 from fleetctl.console import err, out, print_json
 from fleetctl.errors import FleetctlError
+from fleetctl.fleet_repo import FleetRepo
 
 Repository = Annotated[
     Path | None,
@@ -98,12 +99,7 @@ def prepare(
 def _address(repository: Path) -> str:
     """What a device fetches from: the clone's origin, else the folder itself (a device on this machine)."""
     if not (repository / ".git").exists():
-        raise FleetctlError(
-            "no_repository",
-            f"{repository} is not a Git repository.",
-            hint=f"Create one: fleetctl repo init {repository}",
-            exit_code=5,
-        )
+        raise FleetRepo.missing(repository)
     asked = ["git", "-C", str(repository), "remote", "get-url", "origin"]
     origin = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
     return origin or repository.resolve().as_uri()
