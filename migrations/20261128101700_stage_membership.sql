@@ -41,7 +41,7 @@ revoke execute on function private.stage_for(public.devices, public.rollouts, bo
 create function private.rollout_devices(wanted_id uuid) returns table (
   device_id uuid, name text, segment text, bucket int, stage int, current_release uuid, reported_at timestamptz,
   report_state public.report_state, poll_interval_s int)
-language plpgsql stable security definer set search_path = '' set work_mem = '64MB' set plan_cache_mode = force_custom_plan
+language plpgsql stable security definer set search_path = '' set work_mem = '64MB' set plan_cache_mode = force_custom_plan set jit = off
 rows 100000
 as $$
 -- Definer: policy's own view of the fleet. The whole audience at once, the same rule as stage_holds() written

@@ -295,7 +295,7 @@ create trigger follow after insert or update on public.known_bad_patterns
   for each row execute function private.follow_known_bad_pattern();
 
 create function private.count_stage(wanted_id uuid, wanted_position int, at timestamptz) returns private.rollout_counters
-language plpgsql volatile security definer set search_path = ''
+language plpgsql volatile security definer set search_path = '' set jit = off
 as $$
 -- Definer: policy's own view of the fleet. Counted are the devices that are there: what was retired, moved or pinned is
 -- asked no more, what the release is known bad for cannot try it, and what is offline holds up nobody for long. Who

@@ -18,7 +18,7 @@ comment on function private.note_proof(public.rollout_stages, timestamptz) is
 revoke execute on function private.note_proof(public.rollout_stages, timestamptz) from public;
 
 create function private.open_stage(wanted_id uuid, wanted_position int, at timestamptz) returns void
-language plpgsql volatile security definer set search_path = ''
+language plpgsql volatile security definer set search_path = '' set jit = off
 as $$
 -- Definer: policy moves its own rows. The floor keeps a small percentage of a small fleet from being nobody.
 declare

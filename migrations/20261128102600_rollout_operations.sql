@@ -167,7 +167,7 @@ grant execute on function public.approve_stage(uuid, int) to authenticated, serv
 
 create function public.preview_rollout(rollout_id uuid, at timestamptz default now()) returns table (
   stage int, device_id uuid, name text, segment text, already_there boolean, known_bad boolean, held boolean, earliest timestamptz)
-language plpgsql stable security definer set search_path = '' set work_mem = '64MB'
+language plpgsql stable security definer set search_path = '' set jit = off set work_mem = '64MB'
 as $$
 -- Definer: policy's own view of the fleet. Any operator may ask; nothing is started. `earliest` adds up the soak times
 -- before the stage and the device's window; caps and failures can only make it later. Approvals count as given.
@@ -228,7 +228,7 @@ revoke execute on function public.preview_rollout(uuid, timestamptz) from public
 grant execute on function public.preview_rollout(uuid, timestamptz) to authenticated, service_role;
 
 create function public.rollout_progress(rollout_id uuid) returns jsonb
-language plpgsql stable security definer set search_path = '' set work_mem = '64MB'
+language plpgsql stable security definer set search_path = '' set jit = off set work_mem = '64MB'
 as $$
 -- Definer: reads policy's counters. Any operator may ask. Counts devices as they are now; one frozen now().
 declare
@@ -399,7 +399,7 @@ create trigger follow_template after insert on public.releases
 -- A release and who gets it, in one transaction.
 
 create function private.outlook(release_id uuid, rollout_id uuid) returns jsonb
-language plpgsql stable security definer set search_path = ''
+language plpgsql stable security definer set search_path = '' set jit = off
 as $$
 -- Definer: policy's own view of the fleet. The caller's rank was checked.
 declare

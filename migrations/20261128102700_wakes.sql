@@ -275,7 +275,7 @@ create trigger wake after update on public.maintenance_windows
 -- Which devices could get a slot in a rollout now.
 
 create function private.wake_candidates(wanted_id uuid, reason text, outside_stages boolean default false) returns void
-language plpgsql volatile security definer set search_path = ''
+language plpgsql volatile security definer set search_path = '' set jit = off
 as $$
 -- Definer: reads the fleet. Wakes whom the rollout could give a slot now: the free slots' worth of devices, in the
 -- order of their buckets, those heard of last before the offline ones; everybody where there is no limit. With
