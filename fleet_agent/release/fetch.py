@@ -280,8 +280,10 @@ class _Fetch:
         return None
 
     def _no_space(self) -> Exception:
+        kept = self.limits.min_free // MIB
+        why = f"{kept} MiB must stay free while a release is fetched"
         return disk_full(
-            f"{self.limits.min_free // MIB} MiB must stay free while a release is fetched", error=ReleaseError
+            why if kept else "the disk filled up while a release was fetched", error=ReleaseError
         )
 
     def _too_much(self) -> Exception:

@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from fleet_agent.errors import Kind, ReleaseError
 from fleet_agent.model import Progress
 from fleet_agent.release import Limits, export, fetch
+from fleet_agent.support.sizes import MIB
 from fleetctl.fleet_repo import FleetRepo
 from tests.support.git_server import GitServer
 from tests.unit.release.conftest import ROLE, Device
@@ -353,6 +355,25 @@ def test_too_little_space_is_said_before_anything_is_fetched(
     assert not device.git.exists()
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, free + 1_000_000))
     fetch(device.git, repo.url, commit, ROLE, limits=limits)
+
+
+@pytest.mark.parametrize(
+    ("min_free", "why"),
+    [
+        (0, "the disk filled up while a release was fetched"),
+        (4096, "the disk filled up while a release was fetched"),
+        (8 * MIB, "8 MiB must stay free while a release is fetched"),
+    ],
+)
+def test_space_that_runs_out_during_a_fetch_is_said(  # noqa: PLR0917  fixtures
+    repo: FleetRepo, device: Device, limits: Limits, monkeypatch: pytest.MonkeyPatch, min_free: int, why: str
+) -> None:
+    commit = repo.commit("v1")
+    # Room for the list of files, not for the files.
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, min_free + 65536))
+    with pytest.raises(ReleaseError) as caught:
+        fetch(device.git, repo.url, commit, ROLE, limits=replace(limits, min_free=min_free))
+    assert (caught.value.kind, caught.value.message) == (Kind.DISK_FULL, f"Not enough disk space: {why}.")
 
 
 def test_hooks_are_not_run(repo: FleetRepo, device: Device, limits: Limits, tmp_path: Path) -> None:
