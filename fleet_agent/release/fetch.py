@@ -7,7 +7,6 @@ commits sends its branches, deepened until the commit is among them.
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -25,7 +24,7 @@ from fleet_agent.release.fetch_errors import (
     failure,
     refused_redirect,
 )
-from fleet_agent.release.git_command import check_url, protocol, without_secrets
+from fleet_agent.release.git_command import GitCrashedError, check_url, protocol, without_secrets
 from fleet_agent.release.limits import DEFAULTS, Limits, free_bytes, need_space, too_large
 from fleet_agent.release.redirects import redirected
 from fleet_agent.release.repository import CorruptError, Repository, check_names
@@ -48,10 +47,6 @@ class FetchResult:
     """`bytes_fetched` counts the packs that came over the network: 0 when all was here already."""
 
     bytes_fetched: int
-
-
-#: So a program ends by itself; who kills it, or has no memory for it, sends others.
-_CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
 
 
 def fetch(
@@ -102,13 +97,12 @@ def fetch(
 def _run(job: _Fetch) -> None:
     try:
         job.run()
+    except GitCrashedError as error:
+        raise CorruptError(error.message) from error
     except FleetError as error:
         if error.kind is Kind.DISK_FULL:
             # Git leaves what it could not finish, and there would be no room for anything else.
             job.repository.clean_up()
-        if error.kind is Kind.TOOL_FAILED and error.evidence.get("signal") in _CRASHES:
-            # Git crashes over a damaged file of the repository.
-            raise CorruptError(error.message) from error
         raise
 
 

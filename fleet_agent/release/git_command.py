@@ -84,6 +84,10 @@ LINE_LIMIT = 500
 _TRACE_LIMIT = 4 * MIB
 
 
+class GitCrashedError(ReleaseError):
+    """Git crashed (`tool_failed`), which it does over damaged files of its repository."""
+
+
 @dataclass(frozen=True)
 class Output:
     """A finished command: exit status, standard output, standard error as text."""
@@ -130,7 +134,8 @@ class GitCommand:
         """Run a command that must not touch the network.
 
         Raises ReleaseError: `timed_out`; `release_too_large` if it needs more memory or answers more than a
-        release may take; `tool_failed` if it was killed and so has said nothing.
+        release may take; `tool_failed` if it was killed and so has said nothing, GitCrashedError if that was
+        its own fault.
         """
         handle = self._start(arguments)
         process = handle.proc
@@ -152,11 +157,11 @@ class GitCommand:
         if process.returncode != 0 and OUT_OF_MEMORY.search(said):
             raise out_of_memory(self._memory, said)
         what = f"git {next((word for word in arguments if _COMMAND.fullmatch(word)), '')}".strip()
-        number = processes.signal_of(process.returncode)
-        phrase = processes.killed(what, number)
+        by = processes.signal_of(process.returncode)
+        phrase = processes.killed(what, by)
         if phrase is not None:
-            evidence = {"git": said.splitlines()[-4:], "signal": number}
-            raise tool_failed(phrase, error=ReleaseError, evidence=evidence)
+            kind = GitCrashedError if processes.crashed(by) else ReleaseError
+            raise tool_failed(phrase, error=kind, evidence={"git": said.splitlines()[-4:]})
         return Output(process.returncode, out, said)
 
     @contextmanager

@@ -12,6 +12,7 @@ from loguru import logger
 
 from fleet_agent.errors import Kind, ReleaseError
 from fleet_agent.release.export import DISCARDED_PREFIX, TEMPORARY_PREFIX
+from fleet_agent.release.git_command import GitCrashedError
 from fleet_agent.release.repository import RELEASES, CorruptError, Repository
 from fleet_agent.support import atomic_files
 
@@ -40,11 +41,15 @@ def prune(repository: Path, releases: Path, keep: Collection[str], *, compact: b
         try:
             freed = _prune_objects(Repository(repository), keep, compact=compact)
         except (CorruptError, ReleaseError) as error:
-            if isinstance(error, ReleaseError) and error.kind is not Kind.RELEASE_TOO_LARGE:
+            if isinstance(error, ReleaseError) and not _is_the_repositorys(error):
                 raise
             logger.warning("the release repository cannot be pruned; removing it: {error}", error=error)
             Repository(repository).wipe()
     return Pruned(removed, freed)
+
+
+def _is_the_repositorys(error: ReleaseError) -> bool:
+    return isinstance(error, GitCrashedError) or error.kind is Kind.RELEASE_TOO_LARGE
 
 
 def _prune_exports(releases: Path, keep: Collection[str]) -> list[str]:

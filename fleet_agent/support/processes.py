@@ -85,10 +85,22 @@ class CompletedProcess:
 
 
 def signal_of(exit_code: int) -> int | None:
-    """The signal behind an exit code, also if a shell in between reports it."""
+    """The signal behind an exit code; of those that a shell in between reports, SIGKILL only.
+
+    A program that ended by a signal found nothing out. `crashed` and `killed` say what the signal means.
+    """
     if exit_code < 0:
         return -exit_code
     return signal.SIGKILL.value if exit_code == 128 + signal.SIGKILL else None
+
+
+#: So a program ends over what it was given; who kills it, or has no memory for it, sends others.
+_CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
+
+
+def crashed(by: int | None) -> bool:
+    """Whether it is the program's own fault that this signal ended it."""
+    return by in _CRASHES
 
 
 def killed(program: str, by: int | None) -> str | None:

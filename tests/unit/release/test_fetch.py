@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -355,6 +356,21 @@ def test_too_little_space_is_said_before_anything_is_fetched(
     assert not device.git.exists()
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, free + 1_000_000))
     fetch(device.git, repo.url, commit, ROLE, limits=limits)
+
+
+def test_a_repository_over_which_git_crashes_is_made_anew(
+    repo: FleetRepo, device: Device, limits: Limits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, damaged = repo.commit("v1"), device.git / "damaged"
+    fetch(device.git, repo.url, commit, ROLE, limits=limits)
+    damaged.touch()
+    git = tmp_path / "git"
+    git.write_text(f'#!/bin/sh\n[ -e {damaged} ] && kill -SEGV $$\nexec {shutil.which("git")} "$@"\n')
+    git.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    fetch(device.git, repo.url, commit, ROLE, limits=limits)
+    assert not damaged.exists()
+    export(device.git, commit, ROLE, device.releases / commit)
 
 
 @pytest.mark.parametrize(

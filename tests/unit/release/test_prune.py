@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 
+from fleet_agent.errors import ReleaseError
 from fleet_agent.release import Limits, check_manifest, export, fetch, prune
 from fleet_agent.release.prune import PACK_LIMIT
 from fleetctl.fleet_repo import FleetRepo
@@ -63,6 +67,27 @@ def test_a_damaged_repository_is_removed_and_the_releases_stay(repo: FleetRepo, 
     (device.git / "config").write_text("[[[")
     prune(device.git, device.releases, {commit}, compact=True)
     assert not device.git.exists()
+    check_manifest(device.releases / commit)
+
+
+@pytest.mark.parametrize(("signal", "removed"), [("SEGV", True), ("BUS", True), ("KILL", False)])
+def test_a_repository_over_which_git_crashes_is_removed(
+    repo: FleetRepo,
+    device: Device,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    signal: str,
+    *,
+    removed: bool,
+) -> None:
+    """Of a Git that was killed nothing follows."""
+    (commit,) = releases(repo, device, 1)
+    (tmp_path / "git").write_text(f"#!/bin/sh\nkill -{signal} $$\n")
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with contextlib.nullcontext() if removed else pytest.raises(ReleaseError, match="was killed"):
+        prune(device.git, device.releases, {commit})
+    assert device.git.exists() is not removed
     check_manifest(device.releases / commit)
 
 
