@@ -19,9 +19,8 @@ _NO_ENGINE = re.compile(
 _DISK_FULL = re.compile(r"no space left on device|disk quota exceeded", re.I)
 #: What the device has too little of now: memory, processes, open files. Not a container's own limit.
 _NO_ROOM = re.compile(
-    r"fatal error: .*(out of memory|cannot allocate)|fork/exec .*: (cannot allocate|resource temporarily)"
-    r"|cannot allocate memory|resource temporarily unavailable|failed to create new OS thread"
-    r"|too many open files",
+    r"fatal error: .*(out of memory|cannot allocate)|cannot allocate memory"
+    r"|resource temporarily unavailable|failed to create new OS thread|too many open files",
     re.I,
 )
 _OWN_LIMIT = re.compile(r"memory limit too low|OOM-killed", re.I)
@@ -82,33 +81,39 @@ def compose_failed(doing: str, done: processes.CompletedProcess) -> ContainerErr
 
     A `port_conflict` is retryable if Docker itself holds the port: that passes, and is no fault of a release.
     """
-    message, retryable, kind = f"Compose could not {doing}: {telling_line(done)}.", False, Kind.COMPOSE_FAILED
-    for pattern, named, may_pass in (
-        (_NO_ENGINE, Kind.DOCKER_UNAVAILABLE, True),
-        (_PORT_TAKEN, Kind.PORT_CONFLICT, False),
-        (_IMAGE_ABSENT, Kind.IMAGE_MISSING, True),
-    ):
-        if pattern.search(done.stderr):
-            kind, retryable = named, may_pass
-            break
-    if kind is Kind.PORT_CONFLICT:
-        retryable = _docker_holds_the_port(done.stderr)
-    evidence = {"exit_code": done.exit_code, "output": done.tail}
-    return passing(doing, done) or ContainerError(kind, message, retryable=retryable, evidence=evidence)
+    said = done.stderr
+    if (passes := passing(doing, done)) is not None:
+        return passes
+    if _NO_ENGINE.search(said):
+        return _could_not(doing, done, Kind.DOCKER_UNAVAILABLE, retryable=True)
+    if _PORT_TAKEN.search(said):
+        return _could_not(doing, done, Kind.PORT_CONFLICT, retryable=_docker_holds_the_port(said))
+    if _IMAGE_ABSENT.search(said):
+        return _could_not(doing, done, Kind.IMAGE_MISSING, retryable=True)
+    return _could_not(doing, done, Kind.COMPOSE_FAILED)
 
 
 def passing(doing: str, done: processes.CompletedProcess) -> ContainerError | None:
     """Why Compose could not do it, if the device is the reason and not what it was given."""
     if _NO_ENGINE.search(done.stderr):
         return None
-    evidence = {"exit_code": done.exit_code, "output": done.tail}
-    message = f"Compose could not {doing}: {telling_line(done)}."
     if _DISK_FULL.search(done.stderr):
-        return ContainerError(Kind.DISK_FULL, message, retryable=True, evidence=evidence)
+        return _could_not(doing, done, Kind.DISK_FULL, retryable=True)
     if _NO_ROOM.search(done.stderr) and not _OWN_LIMIT.search(done.stderr):
         # As if the kernel had killed it.
-        return ContainerError(Kind.COMPOSE_KILLED, message, retryable=True, evidence=evidence)
+        return _could_not(doing, done, Kind.COMPOSE_KILLED, retryable=True)
     return None
+
+
+def _could_not(
+    doing: str, done: processes.CompletedProcess, kind: Kind, *, retryable: bool = False
+) -> ContainerError:
+    return ContainerError(
+        kind,
+        f"Compose could not {doing}: {telling_line(done)}.",
+        retryable=retryable,
+        evidence={"exit_code": done.exit_code, "output": done.tail},
+    )
 
 
 def _docker_holds_the_port(said: str) -> bool:
