@@ -16,7 +16,6 @@ _NO_ENGINE = re.compile(
     r"|context deadline exceeded|request canceled",
     re.I,
 )
-_DISK_FULL = re.compile(r"no space left on device|disk quota exceeded", re.I)
 #: What the device has too little of now: memory, processes, open files. Not a container's own limit.
 _NO_ROOM = re.compile(
     r"fatal error: .*(out of memory|cannot allocate)|cannot allocate memory"
@@ -97,7 +96,7 @@ def passing(doing: str, done: processes.CompletedProcess) -> ContainerError | No
     """Why Compose could not do it, if the device is the reason and not what it was given."""
     if _NO_ENGINE.search(done.stderr):
         return None
-    if _DISK_FULL.search(done.stderr):
+    if processes.NO_SPACE.search(done.stderr):
         return _could_not(doing, done, Kind.DISK_FULL, retryable=True)
     if _NO_ROOM.search(done.stderr) and not _OWN_LIMIT.search(done.stderr):
         # As if the kernel had killed it.
@@ -137,7 +136,7 @@ def _proxied_port(process: Path) -> str | None:
 
 def pull_failed(image: str, why: str, damage: str | None) -> FleetError:
     why = why.strip().rstrip(".")
-    if _DISK_FULL.search(why):
+    if processes.NO_SPACE.search(why):
         return disk_full(f"cannot load {image}", error=ContainerError, retryable=True)
     if damage is None and re.search("failed to register layer", why, re.I) and _DAMAGED.search(why):
         # A layer that it shares with another image.

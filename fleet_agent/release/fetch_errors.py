@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fleet_agent.errors import Kind, ReleaseError
 from fleet_agent.release.git_command import OUT_OF_MEMORY, Transfer, out_of_memory, without_secrets
 from fleet_agent.release.repository import CorruptError, looks_corrupt
+from fleet_agent.support import processes
 
 
 class WantRefusedError(Exception):
@@ -34,7 +35,7 @@ class _Cause:
 _WANT_REFUSED = re.compile(r"unadvertised object|does not allow request")
 _NOT_THERE = re.compile(r"not our ref|not a valid object|couldn't find remote ref")
 _FULL = _Cause(
-    re.compile(r"No space left on device|Disk quota exceeded"),
+    processes.NO_SPACE,
     Kind.DISK_FULL,
     "The disk filled up while fetching from {host}.",
     "Free some disk space.",
@@ -62,13 +63,11 @@ _REFUSED = _Cause(
 )
 #: How curl says that it did not follow.
 _REDIRECTED = re.compile(
-    r"^(?!remote:).*(?:returned error: 30[12378]|HTTP 30[12378]|"
-    r"[Pp]rotocol \"?\w+\"? (?:not supported|disabled)|unable to update url base from redirection)",
-    re.MULTILINE,
+    r"returned error: 30[12378]|HTTP 30[12378]|[Pp]rotocol \"?\w+\"? (?:not supported|disabled)|"
+    r"unable to update url base from redirection"
 )
 #: What another request may help with.
 _OTHER_WAYS: tuple[tuple[re.Pattern[str], type[Exception]], ...] = (
-    (_REDIRECTED, RedirectedError),
     (_WANT_REFUSED, WantRefusedError),
     (_NOT_THERE, NotThereError),
 )
@@ -97,17 +96,19 @@ def failure(transfer: Transfer, url: str, *, memory: int) -> Exception:
 
     `memory` is what each Git process had.
     """
-    said = without_secrets(transfer.said)
-    if transfer.overrun is not None or OUT_OF_MEMORY.search(said):
+    said, own = without_secrets(transfer.said), transfer.own
+    if transfer.overrun is not None or OUT_OF_MEMORY.search(own):
         return transfer.overrun or out_of_memory(memory, said)
     # A full disk may also look like a stall or like damage.
-    if _FULL.pattern.search(said) or transfer.timed_out:
-        return _error(_FULL if _FULL.pattern.search(said) else _STALLED, said, url)
+    if _FULL.pattern.search(own) or transfer.timed_out:
+        return _error(_FULL if _FULL.pattern.search(own) else _STALLED, said, url)
+    if _REDIRECTED.search(own):
+        return RedirectedError(said)
     for pattern, exception in _OTHER_WAYS:
         if pattern.search(said):
             return exception(said)
     cause = next((cause for cause in (_CLOCK, _REFUSED, _BROKEN) if cause.pattern.search(said)), None)
-    if cause is None and looks_corrupt(said):
+    if cause is None and looks_corrupt(own):
         return CorruptError(said)
     return _error(cause or _BROKEN, said, url)
 

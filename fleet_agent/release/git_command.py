@@ -73,10 +73,9 @@ _LOOK_S = 0.1
 _BOUNDED = 'ulimit -v "$1" 2>/dev/null; ulimit -f "$2" 2>/dev/null; shift 2; exec "$@"'
 _COMMAND = re.compile(r"[a-z]+(-[a-z]+)*")
 _LINE_END = re.compile(rb"[\r\n]")
-#: Only what our own Git says: the host's trouble is its own.
-OUT_OF_MEMORY = re.compile(
-    r"^(?!remote:).*(?:out of memory|cannot allocate memory|too large to fit)", re.IGNORECASE | re.MULTILINE
-)
+OUT_OF_MEMORY = re.compile(r"out of memory|cannot allocate memory|too large to fit", re.IGNORECASE)
+#: Before the host's own words.
+_HOSTS = re.compile(r"remote:|fatal: remote error:")
 #: What a transfer says is kept as evidence: so many lines, and characters of each.
 LINES_KEPT = 40
 LINE_LIMIT = 500
@@ -113,6 +112,11 @@ class Transfer:
     @property
     def said(self) -> str:
         return "\n".join(self.lines)
+
+    @property
+    def own(self) -> str:
+        """Only what our own Git said: what the host lacks, this device may have."""
+        return "\n".join(line for line in self.lines if not _HOSTS.match(line))
 
 
 #: Called with Git's own progress: what it is doing, and percent where known.

@@ -223,7 +223,6 @@ class Repository:
                 pack.unlink()
 
 
-def looks_corrupt(output: str) -> bool:
-    """True if Git complains about the repository on this device, not about the host."""
-    local = [line for line in output.splitlines() if not line.startswith("remote:")]
-    return _CORRUPT.search("\n".join(local)) is not None
+def looks_corrupt(own: str) -> bool:
+    """True if what our own Git says is a complaint about the repository on this device."""
+    return _CORRUPT.search(own) is not None

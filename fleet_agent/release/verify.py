@@ -36,7 +36,6 @@ _VERDICT = re.compile(
     r"|signature algorithm|not a certificate|certificate|couldn't parse",
     re.I,
 )
-_DISK_FULL = re.compile(r"no space left on device|disk quota exceeded", re.I)
 
 
 def verify(repository: Path, commit: str, allowed_signers: Path) -> str:
@@ -174,7 +173,7 @@ def _need_verdict(keygen: str, signed: _Signed, allowed_signers: Path, complaint
             if not _is_good(keygen, ["-Y", "verify", "-I", principal, *sign, *known], signed.payload):
                 return
     said = (complaint.strip().splitlines() or ["it gave no reason"])[-1].rstrip(".")
-    if _DISK_FULL.search(complaint):
+    if processes.NO_SPACE.search(complaint):
         raise disk_full("the signature cannot be verified", error=ReleaseError, retryable=True)
     raise tool_failed(f"Git could not verify the signature: {said[:300]}", error=ReleaseError)
 

@@ -40,6 +40,9 @@ _LOOK_S, _KEEPER_S = 0.1, 5.0
 _CHUNK_BYTES = 64 * 1024
 
 
+#: What programs print if a disk is full.
+NO_SPACE = re.compile(r"no space left on device|disk quota exceeded", re.I)
+
 Bound = Literal["time", "memory", "output"]
 
 

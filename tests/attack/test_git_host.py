@@ -25,7 +25,8 @@ from fleet_agent.errors import Kind, ReleaseError
 from fleet_agent.model import Outcome, ReportState
 from fleet_agent.release import Limits, fetch, git_command
 from fleet_agent.release import repository as repository_module
-from fleet_agent.release.git_command import LINE_LIMIT, LINES_KEPT, _Watch
+from fleet_agent.release.fetch_errors import failure
+from fleet_agent.release.git_command import LINE_LIMIT, LINES_KEPT, Transfer, _Watch
 from tests.support.engine_harness import FakeClock, Fleet, rows
 from tests.support.git_server import GitServer
 
@@ -287,6 +288,24 @@ def test_its_text_is_bounded(fleet: Fleet, host: GitServer, root: Path) -> None:
     said = caught.value.evidence["git"]
     assert 0 < len(said) <= 5
     assert all(len(line) <= LINE_LIMIT and line.isprintable() for line in said)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "No space left on device",
+        "Out of memory, malloc failed",
+        "bad object",
+        "The requested URL returned error: 302",
+    ],
+)
+@pytest.mark.parametrize("before", ["remote: ", "fatal: remote error: "])
+def test_its_own_trouble_is_not_told_as_the_devices(before: str, words: str) -> None:
+    """A full disk would have this device clean up, and a damaged repository fetch everything again."""
+    transfer = Transfer(status=128, lines=[f"{before}fatal: {words}"])
+    error = failure(transfer, "https://host/x", memory=1 << 20)
+    assert isinstance(error, ReleaseError)
+    assert (error.kind, error.retryable) == (Kind.GIT_UNREACHABLE, True)
 
 
 def test_what_a_transfer_says_is_not_kept() -> None:
