@@ -78,7 +78,7 @@ class Kind(StrEnum):
     VALIDATE_ENDLESS = "validate_endless"  # it did not end, or used or printed too much
     COMPOSE_TOO_COSTLY = "compose_too_costly"  # reading it takes too much time or memory
     PATTERN_TOO_SLOW = "pattern_too_slow"  # a log pattern that is not done with a few lines in seconds
-    # what a release may not take of the device, or must declare (fleet_agent/roles/host_access.py)
+    # what a release may not take of the device, or must declare (fleet_agent/roles/host_table.py)
     OUTSIDE_RELEASE = "outside_release"  # the compose file is continued in a file that was not signed
     ENVIRONMENT_TAKEN = "environment_taken"  # a variable of the agent's own environment
     HOST_PATH = "host_path"

@@ -16,8 +16,8 @@ from fleet_agent.containers.base import VolumeFacts
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.journal import Deployed
 from fleet_agent.paths import DEFAULT_CONFIG
-from fleet_agent.roles import compose_source, host_access
-from fleet_agent.roles.host_access import Place
+from fleet_agent.roles import compose_source, host_access, host_uses
+from fleet_agent.roles.host_paths import Place
 from fleet_agent.roles.refusal import refuse
 
 
@@ -49,7 +49,7 @@ class Rules:
         for key, entry in (compose.get("volumes") or {}).items():
             known = volumes.get(str((entry or {}).get("name") or key))
             if known is not None:
-                used = host_access.volume_uses(key, known.driver, known.options)
+                used = host_uses.volume_uses(key, known.driver, known.options)
                 refuse(host_access.refused(used, self.place, self.access))
 
 

@@ -4,11 +4,24 @@
     role            a loaded role folder: its files, its checks with every variable filled in
     variables       the device's .env against the declared variables: reading, checking, interpolation
     compose_source  the compose file as it was signed: read within bounds, and followed to no other place
-    host_access     the table of what a role takes of the device, and what of it must be declared
+    host_table      the table of what a role can take of the device, and what of it must be declared
+    host_uses       what a compose file takes of the device
+    host_paths      what the paths of a compose file mean on a device
+    host_access     what a role takes that it neither declares nor can have: the three above meet here
     refusal         why a release is not taken
 
 May import the shared words (`errors`, ...) only. Imports nothing here: the parser needs yaml, which the
 daemon never loads.
 """
 
-__all__ = ["compose_source", "host_access", "refusal", "role", "schema", "variables"]
+__all__ = [
+    "compose_source",
+    "host_access",
+    "host_paths",
+    "host_table",
+    "host_uses",
+    "refusal",
+    "role",
+    "schema",
+    "variables",
+]

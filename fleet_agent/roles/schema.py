@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pydantic import ValidationError as PydanticValidationError
 
 from fleet_agent.errors import Kind, ValidationError
-from fleet_agent.roles import host_access, variables
+from fleet_agent.roles import host_table, variables
 from fleet_agent.roles.variables import PROVIDED, Variable
 
 ROLE_FILE = "role.yaml"
@@ -165,7 +165,7 @@ class RoleFile(Strict):
     description: str = Field(min_length=1)
     variables: dict[str, Variable] = Field(default_factory=dict)
     health: ProbationSettings = ProbationSettings()
-    #: What the role takes of the device beyond its own files (see `host_access`): a reason for each word.
+    #: What the role takes of the device beyond its own files (see `host_table`): a reason for each word.
     access: dict[str, Annotated[str, Field(min_length=1, max_length=300, pattern=r"^[^\x00-\x1f\x7f]+$")]] = (
         Field(default_factory=dict)
     )
@@ -185,11 +185,11 @@ class RoleFile(Strict):
     @field_validator("access")
     @classmethod
     def _words(cls, value: dict[str, str]) -> dict[str, str]:
-        unknown = sorted(set(value) - {*host_access.WORDS, *host_access.CAPABILITIES})
+        unknown = sorted(set(value) - {*host_table.WORDS, *host_table.CAPABILITIES})
         if unknown:
             raise ValueError(
-                f"{', '.join(unknown)[:100]} cannot be declared: use {', '.join(host_access.WORDS)}, "
-                f"or the name of a capability ({', '.join(host_access.CAPABILITIES)})"
+                f"{', '.join(unknown)[:100]} cannot be declared: use {', '.join(host_table.WORDS)}, "
+                f"or the name of a capability ({', '.join(host_table.CAPABILITIES)})"
             )
         return value
 

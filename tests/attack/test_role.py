@@ -17,8 +17,9 @@ from fleet_agent.containers.simulated import SimulatedRuntime
 from fleet_agent.engine import api
 from fleet_agent.engine.dependencies import Dependencies
 from fleet_agent.errors import FleetError, Kind
-from fleet_agent.roles import compose_source, host_access
-from fleet_agent.roles.host_access import ROWS, Place, Row
+from fleet_agent.roles import compose_source, host_access, host_table, host_uses
+from fleet_agent.roles.host_paths import Place
+from fleet_agent.roles.host_table import ROWS, Row
 from fleetctl.role_check.check import check_role
 from tests.support.engine_harness import COMPOSE_YAML, ROLE_YAML, Fleet
 
@@ -109,7 +110,7 @@ TABLE: list[tuple[str, str]] = [
     ("top: {volumes: {d: {driver: vieux/sshfs}}}", "root"),
     # capabilities
     ("cap_add: [CHOWN, CAP_NET_RAW]", "free"),
-    *((f"cap_add: [{name}]", name) for name in host_access.CAPABILITIES),
+    *((f"cap_add: [{name}]", name) for name in host_table.CAPABILITIES),
     ("cap_add: [cap_net_admin]", "NET_ADMIN"),
     ("cap_add: [ALL]", "root"),
     ("cap_add: [SYS_ADMIN]", "root"),
@@ -194,10 +195,10 @@ def test_each_row_of_the_table(said: str, needs: str) -> None:
 def test_each_row_was_tried_and_the_page_names_what_can_be_declared() -> None:
     tried: set[Row] = set()
     for said, _ in TABLE:
-        tried |= {host_access.row_of(use) for use in host_access.uses(compose(said), PLACE)}
+        tried |= {host_table.row_of(use) for use in host_uses.uses(compose(said), PLACE)}
     assert [row.what for row in ROWS if row not in tried] == []
     words = {row.needs for row in ROWS if row.of_class == "declared"}
-    assert words == {*host_access.WORDS, *host_access.CAPABILITIES} - {"root"}
+    assert words == {*host_table.WORDS, *host_table.CAPABILITIES} - {"root"}
     assert [word for word in words if f"`{word}`" not in PAGE] == []
 
 

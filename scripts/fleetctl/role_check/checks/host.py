@@ -10,7 +10,8 @@ from fleet_agent.containers import compose_file
 from fleet_agent.errors import FleetError
 from fleet_agent.paths import DEFAULT_CONFIG, DEFAULT_ROOT
 from fleet_agent.roles import compose_source, host_access
-from fleet_agent.roles.host_access import Place
+from fleet_agent.roles.host_paths import Place
+from fleet_agent.roles.host_table import ROOT
 from fleet_agent.roles.variables import VariableType
 from fleetctl.role_check.compose import SAMPLE_PATH, sample_values
 from fleetctl.role_check.findings import Finding, error, refusal, warning
@@ -44,10 +45,10 @@ def access_is_declared(subject: Subject) -> Iterator[Finding]:
     yield from dict.fromkeys(refusal(one) for several in refused for one in several)
     needed = host_access.needed(subject.resolved, place)
     for word in subject.role.access:
-        if word not in needed and word != host_access.ROOT:
+        if word not in needed and word != ROOT:
             yield warning("access_unused", f"role.yaml declares access to {word}, which nothing needs.")
-    if host_access.ROOT in subject.role.access:
-        reason = subject.role.access[host_access.ROOT]
+    if ROOT in subject.role.access:
+        reason = subject.role.access[ROOT]
         text = f"The role is as good as root on its devices: {reason.rstrip('.')}."
         yield warning("access_root", text)
 
