@@ -36,8 +36,7 @@ def origin(repository: Path, commit: str) -> Origin:
     repo = Repository(repository)
     try:
         repo.check_commit(commit)
-        head = repo.read("cat-file", "commit", commit).partition(b"\n\n")[0]
-        return Origin(_fleet_id(repo, commit), _committed_at(head))
+        return Origin(_fleet_id(repo, commit), committed_at(repo.read("cat-file", "commit", commit)))
     except CorruptError as error:
         raise ReleaseError(
             Kind.COMMIT_MISSING,
@@ -65,7 +64,9 @@ def _fleet_id(repo: Repository, commit: str) -> UUID | None:
         ) from error
 
 
-def _committed_at(head: bytes) -> datetime | None:
+def committed_at(raw: bytes) -> datetime | None:
+    """When a commit was made, as it says itself."""
+    head = raw.partition(b"\n\n")[0]
     found = next((match for line in head.split(b"\n") if (match := _COMMITTER.fullmatch(line))), None)
     try:
         return datetime.fromtimestamp(int(found[1]), UTC) if found else None

@@ -22,6 +22,7 @@ from fleet_agent.errors import (
     tool_missing,
 )
 from fleet_agent.release.git_command import Output
+from fleet_agent.release.origin import committed_at
 from fleet_agent.release.repository import COMMIT, CorruptError, Repository
 from fleet_agent.support import processes
 
@@ -85,10 +86,7 @@ class _Signed:
     @property
     def time(self) -> str:
         """When it was committed, as ssh-keygen takes it."""
-        found = re.search(rb"^committer .*> (\d+) [+-]\d{4}$", self.payload, re.M)
-        if found is None:
-            return "19700101000000Z"
-        return f"{datetime.fromtimestamp(int(found[1][:10]), UTC):%Y%m%d%H%M%S}Z"
+        return f"{committed_at(self.payload) or datetime.fromtimestamp(0, UTC):%Y%m%d%H%M%S}Z"
 
 
 def _ask_git(repo: Repository, commit: str, allowed_signers: Path, signed: _Signed) -> str:
