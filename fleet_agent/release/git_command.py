@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit, urlunsplit
 
 from fleet_agent.config import git_url_problem
@@ -144,20 +144,18 @@ class GitCommand:
         handle = self._start(arguments)
         process = handle.proc
         assert process is not None  # noqa: S101  a fresh handle always has its process
+        output, bounds = processes.Output(ANSWER_SIZE), processes.Bounds(timeout_s, output=ANSWER_SIZE)
         try:
-            out, err = _answer(process, stdin, timeout_s)
-        except subprocess.TimeoutExpired as error:
-            raise ReleaseError(
-                Kind.TIMED_OUT, f"git {arguments[0]} did not finish in {timeout_s:g} s.", retryable=True
-            ) from error
+            exceeded = processes.follow(process, output, bounds, stdin)
         finally:
             if process.poll() is None:
                 processes.kill(process)
-            for pipe in (process.stdin, process.stdout, process.stderr):
-                _close(pipe)
-        if max(len(out), len(err)) > ANSWER_SIZE:
+        if exceeded == "time":
+            sentence = f"git {arguments[0]} did not finish in {timeout_s:g} s."
+            raise ReleaseError(Kind.TIMED_OUT, sentence, retryable=True)
+        if exceeded is not None:
             raise too_large(f"the list of what it contains is longer than {ANSWER_SIZE // MIB} MiB")
-        said = err.decode(errors="replace")
+        said = output.text("stderr")
         if process.returncode != 0 and OUT_OF_MEMORY.search(said):
             raise out_of_memory(self._memory, said)
         what = f"git {next((word for word in arguments if _COMMAND.fullmatch(word)), '')}".strip()
@@ -166,7 +164,7 @@ class GitCommand:
         if phrase is not None:
             kind = GitCrashedError if processes.crashed(by) else ReleaseError
             raise tool_failed(phrase, error=kind, evidence={"git": said.splitlines()[-4:]})
-        return Output(process.returncode, out, said)
+        return Output(process.returncode, output.whole("stdout"), said)
 
     @contextmanager
     def batch(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
@@ -359,41 +357,6 @@ def out_of_memory(limit: int, said: str) -> ReleaseError:
     )
 
 
-def _answer(process: subprocess.Popen[bytes], stdin: bytes, timeout_s: float) -> tuple[bytes, bytes]:
-    """Standard output and error, of each at most a little more than `ANSWER_SIZE`. Raises TimeoutExpired."""
-    assert process.stdin is not None  # noqa: S101  all three are pipes
-    assert process.stdout is not None  # noqa: S101
-    assert process.stderr is not None  # noqa: S101
-    end, left = time.monotonic() + timeout_s, memoryview(stdin)
-    parts: dict[int, bytearray] = {process.stdout.fileno(): bytearray(), process.stderr.fileno(): bytearray()}
-    out, err = parts.values()
-    os.set_blocking(process.stdin.fileno(), False)
-    with selectors.DefaultSelector() as selector:
-        selector.register(process.stdin, selectors.EVENT_WRITE)
-        for pipe in parts:
-            selector.register(pipe, selectors.EVENT_READ)
-        while selector.get_map() and max(len(out), len(err)) <= ANSWER_SIZE:
-            patience = end - time.monotonic()
-            if patience <= 0:
-                raise subprocess.TimeoutExpired("git", timeout_s)
-            for key, _ in selector.select(patience):
-                if key.fileobj is process.stdin:
-                    try:
-                        left = left[os.write(key.fd, left[:65536]) :] if left else left
-                    except BrokenPipeError:
-                        left = left[:0]
-                    if not left:
-                        selector.unregister(process.stdin)
-                        _close(process.stdin)
-                elif chunk := os.read(key.fd, 65536):
-                    parts[key.fd] += chunk
-                else:
-                    selector.unregister(key.fd)
-    if max(len(out), len(err)) <= ANSWER_SIZE:
-        process.wait(max(0.0, end - time.monotonic()))
-    return bytes(out), bytes(err)
-
-
 def check_url(url: str) -> None:
     """Refuse what the agent does not fetch from. Raises ReleaseError (`config_invalid`)."""
     problem = git_url_problem(url)
@@ -472,12 +435,6 @@ class _Progress:
             self._furthest = now
             self._on_progress(f"{self._NAMES[word]} {amount or ''}".strip(), known)
         return True
-
-
-def _close(pipe: IO[bytes] | None) -> None:
-    if pipe is not None:
-        with contextlib.suppress(BrokenPipeError):
-            pipe.close()
 
 
 def _feed(process: subprocess.Popen[bytes], stdin: bytes) -> None:

@@ -141,10 +141,10 @@ def run(
         env=None if environment is None else dict(environment),
         **bound_to_us(),
     )
-    output = _Output(bounds.kept)
+    output = Output(bounds.kept)
     try:
         _limit_memory(process.pid, bounds)
-        exceeded = _follow(process, output, bounds, stdin)
+        exceeded = follow(process, output, bounds, stdin)
     except BaseException:
         kill(process, kept=leave_nothing)
         raise
@@ -165,7 +165,7 @@ def _why(exceeded: Bound, bounds: Bounds) -> str:
             return f"did not stop printing: more than {(bounds.output or 0) // MIB} MiB"
 
 
-class _Output:
+class Output:
     """The tails of both streams, and how much came in all."""
 
     def __init__(self, kept: int) -> None:
@@ -183,6 +183,10 @@ class _Output:
             del tail[: -self._kept]
             self._cut.add(stream)
 
+    def whole(self, stream: str) -> bytes:
+        """All of it, if it was not more than what is kept."""
+        return bytes(self._tails[stream])
+
     def text(self, stream: str) -> str:
         tail = self._tails[stream]
         if stream not in self._cut and len(tail) <= self._kept:
@@ -192,11 +196,13 @@ class _Output:
         return (kept.partition(b"\n")[2] or kept[self._kept // 4 :]).decode(errors="replace")
 
 
-def _follow(process: subprocess.Popen[bytes], output: _Output, bounds: Bounds, stdin: bytes) -> Bound | None:
-    """Read what it prints until it ends; the bound that it exceeded, if any."""
+def follow(process: subprocess.Popen[bytes], output: Output, bounds: Bounds, stdin: bytes) -> Bound | None:
+    """Read what it prints until it ends; the bound that it exceeded, if any: then it still runs."""
     deadline = time.monotonic() + bounds.time_s
     if stdin:
         threading.Thread(target=_feed, args=(process, stdin), daemon=True).start()
+    elif process.stdin is not None:
+        process.stdin.close()
     with selectors.DefaultSelector() as streams:
         for name in ("stdout", "stderr"):
             streams.register(getattr(process, name), selectors.EVENT_READ, name)
@@ -220,7 +226,7 @@ def _follow(process: subprocess.Popen[bytes], output: _Output, bounds: Bounds, s
 
 
 def _read(
-    process: subprocess.Popen[bytes], streams: selectors.BaseSelector, output: _Output, patience_s: float
+    process: subprocess.Popen[bytes], streams: selectors.BaseSelector, output: Output, patience_s: float
 ) -> None:
     """What has been printed, or that it has ended, within `patience_s`."""
     if not streams.get_map():
@@ -241,9 +247,8 @@ _OUT_OF_MEMORY = re.compile(r"out of memory|cannot allocate memory|MemoryError",
 
 def _feed(process: subprocess.Popen[bytes], stdin: bytes) -> None:
     assert process.stdin is not None  # noqa: S101  asked for, as there is something to say
-    with contextlib.suppress(OSError, ValueError):
-        process.stdin.write(stdin)
-        process.stdin.close()
+    with contextlib.suppress(OSError, ValueError), process.stdin as pipe:
+        pipe.write(stdin)
 
 
 def _limit_memory(pid: int, bounds: Bounds) -> None:
