@@ -15,6 +15,7 @@ from typing import Any
 
 from fleet_agent.errors import FleetError, locked
 from fleet_agent.support.atomic_files import open_lock
+from fleet_agent.support.open_files import has_open
 
 
 @contextmanager
@@ -110,23 +111,7 @@ def _holders(handle: int) -> set[int]:
     except OSError:
         return set()
     found = {int(row[4]) for row in rows if row[1:2] == ["FLOCK"] and row[5].split(":")[-1] == str(inode)}
-    return {pid for pid in found if pid > 0 and _has_open(pid, os.fstat(handle))}
-
-
-def _has_open(pid: int, file: os.stat_result) -> bool:
-    """Another file system may have a file of the same number."""
-    try:
-        return any(os.path.samestat(entry.stat(), file) for entry in _descriptors(pid))
-    except OSError:
-        return False
-
-
-def _descriptors(pid: int) -> Iterator[os.DirEntry[str]]:
-    with os.scandir(f"/proc/{pid}/fd") as entries:
-        for entry in entries:
-            # Looking at what one leads to may hang (a dead NFS server); reading its name does not.
-            if os.readlink(entry.path).endswith("converge.lock"):  # noqa: PTH115
-                yield entry
+    return {pid for pid in found if pid > 0 and has_open(pid, "converge.lock", os.fstat(handle))}
 
 
 def _name(pid: int) -> str:

@@ -5,6 +5,7 @@
     keeper        starts a program, and ends all that it leaves behind
     patterns      search lines for a regular expression, within bounds (in `pattern_matcher`, a program)
     death_signal  has the kernel end a program with the process that started it
+    open_files    which process has a file open
     orphans       end what a killed engine left running
     clock         the time on a machine whose clock may be wrong
     deadline      a limit for a whole connection, not for each read
@@ -22,6 +23,7 @@ __all__ = [
     "death_signal",
     "fingerprint",
     "keeper",
+    "open_files",
     "orphans",
     "patterns",
     "processes",

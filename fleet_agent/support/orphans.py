@@ -23,6 +23,7 @@ from loguru import logger
 
 from fleet_agent.errors import locked
 from fleet_agent.support.atomic_files import open_lock
+from fleet_agent.support.open_files import has_open
 
 #: How long to wait until what was killed is gone. It takes longer only if stuck in the kernel (a dead disk).
 PATIENCE_S = 10.0
@@ -119,7 +120,7 @@ def _end(mark: os.stat_result, patience_s: float, *, since: int = 0) -> str:
 
 def _killed(process: int, pid: int, mark: os.stat_result) -> dict[int, str]:
     """Kill it if it has `mark` open, and return its name by its descriptor."""
-    if not _holds(pid, mark):
+    if not has_open(pid, "children.lock", mark):
         return {}
     name = _name(pid)
     signal.pidfd_send_signal(process, signal.SIGKILL)
@@ -150,20 +151,6 @@ def _started(pid: int) -> int:
             return int(file.read().rpartition(b")")[2].split()[19])
     except (OSError, ValueError, IndexError):
         return 0
-
-
-def _holds(pid: int, mark: os.stat_result) -> bool:
-    folder = f"/proc/{pid}/fd"
-    try:
-        for entry in os.listdir(folder):  # noqa: PTH208
-            # Looking at what a descriptor leads to may hang (a dead NFS server); reading its name does not.
-            named = os.readlink(f"{folder}/{entry}")  # noqa: PTH115
-            if named.endswith("/children.lock") and os.path.samestat(os.stat(f"{folder}/{entry}"), mark):  # noqa: PTH116
-                return True
-    except OSError:
-        # It ended meanwhile, or is not one of ours.
-        pass
-    return False
 
 
 def _name(pid: int) -> str:
