@@ -8,7 +8,7 @@ import os
 def has_open(pid: int, name: str, file: os.stat_result) -> bool:
     """Whether the process has this file open, by a path that ends with `/name`.
 
-    A descriptor that it closes meanwhile is passed over. False if the process is gone, or not ours to look at.
+    A descriptor that it closes meanwhile is passed over. False if it is gone, or not ours to look at.
     """
     folder = f"/proc/{pid}/fd"
     try:
