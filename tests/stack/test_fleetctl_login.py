@@ -106,7 +106,7 @@ def test_a_rank_bounds_what_fleetctl_may(
     assert refused(lambda: run("halt", "fleet", "smoke"))[1] == 4
     sign_in(run, stack, person(None))
     assert "not an operator" in run("whoami")
-    assert refused(lambda: run("device", "list")) == ("no_operator", 4)
+    assert refused(lambda: run("device", "list")) == ("not_an_operator", 4)
 
 
 def test_the_session_is_for_this_user_alone_and_logout_removes_it(

@@ -85,11 +85,11 @@ class Api:
         return found
 
     def settings(self) -> Row:
-        """The fleet settings, which every operator may read. Raises FleetctlError `no_operator`."""
+        """The fleet settings, which every operator may read. Raises FleetctlError `not_an_operator`."""
         rows = self.rows("fleet_settings", order="id", limit=1)
         if not rows:
             raise FleetctlError(
-                "no_operator",
+                "not_an_operator",
                 f"{self.target.email or 'This key'} is not an operator of this fleet.",
                 hint="Ask an admin to run fleetctl operator add.",
                 exit_code=4,
