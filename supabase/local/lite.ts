@@ -25,6 +25,18 @@ const postgresOptions = (max: number) => ({
   types: { json: json(114), jsonb: json(3802) },
 });
 
+const authOptions = () => {
+  const options = postgresOptions(AUTH_CONNECTIONS);
+  const instant = { to: 1184, from: [1184], serialize: (text: string) => text, parse: rfc3339 };
+  // Lite's own connections have time zone UTC, so nothing but +00 arrives.
+  return { ...options, types: { ...options.types, timestamptz: instant } };
+};
+
+/** PostgreSQL's text of an instant as GoTrue answers it: RFC 3339. The official Python client parses no other form. */
+function rfc3339(text: string): string {
+  return text.replace(/^(\d{4,}-\d\d-\d\d) (\S+)\+00$/, "$1T$2Z");
+}
+
 type Introspection = Awaited<ReturnType<PostgresConnection["introspect"]>>;
 type ViewOptions = Awaited<ReturnType<PostgresConnection["viewOptionsMetadata"]>>;
 
@@ -89,7 +101,7 @@ export async function createLite(config: Config): Promise<Lite> {
   const restConnection = new AuthenticatorConnection(config.restDbUrl, catalog);
   const authConnection = createPostgresConnection({
     url: config.authDbUrl,
-    postgresOptions: postgresOptions(AUTH_CONNECTIONS),
+    postgresOptions: authOptions(),
   });
   const shared = {
     api: { schemas: ["public"] },

@@ -115,9 +115,8 @@ class Api:
     def make_user(self, email: str, password: str) -> UUID:
         """Make a Supabase Auth user whose address counts as confirmed; returns its id.
 
-        A user who exists already and has this very password is taken as made. Plain requests: the library
-        cannot parse the sessions of the embedded stack's Auth. Raises FleetctlError `user_exists`,
-        `password_refused`, `auth_failed`.
+        A user who exists already and has this very password is taken as made. Raises FleetctlError
+        `user_exists`, `password_refused`, `auth_failed`.
         """
         person = {"email": email, "password": password}
         status, answer = self._auth("admin/users", {**person, "email_confirm": True})

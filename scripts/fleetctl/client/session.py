@@ -1,7 +1,7 @@
 """Who is signed in at this terminal: a session of Supabase Auth in a file, renewed when it is about to end.
 
 With it, what fleetctl changes is audited under the person's name and bounded by their rank. Plain requests:
-the library cannot parse the sessions of the embedded stack's Auth.
+three of them do not need the library, which takes half a second to load.
 """
 
 from __future__ import annotations

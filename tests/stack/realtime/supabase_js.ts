@@ -2,7 +2,7 @@
  * What `@supabase/supabase-js` sees, scenario by scenario, printed as one JSON object. test_realtime_supabase_js.py
  * runs it and judges each by itself; nothing is judged here.
  *
- * Standard input: {"url","publishableKey","secretKey","tokens":{"operator","device"},"topics":{…}}.
+ * Its only argument is `Input` as JSON.
  * A line "send <topic> <event> <private>" on standard output asks Python to broadcast from the database.
  */
 import { createClient, type RealtimeChannel, type SupabaseClient } from "npm:@supabase/supabase-js@2.119.1";
@@ -15,6 +15,8 @@ interface Input {
   deviceToken: string;
   deviceTopic: string;
   topic: string;
+  email: string;
+  password: string;
 }
 
 interface Broadcast {
@@ -166,6 +168,22 @@ const scenarios: Record<string, () => Promise<unknown>> = {
     await subscribe(channel);
     const { event, meta } = await box.take();
     return { event, replayed: meta?.replayed };
+  },
+
+  async signingIn() {
+    // No timer that renews the session behind the test's back.
+    const made = createClient(input.url, input.publishableKey, { auth: { autoRefreshToken: false } });
+    const first = await made.auth.signInWithPassword({ email: input.email, password: input.password });
+    const second = await made.auth.refreshSession();
+    const got = await made.auth.getUser();
+    const out = await made.auth.signOut();
+    return {
+      errors: [first.error, second.error, got.error, out.error],
+      email: got.data.user?.email,
+      renewed: first.data.session?.refresh_token !== second.data.session?.refresh_token,
+      // Left as the server wrote it.
+      createdAt: got.data.user?.created_at,
+    };
   },
 
   async leaving() {

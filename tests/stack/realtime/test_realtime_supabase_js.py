@@ -1,8 +1,9 @@
-"""What `@supabase/supabase-js`, the dashboard's client, gets: protocol 2.0.0 with binary frames."""
+"""What `@supabase/supabase-js`, the dashboard's client, gets: protocol 2.0.0 with binary frames; sign-in."""
 
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import subprocess
 from pathlib import Path
@@ -13,13 +14,16 @@ import pytest
 
 from fleetctl.stack.deno import find_deno
 from tests.stack.realtime.support import Cast, Project, send
+from tests.support.stack_identities import MakeOperator
 
 SCRIPT = Path(__file__).with_name("supabase_js.ts")
 
 
 @pytest.fixture(scope="module")
-def seen(project: Project, cast: Cast) -> dict[str, Any]:
+def seen(project: Project, cast: Cast, make_operator: MakeOperator) -> dict[str, Any]:
     """Run every scenario once; broadcast from the database whenever one asks for it."""
+    email = f"{secrets.token_hex(4)}@js.example"
+    make_operator(email, "viewer")
     given = {
         "url": project.realtime_url.removesuffix("/realtime/v1"),
         "publishableKey": project.publishable_key,
@@ -28,6 +32,8 @@ def seen(project: Project, cast: Cast) -> dict[str, Any]:
         "deviceToken": project.token("fleet_device", cast.device),
         "deviceTopic": f"device:{cast.device}",
         "topic": f"js:{secrets.token_hex(6)}",
+        "email": email,
+        "password": "correct horse battery",
     }
     process = subprocess.Popen(
         [find_deno(), "run", "-A", "--no-config", "--no-lock", str(SCRIPT), json.dumps(given)],
@@ -103,3 +109,12 @@ def test_replay_marks_what_it_repeats(seen: dict[str, Any]) -> None:
 
 def test_leaving_a_channel_is_confirmed(seen: dict[str, Any]) -> None:
     assert seen["leaving"] == {"left": "ok", "channels": 0}
+
+
+def test_signing_in_refreshing_and_reading_the_user(seen: dict[str, Any]) -> None:
+    """tests/stack/test_auth_clients.py has the Python client, which also parses each instant."""
+    got = seen["signingIn"]
+    assert got["errors"] == [None] * 4
+    assert got["email"].endswith("@js.example")
+    assert got["renewed"] is True
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", got["createdAt"])
