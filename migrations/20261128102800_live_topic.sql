@@ -130,3 +130,42 @@ create trigger announce_report after update on public.device_status
   for each row when ((old.state, old.phase, old.reason, old.current_release, old.target_release, old.agent_version, old.error_kind)
     is distinct from (new.state, new.phase, new.reason, new.current_release, new.target_release, new.agent_version, new.error_kind))
   execute function private.announce_status();
+
+-- Tables that people set up: few rows, of which a dashboard reads what it shows again. The message names the table only.
+create function private.announce_table() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+-- Definer: sends.
+begin
+  perform realtime.send(
+    jsonb_build_object('v', 1, 'op', lower(tg_op), 'id', null, 'device_id', null, 'record', null),
+    tg_table_name, 'fleet', true);
+  return null;
+end
+$$;
+comment on function private.announce_table() is 'Trigger: tells operators on the topic fleet that a table changed, without its rows.';
+revoke execute on function private.announce_table() from public;
+
+create trigger announce_change after insert or update or delete on public.operators
+  for each statement execute function private.announce_table();
+create trigger announce_change after insert or update or delete on public.maintenance_windows
+  for each statement execute function private.announce_table();
+create trigger announce_change after insert or update or delete on public.device_roles
+  for each statement execute function private.announce_table();
+create trigger announce_change after insert or update or delete on public.segments
+  for each statement execute function private.announce_table();
+create trigger announce_change after insert or update or delete on public.branches
+  for each statement execute function private.announce_table();
+create trigger announce_change after insert or update or delete on public.fleet_settings
+  for each statement execute function private.announce_table();
+create trigger announce_change after insert or update or delete on public.rollout_templates
+  for each statement execute function private.announce_table();
+create trigger announce_change after insert or update or delete on public.rollout_template_stages
+  for each statement execute function private.announce_table();
+create trigger announce_change after insert or update or delete on private.provisioning_tokens
+  for each statement execute function private.announce_table();
+-- What devices report is heard with their history.
+create trigger announce_delete after delete on public.known_bad_releases referencing old table as old_rows
+  for each statement execute function private.announce_rows();
+create trigger announce_change after insert or update or delete on public.known_bad_patterns
+  for each statement execute function private.announce_table();

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
 
 from fleetctl.stack.local_stack import LocalStack
-from tests.conftest import chromium
+from tests.conftest import ROOT, chromium
 from tests.stack.conftest import admin, device_jwt, make_operator  # noqa: F401
 from tests.support.patience import PATIENCE_S
 from tests.support.stack import running_stack
@@ -139,12 +140,34 @@ class Visit:
     def row(self, device: Device) -> Any:
         return self.page.locator(f'[data-device="{device.name}"]')
 
+    def go(self, path: str) -> None:
+        """To another page, as a link in the page would."""
+        self.page.evaluate("(path) => { location.hash = path }", path)
+
     def is_live(self) -> None:
         """Wait until the channel is joined and the lists were read again after that."""
         expect(self.page.locator('[data-connection="Live"][data-loading="false"]')).to_be_visible()
 
 
 VisitDashboard = Callable[..., Visit]
+
+
+@dataclass(frozen=True)
+class PageRoute:
+    """One entry of the dashboard's own list of routes."""
+
+    path: str
+    title: str
+    minimum: str
+
+
+def page_routes() -> list[PageRoute]:
+    """`web/src/app/routes.tsx`, so that a new page is tested with the others."""
+    source = (ROOT / "web" / "src" / "app" / "routes.tsx").read_text(encoding="utf-8")
+    entry = r'path: "([^"]+)",\s+title: "([^"]+)",\s+minimum: "([^"]+)"'
+    found = [PageRoute(*fields) for fields in re.findall(entry, source)]
+    assert len(found) == source.count("page: lazy("), "an entry is written in another way"
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -162,13 +185,15 @@ def visit(
 ) -> Iterator[VisitDashboard]:
     """`visit("operator")` → that rank's dashboard, signed in; rank "stranger" has no row in operators.
 
-    `prepare` gets the page before it loads anything; further keywords go to the browser's context.
+    `at` is the page's path; `prepare` gets the page before it loads anything; further keywords go to the
+    browser's context.
     """
     contexts: list[BrowserContext] = []
 
     def open_dashboard(
         rank: str | None,
         *,
+        at: str = "/devices",
         poll_s: int = NO_POLLING_S,
         prepare: Callable[[Page], None] = lambda page: None,
         **context: Any,
@@ -186,7 +211,7 @@ def visit(
         page.on("pageerror", lambda error: seen.broken.append(str(error)))
         page.route("**/config.json", lambda route: _give_config(route, stack, poll_s))
         prepare(page)
-        page.goto(stack.dashboard_url)
+        page.goto(f"{stack.dashboard_url}#{at}")
         if rank is not None and known is None:
             email = f"{rank}@fleet.example"
             make_operator(email, None if rank == "stranger" else rank)

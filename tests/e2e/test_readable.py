@@ -84,6 +84,8 @@ def test_a_phone_needs_no_sideways_scrolling(visit: VisitDashboard, eventful: De
     eventful.reports(state="safe_mode", reason="Safe mode: " + "a/long/path" * 20)
     expect(seen.page.get_by_test_id("safe-mode")).to_be_visible()
     assert _overflow(seen.page) <= 0
+    seen.page.get_by_role("button", name="Pages").click()
+    assert _overflow(seen.page) <= 0
     seen.page.get_by_role("link", name="Alerts").click()
     expect(seen.page.locator("[data-alert]").first).to_be_visible()
     assert _overflow(seen.page) <= 0

@@ -1,5 +1,5 @@
 /** Open alerts, and the buttons that acknowledge them. */
-import { Anchor, Button, Group, Stack, Text, Title } from "@mantine/core";
+import { Anchor, Button, Text } from "@mantine/core";
 import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { useMemo, useState } from "react";
 import { Link } from "wouter";
@@ -7,7 +7,7 @@ import { mayOperate } from "../auth/rank.ts";
 import { useClient, useOperator } from "../auth/session.tsx";
 import { ConfirmWithReason } from "../components/ConfirmWithReason.tsx";
 import { ErrorAlert } from "../components/ErrorAlert.tsx";
-import { Loading } from "../components/Loading.tsx";
+import { PageFrame } from "../components/PageFrame.tsx";
 import { RelativeTime } from "../components/RelativeTime.tsx";
 import { StatusText } from "../components/StatusText.tsx";
 import { KEYS } from "../data/queries.ts";
@@ -32,21 +32,20 @@ export default function AlertsPage() {
   };
   const one = useMutation({ mutationFn: (alert: AlertRow) => acknowledgeAll([alert]) });
 
-  if (!open) return error ? <ErrorAlert error={error} title="Could not load alerts" /> : <Loading />;
   return (
-    <Stack>
-      <Group justify="space-between" align="center">
-        <Title order={1} size="h2">Alerts</Title>
-        {mayOperate(operator.rank) && unacknowledged.length > 1 && (
-          <Button
-            variant="default"
-            onClick={() => setConfirming(true)}
-          >
-            {acknowledgeLabel(unacknowledged)}
-          </Button>
-        )}
-      </Group>
-      {error && <ErrorAlert error={error} title="Could not refresh. Showing the last data loaded." />}
+    <PageFrame
+      title="Alerts"
+      loading={!open}
+      error={error}
+      actions={mayOperate(operator.rank) && unacknowledged.length > 1 && (
+        <Button
+          variant="default"
+          onClick={() => setConfirming(true)}
+        >
+          {acknowledgeLabel(unacknowledged)}
+        </Button>
+      )}
+    >
       {one.error && <ErrorAlert error={one.error} title="Could not acknowledge the alert" />}
       <Text size="sm" className={soft} role="status">
         {shown.length === 0
@@ -105,6 +104,6 @@ export default function AlertsPage() {
           </Text>
         </ConfirmWithReason>
       )}
-    </Stack>
+    </PageFrame>
   );
 }

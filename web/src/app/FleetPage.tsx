@@ -1,52 +1,69 @@
 /** Everything behind the sign-in: the frame, and one route per page. */
-import { Button, Group, Stack, Text, Title } from "@mantine/core";
-import { lazy, Suspense } from "react";
-import { Link, Route, Switch } from "wouter";
+import { Button, Stack, Text } from "@mantine/core";
+import { Suspense } from "react";
+import { Link, Redirect, Route, Switch } from "wouter";
+import { rankIs } from "../auth/rank.ts";
+import { useOperator } from "../auth/session.tsx";
 import { Loading } from "../components/Loading.tsx";
-import { DevicesPage } from "../devices/DevicesPage.tsx";
+import { PageFrame } from "../components/PageFrame.tsx";
 import { HaltBanner } from "../halts/HaltBanner.tsx";
 import { RealtimeProvider } from "../realtime/RealtimeProvider.tsx";
-import classes from "./Header.module.css";
 import { Header } from "./Header.tsx";
-
-const AlertsPage = lazy(() => import("../alerts/AlertsPage.tsx"));
-const DevicePage = lazy(() => import("../device/DevicePage.tsx"));
+import classes from "./Header.module.css";
+import { SideNavigation } from "./Navigation.tsx";
+import { type PageRoute, ROUTES } from "./routes.tsx";
 
 export default function FleetPage({ pollSeconds }: { pollSeconds: number }) {
   return (
     <RealtimeProvider pollSeconds={pollSeconds}>
       <Header />
-      <main id="main" tabIndex={-1} className={classes.main}>
-        <Stack>
-          <HaltBanner />
-          <Suspense fallback={<Loading />}>
-            <Switch>
-              <Route path="/">
-                <DevicesPage />
-              </Route>
-              <Route path="/alerts">
-                <AlertsPage />
-              </Route>
-              <Route path="/devices/:id">{({ id }) => <DevicePage id={id} key={id} />}</Route>
-              <Route>
-                <NotFound />
-              </Route>
-            </Switch>
-          </Suspense>
-        </Stack>
-      </main>
+      <div className={classes.body}>
+        <SideNavigation />
+        <main id="main" tabIndex={-1} className={classes.main}>
+          <Stack>
+            <HaltBanner />
+            <Suspense fallback={<Loading />}>
+              <Switch>
+                {ROUTES.map((route) => (
+                  <Route key={route.path} path={route.path}>
+                    {(given: { id?: string }) => (
+                      <ForItsRank key={given.id} route={route} id={given.id ?? ""} />
+                    )}
+                  </Route>
+                ))}
+                <Route path="/">
+                  <Redirect to="/devices" replace />
+                </Route>
+                <Route>
+                  <NotFound />
+                </Route>
+              </Switch>
+            </Suspense>
+          </Stack>
+        </main>
+      </div>
     </RealtimeProvider>
+  );
+}
+
+/** The page, or why not: an address can be typed by anyone. */
+function ForItsRank({ route: { page: Page, title, minimum }, id }: { route: PageRoute; id: string }) {
+  const { rank } = useOperator();
+  if (rankIs(rank, minimum)) return <Page id={id} />;
+  return (
+    <PageFrame title={title}>
+      <Text>This page requires the rank {minimum}; yours is {rank}. Ask an admin to raise your rank.</Text>
+    </PageFrame>
   );
 }
 
 function NotFound() {
   return (
-    <Stack align="flex-start">
-      <Title order={1} size="h2">Page not found</Title>
+    <PageFrame title="Page not found">
       <Text>The link may be out of date.</Text>
-      <Group>
-        <Button component={Link} href="/">All devices</Button>
-      </Group>
-    </Stack>
+      <div>
+        <Button component={Link} href="/">Overview</Button>
+      </div>
+    </PageFrame>
   );
 }

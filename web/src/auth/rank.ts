@@ -3,9 +3,14 @@ import type { Rank } from "../data/rows.ts";
 
 const ORDER: Record<Rank, number> = { viewer: 0, operator: 1, admin: 2 };
 
+/** Whether a rank is at least another one. */
+export function rankIs(rank: Rank, minimum: Rank): boolean {
+  return ORDER[rank] >= ORDER[minimum];
+}
+
 /** Whether this rank may manage the fleet: halt, pin, hold, suspend, accept. */
 export function mayOperate(rank: Rank): boolean {
-  return ORDER[rank] >= ORDER.operator;
+  return rankIs(rank, "operator");
 }
 
 export const RANK_WORDS: Record<Rank, string> = {

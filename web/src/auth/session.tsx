@@ -53,7 +53,8 @@ export function useAccess(): Access {
     queryKey: ["operator", userId],
     queryFn: () => readOperator(client, userId ?? ""),
     enabled: userId !== undefined,
-    // A changed rank takes effect here within this time; the database enforces it at once.
+    // A changed rank is announced; this is for a page without the live channel. The database enforces it at once.
+    meta: { tables: ["operators"] },
     refetchInterval: 5 * 60_000,
   });
 

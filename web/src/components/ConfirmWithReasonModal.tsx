@@ -35,6 +35,7 @@ export default function ConfirmWithReasonModal(
       onClose={close}
       title={<b>{title}</b>}
       centered
+      lockScroll={false}
       closeButtonProps={{ "aria-label": "Close" }}
     >
       <form onSubmit={submit}>

@@ -3,6 +3,7 @@ import { queryOptions } from "@tanstack/react-query";
 import type { Client } from "./client.ts";
 import { replaceAll } from "./merge.ts";
 import {
+  countUnacknowledged,
   readDevices,
   readOpenAlerts,
   readOpenHalts,
@@ -53,5 +54,11 @@ export const haltsQuery = (client: Client) =>
   queryOptions({ queryKey: KEYS.halts, queryFn: () => readOpenHalts(client) });
 export const alertsQuery = (client: Client) =>
   queryOptions({ queryKey: KEYS.alerts, queryFn: () => readOpenAlerts(client) });
+export const unacknowledgedQuery = (client: Client) =>
+  queryOptions({
+    queryKey: ["unacknowledged"],
+    queryFn: () => countUnacknowledged(client),
+    meta: { tables: ["alerts"] },
+  });
 export const settingsQuery = (client: Client) =>
   queryOptions({ queryKey: KEYS.settings, queryFn: () => readSettings(client) });

@@ -102,6 +102,14 @@ export async function readOpenAlerts(client: Client): Promise<AlertRow[]> {
   );
 }
 
+/** Counted by the database: a fleet in trouble has more alerts than one answer holds. */
+export async function countUnacknowledged(client: Client): Promise<number> {
+  const answer = await client.from("alerts").select("id", { count: "exact", head: true })
+    .is("resolved_at", null).is("acknowledged_at", null);
+  dataOf(answer);
+  return answer.count ?? 0;
+}
+
 export async function readSettings(client: Client): Promise<SettingsRow> {
   return dataOf(await client.from("fleet_settings").select(SETTINGS_COLUMNS).limit(1).single());
 }

@@ -1,12 +1,10 @@
 /** One device: what it is, why it is in its state, its update attempts and its last report. */
-import { Anchor, Grid, Group, Stack, Text, Title } from "@mantine/core";
+import { Stack, Text } from "@mantine/core";
 import type { ReactNode } from "react";
-import { Link } from "wouter";
 import { mayOperate } from "../auth/rank.ts";
 import { useOperator } from "../auth/session.tsx";
 import { ErrorAlert } from "../components/ErrorAlert.tsx";
-import { Icon } from "../components/Icon.tsx";
-import { Loading } from "../components/Loading.tsx";
+import { PageFrame } from "../components/PageFrame.tsx";
 import { RelativeTime } from "../components/RelativeTime.tsx";
 import { useNow } from "../components/useNow.ts";
 import { fields } from "../data/json.ts";
@@ -28,6 +26,8 @@ import { SafeModeNotice } from "./SafeModeNotice.tsx";
 import { Section } from "./Section.tsx";
 import { useDevice, useFingerprint } from "./useDevice.ts";
 
+const ALL_DEVICES = { href: "/devices", title: "All devices" };
+
 export default function DevicePage({ id }: { id: string }) {
   const operator = useOperator();
   const { fleet, error } = useFleet();
@@ -36,15 +36,13 @@ export default function DevicePage({ id }: { id: string }) {
   const now = useNow(5000);
   const failed = device.error ?? status.error ?? error;
   if (!fleet || device.data === undefined || status.data === undefined) {
-    return failed ? <ErrorAlert error={failed} title="Could not load this device" /> : <Loading />;
+    return <PageFrame title="Device" back={ALL_DEVICES} loading error={failed} />;
   }
   if (device.data === null) {
     return (
-      <Stack align="flex-start">
-        <BackLink />
-        <Title order={1} size="h2">Device not found</Title>
+      <PageFrame title="Device not found" back={ALL_DEVICES}>
         <Text>It may have been removed, or the address may be incomplete.</Text>
-      </Stack>
+      </PageFrame>
     );
   }
   const row = device.data;
@@ -85,71 +83,52 @@ export default function DevicePage({ id }: { id: string }) {
   if (own.length > 0) details.push(["Set locally (device.json)", own.join(", ")]);
 
   return (
-    <Stack>
-      <BackLink />
-      <Group justify="space-between" align="flex-start">
-        <div>
-          <Group gap="md">
-            <Title order={1} size="h2" style={{ overflowWrap: "anywhere" }}>{row.name}</Title>
-            <StateLabel state={view.shown} size={22} />
-          </Group>
-          <Text mt={4} maw="60rem" style={{ overflowWrap: "anywhere" }}>{view.why}</Text>
-        </div>
-        {mayOperate(operator.rank) && row.state !== "retired" && (
-          <DeviceActions device={row} held={view.held} fingerprint={key ?? null} />
-        )}
-      </Group>
-      {failed && <ErrorAlert error={failed} title="Could not refresh. Showing the last data loaded." />}
+    <PageFrame
+      title={row.name}
+      mark={<StateLabel state={view.shown} size={22} />}
+      intro={view.why}
+      back={ALL_DEVICES}
+      error={failed}
+      actions={mayOperate(operator.rank) && row.state !== "retired" && (
+        <DeviceActions device={row} held={view.held} fingerprint={key ?? null} />
+      )}
+    >
       {inSafeMode && <SafeModeNotice mode={inSafeMode} device={row} mayOperate={mayOperate(operator.rank)} />}
-      <Grid>
-        <Grid.Col span={{ base: 12, md: 8 }}>
-          <Stack>
-            <Section title="Update decision">
-              {explained.error
-                ? <ErrorAlert error={explained.error} />
-                : explained.data && <GateList explained={explained.data} />}
-            </Section>
-            <Section title="Update attempts">
-              {history.error
-                ? <ErrorAlert error={history.error} />
-                : history.data && <AttemptList rows={history.data} releases={fleet.releases} />}
-            </Section>
-            <Section title="Recent warnings and errors">
-              <LogTail lines={logLines(report?.log_tail)} />
-            </Section>
-          </Stack>
-        </Grid.Col>
-        <Grid.Col span={{ base: 12, md: 4 }}>
-          <Stack>
-            <Section title="Device">
-              <dl className={classes.details}>
-                {details.map(([name, value]) => (
-                  <div key={name}>
-                    <dt>{name}</dt>
-                    <dd>{value}</dd>
-                  </div>
-                ))}
-              </dl>
-            </Section>
-            <Section title="Containers">
-              <Containers containers={containers(report?.containers)} />
-            </Section>
-            <Section title="Resources">
-              <Resources meters={meters(report?.resources)} />
-            </Section>
-          </Stack>
-        </Grid.Col>
-      </Grid>
-    </Stack>
-  );
-}
-
-function BackLink() {
-  return (
-    <Anchor component={Link} href="/" size="sm" c="inherit" w="fit-content">
-      <Group gap={4} wrap="nowrap">
-        <Icon name="back" size={16} /> All devices
-      </Group>
-    </Anchor>
+      <div className={classes.columns}>
+        <Stack>
+          <Section title="Update decision">
+            {explained.error
+              ? <ErrorAlert error={explained.error} />
+              : explained.data && <GateList explained={explained.data} />}
+          </Section>
+          <Section title="Update attempts">
+            {history.error
+              ? <ErrorAlert error={history.error} />
+              : history.data && <AttemptList rows={history.data} releases={fleet.releases} />}
+          </Section>
+          <Section title="Recent warnings and errors">
+            <LogTail lines={logLines(report?.log_tail)} />
+          </Section>
+        </Stack>
+        <Stack>
+          <Section title="Device">
+            <dl className={classes.details}>
+              {details.map(([name, value]) => (
+                <div key={name}>
+                  <dt>{name}</dt>
+                  <dd>{value}</dd>
+                </div>
+              ))}
+            </dl>
+          </Section>
+          <Section title="Containers">
+            <Containers containers={containers(report?.containers)} />
+          </Section>
+          <Section title="Resources">
+            <Resources meters={meters(report?.resources)} />
+          </Section>
+        </Stack>
+      </div>
+    </PageFrame>
   );
 }

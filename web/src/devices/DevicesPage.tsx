@@ -1,11 +1,10 @@
 /** The list: counts and the emergency stop, filters, then every device, the ones that need attention first. */
-import { Group, Stack, Text, Title } from "@mantine/core";
+import { Text } from "@mantine/core";
 import { useMemo } from "react";
 import { useLocation, useSearch } from "wouter";
 import { mayOperate } from "../auth/rank.ts";
 import { useOperator } from "../auth/session.tsx";
-import { ErrorAlert } from "../components/ErrorAlert.tsx";
-import { Loading } from "../components/Loading.tsx";
+import { PageFrame } from "../components/PageFrame.tsx";
 import { useFleet } from "../fleet/useFleet.ts";
 import { counted } from "../format/size.ts";
 import { EmergencyStop } from "../halts/EmergencyStop.tsx";
@@ -18,7 +17,7 @@ import { type Filters, narrow, readFilters, toggleState, writeFilters } from "./
 import { StateCounts } from "./StateCounts.tsx";
 import { useDeviceViews } from "./useDeviceViews.ts";
 
-export function DevicesPage() {
+export default function DevicesPage() {
   const { fleet, error } = useFleet();
   const views = useDeviceViews(fleet);
   const operator = useOperator();
@@ -26,22 +25,19 @@ export function DevicesPage() {
   const query = useSearch();
   const filters = useMemo(() => readFilters(new URLSearchParams(query)), [query]);
   // With a question mark even if nothing follows: without it, the last query would stay in the address.
-  const setFilters = (next: Filters) => go(`/?${writeFilters(next)}`, { replace: true });
+  const setFilters = (next: Filters) => go(`/devices?${writeFilters(next)}`, { replace: true });
   const counts = useMemo(() => countByState(views), [views]);
   const shown = useMemo(() => narrow(views, filters), [views, filters]);
 
-  if (!fleet) return error ? <ErrorAlert error={error} title="Could not load the fleet" /> : <Loading />;
   return (
-    <Stack>
-      <Group justify="space-between" align="center">
-        <Title order={1} size="h2">
-          {counted(views.length, "device")}
-        </Title>
-        {mayOperate(operator.rank) && (
-          <EmergencyStop facts={stopFacts(fleet.devices, counts.get("updating") ?? 0)} />
-        )}
-      </Group>
-      {error && <ErrorAlert error={error} title="Could not refresh. Showing the last data loaded." />}
+    <PageFrame
+      title="Devices"
+      loading={!fleet}
+      error={error}
+      actions={fleet && mayOperate(operator.rank) && (
+        <EmergencyStop facts={stopFacts(fleet.devices, counts.get("updating") ?? 0)} />
+      )}
+    >
       <StateCounts
         counts={counts}
         chosen={filters.states}
@@ -58,7 +54,7 @@ export function DevicesPage() {
           <DeviceTable views={shown} />
         </>
       )}
-    </Stack>
+    </PageFrame>
   );
 }
 

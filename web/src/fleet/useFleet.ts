@@ -9,6 +9,7 @@ import {
   releasesQuery,
   settingsQuery,
   statusesQuery,
+  unacknowledgedQuery,
 } from "../data/queries.ts";
 import { useConnection } from "../realtime/connectionContext.ts";
 import { pollEvery } from "../realtime/connectionStatus.ts";
@@ -50,6 +51,12 @@ export function useReleases() {
 export function useOpenHalts() {
   const client = useClient();
   return useQuery({ ...haltsQuery(client), refetchInterval: usePollMs() });
+}
+
+/** How many open alerts nobody has acknowledged; 0 while that is not known. */
+export function useUnacknowledgedAlerts(): number {
+  const client = useClient();
+  return useQuery({ ...unacknowledgedQuery(client), refetchInterval: usePollMs() }).data ?? 0;
 }
 
 export function useOpenAlerts() {

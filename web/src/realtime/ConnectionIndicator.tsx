@@ -17,6 +17,16 @@ const ICONS: Record<ConnectionStatus["word"], IconName> = {
   Stale: "triangle",
 };
 
+/** Lists that follow the channel row by row. */
+const LISTS: readonly unknown[] = [
+  KEYS.devices,
+  KEYS.statuses,
+  KEYS.releases,
+  KEYS.halts,
+  KEYS.alerts,
+  KEYS.allOfDevices,
+].map(([name]) => name);
+
 /** How fresh the page is. A click shows details. */
 export function ConnectionIndicator() {
   const cache = useQueryClient();
@@ -24,11 +34,14 @@ export function ConnectionIndicator() {
   const loading = useIsFetching() > 0;
   // The timer renders this every second, which is also when it reads the cache.
   const now = useNow();
-  const statuses = cache.getQueryState(KEYS.statuses);
-  const readAt = statuses?.dataUpdatedAt ?? 0;
+  // What the page shows now; what is loaded once for all does not count.
+  const shownNow = cache.getQueryCache().findAll({ type: "active" }).filter(({ meta, queryKey }) =>
+    meta?.tables !== undefined || LISTS.includes(queryKey[0])
+  );
+  const readAt = Math.max(0, ...shownNow.map(({ state }) => state.dataUpdatedAt));
   // Both are times of this machine's clock; `now` is the server's.
   const age = readAt === 0 ? 0 : Math.max(0, Date.now() - readAt);
-  const failing = (statuses?.fetchFailureCount ?? 0) > 0 || statuses?.status === "error";
+  const failing = shownNow.some(({ state }) => state.fetchFailureCount > 0 || state.status === "error");
   const shown = connectionStatus(
     { channel, readAt: readAt === 0 ? 0 : now - age, failing, pollSeconds },
     now,

@@ -31,8 +31,9 @@ export async function applyBatch(client: Client, cache: QueryClient, batch: Batc
       (shown) => shown?.filter((row) => !batch.deleted.has(row.id)),
     );
   }
+  const live = cache.invalidateQueries({ predicate: ({ meta }) => isAbout(meta, batch.tables) });
   const again = (queryKey: readonly unknown[]) => cache.invalidateQueries({ queryKey });
-  const stale: Promise<void>[] = [];
+  const stale: Promise<void>[] = [live];
   if (batch.whole.has("devices")) stale.push(again(KEYS.devices));
   if (batch.whole.has("device_status")) stale.push(again(KEYS.statuses));
   if (batch.whole.has("releases")) stale.push(again(KEYS.releases));
@@ -45,4 +46,9 @@ export async function applyBatch(client: Client, cache: QueryClient, batch: Batc
     for (const id of named) stale.push(again(KEYS.device(id)));
   }
   await Promise.all(stale);
+}
+
+/** Whether a query says (`meta.tables`) that it reads one of the tables that changed. */
+function isAbout(meta: Record<string, unknown> | undefined, changed: ReadonlySet<string>): boolean {
+  return Array.isArray(meta?.tables) && meta.tables.some((table) => changed.has(table));
 }

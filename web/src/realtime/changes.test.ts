@@ -22,8 +22,15 @@ Deno.test("a broadcast names its table, its operation and its device", () => {
   });
 });
 
-Deno.test("what this page does not know is ignored", () => {
-  equal(parseChange("rollout_stages", { op: "insert" }), null);
+Deno.test("a table without rows of its own is read whole", () => {
+  const batch = emptyBatch();
+  const told = parseChange("maintenance_windows", { v: 1, op: "update", id: null, device_id: null });
+  if (told) addToBatch(batch, told);
+  equal([[...batch.tables], [...batch.whole]], [["maintenance_windows"], ["maintenance_windows"]]);
+});
+
+Deno.test("what is not about a table is ignored", () => {
+  equal(parseChange("<script>", { op: "insert" }), null);
   equal(parseChange("halts", { op: "explode" }), null);
   equal(parseChange("halts", "insert"), null);
 });

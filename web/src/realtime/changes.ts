@@ -5,30 +5,22 @@
  * the same second cost a few requests.
  */
 
-/** The tables whose changes the topic announces; an event's name is its table. */
-export const TABLES = [
-  "devices",
-  "device_status",
-  "update_history",
-  "releases",
-  "halts",
-  "device_commands",
-  "alerts",
-] as const;
-export type ChangedTable = typeof TABLES[number];
-
 export interface Change {
-  table: ChangedTable;
+  /** An event's name is its table. */
+  table: string;
   op: "insert" | "update" | "delete";
   /** The row's id, and the device it is about; both null when one statement changed many rows. */
   id: string | null;
   deviceId: string | null;
 }
 
-/** Read one broadcast; null if this page does not know it. */
+const TABLE = /^[a-z][a-z0-9_]{0,62}$/;
+
+/** Read one broadcast; null if it is not about a table. */
 export function parseChange(event: unknown, payload: unknown): Change | null {
-  const table = TABLES.find((name) => name === event);
-  if (!table || typeof payload !== "object" || payload === null) return null;
+  if (typeof event !== "string" || !TABLE.test(event)) return null;
+  if (typeof payload !== "object" || payload === null) return null;
+  const table = event;
   const { op, id, device_id } = payload as Record<string, unknown>;
   if (op !== "insert" && op !== "update" && op !== "delete") return null;
   const own = typeof id === "string" ? id : null;
@@ -38,18 +30,21 @@ export function parseChange(event: unknown, payload: unknown): Change | null {
 
 /** All changes of one moment, by what has to be read again. */
 export interface Batch {
+  /** Every table of which anything changed: queries that name one of them are read again. */
+  tables: Set<string>;
   devices: Set<string>;
   deleted: Set<string>;
   statuses: Set<string>;
   /** Devices whose history or commands changed. */
   histories: Set<string>;
   commands: Set<string>;
-  /** Tables of which so much changed that they are read whole; releases, halts and alerts always are. */
-  whole: Set<ChangedTable>;
+  /** Tables of which so much changed that they are read whole; all but those of devices always are. */
+  whole: Set<string>;
 }
 
 export function emptyBatch(): Batch {
   return {
+    tables: new Set(),
     devices: new Set(),
     deleted: new Set(),
     statuses: new Set(),
@@ -59,11 +54,14 @@ export function emptyBatch(): Batch {
   };
 }
 
+/** Tables whose rows are about one device each. */
+const OF_DEVICES = ["devices", "device_status", "update_history", "device_commands"];
+
 /** Add one change to a batch. */
 export function addToBatch(batch: Batch, change: Change): void {
   const { table, op, deviceId } = change;
-  const short = table === "releases" || table === "halts" || table === "alerts";
-  if (short || deviceId === null) batch.whole.add(table);
+  batch.tables.add(table);
+  if (!OF_DEVICES.includes(table) || deviceId === null) batch.whole.add(table);
   else if (table === "devices" && op === "delete") {
     batch.deleted.add(deviceId);
     batch.devices.delete(deviceId);

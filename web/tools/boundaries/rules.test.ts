@@ -42,7 +42,7 @@ const CASES: [rule: string, imports: Record<string, string[]>][] = [
     "web/src/data/a.ts": ["web/src/data/b.ts"],
     "web/src/data/b.ts": ["web/src/data/a.ts"],
   }],
-  ["alerts-and-device-import-only-floors-below", { "web/src/alerts/a.tsx": ["web/src/device/b.tsx"] }],
+  ["pages-import-only-floors-below", { "web/src/alerts/a.tsx": ["web/src/device/b.tsx"] }],
   ["devices-import-only-floors-below", { "web/src/devices/a.tsx": ["web/src/device/b.tsx"] }],
   ["data-import-only-floors-below", { "web/src/data/a.ts": ["web/src/realtime/b.ts"] }],
   ["each-folder-of-web-has-a-floor", { "web/src/app/a.tsx": ["web/src/misc/b.ts"] }],
