@@ -16,6 +16,7 @@ for a person, and optionally what to try.
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -272,6 +273,21 @@ def unreachable(why: object) -> ControlPlaneError:
         f"The control plane could not be reached: {why}.",
         hint="Check the network and api_url; the agent retries.",
         retryable=True,
+    )
+
+
+def clock_off(ahead: timedelta) -> StateError:
+    off = abs(ahead)
+    for unit, size in (("days", timedelta(days=1)), ("hours", timedelta(hours=1))):
+        if off >= 2 * size:
+            break
+    else:
+        unit, size = "minutes", timedelta(minutes=1)
+    way = "ahead of" if ahead > timedelta() else "behind"
+    return StateError(
+        Kind.CLOCK_WRONG,
+        f"This device's clock is {off // size} {unit} {way} the control plane's.",
+        hint="Set the clock (NTP); the agent uses the control plane's time, TLS and Docker use the device's.",
     )
 
 

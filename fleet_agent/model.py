@@ -202,6 +202,8 @@ class Progress(Frozen):
     detail: str = ""
     percent: float | None = None
     target: Release | None = None
+    #: The attempt in hand; None for a prefetch, which makes no row.
+    attempt_id: UUID | None = None
 
 
 class FleetFile(Frozen):

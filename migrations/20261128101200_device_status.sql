@@ -14,6 +14,8 @@ create table public.device_status (
   target_release uuid references public.releases,
   agent_version text,
   booted_at timestamptz,
+  boot_id uuid,
+  attempt_id uuid,
   device_time timestamptz,
   reported_at timestamptz not null default now(),
   settings jsonb not null default '{}'
@@ -45,6 +47,8 @@ comment on column public.device_status.phase is 'The agent''s phase in an update
 comment on column public.device_status.reason is 'Why the device is in this state, as a sentence.';
 comment on column public.device_status.current_release is 'What it runs; empty before the first release.';
 comment on column public.device_status.target_release is 'What it is moving to, while it moves.';
+comment on column public.device_status.boot_id is 'Which start of which installation reported: changes once when the machine is started again.';
+comment on column public.device_status.attempt_id is 'The attempt that it works on, later a row of update_history; empty between attempts.';
 comment on column public.device_status.device_time is 'The device''s own clock when it reported; compare with reported_at for drift.';
 comment on column public.device_status.reported_at is 'Server time of the last report; set by a trigger whatever the device sends.';
 comment on column public.device_status.settings is 'The settings in effect on the device: poll_interval_s, labels, and pinned: the names of those that its own file sets.';
@@ -114,6 +118,28 @@ comment on function private.is_offline(timestamptz, int, int, int, timestamptz) 
   'Has a device missed this many polls? False for one that never reported: it was never seen, which is different.';
 revoke execute on function private.is_offline(timestamptz, int, int, int, timestamptz) from public;
 grant execute on function private.is_offline(timestamptz, int, int, int, timestamptz) to authenticated, service_role;
+
+-- Immutable in fact: no part of it depends on a setting.
+create function private.clock_offset(device_time timestamptz, reported_at timestamptz) returns text
+language plpgsql immutable set search_path = ''
+as $$
+declare
+  ahead_s constant numeric := extract(epoch from device_time - reported_at);
+  off constant numeric := abs(ahead_s);
+begin
+  return format('%s %s',
+    case
+      when off < 120 then round(off) || ' s'
+      when off < 7200 then trunc(off / 60) || ' minutes'
+      when off < 172800 then trunc(off / 3600) || ' hours'
+      else trunc(off / 86400) || ' days'
+    end,
+    case when ahead_s > 0 then 'ahead' else 'behind' end);
+end
+$$;
+comment on function private.clock_offset(timestamptz, timestamptz) is 'How far a device''s clock was off when it reported, in words: "3 days behind".';
+revoke execute on function private.clock_offset(timestamptz, timestamptz) from public;
+grant execute on function private.clock_offset(timestamptz, timestamptz) to authenticated, service_role;
 
 create trigger zz_ration_insert after insert on public.device_status referencing new table as new_rows
   for each statement execute function private.ration_writes();

@@ -166,3 +166,47 @@ $$;
 comment on function private.watch_rations(timestamptz) is
   'Opens an alert for each device that has used more than half of what it may write, and resolves those that stopped.';
 revoke execute on function private.watch_rations(timestamptz) from public;
+
+-- A device without a clock of its own may start days behind, so this resolves with the first report that is right.
+create function private.watch_clock() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+-- Definer: alerts are policy's own rows.
+begin
+  if abs(extract(epoch from new.device_time - new.reported_at)) >= 86400 then
+    insert into public.alerts (kind, severity, device_id, summary, opened_at)
+    select 'clock_off', 'warning', d.id,
+      format('The clock of %s is %s. Certificates and signatures can look expired or not yet valid there: set it, or check its time synchronization.',
+        d.name, private.clock_offset(new.device_time, new.reported_at)), new.reported_at
+    from public.devices d where d.id = new.device_id
+    on conflict do nothing;
+  else
+    update public.alerts a set resolved_at = new.reported_at
+    where a.kind = 'clock_off' and a.device_id = new.device_id and a.resolved_at is null;
+  end if;
+  return null;
+end
+$$;
+comment on function private.watch_clock() is 'Opens an alert when a report shows a clock that is off by a day or more, and resolves it when one does not.';
+revoke execute on function private.watch_clock() from public;
+create trigger zz_clock_insert after insert on public.device_status
+  for each row when (abs(extract(epoch from new.device_time - new.reported_at)) >= 86400)
+  execute function private.watch_clock();
+create trigger zz_clock_update after update on public.device_status
+  for each row when (abs(extract(epoch from new.device_time - new.reported_at)) >= 86400
+    or abs(extract(epoch from old.device_time - old.reported_at)) >= 86400)
+  execute function private.watch_clock();
+
+create function private.resolve_alerts_about() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+-- Definer: alerts are policy's own rows.
+begin
+  update public.alerts a set resolved_at = now() where a.device_id = new.id and a.resolved_at is null;
+  return null;
+end
+$$;
+comment on function private.resolve_alerts_about() is 'A device that is retired needs no attention any more.';
+revoke execute on function private.resolve_alerts_about() from public;
+create trigger zz_resolve_alerts after update on public.devices
+  for each row when (new.state = 'retired' and old.state <> 'retired') execute function private.resolve_alerts_about();

@@ -37,9 +37,7 @@ grant select on public.devices_by_state to authenticated, service_role;
 create view public.drifted_clocks with (security_invoker = true) as
 select d.id as device_id, d.name, d.segment, d.timezone, s.device_time, s.reported_at,
   round(extract(epoch from s.device_time - s.reported_at), 1) as ahead_s,
-  format('The clock of %s was %s s %s when it reported at %s.', d.name,
-    round(abs(extract(epoch from s.device_time - s.reported_at))),
-    case when s.device_time > s.reported_at then 'ahead' else 'behind' end,
+  format('The clock of %s was %s when it reported at %s.', d.name, private.clock_offset(s.device_time, s.reported_at),
     to_char(s.reported_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI UTC')) as sentence
 from public.device_status s
 join public.devices d on d.id = s.device_id

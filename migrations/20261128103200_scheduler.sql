@@ -171,6 +171,7 @@ begin
           'audit_rows_dropped', private.drop_old_audit($1)) where private.is_due('retention', interval '1 hour', $1)$do$, null),
         (4, 'offline', $do$select private.watch_offline($1) where private.is_due('offline', interval '1 minute', $1)$do$, null),
         (5, 'rations', $do$select private.watch_rations($1) where private.is_due('rations', interval '1 minute', $1)$do$, null),
+        (5, 'identities', $do$select private.watch_shared_identities($1) where private.is_due('identities', interval '10 minutes', $1)$do$, null),
         (6, 'reports', $do$select jsonb_build_object('attempts_rolled_up', private.roll_up_history($1))
           where private.is_due('reports', interval '1 minute', $1)$do$, null),
         (7, 'adoption', $do$select jsonb_build_object('releases_in_use', private.count_adoption($1))

@@ -23,11 +23,11 @@ from fleet_agent.daemon.engine_process import EngineProcess, Verb
 from fleet_agent.daemon.reachability import Reachability
 from fleet_agent.daemon.schedule import POLL, Outcome, Schedule
 from fleet_agent.daemon.status_report import Reporter
-from fleet_agent.errors import ControlPlaneError, FleetError, Kind, StateError
+from fleet_agent.errors import ControlPlaneError, FleetError, Kind, StateError, clock_off
 from fleet_agent.host.sd_notify import Notifier
 from fleet_agent.log import Ring
 from fleet_agent.model import Action, Directive, EngineStatus
-from fleet_agent.support.clock import Clock
+from fleet_agent.support.clock import FAR_OFF, Clock
 
 #: The containers are checked for a report at most this often: it costs a child process.
 LOOK_AT_CONTAINERS_S = 300.0
@@ -305,7 +305,16 @@ class CheckIn:
 
     def _problem(self) -> FleetError | None:
         """What is wrong apart from the engine's own last error."""
-        return self._trouble or self._dependencies.config_file.config_error or self._not_ready()
+        return (
+            self._trouble
+            or self._dependencies.config_file.config_error
+            or self._not_ready()
+            or self._clock_problem()
+        )
+
+    def _clock_problem(self) -> FleetError | None:
+        skew = self._clock.skew()
+        return clock_off(skew) if skew is not None and abs(skew) >= FAR_OFF else None
 
     def _not_ready(self) -> FleetError | None:
         """Why the wanted release could not be prefetched."""

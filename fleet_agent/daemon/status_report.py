@@ -37,6 +37,8 @@ _TELLING = (
 )  # fmt: skip
 
 
+#: Columns that a control plane may lack, which is older than this agent.
+_NEWER = ("settings", "boot_id", "attempt_id")
 #: PostgREST's own, and PostgreSQL's.
 _NO_SUCH_COLUMN = ("PGRST204", "42703")
 
@@ -55,8 +57,8 @@ class Reporter:
         self.waiting = ""
         #: What is in effect here; None before the control plane answered.
         self.settings: Settings | None = None
-        #: False for an older control plane without that column.
-        self._takes_settings = True
+        #: Columns that are left out, because the control plane turned out to be older.
+        self._left_out: tuple[str, ...] = ()
         #: What is prefetched. On a healthy device it is the only news.
         self.ahead: Release | None = None
 
@@ -139,13 +141,14 @@ class Reporter:
         self._told, self._told_at = fingerprint, self._clock.monotonic()
 
     async def _upsert(self, plane: ControlPlane, row: dict[str, Any]) -> None:
+        row = {key: row[key] for key in row if key not in self._left_out}
         try:
             await plane.report(row)
         except ControlPlaneError as error:
-            if "settings" in row and error.evidence.get("code") in _NO_SUCH_COLUMN:
-                self._takes_settings = False
-                logger.info("the control plane has no column for this device's settings yet: {e}", e=error)
-                await self._upsert(plane, {key: row[key] for key in row if key != "settings"})
+            if not self._left_out and error.evidence.get("code") in _NO_SUCH_COLUMN:
+                self._left_out = _NEWER
+                logger.info("the control plane is older than this agent: {e}", e=error)
+                await self._upsert(plane, row)
                 return
             # The control plane no longer has a release (a foreign key): the rest of the report still counts.
             if error.kind != Kind.REFUSED or error.evidence.get("code") != "23503":
@@ -161,6 +164,7 @@ class Reporter:
                 "state": ReportState.DEGRADED.value,
                 "reason": row["error"],
                 "target_release": None,
+                "attempt_id": None,
             }
         row["state"] = engine.state.value
         row["phase"] = engine.phase
@@ -168,6 +172,7 @@ class Reporter:
         row["reason"] = _text(news or engine.reason or self.waiting)
         target = engine.target or self.ahead
         row["target_release"] = str(target.id) if target is not None else None
+        row["attempt_id"] = None
         return row
 
     def _working(
@@ -183,6 +188,7 @@ class Reporter:
             row["state"] = engine.state.value
             row["reason"] = _text(f"prefetching {target.version} {progress.detail}".strip())
         row["target_release"] = str(target.id) if target is not None else None
+        row["attempt_id"] = str(progress.attempt_id) if progress.attempt_id is not None else None
         return row
 
     def _common(self, engine: EngineStatus | None, problem: FleetError | None) -> dict[str, Any]:
@@ -194,7 +200,7 @@ class Reporter:
             "error_kind": error_kind,
             "error": _text(error) if error else None,
         }
-        if self.settings is not None and self._takes_settings:
+        if self.settings is not None:
             row["settings"] = {
                 "poll_interval_s": self.settings.poll_interval_s,
                 "labels": dict(self.settings.labels),
@@ -212,7 +218,9 @@ class Reporter:
         uptime = self._machine.uptime_s()
         local = self._clock.local()
         booted = None if uptime is None else self._clock.now() - timedelta(seconds=uptime)
+        boot = self._machine.boot_id()
         return {
+            "boot_id": str(boot) if boot is not None else None,
             "device_time": local.isoformat(),
             "booted_at": booted.isoformat(timespec="seconds") if booted is not None else None,
             "resources": self._machine.resources(),

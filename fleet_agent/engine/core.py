@@ -84,13 +84,15 @@ class Engine:
     def report_progress(self, detail: str, percent: float | None = None) -> None:
         """Tell the daemon how far this is."""
         attempt = self.journal.attempt
+        prefetching = attempt is not None and attempt.kind is AttemptKind.PREFETCH
         self._report(
             Progress(
                 phase=self.journal.phase,
-                prefetching=attempt is not None and attempt.kind is AttemptKind.PREFETCH,
+                prefetching=prefetching,
                 detail=detail,
                 percent=percent,
                 target=attempt.target.release if attempt else None,
+                attempt_id=attempt.id if attempt and not prefetching else None,
             )
         )
 

@@ -8,6 +8,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID, uuid5
 
 
 @dataclass
@@ -45,6 +46,18 @@ class Machine:
     def uptime_s(self) -> float | None:
         text = self._read(self.proc / "uptime")
         return float(text.split()[0]) if text else None
+
+    def boot_id(self) -> UUID | None:
+        """Which start of this installation it is: another after each start, and another in each copy of `disk`.
+
+        The folder counts because containers and copies on one machine share the kernel's boot.
+        """
+        try:
+            boot = UUID(self._read(self.proc / "sys/kernel/random/boot_id").strip())
+            folder = self.disk.stat()
+        except (OSError, ValueError):
+            return None
+        return uuid5(boot, f"{folder.st_dev}:{folder.st_ino}")
 
     def hardware_model(self) -> str | None:
         """Board or machine name: device tree first (Raspberry Pi), then DMI."""

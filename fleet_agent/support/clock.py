@@ -14,7 +14,7 @@ from pathlib import Path
 
 from loguru import logger
 
-from fleet_agent.errors import StateError
+from fleet_agent.errors import StateError, clock_off
 from fleet_agent.model import EARLIEST, LATEST, Frozen
 from fleet_agent.support import atomic_files
 
@@ -22,6 +22,8 @@ from fleet_agent.support import atomic_files
 FLOOR_REFRESH = timedelta(days=1)
 #: A clock that is off by this much is worth a warning: certificates and tokens start to fail.
 SKEW_WARNING = timedelta(minutes=2)
+#: A clock that is off by this much is reported as a problem of the device.
+FAR_OFF = timedelta(days=1)
 #: A clock further ahead than this of when the control plane was last heard is suspect, though perhaps right.
 FAR_AHEAD = timedelta(days=30)
 
@@ -82,11 +84,7 @@ class Clock:
         skew = self.skew()
         if skew is not None and abs(skew) >= SKEW_WARNING and not self._warned:
             self._warned = True
-            logger.warning(
-                "this device's clock is {minutes:.0f} minutes {way} of the control plane's; "
-                "the agent uses the control plane's time; TLS still uses the local clock",
-                minutes=abs(skew).total_seconds() / 60, way="ahead" if skew > timedelta() else "behind",
-            )  # fmt: skip
+            logger.warning("{problem}", problem=clock_off(skew))
         elif skew is not None and abs(skew) < SKEW_WARNING:
             self._warned = False
         self._keep(server_time)

@@ -49,6 +49,7 @@ DECISIONS: dict[str, Decision] = {
     "private.provisioning_tokens": NOBODY,
     "private.release_patterns": READ,
     "private.report_state": READ,
+    "private.reporter_ids": NOBODY,
     "private.rollout_counters": NOBODY,
     "private.rollout_queue": NOBODY,
     "private.tick_state": NOBODY,
@@ -127,6 +128,7 @@ def _fill_the_rest(fleet: Fleet) -> None:
         update public.device_status set reported_at = now() - interval '1 day', device_time = now(), current_release = '{V1}';
         set session_replication_role = origin;
         insert into private.allowances values ('k', 's', now());
+        insert into private.reporter_ids select id, 'boot', gen_random_uuid(), now(), now() from public.devices;
         insert into private.used_assertions values ('k', 'j', now());
         insert into private.provisioning_tokens (token_hash, role) values (sha256('x'), 'beacon');
         insert into private.enrollments values ('{DEVICE}', null, '192.0.2.1'), ('{OTHER}', null, '192.0.2.1');

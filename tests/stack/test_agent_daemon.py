@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -126,6 +127,9 @@ class Agent:
         return self.db.execute(
             "select * from update_history where device_id = %s order by started_at", (self.id,)
         ).fetchall()
+
+    def outbox(self) -> list[Path]:
+        return list((self.root / "state/outbox").glob("*.json"))
 
     def command(self, kind: str, **args: Any) -> dict[str, Any]:
         """Send a command and wait for its answer."""
@@ -539,3 +543,43 @@ def test_an_idle_agent_is_small_and_writes_nothing(make_agent: MakeAgent) -> Non
     assert written() == before
     rss = next(line for line in (proc / "smaps_rollup").read_text().splitlines() if line.startswith("Rss"))
     assert int(rss.split()[1]) < 50 * 1024, rss
+
+
+def test_a_copied_card_is_told_by_an_alert_and_neither_machine_is_harmed(
+    make_agent: MakeAgent, db: Db, tmp_path: Path
+) -> None:
+    """Two machines with one identity: both follow releases as if they were alone."""
+    original = make_agent(poll_interval_s=1)
+    first = original.release("1.0.0")
+    original.start()
+    original.until(original.runs(first), "1.0.0")
+    original.kill(signal.SIGTERM)
+    root = tmp_path / "copied-card"
+    shutil.copytree(original.root, root, symlinks=True)
+    copy = Agent(root, original.branch, db, original.repo, original.settings)
+    told = (
+        "select summary from alerts where kind = 'identity_shared' and device_id = %s and resolved_at is null"
+    )
+    original.start()
+    original.until(original.says("agent for device", 2), "the second start")
+    assert db.execute(told, (original.id,)).fetchall() == []
+    copy.start()
+    try:
+        original.until(lambda: db.execute(told, (original.id,)).fetchone(), "the alert")
+        second = original.release("2.0.0")
+
+        def both_run_it() -> bool:
+            shown = [json.loads(agent.cli("status", "--json").stdout) for agent in (original, copy)]
+            return all(found["current"]["id"] == second and found["state"] == "healthy" for found in shown)
+
+        original.until(both_run_it, "2.0.0 on both machines")
+        original.until(original.runs(second), "2.0.0 in the table")
+        original.until(lambda: not (original.outbox() or copy.outbox()), "both outboxes uploaded")
+        assert {row["outcome"] for row in original.history()} == {"succeeded"}
+        assert [row["release_id"] for row in original.history()].count(uuid.UUID(second)) == 2
+        assert original.daemon and copy.daemon
+        assert original.daemon.poll() is None and copy.daemon.poll() is None
+    finally:
+        copy.kill()
+        for log in copy._logs:
+            log.close()

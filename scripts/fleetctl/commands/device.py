@@ -68,10 +68,17 @@ def show(context: Context, device: Annotated[str, typer.Argument(help="Name or i
     explanation = context.api.rpc("explain_device", device_id=row["id"])
     attempts = context.api.rows("update_history", its_own, order="started_at", newest_first=True, limit=5)
     commands = context.api.rows("device_commands", its_own, order="requested_at", newest_first=True, limit=5)
+    drift = context.api.rows("drifted_clocks", its_own, order="device_id")
     if context.as_json:
-        print_json({"device": row, "explanation": explanation, "history": attempts, "commands": commands})
+        found = {
+            "explanation": explanation,
+            "history": attempts,
+            "commands": commands,
+            "drifted_clocks": drift,
+        }
+        print_json({"device": row, **found})
         return
-    pairs(_facts(row, now))
+    pairs(_facts(row, now) | {"clock": clock["sentence"] for clock in drift})
     out.print()
     print_gates(explanation)
     for title, columns, rows in (

@@ -49,8 +49,9 @@ def test_offline_begins_after_the_missed_polls_of_the_settings(
 def test_show_tells_one_devices_story(fleetctl: Fleetctl, devices: MakeDevices) -> None:
     (name,) = devices(1, branch="staging")
     story = fleetctl("device", "show", name, "--json").json
-    assert set(story) == {"device", "explanation", "history", "commands"}
+    assert set(story) == {"device", "explanation", "history", "commands", "drifted_clocks"}
     text = fleetctl("device", "show", name).output
+    assert "The clock of" not in text
     assert name in text
     assert "device_state" in text
 

@@ -233,6 +233,8 @@ export type Database = {
       device_status: {
         Row: {
           agent_version: string | null
+          attempt_id: string | null
+          boot_id: string | null
           booted_at: string | null
           containers: NonNullable<Json>
           current_release: string | null
@@ -252,6 +254,8 @@ export type Database = {
         }
         Insert: {
           agent_version?: string | null
+          attempt_id?: string | null
+          boot_id?: string | null
           booted_at?: string | null
           containers?: NonNullable<Json>
           current_release?: string | null
@@ -271,6 +275,8 @@ export type Database = {
         }
         Update: {
           agent_version?: string | null
+          attempt_id?: string | null
+          boot_id?: string | null
           booted_at?: string | null
           containers?: NonNullable<Json>
           current_release?: string | null
