@@ -277,16 +277,13 @@ def unreachable(why: object) -> ControlPlaneError:
 
 
 def clock_off(ahead: timedelta) -> StateError:
-    off = abs(ahead)
-    for unit, size in (("days", timedelta(days=1)), ("hours", timedelta(hours=1))):
-        if off >= 2 * size:
-            break
-    else:
-        unit, size = "minutes", timedelta(minutes=1)
+    day, hour, minute = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
+    size = day if abs(ahead) >= 2 * day else hour if abs(ahead) >= 2 * hour else minute
+    unit = {day: "days", hour: "hours", minute: "minutes"}[size]
     way = "ahead of" if ahead > timedelta() else "behind"
     return StateError(
         Kind.CLOCK_WRONG,
-        f"This device's clock is {off // size} {unit} {way} the control plane's.",
+        f"This device's clock is {abs(ahead) // size} {unit} {way} the control plane's.",
         hint="Set the clock (NTP); the agent uses the control plane's time, TLS and Docker use the device's.",
     )
 

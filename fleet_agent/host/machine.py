@@ -48,7 +48,7 @@ class Machine:
         return float(text.split()[0]) if text else None
 
     def boot_id(self) -> UUID | None:
-        """Which start of this installation it is: another after each start, and another in each copy of `disk`.
+        """Which start of this installation it is: another after each boot, and in each copy of `disk`.
 
         The folder counts because containers and copies on one machine share the kernel's boot.
         """

@@ -78,7 +78,7 @@ def show(context: Context, device: Annotated[str, typer.Argument(help="Name or i
         }
         print_json({"device": row, **found})
         return
-    pairs(_facts(row, now) | {"clock": clock["sentence"] for clock in drift})
+    pairs(_facts(row, now) | ({"clock": drift[0]["sentence"]} if drift else {}))
     out.print()
     print_gates(explanation)
     for title, columns, rows in (
