@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import typer
 from psycopg.rows import dict_row
 from typer.testing import CliRunner
 
-from fleetctl.client import session
+from fleetctl.client import known_fleets
 from fleetctl.commands import register
 from fleetctl.errors import FleetctlError
 from fleetctl.stack.local_stack import LocalStack
@@ -70,10 +71,10 @@ def person(stack: LocalStack, run: Run) -> Callable[[str | None], str]:
     return make
 
 
-def sign_in(run: Run, stack: LocalStack, email: str, password: str = PASSWORD) -> str:
+def sign_in(run: Run, stack: LocalStack, email: str, password: str = PASSWORD, fleet: str = "here") -> str:
     return run(
         "login", email, "--api-url", stack.api_url, "--publishable-key", stack.publishable_key,
-        FLEET_PASSWORD=password,
+        "--fleet", fleet, FLEET_PASSWORD=password,
     )  # fmt: skip
 
 
@@ -116,10 +117,9 @@ def test_the_session_is_for_this_user_alone_and_logout_removes_it(
     sign_in(run, stack, email)
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert PASSWORD not in kept.read_text()
-    found = session.load()
-    assert found is not None
+    (found,) = known_fleets.load().sessions.values()
     assert found.access_token not in repr(found) + str(found)
-    assert run("logout") == "Signed out.\n"
+    assert run("logout").startswith("Signed out of ")
     assert not kept.exists()
     assert run("logout") == "You were not signed in.\n"
 
@@ -129,15 +129,12 @@ def test_a_session_that_is_about_to_end_is_renewed(
 ) -> None:
     email = person("viewer")
     sign_in(run, stack, email)
-    old = session.load()
-    assert old is not None
-    session.save(old.model_copy(update={"expires_at": datetime.now(UTC) + timedelta(seconds=30)}))
+    (old,) = known_fleets.load().sessions.values()
+    known_fleets.remember(replace(old, expires_at=datetime.now(UTC) + timedelta(seconds=30)))
     assert email in run("whoami")
-    renewed = session.load()
-    assert renewed is not None
+    (renewed,) = known_fleets.load().sessions.values()
     assert renewed.expires_at > datetime.now(UTC) + timedelta(minutes=10)
-    ended = {"expires_at": datetime.now(UTC), "refresh_token": "gone"}
-    session.save(renewed.model_copy(update=ended))
+    known_fleets.remember(replace(renewed, expires_at=datetime.now(UTC), refresh_token="gone"))
     assert refused(lambda: run("whoami")) == ("session_ended", 4)
 
 
@@ -164,4 +161,62 @@ def test_refusals_have_kinds(
     kept.parent.mkdir(exist_ok=True)
     kept.write_text("{")
     assert refused(lambda: run("whoami")) == ("session_unreadable", 4)
-    assert run("logout") == "Signed out.\n"
+    assert run("logout") == "You were not signed in.\n"
+    assert not kept.exists()
+
+
+# --- which fleet --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def production(kept: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Somebody is signed in to a fleet that does not answer, and the environment names one as well."""
+    ends = datetime.now(UTC) + timedelta(hours=1)
+    at = "http://127.0.0.1:9"
+    known_fleets.remember(
+        known_fleets.Session(
+            fleet="production", api_url=at, publishable_key="sb_publishable_x", email="ada@example.com",
+            user_id=str(uuid4()), access_token="token", refresh_token="token", expires_at=ends,
+        ),
+        use=True,
+    )  # fmt: skip
+    monkeypatch.setenv("FLEET_API_URL", "http://127.0.0.1:7")
+    monkeypatch.setenv("FLEET_KEY", "sb_secret_production")
+    return at
+
+
+def test_what_is_typed_decides_and_one_fleet_of_several_is_used(
+    run: Run, stack: LocalStack, production: str, person: Callable[[str | None], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """A halt that is meant for the test stack does not reach production, whatever is around."""
+    data = ("--data", str(stack.data))
+    assert run("whoami", *data) == f"service_role at {stack.api_url} (service key: everything).\n"
+    email = person("operator")
+    sign_in(run, stack, email, fleet="test")
+    assert run("whoami", *data).startswith(f"{email} at {stack.api_url}")
+    assert json.loads(run("fleet", "list", "--json")) == [
+        {"fleet": "production", "api_url": production, "email": "ada@example.com", "in_use": False},
+        {"fleet": "test", "api_url": stack.api_url, "email": email, "in_use": False},
+        {"fleet": "FLEET_API_URL", "api_url": "http://127.0.0.1:7", "email": None, "in_use": True},
+    ]
+    assert run("whoami", "--fleet", "test") == f"{email} at {stack.api_url} (operator).\n"
+    monkeypatch.delenv("FLEET_API_URL")
+    monkeypatch.delenv("FLEET_KEY")
+    assert run("whoami").startswith(email)
+    run("fleet", "use", "production")
+    assert refused(lambda: run("whoami")) == ("unreachable", 3)
+    made = json.loads(run("halt", "open", "segment", "early", "smoke", "--fleet", "test", "--json"))
+    run("halt", "lift", made["id"], "over", *data)
+    assert run("logout") == (
+        "Signed out of production. Still signed in to test: choose one with fleetctl fleet use.\n"
+    )
+    assert refused(lambda: run("whoami")) == ("fleet_not_chosen", 2)
+    assert "production" not in run("fleet", "list")
+
+
+def test_the_fleet_is_named_on_stderr_if_there_is_another(stack: LocalStack, production: str) -> None:
+    app = typer.Typer()
+    register(app)
+    shown = CliRunner().invoke(app, ["whoami", "--data", str(stack.data)], env={"COLUMNS": "200"})
+    assert shown.stderr == f"fleet: {stack.data} ({stack.api_url}, with a key)\n"

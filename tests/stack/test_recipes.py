@@ -238,6 +238,22 @@ def test_sign_in_and_out(desk: Desk, recipes: list[str]) -> None:
     assert f"{email} at {desk.stack.api_url} (operator)." in " ".join(whoami.output.split())
 
 
+@runs("fleetctl: fleetctl login you@example.com --fleet production --api-url https://<ref>.supaba")
+def test_several_fleets_by_name(desk: Desk, recipes: list[str]) -> None:
+    email = "several@example.com"
+    made = desk.fleetctl("operator", "add", email, "--rank", "viewer", "--json")
+    text = recipes[0].replace("you@example.com", email).replace("../test-stack", str(desk.stack.data))
+    text = text.replace("https://<ref>.supabase.co", desk.stack.api_url)
+    text = text.replace("sb_publishable_…", desk.stack.publishable_key)
+    desk.fleetctl.environment = {
+        "COLUMNS": "200",
+        "FLEET_PASSWORD": made.json["password"],
+        "FLEET_SESSION": str(desk.folder / "session.json"),
+    }
+    _, _, listed, _, _ = desk.type(text)
+    assert [line.split()[1] for line in listed.output.splitlines() if email in line] == ["production", "test"]
+
+
 @runs("fleetctl: fleetctl device set --label site=rome --dry-run --to segment=early")
 def test_devices_are_moved_after_a_look(desk: Desk, recipes: list[str]) -> None:
     desk.db.execute("insert into segments (name) values ('early') on conflict do nothing")

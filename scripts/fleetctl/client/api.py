@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
@@ -13,24 +12,11 @@ from supabase import Client, ClientOptions, create_client
 
 from fleetctl.client.api_errors import TIMEOUT_S, from_auth, translated
 from fleetctl.client.query import Narrow, Row, batches, every_row, is_one_of
+from fleetctl.client.target import Target
 from fleetctl.errors import FleetctlError
 
 #: What PostgREST answers at most in one go on hosted projects.
 PAGE = 1000
-
-
-@dataclass(frozen=True)
-class Target:
-    """A control plane's URL, and who uses it: the secret key, or a person. `repr` leaves secrets out."""
-
-    api_url: str
-    key: str
-    token: str | None = None
-    email: str | None = None
-    user_id: str | None = None
-
-    def __repr__(self) -> str:
-        return f"Target({self.api_url!r})"
 
 
 class Api:

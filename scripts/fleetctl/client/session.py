@@ -1,4 +1,4 @@
-"""Who is signed in at this terminal: a session of Supabase Auth in a file, renewed when it is about to end.
+"""Signing a person in and out at Supabase Auth, and renewing the session when it is about to end.
 
 With it, what fleetctl changes is audited under the person's name and bounded by their rank. Plain requests:
 three of them do not need the library, which takes half a second to load.
@@ -7,17 +7,13 @@ three of them do not need the library, which takes half a second to load.
 from __future__ import annotations
 
 import contextlib
-import os
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
 import httpx
-import typer
-from pydantic import BaseModel, ConfigDict, ValidationError
 
-from fleet_agent.support.atomic_files import write_atomic
+from fleetctl.client.known_fleets import Session, remember
 from fleetctl.errors import FleetctlError
 
 _TIMEOUT_S = 30
@@ -25,72 +21,17 @@ _TIMEOUT_S = 30
 _RENEW_BEFORE = timedelta(minutes=2)
 
 
-class Session(BaseModel):
-    """One person at one control plane. Tokens are secrets: `repr` leaves them out."""
-
-    model_config = ConfigDict(frozen=True)
-
-    api_url: str
-    publishable_key: str
-    email: str
-    user_id: str
-    access_token: str
-    refresh_token: str
-    expires_at: datetime
-
-    def __repr__(self) -> str:
-        return f"Session({self.email!r} at {self.api_url!r})"
-
-    __str__ = __repr__
-
-
-def file() -> Path:
-    """FLEET_SESSION, else `session.json` in the user's configuration folder for fleetctl."""
-    return Path(os.environ.get("FLEET_SESSION") or Path(typer.get_app_dir("fleetctl")) / "session.json")
-
-
-def load() -> Session | None:
-    """Who is signed in, or None. Raises FleetctlError `session_unreadable`."""
-    try:
-        return Session.model_validate_json(file().read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValidationError) as error:
-        raise FleetctlError(
-            "session_unreadable",
-            f"{file()} is not a valid session file.",
-            hint="Sign in again: fleetctl logout, then fleetctl login",
-            exit_code=4,
-        ) from error
-
-
-def save(session: Session) -> None:
-    """Keep it, for this user of the machine alone."""
-    file().parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_atomic(file(), session.model_dump_json(indent=1).encode(), mode=0o600)
-
-
-def forget() -> bool:
-    """Remove it from this machine; whether there was one."""
-    try:
-        file().unlink()
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def sign_in(api_url: str, publishable_key: str, email: str, password: str) -> Session:
+def sign_in(fleet: str, api_url: str, publishable_key: str, email: str, password: str) -> Session:
     """Raises FleetctlError: `sign_in_refused`, `unreachable`, `bad_answer`."""
     status, answer = _token(api_url, publishable_key, "password", {"email": email, "password": password})
     if status >= HTTPStatus.BAD_REQUEST:
         raise _refused(email, answer, status)
-    return _read(api_url, publishable_key, answer)
+    return _read(fleet, api_url, publishable_key, answer)
 
 
-def current() -> Session | None:
-    """Who is signed in, renewed if it is about to expire. Raises FleetctlError as `load` and `sign_in` do."""
-    session = load()
-    if session is None or datetime.now(UTC) < session.expires_at - _RENEW_BEFORE:
+def fresh(session: Session) -> Session:
+    """The session, renewed and kept if it is about to expire. Raises FleetctlError `session_ended`."""
+    if datetime.now(UTC) < session.expires_at - _RENEW_BEFORE:
         return session
     status, answer = _token(
         session.api_url, session.publishable_key, "refresh_token", {"refresh_token": session.refresh_token}
@@ -99,11 +40,11 @@ def current() -> Session | None:
         raise FleetctlError(
             "session_ended",
             f"The session of {session.email} at {session.api_url} has expired.",
-            hint="Sign in again: fleetctl login",
+            hint=f"Sign in again: fleetctl login {session.email} --fleet {session.fleet}",
             exit_code=4,
         )
-    renewed = _read(session.api_url, session.publishable_key, answer)
-    save(renewed)
+    renewed = _read(session.fleet, session.api_url, session.publishable_key, answer)
+    remember(renewed)
     return renewed
 
 
@@ -133,9 +74,10 @@ def _token(api_url: str, key: str, grant: str, body: dict[str, str]) -> tuple[in
     return answer.status_code, parsed if isinstance(parsed, dict) else {}
 
 
-def _read(api_url: str, key: str, answer: dict[str, Any]) -> Session:
+def _read(fleet: str, api_url: str, key: str, answer: dict[str, Any]) -> Session:
     try:
         return Session(
+            fleet=fleet,
             api_url=api_url,
             publishable_key=key,
             email=answer["user"]["email"],

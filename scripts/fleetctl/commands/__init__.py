@@ -22,6 +22,7 @@ def register(app: typer.Typer) -> None:
         command,
         device,
         explain,
+        fleet,
         halt,
         history,
         hold,
@@ -39,7 +40,7 @@ def register(app: typer.Typer) -> None:
         (device, "device"), (release, "release"), (branch, "branch"), (rollout, "rollout"), (halt, "halt"),
         (alert, "alert"), (known_bad, "known-bad"),
         (hold, "hold"), (command, "command"),
-        (token, "token"), (operator, "operator"), (settings, "settings"),
+        (token, "token"), (operator, "operator"), (settings, "settings"), (fleet, "fleet"),
     ):  # fmt: skip
         app.add_typer(module.app, name=name)
     for verbs in (login, pin, history, explain, audit):

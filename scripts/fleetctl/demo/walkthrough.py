@@ -15,8 +15,9 @@ from operator import itemgetter
 from pathlib import Path
 from statistics import median
 
-from fleetctl.client.api import Api, Target
+from fleetctl.client.api import Api
 from fleetctl.client.query import Row
+from fleetctl.client.target import Target
 from fleetctl.console import out, pairs, print_error
 from fleetctl.demo import staged_rollout
 from fleetctl.demo.beacon import BeaconRepo, Breakage

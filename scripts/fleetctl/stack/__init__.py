@@ -1,9 +1,10 @@
 """The embedded stack: PostgreSQL and one Deno process that speak Supabase, in one data folder.
 
 local_stack   start, find, stop and inspect one stack: what the other rooms use
+connection    where it answers, and with which keys: light
 supervisor    the process that owns PostgreSQL and the API server (`python -m fleetctl.stack`)
 lock, state_file, keys, layout   what stands in the data folder
 postgres, dashboard, deno, process, ports   the parts it starts
 """
 
-__all__ = ["layout", "local_stack", "ports", "supervisor"]
+__all__ = ["connection", "layout", "local_stack", "ports", "supervisor"]

@@ -23,7 +23,7 @@ from fleetctl.stack.layout import DEFAULT_PORT, DataFolder
 from fleetctl.stack.lock import hold_lock, is_locked, read_owner
 from fleetctl.stack.postgres import SUPERUSER, remove_unfinished, url
 from fleetctl.stack.process import Identity
-from fleetctl.stack.state_file import read_state
+from fleetctl.stack.state_file import api_url_of, read_state
 from fleetctl.stack.supervisor import Options
 
 State = Literal["running", "stopped", "starting", "broken"]
@@ -176,7 +176,7 @@ class LocalStack:
 
     @property
     def api_url(self) -> str:
-        return _api_url(self._state)
+        return api_url_of(self._state)
 
     @property
     def dashboard_url(self) -> str:
@@ -283,7 +283,7 @@ def _status(folder: DataFolder) -> Status:
         return Status("starting", data, f"it is {recorded}", pid=pid)
     try:
         keys = Keys.load(folder)
-        answer = health(_api_url(state))
+        answer = health(api_url_of(state))
     except (OSError, ValueError, FleetctlError) as error:
         return Status("broken", data, f"the API does not respond: {error}", pid=pid)
     failing = [name for name, part in answer.get("parts", {}).items() if part.get("state") == "failed"]
@@ -292,11 +292,11 @@ def _status(folder: DataFolder) -> Status:
         data,
         f"not working: {', '.join(failing)}" if failing else "every part responds",
         pid=pid,
-        api_url=_api_url(state),
+        api_url=api_url_of(state),
         publishable_key=keys.publishable_key,
         secret_key=keys.secret_key,
         db_url=url(SUPERUSER, keys.supabase_admin_password, state["ports"]["postgres"]),
-        dashboard_url=_api_url(state) + "/",
+        dashboard_url=api_url_of(state) + "/",
         table_editor_url=_table_editor_url(state),
     )
 
@@ -343,14 +343,6 @@ def _stop_leftovers(folder: DataFolder) -> bool:
 def _recorded(state: dict[str, Any]) -> list[tuple[str, Identity]]:
     found = ((name, Identity.parse(state.get(name))) for name in ("server", "postgres"))
     return [(name, identity) for name, identity in found if identity is not None]
-
-
-def _api_url(state: dict[str, Any]) -> str:
-    host = state["host"]
-    # An address that means "every interface" is no address to call.
-    if host in ("0.0.0.0", "::"):  # noqa: S104
-        host = "127.0.0.1"
-    return f"http://{f'[{host}]' if ':' in host else host}:{state['ports']['api']}"
 
 
 def _table_editor_url(state: dict[str, Any]) -> str | None:

@@ -25,3 +25,12 @@ def read_state(folder: DataFolder) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def api_url_of(state: Mapping[str, Any]) -> str:
+    """Where the API of a recorded stack answers. Raises KeyError for a record of none."""
+    host = state["host"]
+    # An address that means "every interface" is no address to call.
+    if host in ("0.0.0.0", "::"):  # noqa: S104
+        host = "127.0.0.1"
+    return f"http://{f'[{host}]' if ':' in host else host}:{state['ports']['api']}"

@@ -1,6 +1,7 @@
 """What the operator's commands share.
 
 options    the shared options, and `command`, which adds them to a function
+aim        which fleet a command acts on: what is typed, then what is around
 context    the control plane a command was pointed at, and how its answers are printed
 selection  which devices are meant, asking first, changing them
 going_back how many devices a release would be taken back from, and how

@@ -1,9 +1,9 @@
 """The options that every operator command shares, and `command`, which adds them.
 
 A command is a function that takes a `Context` first, then its own Typer parameters; one that acts on devices
-also takes a `Selection`. `command` adds what these stand for (`--data --api-url --key --json`, and device
-names, `--selector --segment --role --branch --state --label --all --allow-empty --dry-run --yes`): they mean
-the same everywhere.
+also takes a `Selection`. `command` adds what these stand for (`--fleet --data --api-url --key --json`, and
+device names, `--selector --segment --role --branch --state --label --all --allow-empty --dry-run --yes`).
+They mean the same everywhere.
 """
 
 from __future__ import annotations
@@ -40,6 +40,21 @@ Labels = Annotated[
     list[str] | None,
     typer.Option("--label", metavar="KEY=VALUE", help="Only devices with this label; short for label.KEY."),
 ]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Fleet = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Act on this fleet of fleetctl fleet list; local is the stack in .fleet.",
+    ),
+]
+StackData = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help=f"Act on the stack in this folder; {DEFAULT_DATA} if nothing names a fleet.",
+    ),
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
 
@@ -63,7 +78,7 @@ def command(
 
         @functools.wraps(work)
         def run(**given: Any) -> None:
-            context = Context(given.pop("data"), given.pop("api_url"), given.pop("key"), given.pop("as_json"))
+            context = Context(**{name: given.pop(name) for name in _CONTEXT})
             if selecting:
                 given[selecting[0]] = _selection(given)
             work(context, **given)
@@ -82,7 +97,8 @@ def _option(name: str, kind: Any, default: Any) -> inspect.Parameter:
 
 
 _CONTEXT_OPTIONS = (
-    _option("data", Annotated[Path, typer.Option(help="Data folder of the embedded stack.")], DEFAULT_DATA),
+    _option("fleet", Fleet, None),
+    _option("data", StackData, None),
     _option(
         "api_url",
         Annotated[str | None, typer.Option(help="URL of another control plane; or set FLEET_API_URL.")],
@@ -96,8 +112,9 @@ _CONTEXT_OPTIONS = (
         ],
         None,
     ),
-    _option("as_json", Annotated[bool, typer.Option("--json", help="Print one JSON document.")], False),
+    _option("as_json", Json, False),
 )
+_CONTEXT = tuple(option.name for option in _CONTEXT_OPTIONS)
 _SELECTION_OPTIONS = (
     _option(
         "devices",
