@@ -67,7 +67,7 @@ export const DEFAULT_LIMITS: Limits = {
   authorizationTimeoutMs: 5_000,
   rateTickMs: 5_000,
   feedMarkMs: 5_000,
-  privateOnly: false,
+  privateOnly: true,
 };
 
 /** Hosted Realtime allows this much over the configured payload size, for the message's own frame. */

@@ -178,6 +178,8 @@ async function writeRefusal(
 }
 
 function send(context: Context, { topic, isPrivate, broadcast }: Message): void {
+  // Nobody can listen, so it must not count toward the limit that closes the channels of others.
+  if (context.limits.privateOnly && !isPrivate) return;
   context.rates.messages.add();
   context.hub.broadcast(topic, isPrivate, broadcast);
 }

@@ -93,10 +93,10 @@ export class Socket implements Connection {
         ? this.#answer(message, "ok", {})
         : this.#answer(message, "error", { reason: "unmatched topic" });
     }
-    // Meant for a join that another one of the same topic has replaced.
-    const stale = joinRef !== null && channel.joinRef !== null && joinRef !== channel.joinRef;
-    if (event === "phx_leave") return stale ? this.#answer(message, "ok", {}) : channel.leave(ref);
-    if (!stale) channel.handle(message);
+    // As hosted: a join_ref of an earlier join, or none, counts only for a leave. That one is not answered, because
+    // the channel that it means has had its phx_close.
+    if (event !== "phx_leave") return channel.handle(message);
+    if (channel.joinRef === null || channel.joinRef === joinRef) channel.leave(ref);
   }
 
   #join(message: Incoming): void {

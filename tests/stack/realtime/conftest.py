@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -19,9 +20,23 @@ from tests.stack.realtime.support import Cast, Endpoint, EndpointFactory, Projec
 
 
 @pytest.fixture(scope="session")
-def project(stack: LocalStack) -> Project:
+def stack_project(stack: LocalStack) -> Project:
     """The running stack's database, addresses and keys."""
     return Project.of(stack)
+
+
+@pytest.fixture(scope="session")
+def project(stack_project: Project) -> Project:
+    """What most tests talk to; a file may choose `open_project` instead."""
+    return stack_project
+
+
+@pytest.fixture(scope="session")
+def open_project(stack_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """The same project with an endpoint that allows public channels, which need no policy and no token."""
+    endpoint = Endpoint.start(stack_project, {}, tmp_path_factory.mktemp("endpoint") / "log")
+    yield replace(stack_project, realtime_url=endpoint.url)
+    endpoint.stop()
 
 
 @pytest.fixture

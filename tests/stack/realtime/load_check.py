@@ -1,8 +1,10 @@
 """How long a broadcast from the database takes to reach N subscribers, and how fast they can all join.
 
     python -m tests.stack.realtime.load_check --subscribers 500 --rounds 30 [--device-policy]
+    python -m tests.stack.realtime.load_check --subscribers 2000 --rounds 10 --bare
 
-Starts a stack of its own. Every subscriber is a socket of its
+With --bare, sockets join nothing: what whoever has the publishable key can make the server hold, each kept
+open by heartbeats (`--rounds` of them). Starts a stack of its own. Every subscriber is a socket of its
 own in this process, on one private topic, so the figures include this process's share: reading N frames.
 Prints one JSON object; times in milliseconds.
 """
@@ -19,6 +21,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
 import psycopg
 from websockets.asyncio.client import ClientConnection, connect
 
@@ -101,6 +104,41 @@ async def measure(project: Project, subscribers: int, rounds: int, device_policy
     }
 
 
+async def measure_bare(stack: LocalStack, sockets: int, rounds: int) -> dict[str, Any]:
+    """What sockets that join nothing, and send `rounds` heartbeats each, cost the server."""
+    identity = stack.process_of("server")
+    assert identity is not None
+    server = psutil.Process(identity.pid)
+    url = f"{stack.api_url.replace('http', 'ws', 1)}/realtime/v1/websocket?apikey={stack.publishable_key}"
+    heartbeat = json.dumps({"topic": "phoenix", "event": "heartbeat", "payload": {}, "ref": "1"})
+
+    async def one() -> ClientConnection:
+        async with gate:
+            return await connect(url, ping_interval=None)
+
+    async def beat(socket: ClientConnection) -> None:
+        await socket.send(heartbeat)
+        await socket.recv()
+
+    def used() -> tuple[int, float]:
+        return server.memory_info().rss, sum(server.cpu_times()[:2])
+
+    gate = asyncio.Semaphore(JOINING_AT_ONCE)
+    before, cpu_at_first = used()
+    opened = await asyncio.gather(*(one() for _ in range(sockets)))
+    _, cpu_opened = used()
+    for _ in range(rounds):
+        await asyncio.gather(*(beat(socket) for socket in opened))
+    after, cpu_after = used()
+    await asyncio.gather(*(socket.close() for socket in opened))
+    return {
+        "sockets": sockets,
+        "memory_kb_each": round((after - before) / 1024 / sockets, 1),
+        "opening_cpu_ms_each": round((cpu_opened - cpu_at_first) * 1000 / sockets, 2),
+        "heartbeat_cpu_ms_each": round((cpu_after - cpu_opened) * 1000 / sockets / rounds, 3),
+    }
+
+
 def main() -> None:
     """Parse, start what is needed, measure, print."""
     parser = argparse.ArgumentParser(
@@ -109,10 +147,14 @@ def main() -> None:
     parser.add_argument("--subscribers", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--device-policy", action="store_true", help="join as devices of one segment")
+    parser.add_argument("--bare", action="store_true", help="sockets that join nothing")
     given = parser.parse_args()
     with ExitStack() as leave:
         folder = Path(leave.enter_context(tempfile.TemporaryDirectory(prefix="fleet-load-")))
         stack = leave.enter_context(LocalStack.start(data=folder / "data", port=0, web=False, durable=False))
+        if given.bare:
+            print(json.dumps(asyncio.run(measure_bare(stack, given.subscribers, given.rounds))))
+            return
         project = Project.of(stack)
         print(json.dumps(asyncio.run(measure(project, given.subscribers, given.rounds, given.device_policy))))
 

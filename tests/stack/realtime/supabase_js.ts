@@ -9,6 +9,8 @@ import { createClient, type RealtimeChannel, type SupabaseClient } from "npm:@su
 
 interface Input {
   url: string;
+  /** Where public channels are allowed, too. */
+  openUrl: string;
   publishableKey: string;
   secretKey: string;
   operatorToken: string;
@@ -30,9 +32,9 @@ const input: Input = JSON.parse(Deno.args[0]);
 const clients: SupabaseClient[] = [];
 
 /** As the dashboard is made: the publishable key, and for a signed-in person a way to get the token. */
-async function client(token?: string): Promise<SupabaseClient> {
+async function client(token?: string, url = input.url): Promise<SupabaseClient> {
   const made = createClient(
-    input.url,
+    url,
     input.publishableKey,
     token ? { accessToken: () => Promise.resolve(token) } : {},
   );
@@ -41,6 +43,8 @@ async function client(token?: string): Promise<SupabaseClient> {
   if (token) await made.realtime.setAuth();
   return made;
 }
+
+const open = () => client(undefined, input.openUrl);
 
 class Mailbox<T> {
   #items: T[] = [];
@@ -113,10 +117,10 @@ const scenarios: Record<string, () => Promise<unknown>> = {
   },
 
   async clientBroadcastWithAckAndBytes() {
-    const sender = (await client()).channel(input.topic, {
+    const sender = (await open()).channel(input.topic, {
       config: { broadcast: { ack: true, self: true } },
     });
-    const other = (await client()).channel(input.topic);
+    const other = (await open()).channel(input.topic);
     const [own, others] = [listen(sender), listen(other)];
     await Promise.all([subscribe(sender), subscribe(other)]);
     const sent = await sender.send({ type: "broadcast", event: "ping", payload: { text: "grüß dich 👋" } });
@@ -133,7 +137,7 @@ const scenarios: Record<string, () => Promise<unknown>> = {
   },
 
   async httpSend() {
-    const channel = (await client()).channel(`${input.topic}:http`);
+    const channel = (await open()).channel(`${input.topic}:http`);
     const box = listen(channel);
     await subscribe(channel);
     const answer = await channel.httpSend("over http", { n: 1 });
@@ -141,14 +145,14 @@ const scenarios: Record<string, () => Promise<unknown>> = {
   },
 
   async presence() {
-    const watcher = (await client()).channel(`${input.topic}:presence`, {
+    const watcher = (await open()).channel(`${input.topic}:presence`, {
       config: { presence: { key: "watcher" } },
     });
     const seen = new Mailbox<string>();
     watcher.on("presence", { event: "join" }, ({ key }) => seen.put(`join ${key}`));
     watcher.on("presence", { event: "leave" }, ({ key }) => seen.put(`leave ${key}`));
     await subscribe(watcher);
-    const member = (await client()).channel(`${input.topic}:presence`, {
+    const member = (await open()).channel(`${input.topic}:presence`, {
       config: { presence: { key: "member" } },
     });
     await subscribe(member);
@@ -187,7 +191,7 @@ const scenarios: Record<string, () => Promise<unknown>> = {
   },
 
   async leaving() {
-    const made = await client();
+    const made = await open();
     const channel = made.channel(`${input.topic}:leaving`);
     await subscribe(channel);
     return { left: await made.removeChannel(channel), channels: made.getChannels().length };

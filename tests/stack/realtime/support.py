@@ -104,8 +104,8 @@ class Endpoint:
 
     @classmethod
     def start(cls, project: Project, limits: dict[str, int | bool], log: Path) -> Self:
-        """Start and wait until it listens. Refusals are answered without the usual pause."""
-        quick = {"connectErrorDelayMs": 0, "channelErrorDelayMs": 0, **limits}
+        """Start and wait until it listens. It refuses without the usual pause and allows public channels."""
+        quick = {"connectErrorDelayMs": 0, "channelErrorDelayMs": 0, "privateOnly": False, **limits}
         with log.open("w") as stderr:
             process = subprocess.Popen(
                 [find_deno(), "run", "-A", "dev_server.ts"],

@@ -13,6 +13,12 @@ from tests.stack.realtime.support import Endpoint, EndpointFactory, Project, Raw
 
 
 @pytest.fixture(scope="module")
+def project(open_project: Project) -> Project:
+    """Of this file: the protocol is the same on private and public channels, and these need no token."""
+    return open_project
+
+
+@pytest.fixture(scope="module")
 def small(endpoint: EndpointFactory) -> Endpoint:
     """An endpoint with a payload limit of 1,000 bytes (hosted's padding of 500 comes on top)."""
     return endpoint(payloadBytes=1000)
@@ -136,18 +142,34 @@ async def test_a_join_that_another_one_overtakes_is_answered_once(project: Proje
         assert (await raw.receive())["ref"] == "5"
 
 
+@pytest.mark.parametrize("join_ref", ["of another join", None])
+async def test_a_stale_join_ref_is_answered_as_hosted_does(
+    project: Project, topic: str, join_ref: str | None
+) -> None:
+    """Handled like any other (Realtime's own tests say so), except for a leave, which is not answered."""
+    wire = f"realtime:{topic}"
+    ok = {"status": "ok", "response": {}}
+    async with Raw.open(project.realtime_url, project.publishable_key, "2.0.0") as socket:
+        raw = Raw(socket, "2.0.0")
+        await raw.join(topic, {"broadcast": {"ack": True}})
+        broadcast = {"type": "broadcast", "event": "e", "payload": {}}
+        await raw.push(wire, "broadcast", broadcast, ref="2", join_ref=join_ref)
+        assert await raw.receive() == ["1", "2", wire, "phx_reply", ok]
+        await raw.push(wire, "phx_leave", {}, ref="3", join_ref=join_ref)
+        await raw.push(wire, "broadcast", broadcast, ref="4")
+        assert await raw.receive() == ["1", "4", wire, "phx_reply", ok]
+        await raw.push(wire, "phx_leave", {}, ref="5")
+        assert await raw.receive() == ["1", "5", wire, "phx_reply", ok]
+        assert (await raw.receive())[3] == "phx_close"
+        # A topic that is not joined is left whatever the join_ref is.
+        await raw.push(wire, "phx_leave", {}, ref="6", join_ref=join_ref)
+        assert await raw.receive() == [join_ref, "6", wire, "phx_reply", ok]
+
+
 async def test_a_join_without_topic_is_refused(project: Project, small: Endpoint) -> None:
     async with Raw.open(small.url, project.publishable_key) as socket:
         reply = await Raw(socket, "1.0.0").join("")
         assert reply["payload"]["response"]["reason"] == "TopicNameRequired: You must provide a topic name"
-
-
-async def test_where_only_private_channels_are_allowed_a_public_one_is_refused(
-    subscribers: Subscribers, endpoint: EndpointFactory, topic: str
-) -> None:
-    private_only = endpoint(privateOnly=True)
-    refusal = await subscribers(topic, private=False, url=private_only.url).refusal()
-    assert refusal == "PrivateOnly: This project only allows private channels"
 
 
 async def test_a_broadcast_from_the_database_carries_its_id(

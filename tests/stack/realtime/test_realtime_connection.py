@@ -19,6 +19,12 @@ from tests.support.patience import PATIENCE_S
 
 
 @pytest.fixture(scope="module")
+def project(open_project: Project) -> Project:
+    """Of this file: the protocol is the same on private and public channels, and these need no token."""
+    return open_project
+
+
+@pytest.fixture(scope="module")
 def quick(endpoint: EndpointFactory) -> Endpoint:
     """An endpoint that loses patience after a second."""
     return endpoint(idleMs=1000, frameBytes=2000)

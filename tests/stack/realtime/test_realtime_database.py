@@ -144,8 +144,11 @@ async def test_nothing_is_lost_or_doubled_while_all_connections_are_cut_again_an
     assert seen == [f"n{n}" for n in range(sent)]
 
 
-async def test_a_join_can_ask_when_the_database_feed_is_live(subscribers: Subscribers, topic: str) -> None:
-    subscriber = await subscribers(topic, private=False, replication_ready=True).join()
+async def test_a_join_can_ask_when_the_database_feed_is_live(
+    project: Project, subscribers: Subscribers, topic: str
+) -> None:
+    token = project.token("service_role")
+    subscriber = await subscribers(topic, token=token, replication_ready=True).join()
     async with asyncio.timeout(10):
         system = await subscriber.system.get()
     assert (system["status"], system["message"]) == ("ok", "Replication connection established")

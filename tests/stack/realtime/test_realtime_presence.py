@@ -20,6 +20,12 @@ from tests.support.patience import PATIENCE_S
 
 
 @pytest.fixture(scope="module")
+def project(open_project: Project) -> Project:
+    """Of this file: the protocol is the same on private and public channels, and these need no token."""
+    return open_project
+
+
+@pytest.fixture(scope="module")
 def strict(endpoint: EndpointFactory) -> Endpoint:
     """Two presence calls a channel, and small ones."""
     return endpoint(presenceCallsPerWindow=2, payloadBytes=1000)

@@ -11,6 +11,12 @@ from tests.stack.realtime.support import Cast, Endpoint, EndpointFactory, Projec
 
 
 @pytest.fixture(scope="module")
+def project(open_project: Project) -> Project:
+    """Of this file: the protocol is the same on private and public channels, and these need no token."""
+    return open_project
+
+
+@pytest.fixture(scope="module")
 def small(endpoint: EndpointFactory) -> Endpoint:
     """An endpoint with a payload limit of 1,000 bytes (hosted's padding of 500 comes on top)."""
     return endpoint(payloadBytes=1000)

@@ -20,12 +20,13 @@ SCRIPT = Path(__file__).with_name("supabase_js.ts")
 
 
 @pytest.fixture(scope="module")
-def seen(project: Project, cast: Cast, make_operator: MakeOperator) -> dict[str, Any]:
+def seen(project: Project, open_project: Project, cast: Cast, make_operator: MakeOperator) -> dict[str, Any]:
     """Run every scenario once; broadcast from the database whenever one asks for it."""
     email = f"{secrets.token_hex(4)}@js.example"
     make_operator(email, "viewer")
     given = {
         "url": project.realtime_url.removesuffix("/realtime/v1"),
+        "openUrl": open_project.realtime_url.removesuffix("/realtime/v1"),
         "publishableKey": project.publishable_key,
         "secretKey": project.secret_key,
         "operatorToken": project.token("authenticated", cast.operator),
