@@ -56,6 +56,25 @@ comment on function private.require_rank(public.operator_rank) is 'Refuses a cal
 revoke execute on function private.require_rank(public.operator_rank) from public;
 grant execute on function private.require_rank(public.operator_rank) to authenticated, service_role;
 
+-- Row-level security hides rows from whoever may not change them, and a change of no row looks like success. So every
+-- table that people write has this trigger, which says it, whatever they use. Its name comes before those of all others:
+-- someone without the rank takes no lock.
+create function private.require_rank_to_write() returns trigger
+language plpgsql set search_path = ''
+as $$
+-- Argument: the least rank. Invoker, so that current_user tells what a person writes from what a function writes for them:
+-- that function has checked the rank itself.
+begin
+  if current_user = 'authenticated' then
+    perform private.require_rank(tg_argv[0]::public.operator_rank);
+  end if;
+  return null;
+end
+$$;
+comment on function private.require_rank_to_write() is
+  'Statement trigger: refuses a person of a lower rank in words, before row-level security hides the rows.';
+revoke execute on function private.require_rank_to_write() from public;
+
 -- Who is acting, for the audit log and for columns like created_by.
 
 create function private.actor_id() returns uuid
@@ -89,6 +108,8 @@ create policy "admins change operators" on public.operators for update to authen
   using ((select private.operator_is('admin'))) with check ((select private.operator_is('admin')));
 create policy "admins remove operators" on public.operators for delete to authenticated
   using ((select private.operator_is('admin')));
+create trigger a_check_rank_first before insert or update or delete on public.operators
+  for each statement execute function private.require_rank_to_write('admin');
 
 create function private.keep_an_admin() returns trigger
 language plpgsql security definer set search_path = ''

@@ -29,6 +29,8 @@ create policy "operators of rank operator change maintenance_windows" on public.
   using ((select private.operator_is('operator'))) with check ((select private.operator_is('operator')));
 create policy "operators of rank operator remove maintenance_windows" on public.maintenance_windows for delete to authenticated
   using ((select private.operator_is('operator')));
+create trigger a_check_rank_first before insert or update or delete on public.maintenance_windows
+  for each statement execute function private.require_rank_to_write('operator');
 
 create trigger refuse_in_use before delete on public.maintenance_windows
   for each row execute function private.refuse_in_use('name');
@@ -58,6 +60,8 @@ create policy "operators of rank operator change openings" on public.maintenance
   using ((select private.operator_is('operator'))) with check ((select private.operator_is('operator')));
 create policy "operators of rank operator remove openings" on public.maintenance_openings for delete to authenticated
   using ((select private.operator_is('operator')));
+create trigger a_check_rank_first before insert or update or delete on public.maintenance_openings
+  for each statement execute function private.require_rank_to_write('operator');
 
 create trigger audit after insert or update or delete on public.maintenance_openings
   for each row execute function private.audit_change('id');

@@ -19,6 +19,8 @@ create policy "operators of rank operator change device_roles" on public.device_
   using ((select private.operator_is('operator'))) with check ((select private.operator_is('operator')));
 create policy "operators of rank operator remove device_roles" on public.device_roles for delete to authenticated
   using ((select private.operator_is('operator')));
+create trigger a_check_rank_first before insert or update or delete on public.device_roles
+  for each statement execute function private.require_rank_to_write('operator');
 
 insert into public.device_roles (name, description) values
   ('beacon', 'The demo role: serves the version of its release over HTTP.');
@@ -66,6 +68,8 @@ create policy "operators of rank operator change segments" on public.segments fo
   using ((select private.operator_is('operator'))) with check ((select private.operator_is('operator')));
 create policy "operators of rank operator remove segments" on public.segments for delete to authenticated
   using ((select private.operator_is('operator')));
+create trigger a_check_rank_first before insert or update or delete on public.segments
+  for each statement execute function private.require_rank_to_write('operator');
 
 insert into public.segments (name, position, description) values
   ('canary', 10, 'The first to get a release: devices whose failure does little harm.'),

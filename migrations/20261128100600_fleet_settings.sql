@@ -60,6 +60,8 @@ create policy "operators read the settings" on public.fleet_settings for select 
   using ((select private.operator_is('viewer')));
 create policy "admins change the settings" on public.fleet_settings for update to authenticated
   using ((select private.operator_is('admin'))) with check ((select private.operator_is('admin')));
+create trigger a_check_rank_first before update on public.fleet_settings
+  for each statement execute function private.require_rank_to_write('admin');
 
 insert into public.fleet_settings default values;
 

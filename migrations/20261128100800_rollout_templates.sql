@@ -54,6 +54,8 @@ create policy "operators of rank operator change rollout_templates" on public.ro
   using ((select private.operator_is('operator'))) with check ((select private.operator_is('operator')));
 create policy "operators of rank operator remove rollout_templates" on public.rollout_templates for delete to authenticated
   using ((select private.operator_is('operator')));
+create trigger a_check_rank_first before insert or update or delete on public.rollout_templates
+  for each statement execute function private.require_rank_to_write('operator');
 
 insert into public.rollout_templates (name, description) values
   ('staged', 'Canary, then early, then a tenth, then all of stable; an hour to soak after each.'),

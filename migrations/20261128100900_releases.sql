@@ -25,6 +25,8 @@ create policy "operators of rank operator change branches" on public.branches fo
   using ((select private.operator_is('operator'))) with check ((select private.operator_is('operator')));
 create policy "operators of rank operator remove branches" on public.branches for delete to authenticated
   using ((select private.operator_is('operator')));
+create trigger a_check_rank_first before insert or update or delete on public.branches
+  for each statement execute function private.require_rank_to_write('operator');
 
 insert into public.branches (name, description) values
   ('main', 'What the fleet runs.'),
@@ -98,6 +100,8 @@ create policy "operators of rank operator add releases" on public.releases for i
   with check ((select private.operator_is('operator')));
 create policy "operators of rank operator change releases" on public.releases for update to authenticated
   using ((select private.operator_is('operator'))) with check ((select private.operator_is('operator')));
+create trigger a_check_rank_first before insert or update on public.releases
+  for each statement execute function private.require_rank_to_write('operator');
 
 create function private.check_release() returns trigger
 language plpgsql security definer set search_path = ''

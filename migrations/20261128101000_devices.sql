@@ -101,6 +101,8 @@ create policy "operators of rank operator change devices" on public.devices for 
   using ((select private.operator_is('operator'))) with check ((select private.operator_is('operator')));
 create policy "operators of rank operator remove pending devices" on public.devices for delete to authenticated
   using ((select private.operator_is('operator')));
+create trigger a_check_rank_first before insert or update or delete on public.devices
+  for each statement execute function private.require_rank_to_write('operator');
 
 -- The names that count. pg_timezone_names reads every file of the time zone database each time it is asked, which an edit
 -- of a thousand devices cannot afford; so what was found there once is kept.

@@ -41,6 +41,8 @@ create policy "an active device reads its own commands" on public.device_command
 create policy "an active device answers its own queued commands" on public.device_commands for update to fleet_device
   using (device_id = (select private.device_id()) and state = 'queued' and (select private.device_is_active()))
   with check (device_id = (select private.device_id()) and state in ('succeeded', 'failed'));
+create trigger a_check_rank_first before insert or update on public.device_commands
+  for each statement execute function private.require_rank_to_write('operator');
 
 create function private.check_command() returns trigger
 language plpgsql security definer set search_path = ''

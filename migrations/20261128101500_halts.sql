@@ -45,6 +45,8 @@ create policy "operators of rank operator open halts" on public.halts for insert
   with check ((select private.operator_is('operator')));
 create policy "operators of rank operator lift halts" on public.halts for update to authenticated
   using ((select private.operator_is('operator'))) with check ((select private.operator_is('operator')));
+create trigger a_check_rank_first before insert or update on public.halts
+  for each statement execute function private.require_rank_to_write('operator');
 
 create function private.check_halt() returns trigger
 language plpgsql security definer set search_path = ''

@@ -77,6 +77,8 @@ create policy "operators of rank operator write rollouts" on public.rollouts for
   with check ((select private.operator_is('operator')));
 create policy "operators of rank operator run rollouts" on public.rollouts for update to authenticated
   using ((select private.operator_is('operator'))) with check ((select private.operator_is('operator')));
+create trigger a_check_rank_first before insert or update on public.rollouts
+  for each statement execute function private.require_rank_to_write('operator');
 
 create function private.check_rollout() returns trigger
 language plpgsql security definer set search_path = ''
@@ -246,6 +248,8 @@ create policy "operators of rank operator change stages" on public.rollout_stage
   using ((select private.operator_is('operator'))) with check ((select private.operator_is('operator')));
 create policy "operators of rank operator remove stages" on public.rollout_stages for delete to authenticated
   using ((select private.operator_is('operator')));
+create trigger a_check_rank_first before insert or update or delete on public.rollout_stages
+  for each statement execute function private.require_rank_to_write('operator');
 
 create function private.check_stage() returns trigger
 language plpgsql security definer set search_path = ''

@@ -34,6 +34,8 @@ create policy "operators of rank operator change rollout_template_stages" on pub
   using ((select private.operator_is('operator'))) with check ((select private.operator_is('operator')));
 create policy "operators of rank operator remove rollout_template_stages" on public.rollout_template_stages for delete to authenticated
   using ((select private.operator_is('operator')));
+create trigger a_check_rank_first before insert or update or delete on public.rollout_template_stages
+  for each statement execute function private.require_rank_to_write('operator');
 
 insert into public.rollout_template_stages (template, position, segment, percent, soak_s) values
   ('staged', 1, 'canary', null, 3600),

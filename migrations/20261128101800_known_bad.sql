@@ -24,6 +24,8 @@ create policy "operators read known bad releases" on public.known_bad_releases f
   using ((select private.operator_is('viewer')));
 create policy "operators of rank operator let a device try again" on public.known_bad_releases for delete to authenticated
   using ((select private.operator_is('operator')));
+create trigger a_check_rank_first before delete on public.known_bad_releases
+  for each statement execute function private.require_rank_to_write('operator');
 
 create function private.remember_outcome() returns trigger
 language plpgsql security definer set search_path = ''
@@ -122,6 +124,8 @@ create policy "operators of rank operator mark known-bad patterns" on public.kno
   with check ((select private.operator_is('operator')));
 create policy "operators of rank operator lift known-bad patterns" on public.known_bad_patterns for update to authenticated
   using ((select private.operator_is('operator'))) with check ((select private.operator_is('operator')));
+create trigger a_check_rank_first before insert or update on public.known_bad_patterns
+  for each statement execute function private.require_rank_to_write('operator');
 
 -- Matching.
 

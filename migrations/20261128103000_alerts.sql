@@ -41,6 +41,8 @@ create policy "operators read alerts" on public.alerts for select to authenticat
   using ((select private.operator_is('viewer')));
 create policy "operators of rank operator acknowledge alerts" on public.alerts for update to authenticated
   using ((select private.operator_is('operator'))) with check ((select private.operator_is('operator')));
+create trigger a_check_rank_first before update on public.alerts
+  for each statement execute function private.require_rank_to_write('operator');
 
 create function private.check_alert() returns trigger
 language plpgsql security definer set search_path = ''

@@ -141,6 +141,8 @@ create policy "operators read targets" on public.slo_targets for select to authe
   using ((select private.operator_is('viewer')));
 create policy "admins change targets" on public.slo_targets for update to authenticated
   using ((select private.operator_is('admin'))) with check ((select private.operator_is('admin')));
+create trigger a_check_rank_first before update on public.slo_targets
+  for each statement execute function private.require_rank_to_write('admin');
 
 insert into public.slo_targets (name, target, unit, description) values
   ('devices_online', 99, 'percent', 'Active devices that are online now.'),

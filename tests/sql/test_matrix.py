@@ -1,8 +1,9 @@
 """The whole matrix of access, generated from the catalog: member × table or view × verb × own or other row.
 
 A new table or view without a decision here fails. Every cell is tried for real and undone; what is refused must be
-refused by its SQLSTATE (42501) or see no row at all. Then again with everything granted to everybody, as Lite does it:
-row-level security alone must then give the same answers.
+refused by its SQLSTATE (42501) or see no row at all, and a person whose rank is too low is told so (PT403). Then again
+with everything granted to everybody, as Lite does it, and without the triggers that look at the rank: row-level
+security alone must then give the same answers.
 """
 
 from __future__ import annotations
@@ -194,6 +195,10 @@ def _may(who: str, table: Table, verb: str, whose: str) -> bool:
     return False
 
 
+def _people_write(table: Table, verb: str) -> bool:
+    return verb != "select" and getattr(DECISIONS[table.name], verb) is not None
+
+
 def _where(table: Table, whose: str) -> tuple[str, list[object]]:
     if table.name == "public.fleet_overview":
         # One row always; an empty fleet is what somebody without rights sees.
@@ -225,7 +230,9 @@ def _try(fleet: Fleet, table: Table, verb: str, whose: str, change: str) -> str:
         return "yes" if code in RULES else code
 
 
-def _matrix(fleet: Fleet, tables: list[Table], members: list[str]) -> list[str]:
+def _matrix(
+    fleet: Fleet, tables: list[Table], members: list[str], *, rank_is_checked: bool = True
+) -> list[str]:
     """Every cell that is not as decided, as a sentence."""
     wrong = []
     for who in members:
@@ -264,6 +271,8 @@ def _matrix(fleet: Fleet, tables: list[Table], members: list[str]) -> list[str]:
                         elif not allowed:
                             # A view that cannot be written says so before it asks for rights.
                             right = {"42501"} | ({"55000"} if table.is_view and verb != "select" else set())
+                        elif rank_is_checked and role == "authenticated" and _people_write(table, verb):
+                            right = {"PT403"}
                         elif verb == "insert":
                             right = {"42501"} | ({"55000"} if table.is_view else set())
                         elif table.is_view:
@@ -290,7 +299,28 @@ def test_the_matrix_holds_with_everything_granted_to_everybody(fleet: Fleet, tab
         "grant all on all tables in schema public, private to anon, authenticated, fleet_device; "
         "grant all on all sequences in schema public, private to anon, authenticated, fleet_device"
     )
-    assert _matrix(fleet, tables, MEMBERS) == []
+    _drop_rank_checks(fleet)
+    assert _matrix(fleet, tables, MEMBERS, rank_is_checked=False) == []
+
+
+def _drop_rank_checks(fleet: Fleet) -> None:
+    checked = fleet.sql(
+        "select tgrelid::regclass::text from pg_trigger where tgfoid = 'private.require_rank_to_write'::regproc"
+    )
+    for (table,) in checked:
+        fleet.sql(f"drop trigger a_check_rank_first on {table}")
+
+
+def test_the_rank_is_checked_before_any_other_trigger_of_a_statement(bare: Fleet) -> None:
+    """A trigger that comes first may lock, and what it locks a viewer must not."""
+    first = bare.sql(
+        "select distinct on (tgrelid) tgrelid::regclass::text, tgfoid::regproc::text from pg_trigger "
+        "where tgtype & 1 = 0 and tgtype & 2 <> 0 and tgtype & 28 <> 0 and tgrelid = any(%s::regclass[]) "
+        "order by tgrelid, tgname",
+        [name for name, decision in DECISIONS.items()
+         if any(getattr(decision, verb) for verb in VERBS if verb != "select")],
+    )  # fmt: skip
+    assert {function for _, function in first} == {"private.require_rank_to_write"}
 
 
 @pytest.mark.parametrize(
@@ -302,7 +332,11 @@ def test_the_matrix_holds_with_everything_granted_to_everybody(fleet: Fleet, tab
         ),
         (
             "alter table public.slo_targets disable row level security",
-            "viewer: update public.slo_targets (any): yes, not no rows",
+            "stranger: select public.slo_targets (any): yes, not no rows",
+        ),
+        (
+            "drop trigger a_check_rank_first on public.slo_targets",
+            "operator: update public.slo_targets (any): no rows, not PT403",
         ),
         (
             "create policy x on public.update_history for select to fleet_device using (true)",
