@@ -120,6 +120,7 @@ create function public.resume_rollout(rollout_id uuid) returns public.rollouts
 language plpgsql volatile set search_path = ''
 as $$
 begin
+  perform private.require_rank('operator');
   if (select r.state from public.rollouts r where r.id = resume_rollout.rollout_id) = 'draft' then
     perform private.refuse('rollout_state', 'This rollout has not been started.', 'Start it: fleetctl rollout start.');
   end if;

@@ -16,3 +16,9 @@ class FleetctlError(Exception):
         self.message = message
         self.hint = hint
         self.exit_code = exit_code
+
+
+def not_changed(message: str) -> FleetctlError:
+    """The database accepted a change, but there was no row to change."""
+    hint = "Someone else may have changed it meanwhile. Look again, then repeat the command."
+    return FleetctlError("not_changed", message, hint=hint)

@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from uuid import uuid4
 
 import psycopg
 import typer
+import typer.testing
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from fleetctl.commands import register
 from fleetctl.errors import FleetctlError
 from fleetctl.stack.local_stack import LocalStack
+
+# Each call would make every command again, which takes longer than most calls themselves.
+vars(typer.testing)["_get_command"] = cache(get_command)
 
 Db = psycopg.Connection[dict[str, Any]]
 

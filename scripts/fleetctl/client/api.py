@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping, Sequence
+from functools import cache
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
@@ -13,7 +15,7 @@ from supabase import Client, ClientOptions, create_client
 from fleetctl.client.api_errors import TIMEOUT_S, from_auth, translated
 from fleetctl.client.query import Narrow, Row, batches, every_row, is_one_of
 from fleetctl.client.target import Target
-from fleetctl.errors import FleetctlError
+from fleetctl.errors import FleetctlError, not_changed
 
 #: What PostgREST answers at most in one go on hosted projects.
 PAGE = 1000
@@ -25,7 +27,7 @@ class Api:
     def __init__(self, target: Target) -> None:
         self.target = target
         # Redirects are not followed: what redirects an API call is not the API.
-        self._http = httpx.Client(timeout=TIMEOUT_S, http2=True)
+        self._http = httpx.Client(timeout=TIMEOUT_S, http2=True, verify=_trusted())
         with translated(target.api_url):
             options = ClientOptions(
                 auto_refresh_token=False,
@@ -37,6 +39,7 @@ class Api:
             self._client: Client = create_client(target.api_url, target.key, options=options)
             if target.token is not None:
                 self._client.postgrest.auth(target.token)
+        self._reads_the_fleet = target.token is None
 
     def rows(
         self,
@@ -49,7 +52,10 @@ class Api:
         limit: int | None = None,
     ) -> list[Row]:
         """Every matching row (or the first `limit`), page by page, in a stable order: `order` must be unique
-        or ties may be returned twice while rows are being added."""
+        or ties may be returned twice while rows are being added.
+
+        Raises FleetctlError `not_an_operator` for a person from whom row-level security hides everything.
+        """
         found: list[Row] = []
         while limit is None or len(found) < limit:
             page = PAGE if limit is None else min(PAGE, limit - len(found))
@@ -59,6 +65,8 @@ class Api:
             found += got
             if len(got) < page:
                 break
+        if not found:
+            self._refuse_a_stranger()
         return found
 
     def rows_of(
@@ -72,7 +80,7 @@ class Api:
 
     def settings(self) -> Row:
         """The fleet settings, which every operator may read. Raises FleetctlError `not_an_operator`."""
-        rows = self.rows("fleet_settings", order="id", limit=1)
+        rows = self._run(self._client.table("fleet_settings").select("*").limit(1))
         if not rows:
             raise FleetctlError(
                 "not_an_operator",
@@ -80,23 +88,36 @@ class Api:
                 hint="Ask an admin to run fleetctl operator add.",
                 exit_code=4,
             )
+        self._reads_the_fleet = True
         return rows[0]
+
+    def _refuse_a_stranger(self) -> None:
+        """Nothing was found. Whoever is signed in without a rank finds nothing anywhere, and is told why."""
+        if not self._reads_the_fleet:
+            self.settings()
 
     def insert(self, table: str, row: Mapping[str, Any]) -> Row:
         """Insert one row; returns it as the database made it."""
         return _only(self._run(self._client.table(table).insert(dict(row))))
 
     def update(self, table: str, change: Mapping[str, Any], narrow: Narrow) -> list[Row]:
-        """Change the matching rows; returns them. Always narrowed: nothing here changes a whole table."""
-        return self._run(narrow(self._client.table(table).update(dict(change))))
+        """Change the matching rows; returns them. Always narrowed: nothing here changes a whole table.
+
+        Raises FleetctlError `not_changed` if there is no such row.
+        """
+        return self._some(table, self._run(narrow(self._client.table(table).update(dict(change)))))
 
     def delete(self, table: str, narrow: Narrow) -> list[Row]:
-        return self._run(narrow(self._client.table(table).delete()))
+        """Delete the matching rows; returns them. Raises FleetctlError `not_changed`."""
+        return self._some(table, self._run(narrow(self._client.table(table).delete())))
 
     def rpc(self, function: str, **arguments: Any) -> Any:
         """Call a SQL function by name; arguments left out take their defaults."""
         with translated(self.target.api_url):
-            return self._client.rpc(function, arguments).execute().data
+            answer = self._client.rpc(function, arguments).execute().data
+        if not answer:
+            self._refuse_a_stranger()
+        return answer
 
     def make_user(self, email: str, password: str) -> UUID:
         """Make a Supabase Auth user whose address counts as confirmed; returns its id.
@@ -132,10 +153,30 @@ class Api:
             parsed = {}
         return answer.status_code, parsed if isinstance(parsed, dict) else {}
 
+    def require_rank_to_write(self, table: str, key: str) -> None:
+        """Have `table` refuse a person whose rank is too low, before something else is done.
+
+        The change itself is of no row: `key` is never empty.
+        """
+        self._run(self._client.table(table).update({key: None}).is_(key, "null"))
+
+    def _some(self, table: str, rows: list[Row]) -> list[Row]:
+        """`rows`, if there are any: a change of nothing must not pass for one that was made."""
+        if not rows:
+            self._refuse_a_stranger()
+            raise not_changed(f"Nothing was changed: what this is about is not in {table} any more.")
+        return rows
+
     def _run(self, query: Any) -> list[Row]:
         with translated(self.target.api_url):
             data = query.execute().data
         return list(data or [])
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    """The certificates that count; reading them takes longer than most requests."""
+    return httpx.create_ssl_context()
 
 
 def _only(rows: list[Row]) -> Row:

@@ -188,5 +188,10 @@ def whoami(context: Context) -> None:
 
 
 def _rank(context: Context, user_id: str | None) -> str:
-    rows = context.api.rows("operators", where(user_id=user_id), order="email") if user_id else []
-    return str(rows[0]["rank"]) if rows else "not an operator: ask an admin to run fleetctl operator add"
+    try:
+        rows = context.api.rows("operators", where(user_id=user_id), order="email")
+    except FleetctlError as error:
+        if error.kind != "not_an_operator":
+            raise
+        return "not an operator: ask an admin to run fleetctl operator add"
+    return str(rows[0]["rank"])

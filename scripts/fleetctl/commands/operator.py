@@ -9,7 +9,7 @@ from uuid import UUID
 
 import typer
 
-from fleetctl.client.query import Row, where
+from fleetctl.client.query import where
 from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.options import command
 from fleetctl.console import err
@@ -56,6 +56,8 @@ def add(
     if user_id is not None:
         user = _user_id(user_id)
     else:
+        # Not a user of Auth first, and then the refusal.
+        context.api.require_rank_to_write("operators", "user_id")
         shown = None if password else secrets.token_urlsafe(12)
         user = context.api.make_user(email, password or shown or "")
     made = context.api.insert("operators", {"user_id": str(user), "email": email, "rank": rank.value})
@@ -83,21 +85,21 @@ def list_operators(context: Context) -> None:
 @command(app)
 def rank(context: Context, email: _Email, to: Annotated[Rank, typer.Argument(help="The new rank.")]) -> None:
     """Change a person's rank. It takes effect with their next request."""
+    _require_known(context, email)
     changed = context.api.update("operators", {"rank": to.value}, where(email=email))
-    _require_known(email, changed)
     context.say(f"{email} is now {to.value}.", changed)
 
 
 @command(app)
 def remove(context: Context, email: _Email) -> None:
     """Revoke a person's access at once. Their Auth user stays, without any rights here."""
+    _require_known(context, email)
     removed = context.api.delete("operators", where(email=email))
-    _require_known(email, removed)
     context.say(f"{email} is no longer an operator.", removed)
 
 
-def _require_known(email: str, rows: list[Row]) -> None:
-    if not rows:
+def _require_known(context: Context, email: str) -> None:
+    if not context.api.rows("operators", where(email=email), order="email"):
         raise FleetctlError(
             "operator_unknown",
             f"{email} is not an operator.",

@@ -13,7 +13,7 @@ from fleetctl.commands.common.lookup import find_devices
 from fleetctl.commands.common.parse import pairs_of
 from fleetctl.commands.common.selector import Selector, parse_selector, put, selector_text
 from fleetctl.console import counted, out, print_json
-from fleetctl.errors import FleetctlError
+from fleetctl.errors import FleetctlError, not_changed
 
 #: What PostgREST answers at most in one go on hosted projects.
 _PAGE = 1000
@@ -152,6 +152,8 @@ def change_devices(
         if changed:
             error.message += f" {len(changed)} of {counted(devices)} had already been changed."
         raise
+    if len(changed) < len(devices):
+        raise not_changed(f"Only {len(changed)} of {counted(devices)} were changed: the others are gone.")
     return changed
 
 
