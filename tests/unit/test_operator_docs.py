@@ -76,6 +76,7 @@ def test_each_described_error_can_happen() -> None:
     functions = "".join(file.read_text() for file in (ROOT / "migrations").glob("*.sql"))
     said = set(re.findall(r"[\"']([a-z_]+)[\"']", sources))
     said |= {f"{word}_unknown" for word in re.findall(r"refuse_unknown\('([a-z_]+)'", functions)}
+    said |= set(re.findall(r"refuse\('([a-z_]+)'", functions))
     assert len(described) > 50
     assert described <= said
 
