@@ -1,7 +1,7 @@
 """What a machine lacks is skipped with its reason; what FLEET_REQUIRE names must be there.
 
-FLEET_REQUIRE=docker,browser,postgres15 turns a skip for a missing part into a failure; `full` among them asks
-for the tests and rounds that are too dear for each run. `.ci/run` sets all of them.
+FLEET_REQUIRE=docker,browser,postgres15,pgbouncer,supabase turns a skip for a missing part into a failure;
+`full` among them asks for the tests and rounds that are too dear for each run. `.ci/run` sets all of them.
 """
 
 from __future__ import annotations
@@ -61,6 +61,18 @@ def _postgres15() -> str | None:
     return None if (POSTGRES_15 / "postgres").exists() else f"no PostgreSQL 15 in {POSTGRES_15}"
 
 
+def _pgbouncer() -> str | None:
+    from tests.support.pgbouncer import PROGRAM
+
+    return None if PROGRAM.exists() else f"no pgbouncer at {PROGRAM}"
+
+
+def _supabase() -> str | None:
+    from tests.support import supabase_cli
+
+    return supabase_cli.missing()
+
+
 def _full() -> str | None:
     return None if FULL else "only with FLEET_REQUIRE=full, as .ci/run has it"
 
@@ -69,6 +81,8 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "docker": _docker,
     "browser": _browser,
     "postgres15": _postgres15,
+    "pgbouncer": _pgbouncer,
+    "supabase": _supabase,
     "full": _full,
 }
 

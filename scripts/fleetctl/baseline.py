@@ -12,25 +12,45 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 import psycopg
 
 from fleetctl.errors import FleetctlError
 from fleetctl.migration_files import Migration
 
-# The CLI stores one element a statement, without the `;` and the space between them.
-_NOT_COMPARED = re.compile(r"--[^\n]*|[\s;]")
+# The CLI stores one element a statement, without the `;` and the space between them. What stands in quotes is
+# compared as it is; within a function's body the same holds.
+_COMMENT_OR_QUOTED = re.compile(r"""(--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|"(?:[^"]|"")*")""", re.DOTALL)
+_BETWEEN = re.compile(r"[\s;]+")
 
 # What was applied, by version; None if the history does not say what it was.
 History = Mapping[str, list[str] | None]
 
 
 def fingerprint(texts: Iterable[tuple[str, str]]) -> str:
-    """SHA-256 of (version, text) in order of version; comments, spaces and `;` do not count."""
+    """SHA-256 of (version, text) in order of version, without comments; spaces and `;` count in quotes."""
     digest = hashlib.sha256()
     for version, text in sorted(texts):
-        digest.update(f"{version}\n{_NOT_COMPARED.sub('', text)}\n".encode())
+        digest.update(f"{version}\n{_what_runs(text)}\n".encode())
     return digest.hexdigest()
+
+
+def is_same(statements: Sequence[str], text: str) -> bool:
+    """Whether these are the file's statements and comments, however either was split or indented."""
+    stored = "\n".join(statements)
+    return stored == text or _what_runs(stored, comments=True) == _what_runs(text, comments=True)
+
+
+@lru_cache(maxsize=256)
+def _what_runs(text: str, *, comments: bool = False) -> str:
+    parts = _COMMENT_OR_QUOTED.split(text)
+    for i, part in enumerate(parts):
+        if i % 2 == 0:
+            parts[i] = _BETWEEN.sub("", part)
+        elif not comments and part[0] in "-/":
+            parts[i] = ""
+    return "".join(parts)
 
 
 def refuse_another(

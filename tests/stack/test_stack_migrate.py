@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 import uuid
 from collections.abc import Iterator
@@ -260,6 +261,40 @@ def test_database_that_db_push_made_is_compared_by_the_history_of_the_cli(
     edited.write_text(text)
     assert migrate(database, baseline).applied == []
     assert len(noted(database)) == 1
+
+
+@pytest.mark.parametrize("text", ["create table public.x (id int);\n", "select 'a;  b';\n-- The end.\n"])
+def test_file_that_db_push_ran_is_untouched_however_the_cli_split_it(
+    database: psycopg.Connection, tmp_path: Path, text: str
+) -> None:
+    """The CLI notes a file of one statement as one element, as fleetctl does, but without its `;`."""
+    path = tmp_path / "20260101000000_one.sql"
+    path.write_text(text)
+    migrate(database, tmp_path)
+    statements = [part for part in re.split(r";\s*\n", text.strip() + "\n") if part]
+    database.execute("update supabase_migrations.schema_migrations set statements = %s", (statements,))
+    assert migrate(database, tmp_path).changed == []
+    path.write_text(f"-- Why.\n{text}")
+    assert migrate(database, tmp_path).changed == [path.name]
+
+
+def test_space_in_a_text_is_another_text(database: psycopg.Connection, baseline: Path) -> None:
+    file = baseline / "20260103000000_say.sql"
+    file.write_text("insert into public.b values (length('a b'));\n")
+    migrate(database, baseline)
+    file.write_text("insert into public.b values (length('ab'));\n")
+    assert refusal(database, baseline).kind == "baseline_changed"
+
+
+def test_schema_cache_of_postgrest_is_told_to_reload(database: psycopg.Connection, folder: Path) -> None:
+    """Also if nothing is missing: `supabase db push`, which does not tell it, may have run before."""
+    url = database.info.dsn
+    with psycopg.connect(url, password=database.info.password, autocommit=True) as listener:
+        listener.execute("listen pgrst")
+        for _ in range(2):
+            migrate(database, folder)
+            (told,) = listener.notifies(timeout=60, stop_after=1)
+            assert told.payload == "reload schema"
 
 
 def test_history_without_statements_says_nothing(database: psycopg.Connection, baseline: Path) -> None:

@@ -51,7 +51,7 @@ PATIENT = f"-c statement_timeout={PATIENCE_S}s -c lock_timeout={PATIENCE_S}s"
 type_of_connection = psycopg.Connection[tuple[Any, ...]]
 
 
-def _unprivileged_user() -> str | None:
+def unprivileged_user() -> str | None:
     """PostgreSQL refuses to run as root: the user to run it as, None for whoever we are."""
     if os.geteuid() != 0:
         return None
@@ -162,7 +162,7 @@ def running(
     `settings` win over ours; `{socket}` in a value is the folder of the socket. It starts from a copy of the
     data folder `template` if there is one, and leaves a copy of its own at `keep` in the end.
     """
-    user = _unprivileged_user()
+    user = unprivileged_user()
     base = Path(os.environ.get("FLEET_TEST_DATA", "/dev/shm" if os.access("/dev/shm", os.W_OK) else "/tmp"))
     folder = Path(tempfile.mkdtemp(prefix="fleet-sql-", dir=base))
     try:

@@ -147,6 +147,8 @@ def migrate(
 ) -> None:
     """Apply the migrations to any Supabase database, with the same history as `supabase db push`.
 
+    The URL may be that of a pooler in session or transaction mode.
+
     Example: fleetctl migrate --db-url postgresql://postgres:…@db.example.com:5432/postgres
     """
     import psycopg
@@ -160,7 +162,7 @@ def migrate(
         raise FleetctlError(
             "database_unreachable",
             f"The database cannot be reached: {str(error).strip()}",
-            hint="Check --db-url and the network.",
+            hint="Check --db-url and the network, and start again: files that were applied are not repeated.",
             exit_code=3,
         ) from error
     if as_json:
