@@ -26,7 +26,7 @@ from fleet_agent.release.manifest import (
     Manifest,
     check_manifest,
 )
-from fleet_agent.release.repository import CorruptError, Repository, check_names, folders
+from fleet_agent.release.repository import CorruptError, Repository, check_names, folders, role_missing
 from fleet_agent.support import atomic_files
 from fleet_agent.support.sizes import MIB
 
@@ -102,29 +102,24 @@ def _reusable(commit: str, role: str, target: Path) -> Manifest | None:
 
 
 def _entries(repo: Repository, commit: str, role: str) -> list[_Entry]:
-    repo.trees(commit, role)
-    listed = repo.read("ls-tree", "-r", "-z", "--full-tree", commit, "--", *folders(role))
-    rows = []
+    listed = repo.read("ls-tree", "-r", "-t", "-l", "-z", "--full-tree", commit, "--", *folders(role))
+    found, folders_found = [], set()
     for line in listed.split(b"\0")[:-1]:
-        facts, name = line.split(b"\t", 1)
-        mode, _, blob = facts.decode().split()
+        facts, raw = line.split(b"\t", 1)
+        mode, kind, blob, size = facts.decode().split()
         try:
-            rows.append((name.decode(), mode, blob))
+            path = raw.decode()
         except UnicodeDecodeError as error:
-            raise _unsafe(commit, f"{name!r} is not a UTF-8 name") from error
-    sizes = _sizes(repo, [blob for _, mode, blob in rows if mode != _SUBMODULE])
-    return [_Entry(path, mode, blob, sizes.get(blob, 0)) for path, mode, blob in rows]
-
-
-def _sizes(repo: Repository, blobs: list[str]) -> dict[str, int]:
-    asked = "".join(f"{blob}\n" for blob in blobs).encode()
-    sizes = {}
-    for line in repo.read("cat-file", "--batch-check", stdin=asked).decode().splitlines():
-        blob, kind, *size = line.split()
-        if kind != "blob":
-            raise CorruptError(f"{blob} is {kind}")
-        sizes[blob] = int(size[0])
-    return sizes
+            raise _unsafe(commit, f"{raw!r} is not a UTF-8 name") from error
+        if kind == "tree":
+            folders_found.add(path)
+        elif kind == "blob" and not size.isdecimal():
+            raise CorruptError(f"{path} ({blob}) is not here")
+        else:
+            found.append(_Entry(path, mode, blob, int(size) if kind == "blob" else 0))
+    if folders(role)[0] not in folders_found:
+        raise role_missing(commit, role)
+    return found
 
 
 def _check_entries(entries: list[_Entry], limits: Limits) -> None:

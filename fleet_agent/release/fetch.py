@@ -132,15 +132,15 @@ class _Fetch:
         self.size_before = repository.size()
         if not repository.has_commit(commit):
             self._fetch_commit(single_files=single_files)
-        repository.check_commit(commit)
-        if missing := repository.missing(commit, role):
+        trees = repository.trees(commit, role)
+        if missing := repository.missing(trees):
             try:
                 self._fetch_files(missing)
             except WantRefusedError:
                 self._start_whole()
                 self._fetch_commit(single_files=False)
-        if not repository.has_release(commit, role):
-            raise CorruptError("files are still missing after the fetch")
+            if repository.missing(trees):
+                raise CorruptError("files are still missing after the fetch")
         repository.keep(commit)
 
     def _fetch_commit(self, *, single_files: bool) -> None:

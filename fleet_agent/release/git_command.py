@@ -67,6 +67,8 @@ SETTINGS = """\
 """
 SETTINGS_FILE = "fleet.gitconfig"
 _LOCAL_TIMEOUT_S = 300.0
+#: How long a command may take to end when it is told no more.
+_GOODBYE_S = 1.0
 #: How often what a transfer has brought so far is looked at.
 _LOOK_S = 0.1
 #: Starts a program with limits that hold for all that it starts: KiB of address space, half KiB of a file.
@@ -174,8 +176,14 @@ class GitCommand:
         assert process is not None  # noqa: S101
         try:
             yield process
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                # Nothing more is asked of it, so it ends by itself. To kill it takes a look at all processes.
+                processes.close(process)
+                process.wait(_GOODBYE_S)
         finally:
-            processes.kill(process)
+            if process.poll() is None:
+                processes.kill(process)
+            processes.close(process)
 
     def network(
         self,

@@ -35,8 +35,8 @@ def origin(repository: Path, commit: str) -> Origin:
     """
     repo = Repository(repository)
     try:
-        repo.check_commit(commit)
-        return Origin(_fleet_id(repo, commit), committed_at(repo.read("cat-file", "commit", commit)))
+        said = repo.commit(commit)
+        return Origin(_fleet_id(repo, commit), committed_at(said))
     except CorruptError as error:
         raise ReleaseError(
             Kind.COMMIT_MISSING,

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -94,17 +95,27 @@ class Repository:
         atomic_files.write_atomic(self.folder / "fleet.whole", quote(without_secrets(url)).encode())
 
     def has_commit(self, commit: str) -> bool:
-        return self.git.local("cat-file", "-e", f"{commit}^{{commit}}").status == 0
+        """Whether it is here. Raises ReleaseError (`release_too_large`) for a commit that nobody writes."""
+        told = self.read("cat-file", "--batch-check", stdin=_asking_for(commit))
+        return self._size_of_commit(told) is not None
 
-    def check_commit(self, commit: str) -> None:
-        """Refuse a commit that nobody writes. Raises ReleaseError (`release_too_large`), CorruptError."""
-        size = int(self.read("cat-file", "-s", commit))
-        if size > COMMIT_SIZE:
-            raise too_large(f"its commit alone has {size} bytes, at most {COMMIT_SIZE} are allowed")
+    def commit(self, commit: str) -> bytes:
+        """What a commit says. Raises CorruptError without it, ReleaseError as `has_commit` does."""
+        told, _, rest = self.read("cat-file", "--batch", stdin=_asking_for(commit)).partition(b"\n")
+        size = self._size_of_commit(told)
+        if size is None:
+            raise CorruptError(f"no commit {commit}: {told[:100].decode(errors='replace')}")
+        return rest[:size]
 
-    def has_release(self, commit: str, role: str) -> bool:
-        """True when the commit and every file of the role are here."""
-        return self.has_commit(commit) and not self.missing(commit, role)
+    @staticmethod
+    def _size_of_commit(told: bytes) -> int | None:
+        """From an answer of `cat-file`; None if there is no commit."""
+        kind, size = (*told.split()[1:], b"", b"")[:2]
+        if kind != b"commit":
+            return None
+        if int(size) > COMMIT_SIZE:
+            raise too_large(f"its commit alone has {int(size)} bytes, at most {COMMIT_SIZE} are allowed")
+        return int(size)
 
     def trees(self, commit: str, role: str) -> list[str]:
         """The ids of the folders that a device of `role` gets. Raises ReleaseError (`role_missing`)."""
@@ -113,16 +124,12 @@ class Repository:
         entries = [entry.decode(errors="replace").split("\t") for entry in listed.split(b"\0") if entry]
         found = {path: about.split()[2] for about, path in entries}
         if wanted[0] not in found:
-            raise ReleaseError(
-                Kind.ROLE_MISSING,
-                f"The release {commit[:12]} has no role {role}.",
-                hint=f"Add {wanted[0]}/ to the fleet repository, or give the device another role.",
-            )
+            raise role_missing(commit, role)
         return [found[folder] for folder in wanted if folder in found]
 
-    def missing(self, commit: str, role: str) -> list[str]:
-        """The ids of the role's files that are not here yet."""
-        listed = self.read("rev-list", "--objects", "--missing=print", *self.trees(commit, role))
+    def missing(self, trees: Iterable[str]) -> list[str]:
+        """The ids of the files below `trees` that are not here yet, and of folders."""
+        listed = self.read("rev-list", "--objects", "--missing=print", *trees)
         return [line[1:].decode() for line in listed.splitlines() if line.startswith(b"?")]
 
     def size(self) -> int:
@@ -221,6 +228,19 @@ class Repository:
         for pack in (self.folder / "objects" / "pack").glob("*.pack"):
             if not pack.with_suffix(".idx").exists():
                 pack.unlink()
+
+
+def role_missing(commit: str, role: str) -> ReleaseError:
+    """The error for a release without the device's role."""
+    return ReleaseError(
+        Kind.ROLE_MISSING,
+        f"The release {commit[:12]} has no role {role}.",
+        hint=f"Add {folders(role)[0]}/ to the fleet repository, or give the device another role.",
+    )
+
+
+def _asking_for(commit: str) -> bytes:
+    return f"{commit}^{{commit}}\n".encode()
 
 
 def looks_corrupt(own: str) -> bool:

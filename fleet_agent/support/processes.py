@@ -361,10 +361,15 @@ def kill(process: subprocess.Popen[bytes], *, kept: bool = False) -> None:
         # Not waited for yet, so the process id is still its own.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+    close(process)
+    process.wait()
+    # Whatever started a session of its own.
+    orphans.end_descendants()
+
+
+def close(process: subprocess.Popen[bytes]) -> None:
+    """Stop talking and listening to it."""
     for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe is not None:
             with contextlib.suppress(OSError, ValueError):
                 pipe.close()
-    process.wait()
-    # Whatever started a session of its own.
-    orphans.end_descendants()
