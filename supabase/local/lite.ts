@@ -4,6 +4,7 @@
  */
 import { App, type HonoContext, type ServerOptions } from "@supabase/lite";
 import { createPostgresConnection, PostgresConnection } from "@supabase/lite/postgres";
+import type { AuthApps } from "./auth.ts";
 import type { Config } from "./config.ts";
 import { asPostgrest } from "./sqlstate.ts";
 
@@ -84,8 +85,8 @@ const noUserLookup: NonNullable<ServerOptions["middlewares"]>[number] = async (c
 export interface Lite {
   /** `/rest/v1` and `/storage/v1` for callers with a key. */
   rest: App;
-  /** `/auth/v1`. */
-  auth: App;
+  /** `/auth/v1`; `auth.ts` stands before them. */
+  auth: AuthApps;
   /** The table editor's pages and its keyless requests as `service_role`; never reachable on the API port. */
   editor: App;
   /** Throws if the database does not respond. */
@@ -123,24 +124,27 @@ export async function createLite(config: Config): Promise<Lite> {
       server: { admin: false, disableStudio: true, disableFallback: true, middlewares: [noUserLookup] },
     },
   });
-  const auth = new App({
-    ...shared,
-    connection: authConnection,
-    options: { server: { admin: false, disableStudio: true, disableFallback: true } },
-  });
+  const auth = (signsUp: boolean) =>
+    new App({
+      ...shared,
+      auth: { ...shared.auth, enable_signup: signsUp },
+      connection: authConnection,
+      options: { server: { admin: false, disableStudio: true, disableFallback: true } },
+    });
+  const authApps = { closed: auth(false), open: auth(true) };
   const editor = new App({
     ...shared,
     studio: { enabled: true },
     connection: restConnection,
     options: { server: { admin: true, middlewares: [noUserLookup] } },
   });
-  await auth.ensureSystemSchema();
+  await authApps.open.ensureSystemSchema();
   // Lite swallows the errors of that step; schema `auth` itself belongs to bootstrap.sql, so some are expected.
   const [{ users }] = await authConnection.driver`select to_regclass('auth.users') is not null as users`;
   if (!users) throw new Error("the tables of schema auth could not be created");
   return {
     rest,
-    auth,
+    auth: authApps,
     editor,
     async ping() {
       await restConnection.driver`select 1`;

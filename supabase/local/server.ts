@@ -7,10 +7,13 @@
  *   /_fleet/health                    is every part ready?
  *   everything else                   the dashboard
  */
+import { serveAuth } from "./auth.ts";
+import { isBehindTls, isLoopback, originOf } from "./client.ts";
 import { readConfig } from "./config.ts";
 import { answer, loadFunctions } from "./functions.ts";
 import { createLite } from "./lite.ts";
 import { startScheduler } from "./scheduler.ts";
+import { withSecurityHeaders } from "./security_headers.ts";
 import { serveDashboard } from "./static.ts";
 import { serveTableEditor } from "./table_editor.ts";
 
@@ -27,6 +30,7 @@ const [lite, functions, realtime] = await Promise.all([
   loadFunctions(config.functionsDir, log),
   loadRealtime(),
 ]);
+const auth = serveAuth(lite.auth, config.secretKey);
 const scheduler = startScheduler(config.postgresDbUrl, log);
 
 async function loadRealtime(): Promise<Realtime | string> {
@@ -47,12 +51,18 @@ async function loadRealtime(): Promise<Realtime | string> {
 }
 
 async function handle(request: Request, info: Deno.ServeHandlerInfo<Deno.NetAddr>): Promise<Response> {
+  // Asked first: a request that became a WebSocket no longer tells.
+  const behindTls = isBehindTls(request, info.remoteAddr.hostname);
+  return withSecurityHeaders(await route(request, info), behindTls);
+}
+
+async function route(request: Request, info: Deno.ServeHandlerInfo<Deno.NetAddr>): Promise<Response> {
   const path = new URL(request.url).pathname;
   const peerAddress = info.remoteAddr.hostname;
   if (path.startsWith("/rest/v1") || path.startsWith("/storage/v1")) {
     return await lite.rest.fetch(request, { peerAddress });
   }
-  if (path.startsWith("/auth/v1")) return await lite.auth.fetch(request, { peerAddress });
+  if (path.startsWith("/auth/v1")) return await auth(request, peerAddress);
   if (path.startsWith("/realtime/v1/")) {
     if (typeof realtime !== "string") return await realtime.handle(request, info);
     return answer(
@@ -65,7 +75,8 @@ async function handle(request: Request, info: Deno.ServeHandlerInfo<Deno.NetAddr
     return await functions.handle(withClientAddress(request, peerAddress), path);
   }
   if (path === "/_fleet/health") return await health();
-  return await serveDashboard(config.webDir, path, request, config);
+  const settings = { origin: originOf(request, peerAddress), publishableKey: config.publishableKey };
+  return await serveDashboard(config.webDir, path, request, settings);
 }
 
 /**
@@ -73,8 +84,7 @@ async function handle(request: Request, info: Deno.ServeHandlerInfo<Deno.NetAddr
  * proxy on this machine may, because only it knows the caller.
  */
 function withClientAddress(request: Request, peer: string): Request {
-  const loopback = /^(127\.|::1$|::ffff:127\.)/.test(peer);
-  if (loopback && request.headers.has("x-forwarded-for")) return request;
+  if (isLoopback(peer) && request.headers.has("x-forwarded-for")) return request;
   const headers = new Headers(request.headers);
   headers.set("x-forwarded-for", peer);
   return new Request(request, { headers });
@@ -114,7 +124,8 @@ const servers: Deno.HttpServer<Deno.NetAddr>[] = [
     onListen() {},
     onError(error) {
       log(`request failed: ${error instanceof Error ? error.stack : error}`);
-      return answer(500, "internal_error", "The request failed; the server log has the reason.");
+      const failed = answer(500, "internal_error", "The request failed; the server log has the reason.");
+      return withSecurityHeaders(failed, false);
     },
   }, handle),
 ];

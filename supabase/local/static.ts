@@ -47,7 +47,6 @@ export async function serveFile(folder: string, path: string, request: Request):
     "content-type": TYPES[extension] ?? "application/octet-stream",
     "content-length": String(info.size),
     "cache-control": hashed ? FOREVER : "no-cache",
-    "x-content-type-options": "nosniff",
     etag,
   };
   if (request.headers.get("if-none-match") === etag) {
@@ -63,7 +62,7 @@ export async function serveDashboard(
   folder: string,
   path: string,
   request: Request,
-  settings: { publishableKey: string },
+  settings: { origin: string; publishableKey: string },
 ): Promise<Response> {
   if (request.method !== "GET" && request.method !== "HEAD") {
     return Response.json({ kind: "not_found", message: `${request.method} ${path} is not supported.` }, {
@@ -71,9 +70,7 @@ export async function serveDashboard(
     });
   }
   if (path === "/config.json") {
-    // The address that the browser used: right behind any host name, port forward or tunnel.
-    const origin = new URL(request.url).origin;
-    return Response.json({ supabaseUrl: origin, publishableKey: settings.publishableKey }, {
+    return Response.json({ supabaseUrl: settings.origin, publishableKey: settings.publishableKey }, {
       headers: { "cache-control": "no-store" },
     });
   }

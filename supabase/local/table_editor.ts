@@ -3,6 +3,7 @@
  * without a key, so this port serves only this machine and only its own pages.
  */
 import type { App } from "@supabase/lite";
+import { withSecurityHeaders } from "./security_headers.ts";
 import { serveFile } from "./static.ts";
 
 const STATIC = new URL(".", import.meta.resolve("@supabase/lite/static/favicon.ico"));
@@ -26,8 +27,7 @@ export function refusal(request: Request, peer: string): string | null {
 }
 
 export function serveTableEditor(app: App, port: number): Deno.HttpServer<Deno.NetAddr> {
-  return Deno.serve({ hostname: "127.0.0.1", port, onListen() {} }, async (request, info) => {
-    const peer = info.remoteAddr.hostname;
+  const handle = async (request: Request, peer: string): Promise<Response> => {
     const why = refusal(request, peer);
     if (why) return Response.json({ kind: "refused", message: `Refused: ${why}.` }, { status: 403 });
     const path = new URL(request.url).pathname;
@@ -42,7 +42,11 @@ export function serveTableEditor(app: App, port: number): Deno.HttpServer<Deno.N
     }
     const answer = await app.fetch(request, { peerAddress: peer });
     return path === "/_system/info" ? await withoutConnection(answer) : answer;
-  });
+  };
+  return Deno.serve(
+    { hostname: "127.0.0.1", port, onListen() {} },
+    async (request, info) => withSecurityHeaders(await handle(request, info.remoteAddr.hostname), false),
+  );
 }
 
 /** Lite would reveal the database address with its password, which the page does not need. */

@@ -220,3 +220,14 @@ def test_the_fleet_is_named_on_stderr_if_there_is_another(stack: LocalStack, pro
     register(app)
     shown = CliRunner().invoke(app, ["whoami", "--data", str(stack.data)], env={"COLUMNS": "200"})
     assert shown.stderr == f"fleet: {stack.data} ({stack.api_url}, with a key)\n"
+
+
+def test_an_admin_makes_no_users_without_the_secret_key(
+    run: Run, stack: LocalStack, person: Callable[[str | None], str]
+) -> None:
+    """Sign-up is closed, to admins as well: they give a rank to a user that Auth has."""
+    sign_in(run, stack, person("admin"))
+    with pytest.raises(FleetctlError) as refused:
+        run("operator", "add", f"{uuid4().hex[:10]}@example.com")
+    assert (refused.value.kind, refused.value.exit_code) == ("key_refused", 4)
+    assert "secret key" in refused.value.message

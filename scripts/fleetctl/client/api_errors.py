@@ -85,6 +85,14 @@ def from_auth(email: str, status: int, answer: Mapping[str, object]) -> Fleetctl
             f"Auth already has a user {email}, with another password.",
             hint="Give that password with --password, or the user's id with --user-id.",
         )
+    if code == "signup_disabled":
+        return FleetctlError(
+            "key_refused",
+            f"Only the project's secret key can create a user, and Auth has none for {email}.",
+            hint="Use the secret key (sb_secret_…) in --key or FLEET_KEY, or create the user in Supabase "
+            "Auth and give its id with --user-id.",
+            exit_code=4,
+        )
     if code == "weak_password" or "password" in said.lower():
         return FleetctlError("password_refused", said, hint="Choose another --password.", exit_code=2)
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):

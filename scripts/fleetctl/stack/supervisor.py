@@ -209,7 +209,7 @@ class Supervisor:
         local = self.project.local
         self.server = Child(
             "server",
-            [find_deno(), "run", "--quiet", "--no-prompt", "--config", str(local / "deno.json"),
+            [find_deno(), "run", "--quiet", "--no-prompt", "--frozen", "--config", str(local / "deno.json"),
              *_PERMISSIONS, str(local / "server.ts")],
             log=self.folder.logs / "server.log", env=self._server_environment(), cwd=local, on_line=on_line,
         )  # fmt: skip
