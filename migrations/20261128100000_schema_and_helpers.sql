@@ -171,6 +171,41 @@ end
 $$;
 revoke execute on function private.refuse_truncate() from public;
 
+-- What the control plane keeps in tables that people write: times, who did it, what policy saw. Privileges of columns do
+-- not say it: the service key, Lite and the table editor have them all.
+create function private.keep_machine_columns() returns trigger
+language plpgsql set search_path = ''
+as $$
+-- Arguments: the columns with what they hold in a new row, as an object; `quietly` to put that in instead of refusing. In
+-- a row that exists, they stay as they are. Invoker, so that current_user tells people from policy's definer functions.
+-- Its triggers come first, by their name: what other triggers put in is no person's.
+declare
+  kept jsonb := tg_argv[0];
+  right_row record;
+  wrong text;
+begin
+  if current_user not in ('authenticated', 'service_role') then
+    return new;
+  end if;
+  if tg_op = 'UPDATE' then
+    select jsonb_object_agg(k, to_jsonb(old) -> k) into kept from jsonb_object_keys(kept) k;
+  end if;
+  right_row := jsonb_populate_record(new, kept);
+  if tg_argv[1] = 'quietly' then
+    return right_row;
+  end if;
+  if new is distinct from right_row then
+    select k into wrong from jsonb_object_keys(kept) k
+    where to_jsonb(new) -> k is distinct from to_jsonb(right_row) -> k order by k limit 1;
+    perform private.refuse('column_is_kept', format('%s of %s is kept by the control plane: nobody writes it.', wrong, tg_table_name),
+      'Leave it out.', 'PT400');
+  end if;
+  return new;
+end
+$$;
+comment on function private.keep_machine_columns() is 'Trigger: columns that the control plane keeps are not a person''s to write.';
+revoke execute on function private.keep_machine_columns() from public;
+
 create function private.touch_updated_at() returns trigger
 language plpgsql set search_path = ''
 as $$

@@ -110,6 +110,8 @@ create policy "admins remove operators" on public.operators for delete to authen
   using ((select private.operator_is('admin')));
 create trigger a_check_rank_first before insert or update or delete on public.operators
   for each statement execute function private.require_rank_to_write('admin');
+create trigger a_keep_machine_columns before insert or update of created_at on public.operators
+  for each row execute function private.keep_machine_columns('{"created_at": "now"}');
 
 create function private.keep_an_admin() returns trigger
 language plpgsql security definer set search_path = ''

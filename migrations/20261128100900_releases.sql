@@ -102,6 +102,8 @@ create policy "operators of rank operator change releases" on public.releases fo
   using ((select private.operator_is('operator'))) with check ((select private.operator_is('operator')));
 create trigger a_check_rank_first before insert or update on public.releases
   for each statement execute function private.require_rank_to_write('operator');
+create trigger a_keep_machine_columns before insert or update of created_at, created_by on public.releases
+  for each row execute function private.keep_machine_columns('{"created_at": "now", "created_by": null}');
 
 create function private.check_release() returns trigger
 language plpgsql security definer set search_path = ''

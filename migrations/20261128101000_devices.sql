@@ -103,6 +103,8 @@ create policy "operators of rank operator remove pending devices" on public.devi
   using ((select private.operator_is('operator')));
 create trigger a_check_rank_first before insert or update or delete on public.devices
   for each statement execute function private.require_rank_to_write('operator');
+create trigger a_keep_machine_columns before insert or update of created_at, updated_at, enrolled_at, pinned_at on public.devices
+  for each row execute function private.keep_machine_columns('{"created_at": "now", "updated_at": "now", "enrolled_at": null, "pinned_at": null, "key_number": 1}');
 
 -- The names that count. pg_timezone_names reads every file of the time zone database each time it is asked, which an edit
 -- of a thousand devices cannot afford; so what was found there once is kept.

@@ -43,6 +43,8 @@ create policy "an active device answers its own queued commands" on public.devic
   with check (device_id = (select private.device_id()) and state in ('succeeded', 'failed'));
 create trigger a_check_rank_first before insert or update on public.device_commands
   for each statement execute function private.require_rank_to_write('operator');
+create trigger a_keep_machine_columns before insert on public.device_commands
+  for each row execute function private.keep_machine_columns('{"requested_at": "now", "requested_by": null, "answered_at": null, "result": null}');
 
 create function private.check_command() returns trigger
 language plpgsql security definer set search_path = ''

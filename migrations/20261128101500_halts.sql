@@ -47,6 +47,9 @@ create policy "operators of rank operator lift halts" on public.halts for update
   using ((select private.operator_is('operator'))) with check ((select private.operator_is('operator')));
 create trigger a_check_rank_first before insert or update on public.halts
   for each statement execute function private.require_rank_to_write('operator');
+-- Quietly: an emergency stop is not refused for what it says too much.
+create trigger a_keep_machine_columns before insert on public.halts
+  for each row execute function private.keep_machine_columns('{"cause": "operator", "evidence": {}, "opened_at": "now", "opened_by": null}', 'quietly');
 
 create function private.check_halt() returns trigger
 language plpgsql security definer set search_path = ''

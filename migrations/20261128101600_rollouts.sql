@@ -79,6 +79,25 @@ create policy "operators of rank operator run rollouts" on public.rollouts for u
   using ((select private.operator_is('operator'))) with check ((select private.operator_is('operator')));
 create trigger a_check_rank_first before insert or update on public.rollouts
   for each statement execute function private.require_rank_to_write('operator');
+create trigger a_keep_machine_columns before insert or update of created_at, created_by, started_at, started_by, ended_at on public.rollouts
+  for each row execute function private.keep_machine_columns('{"created_at": "now", "created_by": null, "started_at": null, "started_by": null, "ended_at": null}');
+
+create function private.keep_machine_states() returns trigger
+language plpgsql set search_path = ''
+as $$
+-- Invoker: current_user tells people from policy.
+begin
+  if current_user in ('authenticated', 'service_role') then
+    perform private.refuse('rollout_state', format('A rollout is %s by policy alone.', new.state), 'To end it: fleetctl rollout cancel.');
+  end if;
+  return new;
+end
+$$;
+comment on function private.keep_machine_states() is 'Trigger: refuses a person who writes a state that only policy gives.';
+revoke execute on function private.keep_machine_states() from public;
+create trigger a_keep_machine_states before update of state on public.rollouts
+  for each row when (new.state in ('completed', 'superseded') and new.state is distinct from old.state)
+  execute function private.keep_machine_states();
 
 create function private.check_rollout() returns trigger
 language plpgsql security definer set search_path = ''
@@ -250,6 +269,34 @@ create policy "operators of rank operator remove stages" on public.rollout_stage
   using ((select private.operator_is('operator')));
 create trigger a_check_rank_first before insert or update or delete on public.rollout_stages
   for each statement execute function private.require_rank_to_write('operator');
+create trigger a_keep_machine_columns before insert on public.rollout_stages
+  for each row execute function private.keep_machine_columns(
+    '{"opened_at": null, "approved_by": null, "floor_bucket": null, "size_at_opening": null, "proved_at": null}');
+create trigger a_keep_machine_columns_on_update before update of approved_by, floor_bucket, size_at_opening, proved_at on public.rollout_stages
+  for each row execute function private.keep_machine_columns(
+    '{"approved_by": null, "floor_bucket": null, "size_at_opening": null, "proved_at": null}');
+
+create function private.stamp_opening() returns trigger
+language plpgsql set search_path = ''
+as $$
+-- Invoker: current_user tells people from policy, which opens a stage by the clock that it is given.
+begin
+  if current_user in ('authenticated', 'service_role') then
+    if old.opened_at is not null and new.opened_at is not null then
+      perform private.refuse('stage_is_open', format('Stage %s is open since %s.', old.position, old.opened_at), 'Leave opened_at as it is.');
+    end if;
+    -- A date to come is refused after this; one that has passed would shorten what is counted from it.
+    if new.opened_at < now() then
+      new.opened_at := now();
+    end if;
+  end if;
+  return new;
+end
+$$;
+comment on function private.stamp_opening() is 'Trigger: a stage that a person opens is open from now on, and once.';
+revoke execute on function private.stamp_opening() from public;
+create trigger a_stamp_opening before update of opened_at on public.rollout_stages
+  for each row when (new.opened_at is distinct from old.opened_at) execute function private.stamp_opening();
 
 create function private.check_stage() returns trigger
 language plpgsql security definer set search_path = ''
@@ -286,6 +333,7 @@ begin
   if tg_op = 'INSERT' then
     new.opened_at := null; new.floor_bucket := null; new.size_at_opening := null; new.proved_at := null;
     if new.approved_at is not null then
+      new.approved_at := now();
       new.approved_by := private.actor_id();
     end if;
     if exists (select from public.rollout_stages s where s.rollout_id = new.rollout_id and s.position > new.position and s.opened_at is not null) then
@@ -304,9 +352,9 @@ begin
     perform private.refuse('stage_is_open', format('Stage %s is open and cannot be closed.', old.position),
       'Pause the rollout, or lower percent: devices that hold a slot keep it.');
   end if;
-  if new.approved_at is not null and old.approved_at is null then
-    new.approved_at := now();
-    new.approved_by := coalesce(private.actor_id(), new.approved_by);
+  if new.approved_at is not null then
+    new.approved_at := coalesce(old.approved_at, now());
+    new.approved_by := case when old.approved_at is null then coalesce(private.actor_id(), new.approved_by) else old.approved_by end;
   end if;
   return new;
 end

@@ -126,6 +126,8 @@ create policy "operators of rank operator lift known-bad patterns" on public.kno
   using ((select private.operator_is('operator'))) with check ((select private.operator_is('operator')));
 create trigger a_check_rank_first before insert or update on public.known_bad_patterns
   for each statement execute function private.require_rank_to_write('operator');
+create trigger a_keep_machine_columns before insert on public.known_bad_patterns
+  for each row execute function private.keep_machine_columns('{"cause": "operator", "evidence": {}, "opened_at": "now", "opened_by": null}', 'quietly');
 
 -- Matching.
 

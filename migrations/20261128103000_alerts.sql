@@ -48,9 +48,9 @@ create function private.check_alert() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
 begin
-  if new.acknowledged_at is not null and old.acknowledged_at is null then
-    new.acknowledged_at := now();
-    new.acknowledged_by := coalesce(private.actor_id(), new.acknowledged_by);
+  if new.acknowledged_at is not null then
+    new.acknowledged_at := coalesce(old.acknowledged_at, now());
+    new.acknowledged_by := case when old.acknowledged_at is null then coalesce(private.actor_id(), new.acknowledged_by) else old.acknowledged_by end;
   end if;
   return new;
 end

@@ -128,12 +128,10 @@ def test_a_halt_can_only_be_lifted(fleet: Fleet) -> None:
 def test_nobody_signs_with_another_name(fleet: Fleet) -> None:
     fleet.sql("insert into public.halts (reason, opened_by) values ('x', %s)", ADMIN, who="operator")
     assert fleet.one("select opened_by from public.halts") == OPERATOR
-    fleet.sql(
-        "insert into public.device_commands (device_id, kind, requested_by) values (%s, 'restart', %s)",
-        DEVICE,
-        ADMIN,
-        who="operator",
-    )
+    command = "insert into public.device_commands (device_id, kind{}) values (%s, 'restart'{})"
+    forged = command.format(", requested_by", f", '{ADMIN}'")
+    assert fleet.refused(forged, DEVICE, who="operator").kind == "column_is_kept"
+    fleet.sql(command.format("", ""), DEVICE, who="operator")
     assert fleet.one("select requested_by from public.device_commands") == OPERATOR
 
 
