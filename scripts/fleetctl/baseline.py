@@ -57,13 +57,7 @@ def refuse_another(
     connection: psycopg.Connection, migrations: Sequence[Migration], history: History, start_over: str
 ) -> None:
     """Raises FleetctlError `baseline_changed` if another text made it; `start_over` is the way out."""
-    if not history or not _exists(connection, "public.fleet_settings"):
-        return
-    files = {migration.version: migration for migration in migrations}
-    made_by = _noted(connection) or _of_history(history)
-    if history.keys() <= files.keys() and (
-        made_by is None or made_by == _of_files(files[v] for v in history)
-    ):
+    if made_by(connection, migrations, history) is not False:
         return
     raise FleetctlError(
         "baseline_changed",
@@ -71,6 +65,17 @@ def refuse_another(
         "Before the first release, there is no upgrade between the two.",
         hint=start_over,
     )
+
+
+def made_by(connection: psycopg.Connection, migrations: Sequence[Migration], history: History) -> bool | None:
+    """Whether the text of these files made it; None if it is empty, not ours, or does not say."""
+    if not history or not _exists(connection, "public.fleet_settings"):
+        return None
+    files = {migration.version: migration for migration in migrations}
+    noted = _noted(connection) or _of_history(history)
+    if not history.keys() <= files.keys():
+        return False
+    return None if noted is None else noted == _of_files(files[version] for version in history)
 
 
 def note(connection: psycopg.Connection, migrations: Sequence[Migration]) -> None:

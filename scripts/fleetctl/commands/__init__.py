@@ -21,6 +21,7 @@ def register(app: typer.Typer) -> None:
         branch,
         command,
         device,
+        doctor,
         explain,
         fleet,
         halt,
@@ -43,5 +44,5 @@ def register(app: typer.Typer) -> None:
         (token, "token"), (operator, "operator"), (settings, "settings"), (fleet, "fleet"),
     ):  # fmt: skip
         app.add_typer(module.app, name=name)
-    for verbs in (login, pin, history, explain, audit):
+    for verbs in (login, pin, history, explain, audit, doctor):
         verbs.add_to(app)
