@@ -13,7 +13,8 @@ create table public.audit_log (
   table_name text not null,
   row_id text not null,
   before jsonb,
-  after jsonb
+  after jsonb,
+  action_id uuid not null default md5(pg_current_xact_id()::text || now()::text)::uuid
 );
 comment on table public.audit_log is 'Every change to a policy table. Append-only, written by triggers.';
 comment on column public.audit_log.actor_id is 'The operator''s user id; empty for the service key and for SQL.';
@@ -21,6 +22,9 @@ comment on column public.audit_log.actor is 'E-mail address of the operator, or 
 comment on column public.audit_log.row_id is 'The primary key of the changed row, as text.';
 comment on column public.audit_log.before is 'The changed columns as they were (all of them for a delete).';
 comment on column public.audit_log.after is 'The changed columns as they are (all of them for an insert).';
+comment on column public.audit_log.action_id is
+  'The same for all changes of one request, or of one transaction in SQL: what was changed together, and can be undone together.';
+create index audit_log_by_action on public.audit_log (action_id);
 create index audit_log_by_row on public.audit_log (table_name, row_id, at desc);
 create index audit_log_by_time on public.audit_log (at desc);
 

@@ -111,6 +111,7 @@ CALLABLE: dict[str, set[str]] = {
         "public.provisioning_tokens",
         "public.replace_device",
         "public.revoke_provisioning_token",
+        "public.undo_changes",
         "public.unpin_device",
     },
 }
@@ -133,6 +134,8 @@ HELPERS: dict[str, set[str]] = {
         "private.device_matches", "private.devices_of", "private.has_labels", "private.label_choices", "private.one_or_many",
         "private.refuse_selector", "private.releases_named", "private.report_matches", "private.reported_by",
         "private.selector_of", "private.values_of",
+        # Of undoing, which is an edit by the caller.
+        "private.still_has", "private.undo_statement", "private.writable_columns",
     },
 }  # fmt: skip
 OURS = "n.nspname in ('public', 'private')"

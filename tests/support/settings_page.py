@@ -1,4 +1,4 @@
-"""Writes docs/usage/settings.md from what the code says about each setting: `make docs`.
+"""Writes docs/usage/settings.md, and the list for the dashboard, from what the code says: `make docs`.
 
 The fleet's settings from the comments and constraints of the table `fleet_settings`, the device's from the
 descriptions in `DeviceConfig`. Tests compare the page with both, and the parser of SQL with the catalog.
@@ -6,6 +6,7 @@ descriptions in `DeviceConfig`. Tests compare the page with both, and the parser
 
 from __future__ import annotations
 
+import json
 import re
 import types
 import typing
@@ -21,6 +22,7 @@ from fleet_agent.config import DeviceConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "usage" / "settings.md"
+LIST = ROOT / "web" / "src" / "data" / "generated" / "fleetSettings.json"
 
 HEAD = """\
 # Settings
@@ -119,6 +121,21 @@ def page() -> str:
     return HEAD + _table(columns, fleet_rows()) + DEVICE + _table(["key", *columns[1:]], device_rows())
 
 
+def dashboard_list() -> str:
+    """The fleet's settings for the dashboard: a JSON array, in the order of the columns."""
+    shown = [
+        {
+            "name": s.name,
+            "type": s.type,
+            "default": s.default,
+            "limits": s.limits.replace("`", ""),
+            "meaning": s.meaning,
+        }
+        for s in fleet_settings()
+    ]
+    return json.dumps(shown, indent=2) + "\n"
+
+
 def _table(columns: list[str], rows: list[list[str]]) -> str:
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n" + "".join(
@@ -179,3 +196,4 @@ def _limits(field: FieldInfo) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    LIST.write_text(dashboard_list(), encoding="utf-8")

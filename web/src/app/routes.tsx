@@ -35,6 +35,18 @@ export const ROUTES: readonly PageRoute[] = [
     minimum: "viewer",
     page: lazy(() => import("../alerts/AlertsPage.tsx")),
   },
+  {
+    path: "/audit",
+    title: "Audit",
+    minimum: "viewer",
+    page: lazy(() => import("../audit/AuditPage.tsx")),
+  },
+  {
+    path: "/settings",
+    title: "Settings",
+    minimum: "viewer",
+    page: lazy(() => import("../settings/SettingsPage.tsx")),
+  },
 ];
 
 /** Whether a page is in the navigation. */

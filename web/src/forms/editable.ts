@@ -26,6 +26,27 @@ export const EDITABLE = {
       "labels",
     ],
   },
+  fleet_settings: {
+    key: "id",
+    columns: [
+      "default_poll_interval_s",
+      "offline_after_intervals",
+      "clock_drift_s",
+      "max_in_flight",
+      "spread_ms_per_device",
+      "wake_one_by_one_up_to",
+      "device_token_ttl_s",
+      "enroll_per_minute_per_address",
+      "token_per_minute_per_address",
+      "requests_per_hour_per_device",
+      "device_rows_per_hour",
+      "device_bytes_per_hour",
+      "max_pending_devices",
+      "pending_role",
+      "history_retention_months",
+      "audit_retention_months",
+    ],
+  },
 } as const satisfies Editable;
 
 export type EditableTable = keyof typeof EDITABLE;

@@ -92,6 +92,7 @@ export type Database = {
       audit_log: {
         Row: {
           action: string
+          action_id: string
           actor: string
           actor_id: string | null
           after: Json | null
@@ -103,6 +104,7 @@ export type Database = {
         }
         Insert: {
           action: string
+          action_id?: string
           actor: string
           actor_id?: string | null
           after?: Json | null
@@ -114,6 +116,7 @@ export type Database = {
         }
         Update: {
           action?: string
+          action_id?: string
           actor?: string
           actor_id?: string | null
           after?: Json | null
@@ -2260,6 +2263,16 @@ export type Database = {
           isOneToOne: true
           isSetofReturn: false
         }
+      }
+      undo_changes: {
+        Args: { action?: string; entries?: number[] }
+        Returns: {
+          entry_id: number
+          message: string
+          outcome: string
+          row_id: string
+          table_name: string
+        }[]
       }
       unpin_device: {
         Args: { device_id: string }
