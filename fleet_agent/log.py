@@ -25,7 +25,7 @@ RING_MESSAGE_LIMIT = 300
 
 _SECRETS = re.compile(
     r"""
-      \beyJ[\w-]{8,}\.[\w-]+\.[\w-]*          # a JWT or a signed assertion
+      \beyJ[\w-]{8,4000}\.[\w-]{1,9000}\.[\w-]*  # a JWT or a signed assertion
     | \bsb_secret_[\w-]+                      # a service key
     | \bfpt_[\w-]{8,}                         # a provisioning token
     | (?<=://)[^/\s:@]+:[^/\s@]+(?=@)         # user:password in an address

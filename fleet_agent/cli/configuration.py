@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fleet_agent.config import DeviceConfig
 
 #: Option of `enroll` -> key of `device.json`.
-_KEYS = {"url": "api_url", "key": "publishable_key", "git_url": "git_url"}
+_KEYS = {"url": "api_url", "key": "publishable_key", "git_url": "git_url", "fleet_id": "fleet_id"}
 _SIGNERS = "allowed_signers"
 
 

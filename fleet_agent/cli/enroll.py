@@ -33,6 +33,9 @@ def add(command: AddCommand) -> None:
     enroll.add_argument("--key", help="the project's publishable key, for device.json")
     enroll.add_argument("--git-url", help="the fleet repository, for device.json")
     enroll.add_argument(
+        "--fleet-id", help="the fleet whose releases this device runs, for device.json; others are refused"
+    )
+    enroll.add_argument(
         "--signer",
         action="append",
         default=[],

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -35,10 +34,9 @@ from fleet_agent.containers.base import (
 from fleet_agent.containers.compose_file import replicas
 from fleet_agent.errors import ContainerError, FleetError, Kind
 from fleet_agent.roles import variables
+from fleet_agent.roles.references import replaced
 
 LABEL = "fleet.simulate"
-#: `${NAME:?message}`; a name without a value is refused anyway.
-_REQUIRED = re.compile(r"\$\{(\w+):?\?[^}]*\}")
 
 
 class SimulatedContainer(BaseModel):
@@ -427,7 +425,9 @@ def _settle(value: Any, environment: Mapping[str, str]) -> Any:
         return [_settle(v, environment) for v in value]
     if not isinstance(value, str):
         return value
-    return variables.interpolate(_REQUIRED.sub(r"${\1}", value), environment)
+    # `${NAME:?message}`: a name without a value is refused anyway.
+    plain = replaced(value, lambda one: f"${{{one.name}}}" if one.rest.lstrip(":")[:1] == "?" else one.text)
+    return variables.interpolate(plain, environment)
 
 
 def _normal(service: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import urlsplit, urlunsplit
 
 from fleet_agent.config import git_url_problem
 from fleet_agent.errors import FleetError, Kind, ReleaseError, config_invalid, tool_failed, tool_missing
@@ -383,12 +382,7 @@ def protocol(url: str) -> str:
 def without_secrets(text: str) -> str:
     """`text` with the user and password of every URL in it left out."""
 
-    def hide(match: re.Match[str]) -> str:
-        parts = urlsplit(match[0])
-        host = parts.netloc.rpartition("@")[2]
-        return urlunsplit((parts.scheme, host, parts.path, parts.query, parts.fragment))
-
-    return re.sub(r"\w+://[^\s'\"]*@[^\s'\"]+", hide, text)
+    return re.sub(r"://[^\s'\"/]*@", "://", text)
 
 
 def git_missing() -> FleetError:

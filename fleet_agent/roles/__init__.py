@@ -8,6 +8,7 @@
     host_uses       what a compose file takes of the device
     host_paths      what the paths of a compose file mean on a device
     host_access     what a role takes that it neither declares nor can have: the three above meet here
+    references      where a text refers to variables
     refusal         why a release is not taken
 
 May import the shared words (`errors`, ...) only. Imports nothing here: the parser needs yaml, which the
@@ -20,6 +21,7 @@ __all__ = [
     "host_paths",
     "host_table",
     "host_uses",
+    "references",
     "refusal",
     "role",
     "schema",

@@ -20,20 +20,21 @@ import yaml
 
 from fleet_agent import errors
 from fleet_agent.errors import FleetError, Kind, ValidationError
+from fleet_agent.roles.references import Reference, replaced
 from fleet_agent.roles.refusal import Refusal
+from fleet_agent.roles.schema import DEPTH_LIMIT, BoundedLoader
 from fleet_agent.roles.variables import PROVIDED, reserved
 
 FILE_LIMIT_BYTES = 256 * 1024
 #: With every alias written out, of all files together; a large stack has a few thousand.
 NODES_LIMIT = 50_000
-#: How deeply lists and mappings may be nested, and through how many files it may go.
-DEPTH_LIMIT, FILES_LIMIT = 60, 30
+#: Through how many files it may go.
+FILES_LIMIT = 30
 _NAMES = re.compile(r"\$(?:\$|\{?([A-Za-z_]\w*))")
-_REFERENCE = re.compile(r"\$(?:\$|(?P<bare>[A-Za-z_]\w*)|\{(?P<name>[A-Za-z_]\w*)(?P<rest>[^}]*)\})")
 #: Of the environment of agents and shells, though a role may declare a variable of this name.
 _OF_THE_AGENT = re.compile(r"(HTTPS?|NO|ALL|FTP)_PROXY|SSL_CERT_(FILE|DIR)|XDG_.*|PYTHON.*", re.I)
 #: What Compose fetches from another host, in any of its notations.
-_REMOTE = re.compile(r"[a-z][a-z0-9+.-]*:.*|github\.com/.*|[^/]*@[^/]*:.*", re.I | re.S)
+_REMOTE = re.compile(r"[a-z][a-z0-9+.-]*:.*|github\.com/.*|[^/@]*@[^/]*:.*", re.I | re.S)
 
 
 @dataclass(frozen=True)
@@ -107,29 +108,20 @@ def plain(node: yaml.Node) -> Any:
 def filled(content: Any, values: Mapping[str, str]) -> Any:
     """Plain data with the variables that have a value, or a default, filled in."""
 
-    def value(match: re.Match[str]) -> str:
-        name, rest = match["bare"] or match["name"], match["rest"] or ""
-        if name is None:
+    def value(one: Reference) -> str:
+        if one.name is None:
             return "$"
-        if values.get(name):
-            return values[name]
-        default = re.fullmatch(r":?-(.*)", rest, re.S)
-        return default[1] if default else match[0] if name not in values else ""
+        if values.get(one.name):
+            return values[one.name]
+        if one.default is not None:
+            return one.default
+        return one.text if one.name not in values else ""
 
     if isinstance(content, str):
-        return _REFERENCE.sub(value, content)
+        return replaced(content, value)
     if isinstance(content, dict):
         return {key: filled(item, values) for key, item in content.items()}
     return [filled(item, values) for item in content] if isinstance(content, list) else content
-
-
-class _Loader(yaml.SafeLoader):
-    """Gives up at once where brackets are nested too deeply: PyYAML is slow to find out."""
-
-    def fetch_flow_collection_start(self, TokenClass: Any) -> None:  # noqa: N803  PyYAML's own name
-        if self.flow_level > DEPTH_LIMIT:
-            raise RecursionError
-        super().fetch_flow_collection_start(TokenClass)
 
 
 class _Reader:
@@ -154,7 +146,7 @@ class _Reader:
             raise _costly(name, f"it is larger than {FILE_LIMIT_BYTES // 1024} KiB")
         try:
             text = raw.decode()
-            root = yaml.compose(text, Loader=_Loader)
+            root = yaml.compose(text, Loader=BoundedLoader)
         except UnicodeDecodeError as error:
             raise _invalid(name, "it is not UTF-8 text") from error
         except RecursionError as error:
@@ -175,6 +167,7 @@ class _Reader:
         self._references(root, name, "")
         for entry in _list(_get(root, "include")):
             self._include(entry, file, name)
+        self._program(_get(root, "models"), name, "models")
         services = _get(root, "services")
         for service, node in _items(services).items():
             self._service(service, node, file, name)
@@ -186,20 +179,49 @@ class _Reader:
         for key in ("env_file", "label_file"):
             for entry in _list(_get(node, key)):
                 path = _get(entry, "path") if isinstance(entry, yaml.MappingNode) else entry
-                self._leads(path, file.parent, name, f"{service}, {key}", service)
+                self._lines(path, file.parent, name, f"{service}, {key}", service)
         build = _get(node, "build")
         if build is not None:
             self._build(build, file.parent, name, service)
-        if (provider := _get(node, "provider")) is not None:
+        for key in ("provider", "models"):
+            self._program(_get(node, key), name, f"{service}, {key}", service)
+
+    def _program(self, node: yaml.Node | None, name: str, key: str, service: str | None = None) -> None:
+        """A section for which Compose starts another program, with what the file says as its arguments."""
+        if node is not None:
+            hint = "Run the program in a container of its own."
             self._add(
                 Kind.HOST_PROGRAM,
-                provider,
+                node,
                 name,
-                f"{service}, provider",
+                key,
                 "it has Compose start a program of the device.",
-                "Run the program in a container of its own.",
+                hint,
                 service,
             )
+
+    def _lines(
+        self, node: yaml.Node | None, folder: Path, name: str, key: str, service: str | None = None
+    ) -> None:
+        """A file of `NAME=value` lines. A name without a value takes the one of Compose's own environment."""
+        place = self._leads(node, folder, name, key, service)
+        if place is None or node is None or not _is_file(place):
+            return
+        try:
+            with place.open("rb") as handle:
+                text = handle.read(FILE_LIMIT_BYTES + 1).decode(errors="replace")
+        except OSError as error:
+            raise _invalid(str(node.value), f"it cannot be read ({error.strerror})") from error
+        if len(text) > FILE_LIMIT_BYTES:
+            raise _costly(str(node.value), f"it is larger than {FILE_LIMIT_BYTES // 1024} KiB")
+        for number, line in enumerate(text.splitlines(), start=1):
+            where = f"{node.value}, line {number} ({key})"
+            variable, sign, value = line.strip().removeprefix("export ").partition("=")
+            taken = [] if value.lstrip().startswith("'") else _NAMES.findall(value)
+            if not sign and is_the_agents(variable.strip()):
+                taken = [variable.strip()]
+            for one in filter(None, taken):
+                self.used.setdefault(one, where)
 
     def _build(self, build: yaml.Node, folder: Path, name: str, service: str) -> None:
         where = f"{service}, build"
@@ -217,9 +239,10 @@ class _Reader:
             return
         for path in _list(_get(entry, "path")):
             self._continue(path, file.parent, name, "include")
-        for key in ("project_directory", "env_file"):
-            for path in _list(_get(entry, key)):
-                self._leads(path, file.parent, name, f"include, {key}")
+        for path in _list(_get(entry, "project_directory")):
+            self._leads(path, file.parent, name, "include, project_directory")
+        for path in _list(_get(entry, "env_file")):
+            self._lines(path, file.parent, name, "include, env_file")
 
     def _continue(
         self, node: yaml.Node | None, folder: Path, name: str, key: str, service: str | None = None
@@ -228,8 +251,8 @@ class _Reader:
         place = self._leads(node, folder, name, key, service)
         if place is None or place in self._seen or node is None:
             return
-        if not place.is_file():
-            raise _invalid(name, f"{key}: {node.value} is not a file of the release")
+        if not _is_file(place):
+            raise _invalid(name, f"{key}: {_short(node.value)} is not a file of the release")
         if len(self._seen) >= FILES_LIMIT:
             raise _costly(name, f"it is continued in more than {FILES_LIMIT} files")
         below = str(node.value)
@@ -363,6 +386,14 @@ def _list(node: yaml.Node | None) -> list[yaml.Node]:
 
 def _at(name: str, node: yaml.Node, key: str) -> str:
     return f"{name}, line {node.start_mark.line + 1}" + (f" ({key})" if key else "")
+
+
+def _is_file(place: Path) -> bool:
+    try:
+        return place.is_file()
+    except OSError:
+        # A name that is too long for any disk.
+        return False
 
 
 def _short(text: str) -> str:

@@ -110,7 +110,7 @@ def _givable(place: Place) -> list[str]:
 
 def _refusal(use: Use, row: Row, file: str) -> Refusal:
     mode = ", read-only" if use.read_only else ""
-    taken = f"it takes {use.value}{mode}"
+    taken = f"it takes {use.value[:100]}{mode}"
     if row.needs == NEVER:
         return Refusal(
             row.kind, _where(use, file), f"{taken}: {row.what}, which no role can have.",

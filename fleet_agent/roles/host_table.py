@@ -184,8 +184,8 @@ ROWS: tuple[Row, ...] = (
         ROOT, Kind.UNCONFINED, "unconfined",
     ),
     Row(
-        Subject.PROFILE, r"(runtime|sysctl|seccomp|apparmor|label).*", ROOT, Kind.UNCONFINED,
-        "other profiles",
+        Subject.PROFILE, r"(runtime|sysctl|seccomp|apparmor|label|annotation|credential_spec).*",
+        ROOT, Kind.UNCONFINED, "other profiles, and words for the runtime",
     ),
     # logs and programs
     Row(

@@ -87,6 +87,10 @@ def _namespaces_and_profiles(name: str, service: Mapping[str, Any]) -> Iterator[
         yield Use(Subject.PROFILE, name, "security_opt", str(option))
     if service.get("runtime"):
         yield Use(Subject.PROFILE, name, "runtime", f"runtime: {service['runtime']}")
+    if service.get("credential_spec"):
+        yield Use(Subject.PROFILE, name, "credential_spec", "credential_spec")
+    for annotation in _names(service.get("annotations")):
+        yield Use(Subject.PROFILE, name, "annotations", f"annotation: {annotation}")
     for sysctl in _names(service.get("sysctls")):
         yield Use(Subject.PROFILE, name, "sysctls", f"sysctl: {sysctl}")
 

@@ -15,6 +15,8 @@ from fleet_agent.roles.variables import PROVIDED, Variable
 
 ROLE_FILE = "role.yaml"
 ROLE_FILE_LIMIT_BYTES = 64 * 1024
+#: How deeply lists and mappings may be nested, also in a compose file.
+DEPTH_LIMIT = 60
 
 ServiceName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]*$")]
 #: Seconds. An hour is the longest that any single wait of a role may last.
@@ -230,7 +232,16 @@ def parse(text: str, name: str) -> RoleFile:
 _YAML_SLIPS = (AttributeError, KeyError, TypeError, IndexError, OverflowError)
 
 
-class _Loader(yaml.SafeLoader):
+class BoundedLoader(yaml.SafeLoader):
+    """Gives up at once where brackets are nested too deeply: PyYAML is slow to find out."""
+
+    def fetch_flow_collection_start(self, TokenClass: Any) -> None:  # noqa: N803  PyYAML's own name
+        if self.flow_level > DEPTH_LIMIT:
+            raise RecursionError
+        super().fetch_flow_collection_start(TokenClass)
+
+
+class _Loader(BoundedLoader):
     """YAML without its traps: no repeated keys, no aliases (a kilobyte of them can expand to gigabytes)."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:

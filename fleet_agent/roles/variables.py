@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fleet_agent.errors import Kind, ValidationError
+from fleet_agent.roles.references import Reference, found, replaced
 
 #: What the agent itself provides to every role; a role uses these and cannot declare them.
 PROVIDED = (
@@ -30,10 +31,6 @@ PROVIDED = (
 NAME = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 #: Names that would steer the agent, Docker or the loader rather than the role's services.
 _RESERVED = re.compile(r"(FLEET|COMPOSE|DOCKER|BUILDKIT|LD|GIT)_.*|PATH|HOME|SHELL|USER|TMPDIR")
-#: `$$`, `$NAME`, `${NAME}`, `${NAME:-default}`: the part of Compose's interpolation that role.yaml shares.
-_REFERENCE = re.compile(
-    r"\$(?:\$|(?P<bare>[A-Za-z_]\w*)|\{(?P<name>[A-Za-z_]\w*)(?::?-(?P<default>[^}]*))?\})"
-)
 ENV_LIMIT_BYTES = 256 * 1024
 
 
@@ -190,8 +187,7 @@ def redact(declared: Mapping[str, Variable], values: Mapping[str, str], text: st
 
 def references(text: str) -> set[str]:
     """The variables that `text` refers to."""
-    found = _REFERENCE.finditer(text)
-    return {name for match in found if (name := match["bare"] or match["name"])}
+    return {one.name for one in found(text) if one.name and _is_shared(one)}
 
 
 def interpolate(text: str, values: Mapping[str, str]) -> str:
@@ -200,18 +196,24 @@ def interpolate(text: str, values: Mapping[str, str]) -> str:
     Raises ValidationError (`variable_missing`) for a name that has neither value nor default.
     """
 
-    def replace(match: re.Match[str]) -> str:
-        name = match["bare"] or match["name"]
-        if name is None:
+    def replace(one: Reference) -> str:
+        if one.name is None:
             return "$"
-        value = values.get(name, "")
+        if not _is_shared(one):
+            return one.text
+        value = values.get(one.name, "")
         if value == "":
-            if match["default"] is None and name not in values:
-                raise ValidationError(Kind.VARIABLE_MISSING, f"{name} is used but has no value.")
-            return match["default"] or ""
+            if one.default is None and one.name not in values:
+                raise ValidationError(Kind.VARIABLE_MISSING, f"{one.name} is used but has no value.")
+            return one.default or ""
         return value
 
-    return _REFERENCE.sub(replace, text)
+    return replaced(text, replace)
+
+
+def _is_shared(one: Reference) -> bool:
+    """Whether this is in the part of Compose's interpolation that role.yaml has, too."""
+    return not one.rest or one.default is not None
 
 
 def _unreadable(file: Path, why: str) -> ValidationError:

@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import pytest
@@ -20,9 +22,10 @@ from fleet_agent.engine.steps import validate
 from fleet_agent.errors import FleetError
 from fleet_agent.health.base import CheckContext, CheckOutcome
 from fleet_agent.health.log import LogIsQuiet
-from fleet_agent.roles import compose_source
+from fleet_agent.roles import compose_source, variables
 from fleet_agent.roles.schema import LogCheck, parse
 from fleet_agent.support import patterns
+from fleetctl.role_check import compose
 from fleetctl.role_check.check import check_role
 from tests.support.engine_harness import ROLE_YAML, Fleet
 from tests.support.patience import PATIENCE_S
@@ -57,6 +60,37 @@ def test_a_compose_file_that_expands_without_end(what: str, tmp_path: Path) -> N
     with pytest.raises(FleetError) as refused:
         compose_source.read(folder / "compose.yaml", inside=(folder,))
     assert refused.value.kind == "compose_too_costly"
+
+
+REFERENCES = {
+    "braces that never close": "${a" * 60_000,
+    "defaults in defaults": "${A:-" * 40_000 + "}" * 40_000,
+    "dollars": "$" * 200_001,
+}
+
+
+@pytest.mark.parametrize("what", REFERENCES)
+def test_references_that_never_end_are_read_in_time_that_grows_with_their_length(what: str) -> None:
+    """Nine minutes for 180 kB of `${a`, and seconds to find that out for each way in which it is read."""
+    text, before = REFERENCES[what], process_time()
+    compose_source.filled({"x": text}, {"A": "b"})
+    compose._fill({"x": text}, {"A": "b"})
+    variables.references(text)
+    with suppress(FleetError):
+        variables.interpolate(text, {"A": "b"})
+    assert process_time() - before < 10
+
+
+def test_a_path_of_at_signs_and_brackets_without_end_are_a_refusal_at_once(tmp_path: Path) -> None:
+    before = process_time()
+    (tmp_path / "compose.yaml").write_text(
+        f"services: {{web: {{image: 'a:1', env_file: '{'@' * 150_000}'}}}}\n"
+    )
+    assert compose_source.read(tmp_path / "compose.yaml", inside=(tmp_path,)).refusals([]) == []
+    with pytest.raises(FleetError) as refused:
+        parse("description: " + "[" * 60_000, "x")
+    assert refused.value.kind == "role_invalid"
+    assert process_time() - before < 10
 
 
 @pytest.mark.parametrize(

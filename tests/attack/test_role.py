@@ -149,7 +149,11 @@ TABLE: list[tuple[str, str]] = [
     ("security_opt: ['seccomp:./profile.json']", "root"),
     ("security_opt: ['label:disable']", "root"),
     ("security_opt: [systempaths=unconfined]", "root"),
+    ("security_opt: [writable-cgroups=true]", "root"),
     ("runtime: sysbox", "root"),
+    ("annotations: {run.oci.hooks.stdout: /etc/cron.d/x}", "root"),
+    ("annotations: ['org.systemd.property.TimeoutStopUSec=1']", "root"),
+    ("credential_spec: {file: /etc/shadow}", "root"),
     # ports and logs
     ("ports: ['8080:80', '80', '127.0.0.1:1024:80', {target: 80}]", "free"),
     ("ports: ['80:80']", "low_ports"),
@@ -259,6 +263,26 @@ OUTSIDE: dict[str, tuple[Mapping[str, str], str]] = {
     "merged": (
         {"compose.yaml": "x-a: &a {env_file: /root/.env}\nSERVICE    <<: *a\n"}, "outside_release",
     ),
+    "models": ({"compose.yaml": "models: {m: {model: ai/x}}\nSERVICE    models: [m]\n"}, "host_program"),
+    "env_file's proxy": (
+        {"compose.yaml": "SERVICE    env_file: own.env\n", "own.env": "A=b\nexport HTTPS_PROXY\n"},
+        "environment_taken",
+    ),
+    "env_file's reference": (
+        {"compose.yaml": "SERVICE    env_file: [{path: own.env}]\n", "own.env": "A=${DOCKER_AUTH_CONFIG}\n"},
+        "environment_taken",
+    ),
+    "label_file's reference": (
+        {"compose.yaml": "SERVICE    label_file: own.env\n", "own.env": 'A="$HOME"\n'}, "environment_taken",
+    ),
+    "an included env_file": (
+        {
+            "compose.yaml": "include: [{path: more.yaml, env_file: own.env}]\n",
+            "more.yaml": "services: {}\n",
+            "own.env": "PYTHONPATH\n",
+        },
+        "environment_taken",
+    ),
     "provider": ({"compose.yaml": "SERVICE    provider: {type: sh}\n"}, "host_program"),
     "secret": ({"compose.yaml": "SERVICE    secrets: [k]\nsecrets: {k: {file: /root/x}}\n"}, "host_path"),
     "config": ({"compose.yaml": "SERVICE    configs: [k]\nconfigs: {k: {file: /etc/shadow}}\n"}, "host_path"),
@@ -272,6 +296,20 @@ OUTSIDE: dict[str, tuple[Mapping[str, str], str]] = {
         "environment_taken",
     ),
 }  # fmt: skip
+
+
+def test_an_env_file_of_the_release_is_taken_by_the_check_and_the_device(tmp_path: Path) -> None:
+    """Its lines are the service's variables; in single quotes a dollar sign is one."""
+    folder = tmp_path / "roles" / "x"
+    for text in (
+        "SERVICE    env_file: own.env\n",
+        "SERVICE    env_file: [{path: own.env, required: true}]\n",
+    ):
+        written({"compose.yaml": text, "own.env": "# A\nA=b\nexport B='$HOME'\nKEY='a\nb'\n"}, folder)
+        source = compose_source.read(folder / "compose.yaml", inside=(folder,))
+        assert source.refusals([]) == []
+    written({"compose.yaml": "SERVICE    env_file: own.env\n", "own.env": "A=b\n"}, folder)
+    assert "env_file" not in {finding.kind for finding in check_role(folder).findings}
 
 
 def asked(*_: object) -> None:
@@ -304,7 +342,7 @@ def test_only_what_was_signed_reaches_compose(what: str, tmp_path: Path) -> None
     found = source.refusals({"GREETING", "PASSWORD"})
     found += host_access.refusals(source.content, Place(str(folder), (str(tmp_path),)), {})
     assert {one.kind for one in found} == {kind}
-    assert re.match(r"(compose|more).yaml(, line \d+)?( \(|$)", found[0].where)
+    assert re.match(r"(compose.yaml|more.yaml|own.env)(, line \d+)?( \(|$)", found[0].where)
 
 
 @pytest.mark.parametrize("what", ["git", "proxy", "secret", "extends below"])

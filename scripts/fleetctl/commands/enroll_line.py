@@ -11,6 +11,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
+from uuid import UUID
 
 import typer
 
@@ -19,7 +20,7 @@ from fleetctl.commands.common.context import Context
 from fleetctl.commands.release_commit import signers_of
 from fleetctl.console import err, out, print_json
 from fleetctl.errors import FleetctlError
-from fleetctl.fleet_repo import FleetRepo
+from fleetctl.fleet_repo import FleetRepo, fleet_id_of
 
 Repository = Annotated[
     Path | None,
@@ -46,6 +47,7 @@ class EnrollLine:
     key: str | None
     git_url: str | None
     signers: tuple[str, ...]
+    fleet_id: UUID | None = None
 
     def show(self, made: Row, about: str) -> None:
         """Print the line with the token in it to stdout, and what the token is for to stderr."""
@@ -66,6 +68,8 @@ class EnrollLine:
         words = ["fleet-agent", "enroll", "--url", self.url, "--key", str(self.key), "--token", token]
         if self.git_url:
             words += ["--git-url", self.git_url]
+        if self.fleet_id is not None:
+            words += ["--fleet-id", str(self.fleet_id)]
         for line in self.signers:
             words += ["--signer", line]
         return shlex.join(words)
@@ -80,7 +84,7 @@ def prepare(
 ) -> EnrollLine:
     """Everything but the token, before one is made.
 
-    Raises FleetctlError: `publishable_key_needed`, `no_repository`, `signers_unreadable`.
+    Raises FleetctlError: `publishable_key_needed`, `no_repository`, `signers_unreadable`, `fleet_id_invalid`.
     """
     key = publishable_key or context.publishable_key
     if key is None and not context.as_json:
@@ -90,10 +94,12 @@ def prepare(
             hint="Give --publishable-key, set FLEET_PUBLISHABLE_KEY, or sign in: fleetctl login",
             exit_code=2,
         )
+    fleet_id = None
     if repository is not None:
         git_url = git_url or _address(repository)
         allowed_signers = allowed_signers or signers_of(repository)
-    return EnrollLine(context, context.api_address, key, git_url, _lines(allowed_signers))
+        fleet_id = fleet_id_of(repository)
+    return EnrollLine(context, context.api_address, key, git_url, _lines(allowed_signers), fleet_id)
 
 
 def _address(repository: Path) -> str:

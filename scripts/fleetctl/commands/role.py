@@ -34,7 +34,7 @@ def check(
     from fleetctl.role_check.check import check_role
     from fleetctl.role_check.fleet import check_fleet
 
-    chosen = folders or _all_roles(Path("roles"))
+    chosen = _roles_among(folders) if folders else _all_roles(Path("roles"))
     reports = [check_role(folder) for folder in chosen]
     repositories = sorted({folder.absolute().parent for folder in chosen})
     of_fleet = [found for roles in repositories for found in check_fleet(roles)]
@@ -46,6 +46,17 @@ def check(
         _show(reports, of_fleet)
     if not good:
         raise typer.Exit(1)
+
+
+def _roles_among(folders: list[Path]) -> list[Path]:
+    """Without roles/common, which `roles/*` names, too: it is a part of every role."""
+    found = [folder for folder in folders if folder.absolute().name != "common"]
+    if not found:
+        raise FleetctlError(
+            "roles_missing", f"{folders[0]} is not a role, but what all roles share.",
+            hint="Give a role's folder: its check covers what it uses of common.", exit_code=2,
+        )  # fmt: skip
+    return found
 
 
 def _all_roles(roles: Path) -> list[Path]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 from typing import Any
 
 from fleet_agent.containers import compose_cli, compose_file
 from fleet_agent.errors import FleetError
+from fleet_agent.roles.references import Reference, replaced
 from fleet_agent.roles.role import Role
 from fleet_agent.roles.variables import PROVIDED, VariableType
 from fleet_agent.support import processes
@@ -16,8 +16,6 @@ from fleetctl.errors import FleetctlError
 #: Seconds that Compose may take to read a file.
 TIME_S = 60
 SAMPLE_PATH = "/fleet-role-check"
-#: One use of a variable in a compose file: `$NAME`, `${NAME}`, `${NAME:-default}`; `$$` is none.
-REFERENCE = re.compile(r"\$(?:\$|(?P<bare>[A-Za-z_]\w*)|\{(?P<name>[A-Za-z_]\w*)(?P<rest>[^}]*)\})")
 _SAMPLES = {
     VariableType.STRING: "sample",
     VariableType.INT: "1",
@@ -81,12 +79,11 @@ def compose_command() -> list[str] | None:
 def _fill(value: Any, values: dict[str, str]) -> Any:
     """Plain interpolation, used if Compose is not installed."""
 
-    def replace(match: re.Match[str]) -> str:
-        name = match["bare"] or match["name"]
-        return "$" if name is None else values.get(name, "")
+    def replace(one: Reference) -> str:
+        return "$" if one.name is None else values.get(one.name, "")
 
     if isinstance(value, str):
-        return REFERENCE.sub(replace, value)
+        return replaced(value, replace)
     if isinstance(value, dict):
         return {key: _fill(item, values) for key, item in value.items()}
     return [_fill(item, values) for item in value] if isinstance(value, list) else value

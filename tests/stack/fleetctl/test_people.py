@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from fleet_agent.cli.main import main as agent
-from fleetctl.fleet_repo import FleetRepo
+from fleetctl.fleet_repo import FleetRepo, fleet_id_of
 from fleetctl.stack.local_stack import LocalStack
 from tests.support.fleetctl_runner import Db, Fleetctl
 
@@ -56,6 +56,8 @@ def test_the_printed_line_makes_a_device_with_nothing_written_by_hand(
     assert agent(words + here) == 0, "the wrong key spent the token"
     assert agent(["validate-config", *here[:4]]) == 0
     assert (folder / "allowed_signers").read_bytes() == repo.allowed_signers.read_bytes()
+    # Of this fleet alone, so the first release of another one is not trusted, either.
+    assert json.loads((folder / "device.json").read_text())["fleet_id"] == str(fleet_id_of(repo.path))
     # The same line again is the same device; labels of the file come on top of the token's.
     assert agent(words + here) == 0
     assert agent([*words, *here, "--git-url", "https://elsewhere.example/repo"]) == 2

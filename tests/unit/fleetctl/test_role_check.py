@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fleetctl.commands.role import app
+from fleetctl.errors import FleetctlError
 from fleetctl.role_check import compose
 from fleetctl.role_check.check import check_role
 
@@ -268,6 +269,11 @@ def test_the_answer_and_the_exit_code_agree(kiosk: Path, monkeypatch: pytest.Mon
     assert document["roles"][0]["findings"][0]["kind"] == "image_unpinned"
     assert "image_unpinned" in CliRunner().invoke(app, ["check", str(kiosk)]).stdout
     assert CliRunner().invoke(app, ["check", "roles/other"]).exit_code == 0
+    # As a shell writes `roles/*` out.
+    assert CliRunner().invoke(app, ["check", "roles/common", "roles/other/"]).exit_code == 0
+    alone = CliRunner().invoke(app, ["check", "roles/common"])
+    assert isinstance(alone.exception, FleetctlError)
+    assert alone.exception.kind == "roles_missing"
 
 
 @pytest.mark.parametrize("role", sorted(path.parent.name for path in ROOT.glob("roles/*/role.yaml")))

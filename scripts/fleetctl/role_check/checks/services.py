@@ -34,7 +34,3 @@ def names_are_left_to_compose(subject: Subject) -> Iterator[Finding]:
             yield error(
                 "container_name", f"{name} sets container_name, which collides during an update.", name
             )
-        if "env_file" in (subject.raw["services"].get(name) or {}):
-            yield error(
-                "env_file", f"{name} uses env_file; declare its variables in role.yaml instead.", name
-            )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from fleet_agent.roles.compose_source import is_the_agents
+from fleet_agent.roles.references import found
 from fleet_agent.roles.variables import PROVIDED
-from fleetctl.role_check.compose import REFERENCE
 from fleetctl.role_check.findings import Finding, error, warning
 from fleetctl.role_check.subject import Subject, references
 
@@ -26,15 +25,14 @@ def variables_are_used(subject: Subject) -> Iterator[Finding]:
 
 def defaults_agree(subject: Subject) -> Iterator[Finding]:
     """The device always gets role.yaml's default; another one in compose.yaml would mislead a reader."""
-    for match in REFERENCE.finditer(subject.text):
-        variable = subject.role.variables.get(match["name"] or "")
-        default = re.fullmatch(r":?-(.*)", match["rest"] or "")
-        if variable is None or default is None:
+    for one in found(subject.text):
+        variable = subject.role.variables.get(one.name or "")
+        if variable is None or one.default is None:
             continue
-        if default[1] != variable.default_text:
+        if one.default != variable.default_text:
             yield warning(
                 "default_differs",
-                f"{match['name']}: compose.yaml says {default[1]!r}, role.yaml {variable.default_text!r}.",
+                f"{one.name}: compose.yaml says {one.default!r}, role.yaml {variable.default_text!r}.",
             )
 
 
