@@ -29,7 +29,7 @@ def list_alerts(
     """List open alerts, newest first."""
     now = datetime.now(UTC)
     narrow = every_row if resolved else _OPEN
-    rows = context.api.rows("alerts", narrow, order="opened_at", newest_first=True, limit=limit)
+    rows = context.api.rows("alerts", narrow, order="opened_at,id", newest_first=True, limit=limit)
     about = names_by_id(context, "devices", [row["device_id"] for row in rows])
     about |= names_by_id(context, "rollouts", [row["rollout_id"] for row in rows])
     context.show(
@@ -60,7 +60,7 @@ def ack(
         raise FleetctlError(
             "nothing_selected", "No alert is selected.", hint="Give alert ids, or --all.", exit_code=2
         )
-    opened = context.api.rows("alerts", _OPEN, order="opened_at")
+    opened = context.api.rows("alerts", _OPEN, order="opened_at,id")
     chosen = opened if everything else [find_by_id(opened, text, "alert_unknown") for text in alerts or ()]
     wanted = [row for row in chosen if row["acknowledged_at"] is None]
     if dry_run:

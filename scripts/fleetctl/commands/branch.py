@@ -64,7 +64,7 @@ def set_delivery(
             exit_code=5,
         )
     narrow = where(branch=branch, state="active")
-    devices = counted(context.api.rows("devices", narrow, select="id", order="id"))
+    devices = counted(context.api.count("devices", narrow))
     if delivery is Delivery.IMMEDIATE and not yes:
         what = f"give each release of branch {branch} to {devices} at once, beginning with the newest"
         confirm(what, look="fleetctl branch list")

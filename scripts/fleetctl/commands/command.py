@@ -97,7 +97,9 @@ def list_commands(
 ) -> None:
     """List commands and their answers, newest first."""
     narrow = where(device_id=find_device(context, device)["id"] if device else None)
-    rows = context.api.rows("device_commands", narrow, order="requested_at", newest_first=True, limit=limit)
+    rows = context.api.rows(
+        "device_commands", narrow, order="requested_at,id", newest_first=True, limit=limit
+    )
     names = names_by_id(context, "devices", [row["device_id"] for row in rows])
     context.show("Commands", _columns(names), rows, if_none="No commands.")
 
@@ -116,7 +118,7 @@ def _await_answers(context: Context, ids: list[str], wait_s: int) -> list[Row]:
     """The commands' rows, once all are answered or the time is over."""
     end = time.monotonic() + wait_s
     while True:
-        rows = context.api.rows_of("device_commands", "id", ids, order="requested_at")
+        rows = context.api.rows_of("device_commands", "id", ids, order="requested_at,id")
         open_ = sum(row["state"] == "queued" for row in rows)
         if not open_ or time.monotonic() >= end:
             return rows

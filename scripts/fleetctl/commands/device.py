@@ -65,9 +65,11 @@ def show(context: Context, device: Annotated[str, typer.Argument(help="Name or i
     now = datetime.now(UTC)
     row = with_status(context, [find_device(context, device)], now)[0]
     its_own = where(device_id=row["id"])
-    explanation = context.api.rpc("explain_device", device_id=row["id"])
-    attempts = context.api.rows("update_history", its_own, order="started_at", newest_first=True, limit=5)
-    commands = context.api.rows("device_commands", its_own, order="requested_at", newest_first=True, limit=5)
+    explanation = context.api.ask("explain_device", device_id=row["id"])
+    attempts = context.api.rows("update_history", its_own, order="started_at,id", newest_first=True, limit=5)
+    commands = context.api.rows(
+        "device_commands", its_own, order="requested_at,id", newest_first=True, limit=5
+    )
     drift = context.api.rows("drifted_clocks", its_own, order="device_id")
     if context.as_json:
         found = {

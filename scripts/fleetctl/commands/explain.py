@@ -26,7 +26,7 @@ def explain(
     """Show what a device should do and why: every policy gate with its verdict and its reason."""
     row = find_device(context, device)
     arguments = {"device_id": row["id"], **({"at": moment(at).isoformat()} if at else {})}
-    explanation = context.api.rpc("explain_device", **arguments)
+    explanation = context.api.ask("explain_device", **arguments)
     if context.as_json:
         print_json(explanation)
     else:

@@ -98,7 +98,7 @@ def _check_way_back(scope: Scope, *, roll_back: bool, all_at_once: bool) -> None
 def _stopped(context: Context, scope: Scope, target: str) -> list[Row]:
     """The active devices that would start no update (a release's, a rollout's) while it is halted."""
     if scope is Scope.ROLLOUT:
-        rows = context.api.rpc("preview_rollout", rollout_id=target)
+        rows = context.api.ask_rows("preview_rollout", order="stage,device_id", rollout_id=target)
         return [row for row in rows if not row["already_there"]]
     column, value = scope.value, target
     if scope is Scope.RELEASE:
@@ -113,7 +113,7 @@ def list_halts(
 ) -> None:
     """List open halts, newest first."""
     narrow = every_row if lifted else _OPEN
-    rows = context.api.rows("halts", narrow, order="opened_at", newest_first=True, limit=100)
+    rows = context.api.rows("halts", narrow, order="opened_at,id", newest_first=True)
     called = names_by_id(context, "releases", _targets(rows, Scope.RELEASE), "version")
     called |= names_by_id(context, "rollouts", _targets(rows, Scope.ROLLOUT))
     context.show(
@@ -146,7 +146,7 @@ def lift(
     reason: _Reason,
 ) -> None:
     """Lift a halt. It stays in the history, with both reasons."""
-    opened = context.api.rows("halts", _OPEN, order="opened_at")
+    opened = context.api.rows("halts", _OPEN, order="opened_at,id")
     if halt == "fleet":
         ids = [row["id"] for row in opened if row["scope"] == "fleet"]
         if not ids:

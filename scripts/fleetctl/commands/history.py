@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fleetctl.client.query import BATCH, Row, is_one_of, where
+from fleetctl.client.query import Row, batches, is_one_of, where
 from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.format import second
 from fleetctl.commands.common.lookup import names_by_id
@@ -27,12 +27,20 @@ def history(
         str | None, typer.Option(help="Only with this outcome: succeeded, failed, rolled_back or skipped.")
     ] = None,
 ) -> None:
-    """Show update attempts, newest first, for the whole fleet or for up to 100 selected devices."""
-    narrow = where(outcome=outcome)
+    """Show update attempts, newest first, for the whole fleet or for selected devices."""
+    narrows = [where(outcome=outcome)]
     if selection.narrows:
         ids = [row["id"] for row in selection.devices(context, all_by_default=True)]
-        narrow = is_one_of("device_id", ids[:BATCH], outcome=outcome)
-    rows = context.api.rows("update_history", narrow, order="started_at", newest_first=True, limit=limit)
+        narrows = [is_one_of("device_id", part, outcome=outcome) for part in batches(ids)]
+    rows = [
+        row
+        for narrow in narrows
+        for row in context.api.rows(
+            "update_history", narrow, order="started_at,id", newest_first=True, limit=limit
+        )
+    ]
+    # Each batch was cut by itself; times are of one form, so that they compare as text.
+    rows = sorted(rows, key=lambda row: (row["started_at"], row["id"]), reverse=True)[:limit]
     if not context.as_json:
         names = names_by_id(context, "devices", [row["device_id"] for row in rows])
         rows = [{**row, "device": names.get(row["device_id"], row["device_id"])} for row in rows]

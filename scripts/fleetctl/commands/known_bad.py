@@ -28,7 +28,7 @@ def list_patterns(
 ) -> None:
     """List blocked releases: for which devices, since when, and why."""
     narrow = every_row if lifted else _OPEN
-    rows = context.api.rows("known_bad_patterns", narrow, order="opened_at", newest_first=True, limit=100)
+    rows = context.api.rows("known_bad_patterns", narrow, order="opened_at,id", newest_first=True)
     versions = names_by_id(context, "releases", [row["release_id"] for row in rows], "version")
     context.show(
         "Known bad",
@@ -80,7 +80,7 @@ def add(
         "mark_known_bad",
         release_id=wanted["id"], selector=wanted_devices, reason=reason, allow_empty=allow_empty,
     )  # fmt: skip
-    number = context.api.rpc("count_devices", selector=wanted_devices)
+    number = context.api.ask("count_devices", selector=wanted_devices)
     context.say(
         f"{wanted['version']} is now known bad for {counted(number)} that match {shown} "
         f"({made['id'][:SHORT_ID]}).",
@@ -96,7 +96,7 @@ def lift(
     dry_run: _DryRun = False,
 ) -> None:
     """Allow the release for these devices again. The entry stays in the history, with both reasons."""
-    opened = context.api.rows("known_bad_patterns", _OPEN, order="opened_at")
+    opened = context.api.rows("known_bad_patterns", _OPEN, order="opened_at,id")
     found = find_by_id(opened, pattern, "known_bad_unknown")
     if dry_run:
         devices = matching_devices(context, found["selector"])

@@ -35,7 +35,7 @@ def list_releases(
 ) -> None:
     """List releases, newest first, with the number of devices that run each."""
     rows = context.api.rows(
-        "releases", where(branch=branch), order="created_at", newest_first=True, limit=limit
+        "releases", where(branch=branch), order="created_at,id", newest_first=True, limit=limit
     )
     reports = context.api.rows(
         "device_status",
@@ -141,7 +141,7 @@ def add(
     }  # fmt: skip
     if repository is not None:
         wanted["access"] = release_commit.access(repository, commit)
-    outlook = context.api.rpc("add_release", **wanted, dry_run=True)
+    outlook = context.api.ask("add_release", **wanted, dry_run=True)
     if not context.as_json:
         print_outlook(outlook)
         print_access(outlook["release"])

@@ -64,7 +64,7 @@ def create(
 @command(app, "list")
 def list_rollouts(context: Context, limit: Limit = 20) -> None:
     """List rollouts, newest first."""
-    rows = context.api.rows("rollouts", order="created_at", newest_first=True, limit=limit)
+    rows = context.api.rows("rollouts", order="created_at,id", newest_first=True, limit=limit)
     versions = names_by_id(context, "releases", [row["release_id"] for row in rows], "version")
     context.show(
         "Rollouts",
@@ -87,7 +87,7 @@ def list_rollouts(context: Context, limit: Limit = 20) -> None:
 def preview(context: Context, rollout: _Name) -> None:
     """Show which devices would get the release, stage by stage, and when at the earliest. Starts nothing."""
     found = find_rollout(context, rollout)
-    devices = context.api.rpc("preview_rollout", rollout_id=found["id"])
+    devices = context.api.ask_rows("preview_rollout", order="stage,device_id", rollout_id=found["id"])
     if context.as_json:
         print_json(devices)
     else:
@@ -106,7 +106,7 @@ def start(
 ) -> None:
     """Start a draft, after showing how many devices it is for."""
     found = find_rollout(context, rollout)
-    progress = context.api.rpc("rollout_progress", rollout_id=found["id"])
+    progress = context.api.ask("rollout_progress", rollout_id=found["id"])
     devices, stages = counted(progress["devices"]), counted(len(progress["stages"]), "stage")
     what = f"start {progress['version']} for {devices} in {stages}"
     release = _release_of(context, found)
@@ -154,7 +154,7 @@ def approve(
 @command(app)
 def progress(context: Context, rollout: _Name) -> None:
     """Show progress stage by stage, and what is blocking it."""
-    now = context.api.rpc("rollout_progress", rollout_id=find_rollout(context, rollout)["id"])
+    now = context.api.ask("rollout_progress", rollout_id=find_rollout(context, rollout)["id"])
     if context.as_json:
         print_json(now)
     else:
@@ -177,7 +177,7 @@ def replay(
 ) -> None:
     """Show where this halt rule, or another one, would have stopped a rollout. Changes nothing."""
     values = {key: parse_value(text) for key, text in pairs_of(rule or ()).items()}
-    tried = context.api.rpc("replay_halt_rule", rollout_id=find_rollout(context, rollout)["id"], rule=values)
+    tried = context.api.ask("replay_halt_rule", rollout_id=find_rollout(context, rollout)["id"], rule=values)
     context.say(tried["summary"], tried)
 
 
@@ -199,7 +199,7 @@ def watch(
     end = time.monotonic() + duration(give_up_after).total_seconds() if give_up_after else None
     with Live(console=out, auto_refresh=False, transient=context.as_json) as live:
         while True:
-            now = context.api.rpc("rollout_progress", rollout_id=rollout_id)
+            now = context.api.ask("rollout_progress", rollout_id=rollout_id)
             live.update(picture(now), refresh=True)
             if now["state"] in _OVER or (now["halts"] and not through_halts):
                 break
@@ -231,10 +231,10 @@ def _say_if_out(context: Context, release: Row) -> None:
         return
     (branch,) = context.api.rows("branches", where(name=release["branch"]), order="name")
     running = where(current_release=release["id"])
-    reports = context.api.rows("device_status", running, select="device_id", order="device_id")
+    devices = context.api.count("device_status", running)
     why = []
-    if reports:
-        why.append(f"{counted(reports)} {'runs' if len(reports) == 1 else 'run'} it")
+    if devices:
+        why.append(f"{counted(devices)} {'runs' if devices == 1 else 'run'} it")
     if branch["delivery"] == "immediate" and not release["by_rollout_only"]:
         why.append(
             f"branch {branch['name']} is immediate and gives it to every device until it has a rollout"

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from fleetctl.client.query import Row
 from fleetctl.commands import enroll_line
 from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.format import SHORT_ID, minute
@@ -72,7 +73,7 @@ def list_tokens(context: Context) -> None:
             "devices": lambda row: _some(row["devices"]),
             "revoked": lambda row: minute(row["revoked_at"]),
         },
-        context.api.rpc("provisioning_tokens"),
+        _tokens(context),
         if_none="No tokens.",
     )
 
@@ -82,7 +83,9 @@ def show(
     context: Context, token_id: Annotated[str, typer.Argument(help="Id from fleetctl token list.")]
 ) -> None:
     """Show one token, without the secret part, and the devices that came with it."""
-    token = find_by_id(context.api.rpc("provisioning_tokens"), token_id, "token_unknown")
+    token = find_by_id(
+        context.api.ask_rows("provisioning_tokens", order="created_at.desc,id"), token_id, "token_unknown"
+    )
     if context.as_json:
         print_json(token)
         return
@@ -103,9 +106,15 @@ def revoke(
     context: Context, token_id: Annotated[str, typer.Argument(help="Id from fleetctl token list.")]
 ) -> None:
     """Revoke a token. Devices that enrolled with it stay enrolled."""
-    token = find_by_id(context.api.rpc("provisioning_tokens"), token_id, "token_unknown")
+    token = find_by_id(
+        context.api.ask_rows("provisioning_tokens", order="created_at.desc,id"), token_id, "token_unknown"
+    )
     context.api.rpc("revoke_provisioning_token", token_id=token["id"])
     context.say(f"Revoked token {token['id']}.", {"id": token["id"], "revoked": True})
+
+
+def _tokens(context: Context) -> list[Row]:
+    return context.api.ask_rows("provisioning_tokens", order="created_at.desc,id")
 
 
 def _some(names: list[str]) -> str:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from difflib import get_close_matches
 from uuid import UUID
 
-from fleetctl.client.query import Row, where
+from fleetctl.client.query import Narrow, Query, Row, batches, is_one_of, where
 from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.format import SHORT_ID
 from fleetctl.errors import FleetctlError
+
+#: What a device may be called.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
 def find_device(context: Context, name: str) -> Row:
@@ -20,17 +23,27 @@ def find_device(context: Context, name: str) -> Row:
 
 def find_devices(context: Context, names: Sequence[str]) -> list[Row]:
     """Devices by name or id, each once. Raises FleetctlError `device_unknown`."""
-    found = {}
-    for column in ("name", "id"):
-        values = [name for name in names if _is_id(name) == (column == "id")]
-        for row in context.api.rows_of("devices", column, values, order="name"):
+    found: dict[str, Row] = {}
+    for row in context.api.rows_of(
+        "devices", "id", [name.lower() for name in names if _is_id(name)], order="id"
+    ):
+        found[row["id"]] = row
+    wanted = {name.lower() for name in names if not _is_id(name)}
+    for part in batches(sorted(name for name in wanted if _NAME.fullmatch(name))):
+        for row in context.api.rows("devices", _is_called(part), order="id"):
+            called = row["name"].lower()
             # A retired device's name may be another's by now.
-            if row["state"] != "retired" or row[column] not in found:
-                found[row[column]] = row
+            if called in wanted and (row["state"] != "retired" or called not in found):
+                found[called] = row
     for name in names:
-        if name.lower() not in found and name not in found:
-            raise _unknown("device_unknown", name)
+        if name.lower() not in found:
+            raise _unknown(context, "device_unknown", name)
     return list({row["id"]: row for row in found.values()}.values())
+
+
+def _is_called(names: Sequence[str]) -> Narrow:
+    """Devices with these names, in capitals or not, and some more: `_` is any character here."""
+    return lambda query: query.any_of(*(f"name.ilike.{name}" for name in names))
 
 
 def find_release(context: Context, name: str, branch: str | None = None) -> Row:
@@ -39,17 +52,17 @@ def find_release(context: Context, name: str, branch: str | None = None) -> Row:
     Raises FleetctlError: `release_unknown`, `release_ambiguous`.
     """
 
-    def narrow(query: Any) -> Any:
+    def narrow(query: Query) -> Query:
         query = where(branch=branch)(query)
         if _is_id(name):
             return query.eq("id", name)
         if re.fullmatch(r"[0-9a-f]{7,64}", name):
-            return query.or_(f'version.eq."{name}",commit_sha.like.{name}*')
+            return query.any_of(f"version.eq.{name}", f"commit_sha.like.{name}*")
         return query.eq("version", name)
 
-    found = context.api.rows("releases", narrow, order="created_at", newest_first=True, limit=10)
+    found = context.api.rows("releases", narrow, order="created_at,id", newest_first=True, limit=10)
     if not found:
-        raise _unknown("release_unknown", name)
+        raise _unknown(context, "release_unknown", name)
     if len(found) > 1:
         choices = ", ".join(f"{row['version']} {row['commit_sha'][:12]} ({row['branch']})" for row in found)
         raise FleetctlError(
@@ -66,15 +79,24 @@ def find_rollout(context: Context, name: str) -> Row:
 
     Raises FleetctlError `rollout_unknown`.
     """
-    rows = context.api.rows("rollouts", order="created_at", newest_first=True, limit=1000)
-    for row in rows:
-        if name == row["name"] or _is_called(row, name):
-            return row
-    releases = {row["id"] for row in context.api.rows("releases", where(version=name), order="id")}
-    for row in rows:
-        if row["release_id"] in releases:
-            return row
-    raise _unknown("rollout_unknown", name)
+    ways = [where(name=name)]
+    if (called := id_begins(name)) is not None:
+        ways.append(called)
+    releases = [row["id"] for row in context.api.rows("releases", where(version=name), order="id")]
+    ways.append(is_one_of("release_id", releases))
+    for narrow in ways:
+        if found := context.api.rows("rollouts", narrow, order="created_at,id", newest_first=True, limit=1):
+            return found[0]
+    raise _unknown(context, "rollout_unknown", name)
+
+
+def id_begins(text: str) -> Narrow | None:
+    """The rows whose id is `text` or begins with it, as lists show it; None if no id does."""
+    digits = text.replace("-", "").lower()
+    if len(text) < SHORT_ID or not re.fullmatch(r"[0-9a-f]{8,32}", digits):
+        return None
+    first, last = (str(UUID(digits.ljust(32, fill))) for fill in "0f")
+    return lambda query: query.gte("id", first).lte("id", last)
 
 
 def find_by_id(rows: Sequence[Row], text: str, unknown: str) -> Row:
@@ -82,10 +104,13 @@ def find_by_id(rows: Sequence[Row], text: str, unknown: str) -> Row:
 
     Raises FleetctlError of the kind `unknown`.
     """
-    found = [row for row in rows if _is_called(row, text)]
+    found = [row for row in rows if _has_id(row, text)]
     if len(found) == 1:
         return found[0]
-    raise _unknown(unknown, text)
+    known = ", ".join(row["id"][:SHORT_ID] for row in rows[:_SOME])
+    raise _unknown_error(
+        unknown, text, f" Known: {known}{', …' if len(rows) > _SOME else ''}." if known else ""
+    )
 
 
 def names_by_id(
@@ -97,15 +122,38 @@ def names_by_id(
     return {row["id"]: row[name] for row in rows}
 
 
-def _unknown(kind: str, name: str) -> FleetctlError:
+#: Names in a message, and how many are looked at for it.
+_SOME, _LOOKED_AT = 5, 1000
+
+
+def _unknown(context: Context, kind: str, name: str) -> FleetctlError:
+    """With the names that come closest, or the newest."""
+    table, column, order = {
+        "device_unknown": ("devices", "name", "name,id"),
+        "release_unknown": ("releases", "version", "created_at,id"),
+        "rollout_unknown": ("rollouts", "name", "created_at,id"),
+    }[kind]
+    rows = context.api.rows(table, select=column, order=order, newest_first=True, limit=_LOOKED_AT)
+    names = list(dict.fromkeys(str(row[column]) for row in rows if row[column]))
+    if close := get_close_matches(name, names, n=_SOME):
+        return _unknown_error(kind, name, f" Similar: {', '.join(close)}.")
+    return _unknown_error(kind, name, _some(names))
+
+
+def _some(names: Sequence[str]) -> str:
+    more = ", …" if len(names) > _SOME else ""
+    return f" Known: {', '.join(names[:_SOME])}{more}." if names else ""
+
+
+def _unknown_error(kind: str, name: str, known: str) -> FleetctlError:
     """`device_unknown`: the kind says what was looked for, and which command lists them."""
     what = kind.removesuffix("_unknown").replace("_", "-")
     noun = "known-bad entry" if what == "known-bad" else what
     hint = f"See: fleetctl {what} list"
-    return FleetctlError(kind, f"There is no {noun} {name}.", hint=hint, exit_code=5)
+    return FleetctlError(kind, f"There is no {noun} {name}.{known}", hint=hint, exit_code=5)
 
 
-def _is_called(row: Row, text: str) -> bool:
+def _has_id(row: Row, text: str) -> bool:
     """Whether `text` is the row's id, or begins it as lists show it."""
     found: bool = row["id"] == text or (len(text) >= SHORT_ID and row["id"].startswith(text))
     return found

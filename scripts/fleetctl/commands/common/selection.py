@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fleetctl.client.query import Row, batches, is_one_of
+from fleetctl.client.query import PAGE, Row, batches, is_one_of
 from fleetctl.commands.common.confirm import confirm
 from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.lookup import find_devices
@@ -15,8 +15,6 @@ from fleetctl.commands.common.selector import Selector, parse_selector, put, sel
 from fleetctl.console import counted, out, print_json
 from fleetctl.errors import FleetctlError, not_changed
 
-#: What PostgREST answers at most in one go on hosted projects.
-_PAGE = 1000
 #: Names in one selector, which may have 8 kB.
 _NAMES = 50
 
@@ -44,9 +42,9 @@ def matching_devices(context: Context, selector: Selector) -> list[Row]:
     found: list[Row] = []
     while True:
         after = found[-1]["name"] if found else None
-        page = context.api.rpc("matching_devices", selector=selector, after=after, at_most=_PAGE)
+        page = context.api.ask("matching_devices", selector=selector, after=after, at_most=PAGE) or []
         found += page
-        if len(page) < _PAGE:
+        if len(page) < PAGE:
             return found
 
 
@@ -84,7 +82,7 @@ class Selection:
         elif self.selector:
             found = matching_devices(context, self.selector)
         else:
-            return context.api.rows("devices", order="name")
+            return context.api.rows("devices", order="name,id")
         if not (found or all_by_default or self.allow_empty):
             raise FleetctlError(
                 "no_device_matches",
@@ -98,7 +96,7 @@ class Selection:
         """How many devices are meant; all of them if nothing narrows. Counted by the database."""
         if self.names:
             return len(self._named(context))
-        counted_devices: int = context.api.rpc("count_devices", selector=self.selector)
+        counted_devices: int = context.api.ask("count_devices", selector=self.selector)
         return counted_devices
 
     def _named(self, context: Context) -> list[Row]:
