@@ -13,6 +13,8 @@ PAGE = 1000
 #: Ids in one URL: 100 UUIDs are 3.7 kB, which every proxy takes.
 BATCH = 100
 T = TypeVar("T")
+#: A value that means itself also without quotes: an id, or a word that is not a constant.
+_BARE = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|(?!(?:true|false|null)$)[a-z][a-z_-]*")
 
 
 class Query:
@@ -22,6 +24,9 @@ class Query:
         self.parameters: list[tuple[str, str]] = []
 
     def eq(self, column: str, value: object) -> Query:
+        if isinstance(value, str) and not _BARE.fullmatch(value):
+            # Lite compares with a number what looks like one: no release 1.0 is found among texts.
+            return self.in_(column, [value])
         return self._add(column, f"eq.{_text(value)}")
 
     def neq(self, column: str, value: object) -> Query:
@@ -54,7 +59,7 @@ Narrow = Callable[[Query], Query]
 
 def quoted(value: str) -> str:
     """A value within a list of values."""
-    if re.fullmatch(r"[\w.-]+", value):
+    if _BARE.fullmatch(value):
         return value
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'

@@ -78,7 +78,7 @@ FIRST_ROLLOUT, FIRST_PATTERN = (
 def stack() -> Iterator[LocalStack]:
     with running_stack(table_editor=False) as running:
         with psycopg.connect(running.db_url, autocommit=True) as db:
-            db.execute(ROWS)  # type: ignore[arg-type]  # a constant of several statements
+            db.execute(ROWS)
         yield running
 
 
