@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from fleet_agent.attempts.outbox import Outbox
+from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
+from fleet_agent.engine.dependencies import Dependencies
 from fleet_agent.model import Action, Attempt, DeviceAssignment, Directive, Release
 from fleetctl.fleet_repo import FleetRepo
 
@@ -115,6 +119,28 @@ class Fleet:
                 branch=branch,
             )
         return self._releases[version]
+
+    def on_v1(self, config: EngineConfig, dependencies: Dependencies) -> None:
+        """Make `config.root` a device that runs v1: updated to it if it is the first there, else copied.
+
+        Its own path is in what a device keeps, so only a device in the same place can be a copy.
+        """
+        clock, root = dependencies.clock, config.root
+        assert isinstance(clock, FakeClock)
+        kept = self.repo.path.with_name(f"{self.repo.path.name}.v1") / root.relative_to("/")
+        moments = kept.with_name(f"{kept.name}.moments.json")
+        if not kept.exists():
+            first = FakeClock()
+            directive = self.directive(self.release("v1"))
+            api.converge(self.config(root), directive, dependencies=Dependencies(clock=first))
+            kept.parent.mkdir(parents=True)
+            moments.write_text(json.dumps([first.passed, first.naps]))
+            shutil.copytree(root, kept, symlinks=True)
+        else:
+            shutil.copytree(kept, root, symlinks=True, dirs_exist_ok=True)
+        passed, naps = json.loads(moments.read_text())
+        clock.passed += passed
+        clock.naps += naps
 
     def config(self, root: Path, **changes: object) -> EngineConfig:
         root.mkdir(parents=True, exist_ok=True)

@@ -6,12 +6,14 @@ Which room may import which is in `[tool.importlinter]` of pyproject.toml; `make
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import importlib.util
 import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -81,7 +83,7 @@ def test_other_rooms_use_only_what_a_room_exports(house: str, room: str) -> None
     exported = set(importlib.import_module(f"{house}.{room}").__all__)
     root = ROOTS[house]
     files = [file for file in root.rglob("*.py") if file.relative_to(root).parts[0] != room]
-    used = {name for file in files for name in _imports(_tree(file), f"{house}.{room}")}
+    used = {name for file in files for name in _below(_imported(file), f"{house}.{room}")}
     assert used <= exported
 
 
@@ -89,15 +91,23 @@ def _tree(file: Path) -> ast.Module:
     return ast.parse(file.read_text())
 
 
-def _imports(tree: ast.Module, package: str = "") -> set[str]:
-    """What is imported from `package`, by the first name below it; from anywhere without one."""
+@functools.cache
+def _imported(file: Path) -> frozenset[str]:
+    return frozenset(_imports(_tree(file)))
+
+
+def _imports(tree: ast.Module) -> set[str]:
+    """What is imported, from anywhere."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module not in (None, "__future__"):
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    if not package:
-        return found
-    inside = {name.removeprefix(f"{package}.") for name in found if name.startswith(f"{package}.")}
+    return found
+
+
+def _below(names: Iterable[str], package: str) -> set[str]:
+    """The first name below `package` of what is imported from it."""
+    inside = {name.removeprefix(f"{package}.") for name in names if name.startswith(f"{package}.")}
     return {name.partition(".")[0] for name in inside}

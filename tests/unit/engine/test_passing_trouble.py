@@ -51,7 +51,7 @@ class Device:
         self.runtime, self.clock = Trouble(root / "state" / "simulated.json"), FakeClock()
         self.dependencies = Dependencies(clock=self.clock, runtime=self.runtime)
         self.v1 = fleet.release("v1")
-        self.to(self.v1)
+        fleet.on_v1(self.config, self.dependencies)
 
     def to(self, release: Release) -> Any:
         return api.converge(self.config, self.fleet.directive(release), dependencies=self.dependencies)

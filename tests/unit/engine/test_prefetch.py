@@ -28,7 +28,7 @@ REFUSES = {"validate": "#!/bin/sh\necho the moon is full\nexit 3\n"}
 def config(fleet: Fleet, root: Path, dependencies: Dependencies) -> EngineConfig:
     """A device on v1."""
     config = fleet.config(root)
-    api.converge(config, fleet.directive(fleet.release("v1")), dependencies=dependencies)
+    fleet.on_v1(config, dependencies)
     return config
 
 

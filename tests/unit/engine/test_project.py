@@ -15,8 +15,8 @@ from tests.support.engine_harness import FakeClock, Fleet
 
 def test_another_runtime_is_refused_while_the_old_one_has_containers(fleet: Fleet, root: Path) -> None:
     config, dependencies = fleet.config(root), Dependencies(clock=FakeClock())
-    v1, v2 = fleet.release("v1"), fleet.release("v2")
-    api.converge(config, fleet.directive(v1), dependencies=dependencies)
+    v2 = fleet.release("v2")
+    fleet.on_v1(config, dependencies)
     world = (root / "state" / "simulated.json").read_bytes()
     changed = config.model_copy(update={"runtime": "docker"})
     for converges in (True, False):

@@ -110,7 +110,7 @@ def test_images_that_are_here_stay_for_the_next_try(
     fleet: Fleet, root: Path, clock: FakeClock, how: str, ahead: bool
 ) -> None:
     config, dependencies = fleet.config(root), Dependencies(clock=clock)
-    api.converge(config, fleet.directive(fleet.release("v1")), dependencies=dependencies)
+    fleet.on_v1(config, dependencies)
     two = fleet.release("two-images", edits={"compose.yaml": TWO})
     asked = fleet.directive(None, Action.RUN, prefetch=two) if ahead else fleet.directive(two)
     match how:
@@ -145,7 +145,7 @@ def test_what_is_given_up_for_good_goes(
     fleet: Fleet, root: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
     config, dependencies = fleet.config(root), Dependencies(clock=clock)
-    api.converge(config, fleet.directive(fleet.release("v1")), dependencies=dependencies)
+    fleet.on_v1(config, dependencies)
     _world(root, absent_images=["second:2"])
     two = fleet.release("two-images", edits={"compose.yaml": TWO})
     api.converge(config, fleet.directive(two), dependencies=dependencies)

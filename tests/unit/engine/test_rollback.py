@@ -149,10 +149,10 @@ class Forgets(SimulatedRuntime):
 
 def test_a_fault_of_our_own_on_the_way_back_does_not_last_for_ever(fleet: Fleet, root: Path) -> None:
     """Each start would meet it again, and no fix would be taken: after three, safe mode is the way out."""
-    config, v1, v2 = fleet.config(root), fleet.release("v1"), fleet.release("v2")
+    config, v2 = fleet.config(root), fleet.release("v2")
     runtime = Forgets(root / "state" / "simulated.json")
     dependencies = Dependencies(clock=FakeClock(), runtime=runtime)
-    api.converge(config, fleet.directive(v1), dependencies=dependencies)
+    fleet.on_v1(config, dependencies)
     bad = fleet.directive(fleet.release("bad-crash", "crash"))
     starts: list[Callable[[], EngineStatus]] = [
         lambda: api.converge(config, bad, dependencies=dependencies),
@@ -202,7 +202,7 @@ def test_a_wish_that_arrives_after_the_swap_waits_for_the_end_of_the_attempt(
     config, v1, v3 = fleet.config(root), fleet.release("v1"), fleet.release("v3")
     v2 = fleet.release(f"v2{behavior}", behavior)
     clock = FakeClock()
-    api.converge(config, fleet.directive(v1), dependencies=Dependencies(clock=clock))
+    fleet.on_v1(config, Dependencies(clock=clock))
     newer = {
         "halt": fleet.directive(None, Action.RUN),
         "suspension": fleet.directive(None, Action.HOLD),
@@ -225,7 +225,7 @@ def test_what_an_operator_asked_for_is_not_asked_of_a_newer_release(fleet: Fleet
     """`update_now` tries again what failed here; what arrives meanwhile is no order."""
     config, v1, v2 = fleet.config(root), fleet.release("v1"), fleet.release("v2")
     bad, clock = fleet.release("bad-crash", "crash"), FakeClock()
-    api.converge(config, fleet.directive(v1), dependencies=Dependencies(clock=clock))
+    fleet.on_v1(config, Dependencies(clock=clock))
     api.converge(config, fleet.directive(bad), dependencies=Dependencies(clock=clock))
     newest = fleet.directive(bad)
     dependencies = Dependencies(clock=clock, newest=lambda: newest)

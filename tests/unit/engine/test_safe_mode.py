@@ -26,7 +26,7 @@ def test_full_disk_is_safe_mode_beside_the_release_until_space_is_back(
     fleet: Fleet, root: Path, dependencies: Dependencies, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, v1 = fleet.config(root, min_free_bytes=64 * MIB), fleet.release("v1")
-    api.converge(config, fleet.directive(v1), dependencies=dependencies)
+    fleet.on_v1(config, dependencies)
 
     def free(mib: int) -> None:
         monkeypatch.setattr(disk_space, "free_bytes", lambda _: mib * MIB)
@@ -53,7 +53,7 @@ def test_the_floor_of_free_space(  # noqa: PLR0917  fixtures
     state: ReportState,
 ) -> None:
     config = fleet.config(root)
-    api.converge(config, fleet.directive(fleet.release("v1")), dependencies=dependencies)
+    fleet.on_v1(config, dependencies)
     monkeypatch.setattr(disk_space, "free_bytes", lambda _: mib * MIB)
     assert api.recover(config, dependencies=dependencies).state is state
 
@@ -62,7 +62,7 @@ def test_release_that_cannot_be_made_again_is_safe_mode(
     fleet: Fleet, root: Path, dependencies: Dependencies
 ) -> None:
     config = fleet.config(root)
-    api.converge(config, fleet.directive(fleet.release("v1")), dependencies=dependencies)
+    fleet.on_v1(config, dependencies)
     for gone in ("releases", "git", "content", "state/stacks"):
         shutil.rmtree(root / gone)
     world = root / "state" / "simulated.json"
@@ -83,7 +83,7 @@ def test_the_critical_errors_are_safe_mode_at_once_and_no_others(
 ) -> None:
     """And only where nothing runs: a release that does is left alone, although it could not be made again."""
     config = fleet.config(root)
-    api.converge(config, fleet.directive(fleet.release("v1")), dependencies=dependencies)
+    fleet.on_v1(config, dependencies)
     world = root / "state" / "simulated.json"
     running = world.read_text()
     worlds = {
@@ -136,7 +136,7 @@ def test_ordered_safe_mode_is_not_left_for_the_same_release_but_for_a_fix(
     fleet: Fleet, root: Path, dependencies: Dependencies
 ) -> None:
     config, v1, v2 = fleet.config(root), fleet.release("v1"), fleet.release("v2")
-    api.converge(config, fleet.directive(v1), dependencies=dependencies)
+    fleet.on_v1(config, dependencies)
     api.enter_safe_mode(config, reason="a look at the wiring", dependencies=dependencies)
     status = api.converge(config, fleet.directive(v1), dependencies=dependencies)
     assert (status.state, status.services) == (ReportState.SAFE_MODE, ())
@@ -147,7 +147,7 @@ def test_ordered_safe_mode_is_not_left_for_the_same_release_but_for_a_fix(
 
 def test_leaving_starts_what_was_committed_last(fleet: Fleet, root: Path, dependencies: Dependencies) -> None:
     config, v1 = fleet.config(root), fleet.release("v1")
-    api.converge(config, fleet.directive(v1), dependencies=dependencies)
+    fleet.on_v1(config, dependencies)
     api.enter_safe_mode(config, dependencies=dependencies)
     status = api.leave_safe_mode(config, dependencies=dependencies)
     assert (status.state, status.current, status.previous) == (ReportState.HEALTHY, v1, None)
@@ -159,8 +159,8 @@ def test_leaving_starts_what_was_committed_last(fleet: Fleet, root: Path, depend
 def test_the_mark_is_there_exactly_while_in_safe_mode(
     fleet: Fleet, root: Path, dependencies: Dependencies
 ) -> None:
-    config, v1 = fleet.config(root), fleet.release("v1")
-    api.converge(config, fleet.directive(v1), dependencies=dependencies)
+    config = fleet.config(root)
+    fleet.on_v1(config, dependencies)
     assert not config.paths.in_safe_mode.exists()
     api.enter_safe_mode(config, dependencies=dependencies)
     assert config.paths.in_safe_mode.stat().st_mode & 0o777 == 0o600
@@ -186,7 +186,7 @@ def test_the_mark_follows_a_full_disk_both_ways(
     fleet: Fleet, root: Path, dependencies: Dependencies, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = fleet.config(root, min_free_bytes=64 * MIB)
-    api.converge(config, fleet.directive(fleet.release("v1")), dependencies=dependencies)
+    fleet.on_v1(config, dependencies)
     for mib, there in ((15, True), (64, False)):
         monkeypatch.setattr(disk_space, "free_bytes", lambda _, mib=mib: mib * MIB)
         api.recover(config, dependencies=dependencies)
@@ -198,7 +198,7 @@ def test_the_mark_is_made_before_docker_is_asked_for_anything(
 ) -> None:
     """A Docker that hangs or is gone must not keep the person out who comes for its sake."""
     config = fleet.config(root)
-    api.converge(config, fleet.directive(fleet.release("v1")), dependencies=dependencies)
+    fleet.on_v1(config, dependencies)
     world = root / "state" / "simulated.json"
     world.write_text(json.dumps({**json.loads(world.read_text()), "down": True}))
     with pytest.raises(ContainerError) as caught:
@@ -211,7 +211,7 @@ def test_a_mark_that_was_removed_or_left_behind_is_put_right_at_the_next_look(
     fleet: Fleet, root: Path, dependencies: Dependencies
 ) -> None:
     config = fleet.config(root)
-    api.converge(config, fleet.directive(fleet.release("v1")), dependencies=dependencies)
+    fleet.on_v1(config, dependencies)
     config.paths.in_safe_mode.write_text("")
     api.recover(config, dependencies=dependencies)
     assert not config.paths.in_safe_mode.exists()
@@ -248,7 +248,7 @@ def test_the_page_and_the_report_say_whether_ssh_is_open(
 
 def test_in_safe_mode_looking_writes_nothing(fleet: Fleet, root: Path, dependencies: Dependencies) -> None:
     config = fleet.config(root)
-    api.converge(config, fleet.directive(fleet.release("v1")), dependencies=dependencies)
+    fleet.on_v1(config, dependencies)
     api.enter_safe_mode(config, dependencies=dependencies)
 
     def files() -> dict[Path, tuple[int, int]]:
@@ -275,7 +275,7 @@ def test_safe_mode_outlives_a_lost_journal(
 ) -> None:
     """Whoever came in by the rescue access is not thrown out, and what was stopped is not started."""
     config, v1, v2 = fleet.config(root, safe_mode_after=1), fleet.release("v1"), fleet.release("v2")
-    api.converge(config, fleet.directive(v1), dependencies=dependencies)
+    fleet.on_v1(config, dependencies)
     if beside:
         bad = fleet.release("bad-crash", "crash")
         assert (
@@ -310,7 +310,7 @@ def test_a_lost_journal_is_written_again_at_the_next_look(
 ) -> None:
     """Who only looks, like `fleet-agent status`, reads the file."""
     config, v1 = fleet.config(root), fleet.release("v1")
-    api.converge(config, fleet.directive(v1), dependencies=dependencies)
+    fleet.on_v1(config, dependencies)
     _lose_journal(root)
     api.recover(config, dependencies=dependencies)
     assert api.status(config).current == v1

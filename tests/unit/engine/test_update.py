@@ -42,7 +42,7 @@ def test_first_release_runs_and_is_recorded(fleet: Fleet, root: Path, dependenci
 
 def test_update_restarts_only_what_changed(fleet: Fleet, root: Path, dependencies: Dependencies) -> None:
     config = fleet.config(root)
-    api.converge(config, fleet.directive(fleet.release("v1")), dependencies=dependencies)
+    fleet.on_v1(config, dependencies)
     before = _ids(root)
     status = api.converge(config, fleet.directive(fleet.release("v2")), dependencies=dependencies)
     after = _ids(root)
@@ -58,7 +58,7 @@ def test_bad_release_goes_back_and_says_why(
 ) -> None:
     config, v1 = fleet.config(root), fleet.release("v1")
     bad = fleet.release(f"bad-{behavior}", behavior)
-    api.converge(config, fleet.directive(v1), dependencies=dependencies)
+    fleet.on_v1(config, dependencies)
     status = api.converge(config, fleet.directive(bad), dependencies=dependencies)
     assert (status.state, status.current, status.phase) == (ReportState.ROLLED_BACK, v1, "steady")
     assert status.reason.startswith(f"Went back to v1. bad-{behavior} failed ")
@@ -80,7 +80,7 @@ def test_bad_release_goes_back_and_says_why(
 def test_bad_release_is_not_tried_again_unasked(fleet: Fleet, root: Path, dependencies: Dependencies) -> None:
     config = fleet.config(root)
     bad = fleet.release("bad-unhealthy", "unhealthy")
-    api.converge(config, fleet.directive(fleet.release("v1")), dependencies=dependencies)
+    fleet.on_v1(config, dependencies)
     api.converge(config, fleet.directive(bad), dependencies=dependencies)
     api.converge(config, fleet.directive(bad), dependencies=dependencies)
     assert len(rows(config)) == 2
@@ -118,7 +118,7 @@ def test_release_that_cannot_be_validated_touches_nothing(
     fleet: Fleet, root: Path, dependencies: Dependencies
 ) -> None:
     config, v1 = fleet.config(root), fleet.release("v1")
-    api.converge(config, fleet.directive(v1), dependencies=dependencies)
+    fleet.on_v1(config, dependencies)
     before = _ids(root)
     refusing = fleet.release("refusing", edits={"validate": "#!/bin/sh\necho the moon is full\nexit 3\n"})
     status = api.converge(config, fleet.directive(refusing), dependencies=dependencies)
@@ -131,7 +131,7 @@ def test_release_that_cannot_be_validated_touches_nothing(
 
 def test_unsigned_release_is_refused(fleet: Fleet, root: Path, dependencies: Dependencies) -> None:
     config = fleet.config(root)
-    api.converge(config, fleet.directive(fleet.release("v1")), dependencies=dependencies)
+    fleet.on_v1(config, dependencies)
     status = api.converge(
         config, fleet.directive(fleet.release("unsigned", sign=False)), dependencies=dependencies
     )
@@ -143,7 +143,7 @@ def test_operator_goes_back_and_the_left_release_stays_away(
     fleet: Fleet, root: Path, dependencies: Dependencies
 ) -> None:
     config, v1, v2 = fleet.config(root), fleet.release("v1"), fleet.release("v2")
-    api.converge(config, fleet.directive(v1), dependencies=dependencies)
+    fleet.on_v1(config, dependencies)
     api.converge(config, fleet.directive(v2), dependencies=dependencies)
     status = api.rollback(config, reason="too green", dependencies=dependencies)
     assert (status.state, status.current, status.previous) == (ReportState.HEALTHY, v1, v2)
@@ -157,7 +157,7 @@ def test_operator_goes_back_and_the_left_release_stays_away(
 
 def test_nothing_to_go_back_to_is_a_refusal(fleet: Fleet, root: Path, dependencies: Dependencies) -> None:
     config = fleet.config(root)
-    api.converge(config, fleet.directive(fleet.release("v1")), dependencies=dependencies)
+    fleet.on_v1(config, dependencies)
     with pytest.raises(StateError) as refusal:
         api.rollback(config, dependencies=dependencies)
     assert refusal.value.kind == "nothing_to_roll_back"
@@ -170,7 +170,7 @@ def test_newer_wish_before_the_swap_ends_the_attempt(
 ) -> None:
     """A halt, a pin or a suspension that arrives mid-update; what runs is not touched."""
     config, v1, v2 = fleet.config(root), fleet.release("v1"), fleet.release("v2")
-    api.converge(config, fleet.directive(v1), dependencies=Dependencies(clock=clock))
+    fleet.on_v1(config, Dependencies(clock=clock))
     before = _ids(root)
     newest = fleet.directive(None, action)
     status = api.converge(
@@ -198,7 +198,7 @@ def test_three_failures_in_a_row_are_safe_mode_beside_the_release(
     fleet: Fleet, root: Path, dependencies: Dependencies
 ) -> None:
     config, v1 = fleet.config(root), fleet.release("v1")
-    api.converge(config, fleet.directive(v1), dependencies=dependencies)
+    fleet.on_v1(config, dependencies)
     for behavior in ("unhealthy", "crash", "no-start"):
         bad = fleet.release(f"bad-{behavior}", behavior)
         status = api.converge(config, fleet.directive(bad), dependencies=dependencies)
@@ -211,7 +211,7 @@ def test_three_failures_in_a_row_are_safe_mode_beside_the_release(
 
 def test_what_has_stopped_is_started_again(fleet: Fleet, root: Path, dependencies: Dependencies) -> None:
     config = fleet.config(root)
-    api.converge(config, fleet.directive(fleet.release("v1")), dependencies=dependencies)
+    fleet.on_v1(config, dependencies)
     (root / "state" / "simulated.json").write_text(json.dumps({**_world(root), "containers": {}}))
     status = api.recover(config, dependencies=dependencies)
     assert status.state is ReportState.HEALTHY
@@ -220,7 +220,7 @@ def test_what_has_stopped_is_started_again(fleet: Fleet, root: Path, dependencie
 
 def test_idle_convergence_writes_nothing(fleet: Fleet, root: Path, dependencies: Dependencies) -> None:
     config, v1 = fleet.config(root), fleet.release("v1")
-    api.converge(config, fleet.directive(v1), dependencies=dependencies)
+    fleet.on_v1(config, dependencies)
     before = _mtimes(root)
     api.converge(config, fleet.directive(v1), dependencies=dependencies)
     api.recover(config, dependencies=dependencies)

@@ -270,7 +270,7 @@ def test_refusals_leave_the_running_release_alone(  # noqa: PLR0917  fixtures
     sentence: str | None,
 ) -> None:
     config, v1 = fleet.config(root), fleet.release("v1")
-    api.converge(config, fleet.directive(v1), dependencies=dependencies)
+    fleet.on_v1(config, dependencies)
     before = (root / "state" / "simulated.json").read_bytes()
     release = fleet.release(f"refused-{kind}-{len(str(edits))}", edits=edits)
     status = api.converge(config, fleet.directive(release), dependencies=dependencies)
