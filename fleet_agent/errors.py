@@ -45,6 +45,7 @@ class Kind(StrEnum):
     DEVICE_PENDING = "device_pending"
     DEVICE_SUSPENDED = "device_suspended"
     DEVICE_RETIRED = "device_retired"
+    DEVICE_REPLACED = "device_replaced"  # another machine has its place, under a new key
     TOKEN_INVALID = "token_invalid"  # noqa: S105 - a kind of error, not a password
     # release
     GIT_UNREACHABLE = "git_unreachable"

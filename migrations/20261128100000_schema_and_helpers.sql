@@ -147,8 +147,7 @@ begin
     execute format('select count(*) from %s x where x.%I = ($1).%I', used_by.using_table, used_by.using_column, used_by.key)
       into n using old;
     if n > 0 then
-      uses := uses || format(case when uses = '{}' and n = 1 then '%s row of %s' when uses = '{}' then '%s rows of %s' else '%s of %s' end,
-        n, split_part(used_by.name, '.', 2));
+      uses := uses || format('%s of %s', case when uses = '{}' then private.counted(n, 'row') else n::text end, split_part(used_by.name, '.', 2));
     end if;
   end loop;
   if uses <> '{}' then
@@ -215,6 +214,19 @@ begin
 end
 $$;
 revoke execute on function private.touch_updated_at() from public;
+
+create function private.upper_first(sentence text) returns text
+language sql immutable
+return upper(left(sentence, 1)) || substr(sentence, 2);
+comment on function private.upper_first(text) is 'Half a sentence as a sentence.';
+revoke execute on function private.upper_first(text) from public;
+
+create function private.counted(number bigint, noun text default 'device') returns text
+language sql immutable
+return number || ' ' || noun || case when number = 1 then '' else 's' end;
+comment on function private.counted(bigint, text) is 'For sentences: "1 device", "3 devices".';
+revoke execute on function private.counted(bigint, text) from public;
+grant execute on function private.counted(bigint, text) to authenticated, service_role;
 
 create function private.local_time(at timestamptz, timezone text) returns text
 language sql stable

@@ -51,6 +51,7 @@ comment on column public.update_history.signer is 'Who signed the release, as th
 comment on column public.update_history.received_at is 'Server time of arrival; set by a trigger.';
 create index update_history_by_device on public.update_history (device_id, started_at desc);
 create index update_history_by_release on public.update_history (release_id, outcome);
+create index update_history_by_rollout on public.update_history (rollout_id) where rollout_id is not null;
 create index update_history_by_arrival on public.update_history (received_at desc);
 
 alter table public.update_history enable row level security;
@@ -133,7 +134,7 @@ comment on function private.make_history_partitions(timestamptz, int) is 'Makes 
 revoke execute on function private.make_history_partitions(timestamptz, int) from public;
 grant execute on function private.make_history_partitions(timestamptz, int) to service_role;
 
-create function private.drop_old_history(at timestamptz) returns int
+create function private.drop_old_history(at timestamptz, at_most int default 20000) returns int
 language plpgsql security definer set search_path = ''
 as $$
 -- Definer: drops tables. Returns how many months were dropped.
@@ -142,6 +143,7 @@ declare
     - make_interval(months => (select s.history_retention_months from public.fleet_settings s)))::date;
   old_partition text;
   dropped int := 0;
+  deleted int;
 begin
   for old_partition in
     select c.relname from pg_catalog.pg_inherits i join pg_catalog.pg_class c on c.oid = i.inhrelid
@@ -152,15 +154,19 @@ begin
     execute format('drop table private.%I', old_partition);
     dropped := dropped + 1;
   end loop;
-  -- A wild clock says nothing about age: what is in the default partition ages by its arrival. A part each hour.
+  -- A wild clock says nothing about age: what is in the default partition ages by its arrival. In parts.
   delete from private.update_history_default where (id, started_at) in (
-    select o.id, o.started_at from private.update_history_default o where o.received_at < keep_from limit 20000);
+    select o.id, o.started_at from private.update_history_default o where o.received_at < keep_from limit at_most);
+  get diagnostics deleted = row_count;
+  if deleted = at_most then
+    perform private.do_again('retention');
+  end if;
   return dropped;
 end
 $$;
-comment on function private.drop_old_history(timestamptz) is 'Drops months of update_history past fleet_settings.history_retention_months.';
-revoke execute on function private.drop_old_history(timestamptz) from public;
-grant execute on function private.drop_old_history(timestamptz) to service_role;
+comment on function private.drop_old_history(timestamptz, int) is 'Drops months of update_history past fleet_settings.history_retention_months.';
+revoke execute on function private.drop_old_history(timestamptz, int) from public;
+grant execute on function private.drop_old_history(timestamptz, int) to service_role;
 
 select private.make_history_partitions(now());
 

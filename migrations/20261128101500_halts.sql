@@ -177,6 +177,22 @@ comment on function public.lift_halt(uuid, text) is 'Lifts an open halt and reco
 revoke execute on function public.lift_halt(uuid, text) from public;
 grant execute on function public.lift_halt(uuid, text) to authenticated, service_role;
 
+create function private.what_is_halted(brake public.halts) returns text
+language plpgsql stable security definer set search_path = ''
+as $$
+-- Definer: for devices' answers.
+begin
+  return case brake.scope
+    when 'fleet' then 'the fleet'
+    when 'release' then 'release ' || private.release_name(brake.target::uuid)
+    when 'rollout' then 'the rollout of ' || private.release_name((select r.release_id from public.rollouts r where r.id = brake.target::uuid))
+    else brake.scope || ' ' || brake.target end;
+end
+$$;
+comment on function private.what_is_halted(public.halts) is
+  'What a halt stops, within a sentence: "the fleet", "segment stable", "release v2", "the rollout of v2".';
+revoke execute on function private.what_is_halted(public.halts) from public;
+
 create function private.how_to_lift(brake public.halts) returns text
 language sql immutable
 return format('Lift the halt: fleetctl halt lift %s "why".', brake.id);

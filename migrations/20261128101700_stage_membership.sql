@@ -38,63 +38,62 @@ revoke execute on function private.stage_for(public.devices, public.rollouts, bo
 
 -- The stages are computed once, and everything else once per device. Computing the floor of each stage for every device
 -- is quadratic: 20,000 devices took longer than any timeout.
-create function private.rollout_devices(wanted_id uuid) returns table (
-  device_id uuid, name text, segment text, bucket int, stage int, current_release uuid, reported_at timestamptz,
+--
+-- Bound when created, so that PostgreSQL inlines it into the query of the caller, which then reads only what it asks for, and
+-- writes no list of 100,000 devices in between. For that the caller's settings have to be right: a plan of its own for each
+-- rollout (plan_cache_mode), in which what the selector does not name costs nothing; memory to join all reports at once
+-- (work_mem); no compiling (jit), which for so many expected rows takes a tenth of a second each time, however small the fleet.
+create function private.rollout_devices(rollout public.rollouts) returns table (
+  device_id uuid, name text, segment text, stage int, current_release uuid, reported_at timestamptz,
   report_state public.report_state, poll_interval_s int)
-language plpgsql stable security definer set search_path = '' set work_mem = '64MB' set plan_cache_mode = force_custom_plan set jit = off
-rows 100000
-as $$
--- Definer: policy's own view of the fleet. The whole audience at once, the same rule as stage_holds() written
--- out, because a call for each of 100,000 devices would take seconds. Stages not open yet get the floor that
--- opening them now would give. A plan of its own for each rollout, and an estimate of many rows: looking for the report of
--- one device after the other takes ten times as long as reading all. No compiling (jit), here and in
--- all that reads this: for so many expected rows it takes a tenth of a second each time, however small the fleet.
-#variable_conflict use_column
-declare
-  rollout public.rollouts;
-begin
-  select r.* into rollout from public.rollouts r where r.id = wanted_id;
-  return query
-  -- Not materialized: to write 100,000 rows down costs more than to compute their buckets again, and only for a stage that
-  -- is not open yet is the lowest one looked for. The offset has each bucket computed once, however often it is compared.
+language sql stable
+begin atomic
+  -- The same rule as stage_holds() written out, because a call for each of 100,000 devices would take seconds. Stages that
+  -- are not open yet get the floor that opening them now would give.
   with matching as not materialized (
-    select d.id, d.name, d.segment, d.poll_interval_s, private.bucket(rollout.release_id, d.id) as bucket
+    select d.id, d.name, d.segment, d.poll_interval_s
     from public.devices d
     where d.branch = rollout.branch and (rollout.role is null or d.role = rollout.role)
       and private.device_matches(d, rollout.selector) and d.state = 'active' and d.pinned_release is null
-    offset 0
   ),
   lowest as materialized (
-    select m.segment, min(m.bucket) + 1 as bucket from matching m group by m.segment
+    select m.segment, min(private.bucket(rollout.release_id, m.id)) + 1 as bucket from matching m group by m.segment
   ),
   shares as (
     select s.position, s.segment, s.floor_bucket,
       coalesce(s.percent, case when s.device_ids is null then 100 else 0 end) * 1000 as share
-    from public.rollout_stages s where s.rollout_id = wanted_id
+    from public.rollout_stages s where s.rollout_id = rollout.id
   ),
   stages as (
-    select s.position, s.segment, ceil(greatest(s.share,
-        coalesce(s.floor_bucket, (select min(l.bucket) from lowest l where s.segment is null or l.segment = s.segment), 0)))::int as below
+    -- Only where a part of the devices is meant does the lowest one matter.
+    select s.position, s.segment, case when s.share >= 100000 then 100000 else ceil(greatest(s.share,
+        coalesce(s.floor_bucket, (select min(l.bucket) from lowest l where s.segment is null or l.segment = s.segment), 0)))::int end as below
     from shares s where s.share > 0
   ),
   -- Of each segment, which stage adds which buckets to those before it.
-  steps as (
-    select g.name as segment, s.position, s.below, coalesce(max(s.below) over (
-        partition by g.name order by s.position rows between unbounded preceding and 1 preceding), 0) as at_least
-    from public.segments g join stages s on s.segment is null or s.segment = g.name
+  steps as materialized (
+    select g.name as segment, t.position, t.below, coalesce(max(t.below) over (
+        partition by g.name order by t.position rows between unbounded preceding and 1 preceding), 0) as at_least
+    from public.segments g join stages t on t.segment is null or t.segment = g.name
   ),
   named as (
     select n.id, min(s.position) as position
-    from public.rollout_stages s cross join unnest(s.device_ids) as n (id) where s.rollout_id = wanted_id group by n.id
+    from public.rollout_stages s cross join unnest(s.device_ids) as n (id) where s.rollout_id = rollout.id group by n.id
+  ),
+  -- The offset has each bucket computed once, however often it is compared; and not at all where every stage is for all.
+  placed as (
+    select m.id, m.name, m.segment, m.poll_interval_s,
+      case when (select bool_or(t.at_least > 0 or t.below < 100000) from steps t)
+        then private.bucket(rollout.release_id, m.id) else 0 end as bucket
+    from matching m offset 0
   )
-  select m.id, m.name, m.segment, m.bucket, least(t.position, n.position), s.current_release, s.reported_at, s.state,
-    coalesce(s.pinned_poll_interval_s, m.poll_interval_s)
-  from matching m
-  left join public.device_status s on s.device_id = m.id
-  left join steps t on t.segment = m.segment and m.bucket >= t.at_least and m.bucket < t.below
-  left join named n on n.id = m.id;
-end
-$$;
-comment on function private.rollout_devices(uuid) is
-  'Every device that a rollout is for, with its bucket, its first stage (null: no stage includes it) and its last report; poll_interval_s is null for the fleet''s own.';
-revoke execute on function private.rollout_devices(uuid) from public;
+  select p.id, p.name, p.segment, least(t.position, n.position), s.current_release, s.reported_at, s.state,
+    coalesce(s.pinned_poll_interval_s, p.poll_interval_s)
+  from placed p
+  left join public.device_status s on s.device_id = p.id
+  left join steps t on t.segment = p.segment and p.bucket >= t.at_least and p.bucket < t.below
+  left join named n on n.id = p.id;
+end;
+comment on function private.rollout_devices(public.rollouts) is
+  'Every device that a rollout is for, with its first stage (null: no stage includes it) and its last report; poll_interval_s is null for the fleet''s own.';
+revoke execute on function private.rollout_devices(public.rollouts) from public;

@@ -301,7 +301,7 @@ create trigger follow after insert or update on public.known_bad_patterns
   for each row execute function private.follow_known_bad_pattern();
 
 create function private.count_stage(wanted_id uuid, wanted_position int, at timestamptz) returns private.rollout_counters
-language plpgsql volatile security definer set search_path = '' set jit = off
+language plpgsql volatile security definer set search_path = '' set jit = off set work_mem = '64MB' set plan_cache_mode = force_custom_plan
 as $$
 -- Definer: policy's own view of the fleet. Counted are the devices that are there: what was retired, moved or pinned is
 -- asked no more, what the release is known bad for cannot try it, and what is offline holds up nobody for long. Who
@@ -320,7 +320,7 @@ begin
       coalesce(c.stage = wanted_position and private.is_failure(c.last_outcome), false) as failed,
       coalesce(p.current_release = rollout.release_id and p.report_state = 'healthy', false) as runs_it,
       coalesce(c.state = 'claimed', false) as in_flight,
-      k.device_id is not null as known_bad,
+      p.device_id in (select k.device_id from private.known_bad_devices(rollout.release_id) k) as known_bad,
       coalesce(c.state in ('failed', 'expired', 'released') and c.attempts < rollout.max_attempts, false) as may_retry,
       (p.reported_at is null or private.is_offline(p.reported_at, p.poll_interval_s,
           f.default_poll_interval_s, f.offline_after_intervals, count_stage.at))
@@ -332,14 +332,13 @@ begin
         or not rollout.allow_downgrade and coalesce(runs.state = 'available' and runs.branch = rollout.branch
           and runs.created_at > target.created_at, false) as is_kept,
       coalesce(stage.opened_at, count_stage.at) + make_interval(secs => rollout.offline_patience_s) <= count_stage.at as is_late
-    from private.rollout_devices(wanted_id) p
+    from private.rollout_devices(rollout) p
     cross join public.fleet_settings f
     join public.devices d on d.id = p.device_id
     join public.segments g on g.name = d.segment
     join public.releases target on target.id = rollout.release_id
     left join public.releases runs on runs.id = p.current_release
     left join public.rollout_claims c on c.rollout_id = wanted_id and c.device_id = p.device_id
-    left join private.known_bad_devices(rollout.release_id) k on k.device_id = p.device_id
   )
   select count(*) as audience,
     count(*) filter (where e.is_there and e.failed) as failed,
@@ -395,7 +394,9 @@ create trigger count_stages_again after insert or update on public.known_bad_pat
 
 -- What operators call.
 
-create function public.mark_known_bad(release_id uuid, selector jsonb, reason text, allow_empty boolean default false) returns public.known_bad_patterns
+create function public.mark_known_bad(
+  release_id uuid, selector jsonb, reason text, allow_empty boolean default false, dry_run boolean default false
+) returns public.known_bad_patterns
 language plpgsql volatile set search_path = ''
 as $$
 declare
@@ -411,15 +412,22 @@ begin
       (select r.version from public.releases r where r.id = mark_known_bad.release_id),
       private.describe_selector(normal)), 'No action needed.');
   end if;
-  insert into public.known_bad_patterns (release_id, selector, reason, allow_empty)
-  values (mark_known_bad.release_id, normal, mark_known_bad.reason, mark_known_bad.allow_empty) returning * into marked;
+  begin
+    insert into public.known_bad_patterns (release_id, selector, reason, allow_empty)
+    values (mark_known_bad.release_id, normal, mark_known_bad.reason, mark_known_bad.allow_empty) returning * into marked;
+    if dry_run then
+      raise exception using errcode = 'FD001';
+    end if;
+  exception when sqlstate 'FD001' then
+    null;
+  end;
   return marked;
 end
 $$;
-comment on function public.mark_known_bad(uuid, jsonb, text, boolean) is
-  'Keeps a release from every device with these attributes, until it is lifted. See matching_devices() first.';
-revoke execute on function public.mark_known_bad(uuid, jsonb, text, boolean) from public;
-grant execute on function public.mark_known_bad(uuid, jsonb, text, boolean) to authenticated, service_role;
+comment on function public.mark_known_bad(uuid, jsonb, text, boolean, boolean) is
+  'Keeps a release from every device with these attributes, until it is lifted. See matching_devices() first. dry_run refuses what would be refused, and marks nothing.';
+revoke execute on function public.mark_known_bad(uuid, jsonb, text, boolean, boolean) from public;
+grant execute on function public.mark_known_bad(uuid, jsonb, text, boolean, boolean) to authenticated, service_role;
 
 create function public.lift_known_bad(pattern_id uuid, reason text) returns public.known_bad_patterns
 language plpgsql volatile set search_path = ''

@@ -100,8 +100,7 @@ begin
   if brake.id is null then
     return private.gate_pass('halt', 'No halt is open.');
   end if;
-  return private.gate_wait('halt', format('%s is halted: %s',
-    case brake.scope when 'fleet' then 'The fleet' else initcap(brake.scope::text) || ' ' || brake.target end, brake.reason),
+  return private.gate_wait('halt', private.upper_first(format('%s is halted: %s', private.what_is_halted(brake), brake.reason)),
     private.how_to_lift(brake));
 end
 $$;
@@ -203,11 +202,11 @@ begin
   attempted := good + greatest(0, counters.failed - counters.failed_and_gone);
   needed := least(stage.min_attempted, counters.devices);
   if attempted < needed then
-    return format('%s of %s devices have attempted it%s', attempted, needed, case when counters.kept > 0
+    return format('%s of %s attempted it%s', attempted, private.counted(needed), case when counters.kept > 0
       then format('; %s kept from it (held, no opening of the window, or something newer)',
         case when counters.kept = 1 then '1 is' else counters.kept || ' are' end) else '' end);
   elsif good < stage.min_success_ratio * attempted then
-    return format('%s of %s devices succeeded, %s %% are required%s', good, attempted, trim_scale(stage.min_success_ratio * 100),
+    return format('%s of %s succeeded, %s %% are required%s', good, private.counted(attempted), trim_scale(stage.min_success_ratio * 100),
       case when counters.unprovable then ', and no device is left that could still succeed' else '' end);
   end if;
   return null;
@@ -276,9 +275,7 @@ begin
     lacking := private.proof_lacking(last_open);
     soaked_at := last_open.proved_at + make_interval(secs => last_open.soak_s);
     if brake.id is not null then
-      return private.gate_note('stage', format('%s is halted: %s',
-        case brake.scope when 'fleet' then 'the fleet' when 'rollout' then 'the rollout' when 'release' then 'the release'
-          else brake.scope::text || ' ' || brake.target end, brake.reason), private.how_to_lift(brake));
+      return private.gate_note('stage', format('%s is halted: %s', private.what_is_halted(brake), brake.reason), private.how_to_lift(brake));
     elsif lacking is not null then
       return private.gate_note('stage', format('stage %s is not proved (%s).', last_open.position, lacking),
         case when private.is_unprovable(last_open) then private.how_to_go_on(rollout, last_open.position) else format('No action needed: it opens when stage %s is proved and has soaked. %s%s', last_open.position,
@@ -364,8 +361,8 @@ begin
   if brake.id is null then
     return private.gate_pass('release_halt', format('%s is not halted.', target.version));
   end if;
-  return private.gate_wait('release_halt', format('%s%s is halted: %s',
-    case brake.scope when 'rollout' then 'The rollout of ' else '' end, target.version, brake.reason), private.how_to_lift(brake));
+  return private.gate_wait('release_halt', private.upper_first(format('%s is halted: %s', private.what_is_halted(brake), brake.reason)),
+    private.how_to_lift(brake));
 end
 $$;
 comment on function private.judge_release_halt(public.releases, uuid) is 'Gate release_halt: is the release halted, or the rollout that offers it?';
@@ -460,6 +457,12 @@ revoke execute on function private.judge_window(public.devices, boolean, timesta
 
 -- Gate slot.
 
+create function private.all_taken(slots bigint, place text) returns text
+language sql immutable
+return case when slots = 1 then format('The only slot of %s is taken.', place) else format('All %s slots of %s are taken.', slots, place) end;
+comment on function private.all_taken(bigint, text) is 'The sentence of a limit that is reached.';
+revoke execute on function private.all_taken(bigint, text) from public;
+
 create function private.judge_slot(rollout public.rollouts, stage int, claim public.rollout_claims, at timestamptz) returns private.gate_result
 language plpgsql stable set search_path = ''
 as $$
@@ -473,12 +476,12 @@ begin
   if claim.state = 'claimed' then
     return private.gate_pass('slot', format('It has held a slot since %s.', private.local_time(claim.claimed_at, 'UTC')));
   elsif claim.attempts >= rollout.max_attempts and claim.state in ('failed', 'expired') then
-    return private.gate_refuse('slot', format('It has tried %s times, as often as the rollout allows.', claim.attempts),
+    return private.gate_refuse('slot', format('It has tried %s, as often as the rollout allows.', private.counted(claim.attempts, 'time')),
       'Raise max_attempts of the rollout, or pin the device.');
   end if;
   select c.* into counters from private.rollout_counters c where c.rollout_id = rollout.id and c.position = 0;
   if counters.in_flight >= rollout.max_in_flight then
-    return private.gate_wait('slot', format('All %s slots of the rollout are taken.', rollout.max_in_flight),
+    return private.gate_wait('slot', private.all_taken(rollout.max_in_flight, 'the rollout'),
       in_line || 'To update more at once, raise max_in_flight of the rollout.');
   end if;
   select s.max_in_flight, c.in_flight into stage_limit, stage_in_flight
@@ -486,10 +489,10 @@ begin
   left join private.rollout_counters c on c.rollout_id = s.rollout_id and c.position = s.position
   where s.rollout_id = rollout.id and s.position = stage;
   if stage_in_flight >= stage_limit then
-    return private.gate_wait('slot', format('All %s slots of stage %s are taken.', stage_limit, stage),
+    return private.gate_wait('slot', private.all_taken(stage_limit, 'stage ' || stage),
       in_line || 'To update more at once, raise max_in_flight of the stage.');
   elsif private.starts_left(rollout, at) = 0 then
-    return private.gate_wait('slot', format('%s devices started in the last minute, as many as allowed.', rollout.max_per_minute),
+    return private.gate_wait('slot', format('%s started in the last minute, as many as allowed.', private.counted(rollout.max_per_minute)),
       'No action needed: it asks again when the minute is over. To start more per minute, raise max_per_minute of the rollout.',
       private.next_start(rollout, at));
   elsif rollout.max_per_minute is not null and at <= claim.claimed_at + interval '1 minute' then
@@ -500,7 +503,7 @@ begin
   if fleet_limit is not null
     and (select coalesce(sum(c.in_flight), 0) from private.rollout_counters c where c.position = 0 and c.in_flight > 0)
       + (select count(*) from public.roll_back_slots b where b.state = 'claimed' and b.rollout_id is null) >= fleet_limit then
-    return private.gate_wait('slot', format('All %s slots of the fleet are taken.', fleet_limit),
+    return private.gate_wait('slot', private.all_taken(fleet_limit, 'the fleet'),
       in_line || 'To update more at once: fleetctl settings set max_in_flight=N.');
   end if;
   return private.gate_pass('slot', 'A slot is free.');

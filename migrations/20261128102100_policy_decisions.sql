@@ -156,7 +156,7 @@ begin
       'Enroll it again.', 'PT403');
   end if;
   if device.key_number <> private.key_number() then
-    perform private.refuse('device_retired', format('Another machine has taken the place of %s.', device.name),
+    perform private.refuse('device_replaced', format('Another machine has taken the place of %s.', device.name),
       'Enroll this one again with a new key.', 'PT403');
   end if;
   if device.state <> 'active' then

@@ -18,16 +18,18 @@ comment on function private.note_proof(public.rollout_stages, timestamptz) is
 revoke execute on function private.note_proof(public.rollout_stages, timestamptz) from public;
 
 create function private.open_stage(wanted_id uuid, wanted_position int, at timestamptz) returns void
-language plpgsql volatile security definer set search_path = '' set jit = off
+language plpgsql volatile security definer set search_path = '' set jit = off set work_mem = '64MB' set plan_cache_mode = force_custom_plan
 as $$
 -- Definer: policy moves its own rows. The floor keeps a small percentage of a small fleet from being nobody.
 declare
+  rollout public.rollouts;
   stage public.rollout_stages;
   lowest int;
 begin
+  select r.* into rollout from public.rollouts r where r.id = wanted_id;
   select s.* into stage from public.rollout_stages s where s.rollout_id = wanted_id and s.position = wanted_position;
-  select min(p.bucket) filter (where stage.segment is null or p.segment = stage.segment) + 1
-    into lowest from private.rollout_devices(wanted_id) p;
+  select min(private.bucket(rollout.release_id, p.device_id)) + 1 into lowest
+  from private.rollout_devices(rollout) p where stage.segment is null or p.segment = stage.segment;
   update public.rollout_stages s
   set opened_at = coalesce(s.opened_at, at), floor_bucket = lowest,
       size_at_opening = coalesce((private.count_stage(wanted_id, wanted_position, at)).devices, 0)

@@ -118,7 +118,9 @@ comment on function private.give_back_way(public.devices, private.decision, time
   'Ends the slot to go back of a device that is not told to go back any more.';
 revoke execute on function private.give_back_way(public.devices, private.decision, timestamptz) from public;
 
-create function private.expire_ways_back(at timestamptz, for_at_most interval default '3 seconds') returns int
+create function private.expire_ways_back(
+  at timestamptz, for_at_most interval default '3 seconds', alerts_at_most int default 200
+) returns int
 language plpgsql volatile security definer set search_path = ''
 as $$
 -- Definer: policy writes slots. As with a slot to update: a device that still reports keeps it, up to ten leases, and the next
@@ -155,13 +157,16 @@ begin
     end if;
     exit when clock_timestamp() > began + for_at_most;
   end loop;
-  -- Nobody waits any more for who is gone, or is not to go back.
+  -- Nobody waits any more for who is gone, or is not to go back. A few of them at once, and by chance: those that stay open
+  -- must not keep the others from their turn.
   update public.alerts a set resolved_at = at
-  from public.devices d
-  where a.kind = 'roll_back_failed' and a.resolved_at is null and d.id = a.device_id
-    and (d.state <> 'active' or ((private.decide(d, at)).way_back).device_id is null);
+  from (
+    select o.id, o.device_id from public.alerts o
+    where o.kind = 'roll_back_failed' and o.resolved_at is null order by random() limit alerts_at_most) o
+  join public.devices d on d.id = o.device_id
+  where a.id = o.id and (d.state <> 'active' or ((private.decide(d, at)).way_back).device_id is null);
   return expired;
 end
 $$;
-comment on function private.expire_ways_back(timestamptz, interval) is 'Ends the slots to go back of devices that went offline past their lease.';
-revoke execute on function private.expire_ways_back(timestamptz, interval) from public;
+comment on function private.expire_ways_back(timestamptz, interval, int) is 'Ends the slots to go back of devices that went offline past their lease.';
+revoke execute on function private.expire_ways_back(timestamptz, interval, int) from public;

@@ -23,20 +23,20 @@ begin
   end if;
   return query
   with known as materialized (
-    select t.failed, t.agent_version, d.hardware_model, d.os, d.role, d.segment, d.labels
+    -- Joined before they are grouped: PostgreSQL cannot tell how many devices a group by leaves, and would look each of
+    -- 100,000 up on its own.
+    select bool_or(tries.failed) as failed, max(tries.agent_version) as agent_version,
+      d.hardware_model, d.os, d.role, d.segment, d.labels
     from (
-      select tries.device_id, bool_or(tries.failed) as failed, max(tries.agent_version) as agent_version
-      from (
-        select h.device_id, h.outcome in ('failed', 'rolled_back') as failed, h.agent_version
-        from public.update_history h where h.release_id = wanted_id and h.outcome <> 'skipped'
-        union all
-        select c.device_id, true, null
-        from public.rollouts r join public.rollout_claims c on c.rollout_id = r.id
-        where r.release_id = wanted_id and c.to_release = wanted_id and c.last_outcome in ('expired', 'regressed')
-      ) tries
-      group by tries.device_id
-    ) t
-    join public.devices d on d.id = t.device_id
+      select h.device_id, h.outcome in ('failed', 'rolled_back') as failed, h.agent_version
+      from public.update_history h where h.release_id = wanted_id and h.outcome <> 'skipped'
+      union all
+      select c.device_id, true, null
+      from public.rollouts r join public.rollout_claims c on c.rollout_id = r.id
+      where r.release_id = wanted_id and c.to_release = wanted_id and c.last_outcome in ('expired', 'regressed')
+    ) tries
+    join public.devices d on d.id = tries.device_id
+    group by d.id
   ),
   total as (
     select count(*) filter (where k.failed) as failed, count(*) as attempted from known k
@@ -55,8 +55,8 @@ begin
     group by l.key, l.value
   )
   select c.attribute, c.value, c.failed, c.attempted, t.failed - c.failed, t.attempted - c.attempted, l.lift,
-    format('%s of %s attempted devices with %s %s failed (%s %%), of the other %s it is %s (%s %%).',
-      c.failed, c.attempted, c.attribute, c.value, round(100.0 * c.failed / c.attempted),
+    format('%s of %s with %s %s failed (%s %%), of the other %s it is %s (%s %%).',
+      c.failed, private.counted(c.attempted, 'attempted device'), c.attribute, c.value, round(100.0 * c.failed / c.attempted),
       t.attempted - c.attempted, t.failed - c.failed, round(100.0 * (t.failed - c.failed) / (t.attempted - c.attempted)))
   from counted c cross join total t
   cross join lateral (

@@ -65,9 +65,9 @@ begin
     case when rollout.on_bad = 'halt_rollout' then wanted_id else rollout.release_id end::text,
     cause,
     case cause
-      when 'failure_cap' then format('%s of %s attempted devices failed; the limit is %s.', failed, attempted, rollout.halt_max_failures - 1)
-      when 'consecutive_failures' then format('%s devices failed in a row.', in_a_row)
-      else format('%s of %s attempted devices failed (%s %%); the limit is %s %%.', failed, attempted,
+      when 'failure_cap' then format('%s of %s failed; the limit is %s.', failed, private.counted(attempted, 'attempted device'), rollout.halt_max_failures - 1)
+      when 'consecutive_failures' then format('%s failed in a row.', private.counted(in_a_row))
+      else format('%s of %s failed (%s %%); the limit is %s %%.', failed, private.counted(attempted, 'attempted device'),
         round(100.0 * failed / attempted), round(100 * rollout.halt_failure_ratio))
     end,
     jsonb_build_object('rollout_id', wanted_id, 'attempted', attempted, 'failed', failed,
@@ -170,9 +170,9 @@ begin
     'rollout_id', tried.id, 'outcomes', seen, 'attempted', succeeded + failed, 'failed', failed,
     'would_halt', stopped is not null, 'halt', stopped,
     'spared', case when stopped is not null then seen - (stopped ->> 'after_outcomes')::int end,
-    'summary', case when stopped is null then format('This rule would not have stopped it: %s of %s devices failed.', failed, succeeded + failed)
-      else format('This rule would have stopped it (%s) after %s of %s outcomes, with %s of %s devices failed.', stopped ->> 'cause',
-        stopped ->> 'after_outcomes', seen, stopped ->> 'failed', stopped ->> 'attempted') end);
+    'summary', case when stopped is null then format('This rule would not have stopped it: %s of %s failed.', failed, private.counted(succeeded + failed))
+      else format('This rule would have stopped it (%s) after %s of %s, with %s of %s failed.', stopped ->> 'cause',
+        stopped ->> 'after_outcomes', private.counted(seen, 'outcome'), stopped ->> 'failed', private.counted((stopped ->> 'attempted')::int)) end);
 end
 $$;
 comment on function public.replay_halt_rule(uuid, jsonb) is

@@ -168,7 +168,7 @@ grant execute on function public.approve_stage(uuid, int) to authenticated, serv
 
 create function public.preview_rollout(rollout_id uuid, at timestamptz default now()) returns table (
   stage int, device_id uuid, name text, segment text, already_there boolean, known_bad boolean, held boolean, earliest timestamptz)
-language plpgsql stable security definer set search_path = '' set jit = off set work_mem = '64MB'
+language plpgsql stable security definer set search_path = '' set jit = off set work_mem = '64MB' set plan_cache_mode = force_custom_plan
 as $$
 -- Definer: policy's own view of the fleet. Any operator may ask; nothing is started. `earliest` adds up the soak times
 -- before the stage and the device's window; caps and failures can only make it later. Approvals count as given.
@@ -190,17 +190,17 @@ begin
     from public.rollout_stages s where s.rollout_id = preview_rollout.rollout_id
   ),
   devices as materialized (
-    select p.stage, p.device_id, p.name, p.segment, p.bucket,
-      p.current_release is not distinct from asked_for.release_id as is_there, k.device_id is not null as is_bad,
+    select p.stage, p.device_id, p.name, p.segment, private.bucket(asked_for.release_id, p.device_id) as bucket,
+      p.current_release is not distinct from asked_for.release_id as is_there,
+      p.device_id in (select k.device_id from private.known_bad_devices(asked_for.release_id) k) as is_bad,
       d.hold, d.hold_until, d.ignore_window_until, d.timezone,
       coalesce(d.maintenance_window, ring.maintenance_window) as window_name,
       greatest(s.opens, preview_rollout.at, case when d.hold then d.hold_until end) as ready
-    from private.rollout_devices(preview_rollout.rollout_id) p
+    from private.rollout_devices(asked_for) p
     -- Left, for the planner to expect as many rows as there are devices.
     left join stages s on s.position = p.stage
     join public.devices d on d.id = p.device_id
     join public.segments ring on ring.name = d.segment
-    left join private.known_bad_devices(asked_for.release_id) k on k.device_id = p.device_id
     where p.stage is not null
   ),
   -- Devices share their windows, their time zones, and mostly the moment, too.
@@ -229,7 +229,7 @@ revoke execute on function public.preview_rollout(uuid, timestamptz) from public
 grant execute on function public.preview_rollout(uuid, timestamptz) to authenticated, service_role;
 
 create function public.rollout_progress(rollout_id uuid) returns jsonb
-language plpgsql stable security definer set search_path = '' set jit = off set work_mem = '64MB'
+language plpgsql stable security definer set search_path = '' set jit = off set work_mem = '64MB' set plan_cache_mode = force_custom_plan
 as $$
 -- Definer: reads policy's counters. Any operator may ask. Counts devices as they are now; one frozen now().
 declare
@@ -247,10 +247,9 @@ begin
       p.current_release is distinct from rollout.release_id and coalesce(c.state, 'released') = 'released' as to_come,
       p.reported_at is null or private.is_offline(p.reported_at, p.poll_interval_s,
         f.default_poll_interval_s, f.offline_after_intervals, now()) as offline,
-      k.device_id is not null as known_bad
-    from private.rollout_devices(rollout.id) p
+      p.device_id in (select k.device_id from private.known_bad_devices(rollout.release_id) k) as known_bad
+    from private.rollout_devices(rollout) p
     cross join public.fleet_settings f
-    left join private.known_bad_devices(rollout.release_id) k on k.device_id = p.device_id
     left join public.rollout_claims c on c.rollout_id = rollout.id and c.device_id = p.device_id
     where p.stage is not null
   ),
@@ -297,8 +296,8 @@ begin
   from (select 1) one left join private.rollout_counters t on t.rollout_id = rollout.id and t.position = 0;
   return answer || jsonb_build_object('summary', case
     when jsonb_array_length(answer -> 'halts') > 0 then 'Halted: ' || (answer -> 'halts' -> 0 ->> 'reason')
-    else format('%s: %s of %s devices run %s; %s in flight, %s failed%s.', initcap(rollout.state::text), answer ->> 'on_release',
-      answer ->> 'devices', answer ->> 'version', answer ->> 'in_flight', answer ->> 'failed',
+    else format('%s: %s of %s on %s; %s in flight, %s failed%s.', initcap(rollout.state::text), answer ->> 'on_release',
+      private.counted((answer ->> 'devices')::bigint), answer ->> 'version', answer ->> 'in_flight', answer ->> 'failed',
       case when (answer ->> 'known_bad')::int > 0 then format(', known bad for %s', answer ->> 'known_bad') else '' end) end);
 end
 $$;
@@ -307,46 +306,97 @@ comment on function public.rollout_progress(uuid) is
 revoke execute on function public.rollout_progress(uuid) from public;
 grant execute on function public.rollout_progress(uuid) to authenticated, service_role;
 
-create function public.preview_going_back(release_id uuid) returns jsonb
-language plpgsql stable security definer set search_path = ''
+create function private.limits_of(max_in_flight int, max_per_minute int default null) returns text
+language sql immutable
+return coalesce(nullif(concat_ws(', ', max_in_flight || ' at once', max_per_minute || ' a minute'), ''), 'no limit');
+comment on function private.limits_of(int, int) is 'Limits of slots in a sentence.';
+revoke execute on function private.limits_of(int, int) from public;
+
+create function public.preview_going_back(
+  release_id uuid, by_halt boolean default false, rollout_id uuid default null, all_at_once boolean default false
+) returns jsonb
+language plpgsql stable security definer set search_path = '' set jit = off
 as $$
--- Definer: policy's own view of the fleet. Any operator may ask; nothing is taken back.
+-- Definer: policy's own view of the fleet. Any operator may ask; nothing is taken back. For a halt with roll_back, of the
+-- release or of one of its rollouts, or otherwise for a withdrawal, which leaves pinned devices alone. Which rollout's limits
+-- count is what way_back() says, written out for all devices at once.
 declare
   version text := (select r.version from public.releases r where r.id = preview_going_back.release_id);
-  devices int;
+  devices bigint;
+  kept jsonb;
   limits jsonb;
+  kept_because text;
   fleet_limit int := (select f.max_in_flight from public.fleet_settings f);
 begin
   perform private.require_rank('viewer');
   if version is null then
     perform private.refuse_unknown('release', 'release list');
   end if;
-  with running as (
-    select (private.way_back(d.id, preview_going_back.release_id, null)).rollout_id
-    from public.device_status s join public.devices d on d.id = s.device_id
-    where s.current_release = preview_going_back.release_id and d.state = 'active'
+  with brought as (
+    select distinct on (c.device_id) c.device_id, c.rollout_id, c.stage
+    from public.rollout_claims c where c.to_release = preview_going_back.release_id order by c.device_id, c.claimed_at desc
   ),
-  counted as (
-    select w.rollout_id, count(*) as devices from running w group by w.rollout_id
+  running as (
+    select coalesce(b.rollout_id, c.rollout_id, (
+        select r.id from public.rollouts r
+        where r.release_id = preview_going_back.release_id and r.state <> 'draft' and r.started_at is not null order by r.started_at desc, r.id limit 1
+      )) as rollout_id,
+      case when b.device_id is not null then b.stage else c.stage end as stage,
+      case
+        when d.pinned_release is not null and not by_halt then 'pinned'
+        when d.hold and (d.hold_until is null or d.hold_until > now()) or (private.judge_halt(d)).blocks then 'held'
+        when by_halt and private.release_before(d.id, preview_going_back.release_id) is null then 'nowhere'
+      end as kept
+    from public.device_status s join public.devices d on d.id = s.device_id
+    left join brought c on c.device_id = d.id
+    left join public.roll_back_slots b on b.device_id = d.id and b.from_release = preview_going_back.release_id and b.state = 'claimed'
+    where s.current_release = preview_going_back.release_id and d.state = 'active'
+      -- A halt of a rollout takes back what that rollout gave.
+      and (preview_going_back.rollout_id is null or exists (
+        select from public.rollout_claims o
+        where o.rollout_id = preview_going_back.rollout_id and o.device_id = d.id and o.to_release = preview_going_back.release_id))
+  ),
+  by_rollout as (
+    select w.rollout_id, count(*) as devices from running w where w.kept is null group by w.rollout_id
+  ),
+  by_stage as (
+    select w.rollout_id, jsonb_agg(jsonb_build_object('stage', w.stage, 'devices', w.devices, 'max_in_flight', s.max_in_flight) order by w.stage) as stages
+    from (select n.rollout_id, n.stage, count(*) as devices from running n where n.kept is null group by n.rollout_id, n.stage) w
+    join public.rollout_stages s on s.rollout_id = w.rollout_id and s.position = w.stage and s.max_in_flight is not null
+    group by w.rollout_id
   )
   select coalesce(sum(c.devices), 0), coalesce(jsonb_agg(jsonb_build_object('rollout_id', c.rollout_id, 'rollout', r.name,
-      'devices', c.devices, 'max_in_flight', r.max_in_flight, 'max_per_minute', r.max_per_minute) order by c.devices desc, r.name), '[]')
-  into devices, limits from counted c left join public.rollouts r on r.id = c.rollout_id;
-  return jsonb_build_object('release_id', release_id, 'version', version, 'devices', devices, 'limits', limits,
+      'devices', c.devices, 'max_in_flight', r.max_in_flight, 'max_per_minute', r.max_per_minute, 'stages', coalesce(s.stages, '[]'))
+      order by c.devices desc, r.name), '[]'),
+    (select jsonb_build_object('pinned', count(*) filter (where k.kept = 'pinned'), 'held', count(*) filter (where k.kept = 'held'),
+      'nowhere', count(*) filter (where k.kept = 'nowhere')) from running k)
+  into devices, limits, kept
+  from by_rollout c left join public.rollouts r on r.id = c.rollout_id left join by_stage s on s.rollout_id = c.rollout_id;
+  select string_agg(private.counted(k.value::bigint) || case k.key when 'pinned' then ' pinned' when 'held' then ' held or halted'
+      else ' without a known release to go back to' end, ', ' order by k.key)
+  into kept_because from jsonb_each_text(kept) k where k.value <> '0';
+  return jsonb_build_object('release_id', release_id, 'version', version, 'devices', devices, 'limits', limits, 'kept', kept,
     'fleet_max_in_flight', fleet_limit,
-    'summary', format('%s devices run %s. They go back under these limits: %s.', devices, version, concat_ws('; ',
-      (select string_agg(format('rollout %s (%s devices): %s', l ->> 'rollout', l ->> 'devices',
-        coalesce(nullif(concat_ws(', ', l ->> 'max_in_flight' || ' at once', l ->> 'max_per_minute' || ' a minute'), ''), 'no limit')), '; ')
-        from jsonb_array_elements(limits) l where l ->> 'rollout_id' is not null),
-      (select format('no rollout (%s devices): that of the fleet only', l ->> 'devices')
-        from jsonb_array_elements(limits) l where l ->> 'rollout_id' is null),
-      format('the whole fleet: %s', coalesce(fleet_limit || ' at once', 'no limit')))));
+    'summary', concat_ws(' ', case
+      when devices = 0 then format('No device goes back from %s.', version)
+      when all_at_once then format('%s back from %s, all at once.', private.counted(devices) || case when devices = 1 then ' goes' else ' go' end, version)
+      else format('%s back from %s, under these limits: %s.', private.counted(devices) || case when devices = 1 then ' goes' else ' go' end,
+        version, concat_ws('; ',
+        (select string_agg(format('rollout %s (%s): %s', l ->> 'rollout', private.counted((l ->> 'devices')::bigint),
+            private.limits_of((l ->> 'max_in_flight')::int, (l ->> 'max_per_minute')::int))
+          || coalesce((select string_agg(format(', its stage %s (%s): %s', g ->> 'stage', private.counted((g ->> 'devices')::bigint),
+            private.limits_of((g ->> 'max_in_flight')::int)), '' order by (g ->> 'stage')::int) from jsonb_array_elements(l -> 'stages') g), ''), '; ')
+          from jsonb_array_elements(limits) l where l ->> 'rollout_id' is not null),
+        (select format('no rollout (%s): that of the fleet only', private.counted((l ->> 'devices')::bigint))
+          from jsonb_array_elements(limits) l where l ->> 'rollout_id' is null),
+        'the whole fleet: ' || private.limits_of(fleet_limit))) end,
+      case when kept_because <> '' then format('Kept on it: %s.', kept_because) end));
 end
 $$;
-comment on function public.preview_going_back(uuid) is
-  'How many devices would go back from a release if it were withdrawn or halted with roll_back, and under which limits.';
-revoke execute on function public.preview_going_back(uuid) from public;
-grant execute on function public.preview_going_back(uuid) to authenticated, service_role;
+comment on function public.preview_going_back(uuid, boolean, uuid, boolean) is
+  'How many devices would go back from a release that is withdrawn, or (by_halt) halted with roll_back, under which limits, and how many would stay on it.';
+revoke execute on function public.preview_going_back(uuid, boolean, uuid, boolean) from public;
+grant execute on function public.preview_going_back(uuid, boolean, uuid, boolean) to authenticated, service_role;
 
 -- A push to a branch can start the usual rollout automatically: the branch names a template, and each new release of the
 -- branch gets a running rollout made from it.
@@ -400,17 +450,19 @@ create trigger follow_template after insert on public.releases
 -- A release and who gets it, in one transaction.
 
 create function private.outlook(release_id uuid, rollout_id uuid) returns jsonb
-language plpgsql stable security definer set search_path = '' set jit = off
+language plpgsql stable security definer set search_path = '' set jit = off set work_mem = '64MB' set plan_cache_mode = force_custom_plan
 as $$
 -- Definer: policy's own view of the fleet. The caller's rank was checked.
 declare
   release public.releases;
+  rollout public.rollouts;
   stages jsonb := '[]';
   devices bigint := 0;
   in_no_stage bigint := 0;
   at_once boolean;
 begin
   select r.* into release from public.releases r where r.id = outlook.release_id;
+  select r.* into rollout from public.rollouts r where r.id = outlook.rollout_id;
   at_once := private.is_given_at_once(release);
   if rollout_id is not null then
     select coalesce(jsonb_agg(to_jsonb(told) order by told.stage), '[]'), coalesce(sum(told.devices), 0) into stages, devices
@@ -420,7 +472,7 @@ begin
       from public.rollout_stages s
       left join public.preview_rollout(outlook.rollout_id) p on p.stage = s.position
       where s.rollout_id = outlook.rollout_id group by s.rollout_id, s.position) told;
-    select count(*) into in_no_stage from private.rollout_devices(outlook.rollout_id) p
+    select count(*) into in_no_stage from private.rollout_devices(rollout) p
     where p.stage is null and p.current_release is distinct from release.id;
   elsif at_once then
     select count(*) into devices
@@ -431,9 +483,9 @@ begin
   return jsonb_build_object('delivery', case when rollout_id is not null then 'rollout' when at_once then 'immediate' else 'nobody' end,
     'devices', devices, 'stages', stages, 'in_no_stage', in_no_stage,
     'summary', case
-      when rollout_id is not null then format('%s is for %s devices in %s stages.', release.version, devices, jsonb_array_length(stages))
-        || case when in_no_stage > 0 then format(' When they are completed, it is for %s more devices, which no stage includes.', in_no_stage) else '' end
-      when at_once then format('%s goes to %s devices at once: branch %s is immediate.', release.version, devices, release.branch)
+      when rollout_id is not null then format('%s is for %s in %s.', release.version, private.counted(devices), private.counted(jsonb_array_length(stages), 'stage'))
+        || case when in_no_stage > 0 then format(' When all stages are completed, it is for %s outside of them.', private.counted(in_no_stage, 'more device')) else '' end
+      when at_once then format('%s goes to %s at once: branch %s is immediate.', release.version, private.counted(devices), release.branch)
       else format('%s goes to nobody yet: branch %s gives by rollout only.', release.version, release.branch) end);
 end
 $$;

@@ -65,11 +65,15 @@ begin
   select array_agg(n.id) into concerned
   from new_rows n join old_rows o using (id)
   where (n.state = 'active' or o.state = 'active')
-    and (n.role, n.segment, n.branch, n.state, n.pinned_release, n.hold, n.hold_until, n.maintenance_window,
+    and ((n.role, n.segment, n.branch, n.state, n.pinned_release, n.hold, n.hold_until, n.maintenance_window,
          n.ignore_window_until, n.poll_interval_s, n.timezone, n.labels, n.hardware_model, n.os)
         is distinct from
         (o.role, o.segment, o.branch, o.state, o.pinned_release, o.hold, o.hold_until, o.maintenance_window,
-         o.ignore_window_until, o.poll_interval_s, o.timezone, o.labels, o.hardware_model, o.os);
+         o.ignore_window_until, o.poll_interval_s, o.timezone, o.labels, o.hardware_model, o.os)
+      -- A name means nothing to policy, unless a selector calls it.
+      or n.state = 'active' and n.name <> o.name and (
+        exists (select from public.rollouts r where r.selector -> 'name' ? n.name and r.state not in ('draft', 'cancelled'))
+        or exists (select from public.known_bad_patterns k where k.selector -> 'name' ? n.name and k.lifted_at is null)));
   if concerned is not null then
     perform private.wake_devices(concerned, 'device_changed');
   end if;
@@ -275,7 +279,7 @@ create trigger wake after update on public.maintenance_windows
 -- Which devices could get a slot in a rollout now.
 
 create function private.wake_candidates(wanted_id uuid, reason text, outside_stages boolean default false) returns void
-language plpgsql volatile security definer set search_path = '' set jit = off
+language plpgsql volatile security definer set search_path = '' set jit = off set work_mem = '64MB' set plan_cache_mode = force_custom_plan
 as $$
 -- Definer: reads the fleet. Wakes whom the rollout could give a slot now: the free slots' worth of devices, in the
 -- order of their buckets, those heard of last before the offline ones; everybody where there is no limit. With
@@ -293,15 +297,15 @@ begin
     rollout.max_in_flight - (select c.in_flight from private.rollout_counters c where c.rollout_id = wanted_id and c.position = 0),
     private.starts_left(rollout, now()));
   chosen := array(
-    select p.device_id from private.rollout_devices(wanted_id) p
+    select p.device_id from private.rollout_devices(rollout) p
     left join public.rollout_stages s on s.rollout_id = wanted_id and s.position = p.stage
     left join public.rollout_claims c on c.rollout_id = wanted_id and c.device_id = p.device_id
-    left join private.known_bad_devices(rollout.release_id) k on k.device_id = p.device_id
-    where p.current_release is distinct from rollout.release_id and k.device_id is null
+    where p.current_release is distinct from rollout.release_id
+      and p.device_id not in (select k.device_id from private.known_bad_devices(rollout.release_id) k)
       and (s.opened_at is not null and not outside_stages or p.stage is null and rollout.state = 'completed')
       -- Who gave its slot back may have one again.
       and coalesce(c.state, 'released') = 'released'
-    order by p.reported_at is null, p.bucket
+    order by p.reported_at is null, private.bucket(rollout.release_id, p.device_id)
     -- greatest() would turn "no limit" into none at all.
     limit case when free is not null then greatest(free, 0) end);
   if cardinality(chosen) > 0 then

@@ -68,9 +68,11 @@ create function private.open_alert(
 ) returns void
 language sql volatile security definer set search_path = ''
 as $$
-  -- Definer: alerts are policy's own rows.
+  -- Definer: alerts are policy's own rows. What is too long for one is cut: nothing that opens an alert may fail by it.
   insert into public.alerts (kind, severity, summary, opened_at, device_id, rollout_id, subject, evidence)
-  values (open_alert.kind, open_alert.severity, open_alert.summary, at, open_alert.device_id, open_alert.rollout_id, open_alert.subject, open_alert.evidence)
+  values (open_alert.kind, open_alert.severity, left(open_alert.summary, 4000), at, open_alert.device_id, open_alert.rollout_id,
+    left(open_alert.subject, 4000), case when octet_length(open_alert.evidence::text) <= 65536 then open_alert.evidence
+      else jsonb_build_object('left_out', octet_length(open_alert.evidence::text) || ' bytes') end)
   on conflict do nothing
 $$;
 comment on function private.open_alert(text, public.alert_severity, text, timestamptz, uuid, uuid, text, jsonb) is 'Opens an alert unless the same one is open.';
@@ -84,7 +86,7 @@ begin
   if tg_op = 'INSERT' then
     perform private.open_alert(case when new.scope = 'rollout' or new.evidence ? 'rollout_id' then 'rollout_halted' else new.scope || '_halted' end,
       case when new.cause = 'operator' then 'warning' else 'critical' end::public.alert_severity,
-      new.reason, new.opened_at,
+      private.upper_first(format('%s is halted: %s', private.what_is_halted(new), new.reason)), new.opened_at,
       rollout_id => case when new.scope = 'rollout' then new.target::uuid else (new.evidence ->> 'rollout_id')::uuid end,
       subject => new.id::text, evidence => new.evidence || jsonb_build_object('halt_id', new.id, 'cause', new.cause));
   elsif new.lifted_at is not null and old.lifted_at is null then
@@ -140,7 +142,7 @@ $$;
 comment on function private.watch_offline(timestamptz, int) is 'Opens an alert for each device that missed its polls, and resolves those that are back.';
 revoke execute on function private.watch_offline(timestamptz, int) from public;
 
-create function private.watch_rations(at timestamptz) returns jsonb
+create function private.watch_rations(at timestamptz, at_most int default 10000) returns jsonb
 language plpgsql volatile security definer set search_path = ''
 as $$
 -- Definer: alerts are policy's own rows. A refused write leaves no trace of its own, so what tells is a bucket of which more
@@ -155,19 +157,28 @@ begin
   from (select distinct a.subject::uuid as device_id from private.allowances a
     where a.kind in ('device rows', 'device bytes') and a.spent_until > at + interval '30 minutes') w
   join public.devices d on d.id = w.device_id
+  where not exists (
+    select from public.alerts o where o.kind = 'device_writes_too_much' and o.device_id = d.id and o.resolved_at is null)
+  limit at_most
   on conflict do nothing;
   get diagnostics opened = row_count;
   update public.alerts a set resolved_at = at
-  where a.kind = 'device_writes_too_much' and a.resolved_at is null and not exists (
-    select from private.allowances b where b.kind in ('device rows', 'device bytes') and b.subject = a.device_id::text
-      and b.spent_until > at + interval '10 minutes');
+  where a.id in (
+    select o.id from public.alerts o
+    where o.kind = 'device_writes_too_much' and o.resolved_at is null and not exists (
+      select from private.allowances b where b.kind in ('device rows', 'device bytes') and b.subject = o.device_id::text
+        and b.spent_until > at + interval '10 minutes')
+    limit at_most);
   get diagnostics resolved = row_count;
+  if opened = at_most or resolved = at_most then
+    perform private.do_again('rations');
+  end if;
   return jsonb_build_object('rations_opened', opened, 'rations_resolved', resolved);
 end
 $$;
-comment on function private.watch_rations(timestamptz) is
+comment on function private.watch_rations(timestamptz, int) is
   'Opens an alert for each device that has used more than half of what it may write, and resolves those that stopped.';
-revoke execute on function private.watch_rations(timestamptz) from public;
+revoke execute on function private.watch_rations(timestamptz, int) from public;
 
 -- A device without a clock of its own may start days behind, so this resolves with the first report that is right.
 create function private.watch_clock() returns trigger

@@ -38,8 +38,9 @@ revoke execute on function private.do_again(text) from public;
 -- ending or stages from opening.
 --
 -- statement_timeout (two minutes where Supabase hosts it) is for the whole tick, and its clock can only be set again by
--- another statement. So a duty that ran out of it is not tried again for ten minutes, and then last, and the rest of this
--- tick has no limit but the one in tick(). Whoever cancels the tick ends all of it, as does a shutdown.
+-- another statement. So a duty that ran out of it is not tried again for ten minutes, and then last, and what is left of this
+-- tick has no clock: only duties that are bounded on their own are done, by a number of rows, by seconds, or because they
+-- read each device once. The others are the next tick's. Whoever cancels the tick ends all of it, as does a shutdown.
 
 create function private.ran_out_of_time() returns boolean
 language sql volatile set search_path = ''
@@ -160,36 +161,39 @@ begin
     return jsonb_build_object('skipped', true);
   end if;
   for duty in
-    select d.name, d.work, d.about, late.job is not null as was_late
+    select d.name, d.work, d.about, d.is_bounded, late.job is not null as was_late
     from (
       values
-        (1, 'commands', $do$select jsonb_build_object('commands_expired', private.expire_commands($1))$do$, null::uuid),
-        -- The month after next is missing only around the turn of a month.
+        (1, 'commands', $do$select jsonb_build_object('commands_expired', private.expire_commands($1))$do$, null::uuid, true),
+        -- The month after next is missing only around the turn of a month. Not bounded: it takes over whatever rows there are
+        -- of the month already.
         (2, 'months', $do$select jsonb_build_object('months_made', private.make_history_partitions($1)) where to_regclass(
-          format('private.%I', 'update_history_' || to_char($1 at time zone 'UTC' + interval '2 months', 'YYYY_MM'))) is null$do$, null),
+          format('private.%I', 'update_history_' || to_char($1 at time zone 'UTC' + interval '2 months', 'YYYY_MM'))) is null$do$, null, false),
         (3, 'retention', $do$select jsonb_build_object('months_dropped', private.drop_old_history($1),
-          'audit_rows_dropped', private.drop_old_audit($1)) where private.is_due('retention', interval '1 hour', $1)$do$, null),
-        (4, 'offline', $do$select private.watch_offline($1) where private.is_due('offline', interval '1 minute', $1)$do$, null),
-        (5, 'rations', $do$select private.watch_rations($1) where private.is_due('rations', interval '1 minute', $1)$do$, null),
-        (5, 'identities', $do$select private.watch_shared_identities($1) where private.is_due('identities', interval '10 minutes', $1)$do$, null),
+          'audit_rows_dropped', private.drop_old_audit($1)) where private.is_due('retention', interval '1 hour', $1)$do$, null, true),
+        (4, 'offline', $do$select private.watch_offline($1) where private.is_due('offline', interval '1 minute', $1)$do$, null, true),
+        (5, 'rations', $do$select private.watch_rations($1) where private.is_due('rations', interval '1 minute', $1)$do$, null, true),
+        (5, 'identities', $do$select private.watch_shared_identities($1) where private.is_due('identities', interval '10 minutes', $1)$do$, null, true),
         (6, 'reports', $do$select jsonb_build_object('attempts_rolled_up', private.roll_up_history($1))
-          where private.is_due('reports', interval '1 minute', $1)$do$, null),
+          where private.is_due('reports', interval '1 minute', $1)$do$, null, true),
         (7, 'adoption', $do$select jsonb_build_object('releases_in_use', private.count_adoption($1))
-          where private.is_due('adoption', interval '10 minutes', $1)$do$, null),
-        (8, 'patterns', $do$select jsonb_build_object('patterns_looked_at', private.look_for_patterns($1))$do$, null),
+          where private.is_due('adoption', interval '10 minutes', $1)$do$, null, true),
+        -- Not bounded: it reads all attempts of a release.
+        (8, 'patterns', $do$select jsonb_build_object('patterns_looked_at', private.look_for_patterns($1))$do$, null, false),
         -- From here on the policy lock may be held to the end, and devices that ask for a slot wait: what reads the whole
         -- fleet stands above.
-        (9, 'leases', $do$select jsonb_build_object('leases_expired', private.expire_leases($1) + private.expire_ways_back($1))$do$, null)
+        (9, 'leases', $do$select jsonb_build_object('leases_expired', private.expire_leases($1) + private.expire_ways_back($1))$do$, null, true)
       union all
-      select 10, 'rollout', 'select private.attend_rollout($2, $1)', r.id
+      select 10, 'rollout', 'select private.attend_rollout($2, $1)', r.id, true
       from public.rollouts r where r.state = 'running'
         or exists (select from private.rollout_queue q where q.rollout_id = r.id)
-    ) d (position, name, work, about)
+    ) d (position, name, work, about, is_bounded)
     left join private.tick_state late on late.job = 'out of time: ' || d.name || coalesce(' ' || d.about, '')
     where late.job is null or not at between late.last_run and late.last_run + interval '10 minutes'
     order by late.job is not null, d.position, d.about
   loop
-    -- Nothing measures the time any more: what may take long is the next tick's.
+    -- Nothing measures the time any more.
+    continue when not is_timed and not duty.is_bounded;
     exit when not is_timed and (duty.was_late
       or clock_timestamp() > statement_timestamp() + 2 * current_setting('statement_timeout')::interval + interval '2 seconds');
     one := private.try_duty(duty.name, duty.work, at, duty.about, is_timed);

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fleet_agent import __version__
 from fleet_agent.cli.context import AddCommand, Context, quiet
+from fleet_agent.support.words import counted
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -99,7 +100,7 @@ class StatusReport:
             yield f"service     {service.service}: {service.state}, {service.health or 'no check'}"
         yield f"rescue      {self.rescue_access.line()}"
         if self.outbox:
-            yield f"outbox      {self.outbox} attempts not yet uploaded"
+            yield f"outbox      {counted(self.outbox, 'attempt')} not yet uploaded"
 
     @property
     def _state(self) -> str:
@@ -187,6 +188,6 @@ def _line(attempt: Attempt) -> str:
     before = (attempt.from_commit or "nothing")[:10]
     line = (
         f"{attempt.started_at:%Y-%m-%d %H:%M} UTC  {before} to {attempt.to_commit[:10]}  "
-        f"{attempt.outcome.value} in {seconds:.0f} s, {attempt.bytes_fetched} bytes"
+        f"{attempt.outcome.value} in {seconds:.0f} s, {counted(attempt.bytes_fetched, 'byte')}"
     )
     return f"{line}, {attempt.error_kind}: {attempt.error}" if attempt.error_kind else line

@@ -12,6 +12,7 @@ from typing import Any
 
 from fleet_agent.containers import compose_file
 from fleet_agent.containers.base import Container
+from fleet_agent.support.words import counted
 
 _RUNS = "running"
 
@@ -66,9 +67,9 @@ def _count(service: str, wanted: int, there: int) -> Iterator[Difference]:
     if there == 0:
         yield Difference(service, f"{service} has no container")
     elif there < wanted:
-        yield Difference(service, f"{service} has {there} of {wanted} containers")
+        yield Difference(service, f"{service} has {there} of {counted(wanted, 'container')}")
     else:
-        yield Difference(service, f"{service} has {there} containers, and should have {wanted}")
+        yield Difference(service, f"{service} has {counted(there, 'container')}, and should have {wanted}")
 
 
 def _container(

@@ -140,8 +140,9 @@ async def fetch_token(
 
     With `in_child` the assertion is signed in a short-lived process, which keeps about 9 MiB of crypto
     libraries out of this one. Raises ControlPlaneError: `device_pending`, `device_suspended`,
-    `device_retired`, `unauthorized`, `clock_wrong`, `rate_limited` (with `retry_after_s`), `unreachable`,
-    `timed_out`, `not_our_server`, `server_error`, `bad_answer`; and StateError from signing.
+    `device_retired`, `device_replaced`, `unauthorized`, `clock_wrong`, `rate_limited` (with
+    `retry_after_s`), `unreachable`, `timed_out`, `not_our_server`, `server_error`,
+    `bad_answer`; and StateError from signing.
     """
 
     async def sign(audience: str, now: datetime) -> str:

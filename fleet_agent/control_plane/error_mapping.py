@@ -34,12 +34,12 @@ _FUNCTION_KINDS: dict[str, tuple[Kind, bool]] = {
     "device_pending": (Kind.DEVICE_PENDING, True),
     "device_suspended": (Kind.DEVICE_SUSPENDED, True),
     "device_retired": (Kind.DEVICE_RETIRED, False),
-    "device_replaced": (Kind.DEVICE_RETIRED, False),
+    "device_replaced": (Kind.DEVICE_REPLACED, False),
     "rate_limited": (Kind.RATE_LIMITED, True),
     "bad_request": (Kind.REFUSED, False),
 }
 #: A pending device is accepted, a suspended one resumed, by a person: waiting may help, hurrying does not.
-_REFUSED_DEVICE = {Kind.DEVICE_PENDING, Kind.DEVICE_SUSPENDED, Kind.DEVICE_RETIRED}
+_REFUSED_DEVICE = {Kind.DEVICE_PENDING, Kind.DEVICE_SUSPENDED, Kind.DEVICE_RETIRED, Kind.DEVICE_REPLACED}
 #: A longer Retry-After is cut to this: the next poll comes anyway.
 RETRY_AFTER_LIMIT_S = 3600.0
 

@@ -13,6 +13,7 @@ from fleet_agent.control_plane.client import HISTORY_BATCH, ControlPlane
 from fleet_agent.errors import ControlPlaneError, Kind, StateError
 from fleet_agent.model import Attempt
 from fleet_agent.support.clock import Clock
+from fleet_agent.support.words import counted
 
 #: A row that stays in the outbox is sent again after this: one that the control plane refused, and one that
 #: it accepted while the disk could not be written.
@@ -54,7 +55,7 @@ class AttemptUpload:
             self._note_progress()
             for attempt in batch:
                 self._hand_over(attempt)
-            logger.info("{n} attempts uploaded", n=len(batch))
+            logger.info("{attempts} uploaded", attempts=counted(len(batch), "attempt"))
 
     async def _one_by_one(self, plane: ControlPlane, batch: Sequence[Attempt]) -> None:
         """One bad row must not hold up the others; it stays in the outbox."""

@@ -19,6 +19,7 @@ from fleet_agent.health import checks, judge
 from fleet_agent.health.base import CheckContext, CheckOutcome, CheckResult, HealthCheck
 from fleet_agent.health.container import ContainerRuns
 from fleet_agent.health.judge import CheckRound, Healthy, Seen, Unhealthy
+from fleet_agent.support.words import counted
 
 #: Seconds between rounds when a release that was well before is looked at again.
 BRIEF_INTERVAL_S = 0.25
@@ -59,7 +60,9 @@ def until_proven(engine: Engine, deployed: Deployed, *, since: datetime, briefly
             case Unhealthy(reason, kind, evidence):
                 raise HealthError(kind, reason, evidence=evidence)
         engine.report_progress(
-            now.worst.detail if now.worst else f"{seen.successes} of {rules.successes} rounds passed",
+            now.worst.detail
+            if now.worst
+            else f"{seen.successes} of {counted(rules.successes, 'round')} passed",
             min(99.0, 100 * at_s / max(rules.watch_s, rules.successes * rules.interval_s, 0.1)),
         )
         spent = clock.monotonic() - started - at_s

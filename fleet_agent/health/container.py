@@ -6,6 +6,7 @@ from fleet_agent.containers.base import Container
 from fleet_agent.errors import Kind
 from fleet_agent.health.base import WORST_FIRST, CheckContext, CheckOutcome, CheckResult
 from fleet_agent.roles.schema import ContainerCheck
+from fleet_agent.support.words import counted, times
 
 
 class ContainerRuns:
@@ -26,7 +27,9 @@ class ContainerRuns:
             if (result := self._container(context, container)).outcome is not CheckOutcome.PASS:
                 return result
         if len(containers) < wanted:
-            return self._result(CheckOutcome.FAIL, f"{service} has {len(containers)} of {wanted} containers")
+            return self._result(
+                CheckOutcome.FAIL, f"{service} has {len(containers)} of {counted(wanted, 'container')}"
+            )
         return self._result(CheckOutcome.PASS, f"{service} is running")
 
     def _container(self, context: CheckContext, container: Container) -> CheckResult:
@@ -34,7 +37,7 @@ class ContainerRuns:
         may_end = service in self._wanted.completed or context.is_done(container)
         restarts = container.restarts - context.restarts_before.get(container.id, 0)
         if restarts > self._wanted.max_restarts:
-            return self._result(CheckOutcome.FATAL, f"{service} restarted {_times(restarts)}", container)
+            return self._result(CheckOutcome.FATAL, f"{service} restarted {times(restarts)}", container)
         match container.state:
             case "running":
                 return self._result(CheckOutcome.PASS, f"{service} is running")
@@ -59,7 +62,3 @@ class ContainerRuns:
             }
         kind = Kind.CONTAINER_EXITED if container is not None else Kind.UNHEALTHY
         return CheckResult(self.name, outcome, detail, kind, evidence)
-
-
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times"

@@ -9,6 +9,7 @@ from typing import Any
 from fleet_agent.errors import Kind
 from fleet_agent.health.base import WORST_FIRST, CheckOutcome, CheckResult
 from fleet_agent.roles.schema import ProbationSettings
+from fleet_agent.support.words import counted, times
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,8 @@ def _proof(declared: Sequence[object], seen: Seen) -> str:
     if not declared:
         return "running, which is weaker evidence: the role declares no health checks"
     passed = len(seen.last.results or ()) if seen.last else 0
-    return f"{passed} checks passed {seen.successes} times in a row"
+    in_a_row = " in a row" if seen.successes > 1 else ""
+    return f"{counted(passed, 'check')} passed {times(seen.successes)}{in_a_row}"
 
 
 def _unhealthy(last: CheckRound | None, how: str) -> Unhealthy:

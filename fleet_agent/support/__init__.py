@@ -12,6 +12,7 @@
     fingerprint   a public key as people compare it
     retry         every retry policy: who, how often, how long
     sizes         units of bytes
+    words         numbers in sentences
 
 May import the shared words (`errors`, `model`, `paths`, ...) only. Imports nothing here: the daemon uses it.
 """
@@ -29,4 +30,5 @@ __all__ = [
     "processes",
     "retry",
     "sizes",
+    "words",
 ]

@@ -158,7 +158,7 @@ def test_a_replaced_device_keeps_its_place_and_the_old_key_ends(
     again = fleet.one(JOIN, "n" * 43, "new", made["token"], who="service")
     assert again["device_id"] == str(DEVICE), "a lost answer is asked for again"
     # The old key's token lives on for hours; it is worth nothing.
-    assert fleet.refused("select public.desired_state()", who="device").kind == "device_retired"
+    assert fleet.refused("select public.desired_state()", who="device").kind == "device_replaced"
     report = "insert into public.device_status (device_id, state) values (%s, 'healthy')"
     assert fleet.refused(report, DEVICE, who="device").code == "42501"
     assert fleet.sql("select 1 from public.update_history", who="device") == []

@@ -52,11 +52,11 @@ cross join lateral (
 """
 _HISTORY = """
 insert into public.update_history (id, device_id, release_id, from_commit, to_commit, outcome, failed_phase, error_kind,
-  started_at, finished_at, phase_durations_ms, bytes_fetched, agent_version, received_at)
+  started_at, finished_at, phase_durations_ms, bytes_fetched, agent_version, signer, received_at)
 select gen_random_uuid(), md5('device' || n)::uuid, r.id, null, r.commit_sha,
   (case when {month} = 0 and n % 20 = 7 then 'rolled_back' when n * 7 % 101 = {month} then 'rolled_back' when n * 3 % 97 = {month} then 'failed' else 'succeeded' end)::public.update_outcome,
   null, null, t.at, t.at + make_interval(secs => 40 + n % 500), '{{"fetching": 3000, "pulling": 20000, "probation": 30000}}',
-  500000 + n, '1.' || n % 3, t.at + make_interval(secs => 40 + n % 500)
+  500000 + n, '1.' || n % 3, 'release@fleet.example', t.at + make_interval(secs => 40 + n % 500)
 from generate_series(1, {devices}) n
 cross join lateral (select now() - make_interval(days => {days}, secs => n % {span}) as at) t
 join public.releases r on r.id = md5('release' || {release})::uuid

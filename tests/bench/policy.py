@@ -52,6 +52,7 @@ REPORTS = {
     "update_outcomes_per_day": 200,
     "update_durations": 200,
     "failure_patterns": 200,
+    "release_signers": 200,
     "slo": 200,
 }
 BIG = ("devices", "device_status", "rollout_claims", "known_bad_releases", "update_history%")

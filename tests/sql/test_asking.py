@@ -171,7 +171,7 @@ def test_progress_counts_what_is_there(fleet: Fleet) -> None:
     )
     assert [s["devices"] for s in progress["stages"]] == [1, 5]
     assert progress["stages"][1]["offline"] == 3
-    assert progress["summary"] == "Running: 2 of 6 devices run v2; 1 in flight, 0 failed."
+    assert progress["summary"] == "Running: 2 of 6 devices on v2; 1 in flight, 0 failed."
 
 
 def test_operators_see_a_rollout_move_live(fleet: Fleet) -> None:

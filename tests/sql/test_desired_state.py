@@ -133,7 +133,7 @@ def test_a_halted_release_is_given_to_nobody(fleet: Fleet, pinned: bool) -> None
     )
     answer = fleet.desired()
     assert answer["action"] == "run"
-    assert detail(answer, "release_halt") == "v2 is halted: why"
+    assert detail(answer, "release_halt") == "Release v2 is halted: why"
     fleet.report(V2)
     assert fleet.desired()["action"] == "run"
 

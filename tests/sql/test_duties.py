@@ -53,6 +53,22 @@ def test_a_duty_that_runs_out_of_time_is_an_alert_and_the_others_are_done(fleet:
     assert fleet.sql(OPEN_ALERTS) == []
 
 
+def test_without_a_clock_only_what_is_bounded_is_done(fleet: Fleet) -> None:
+    """Patterns are looked for in all attempts of a release, and nothing would end that any more."""
+    _slow(fleet, "expire_commands")
+    fleet.sql("alter function private.look_for_patterns(timestamptz, int) rename to look_elsewhere")
+    fleet.sql(
+        "create function private.look_for_patterns(at timestamptz) returns int language sql as 'select 0 from pg_sleep(900)'"
+    )
+    done = _tick(fleet, "2 days", timeout="150ms")
+    assert list(done["failed"]) == ["commands"]
+    assert {"releases_in_use", "leases_expired"} <= done.keys()
+    # It is the first one now that takes its time, has a clock, and says so.
+    done = _tick(fleet, "2 days 1 minute", timeout="1s")
+    assert list(done["failed"]) == ["patterns"]
+    assert {"leases_expired", "stages_opened"} <= done.keys()
+
+
 @pytest.mark.parametrize("ran_out", [False, True])
 def test_a_person_can_still_cancel_it(fleet: Fleet, ran_out: bool) -> None:
     """Also when one duty has run out of time already, and another one would go on for ever."""
@@ -86,6 +102,39 @@ def test_retention_is_done_in_parts(fleet: Fleet) -> None:
     # There is more, so it is due at once, and not in an hour.
     assert _tick(fleet, "1 second")["audit_rows_dropped"] == old - 2
     assert "audit_rows_dropped" not in _tick(fleet, "2 seconds")
+
+
+def test_attempts_of_a_wrong_clock_are_dropped_in_parts(fleet: Fleet) -> None:
+    old = 5
+    fleet.sql("alter table public.update_history disable trigger user")
+    fleet.sql(
+        "insert into public.update_history (id, device_id, to_commit, outcome, started_at, finished_at, received_at) "
+        "select gen_random_uuid(), %s, repeat('1', 40), 'failed', '1970-01-02', '1970-01-02', now() - interval '20 years' "
+        "from generate_series(1, %s)",
+        DEVICE, old,
+    )  # fmt: skip
+    left = "select count(*) from private.update_history_default"
+    fleet.sql("insert into private.tick_state (job, last_run) values ('retention', now())")
+    fleet.sql("select private.drop_old_history(now(), at_most => 2)")
+    assert fleet.one(left) == old - 2
+    # There is more, so it is due at once, and not in an hour.
+    _tick(fleet, "1 second")
+    assert fleet.one(left) == 0
+
+
+def test_alerts_that_stay_open_keep_no_other_from_being_resolved(fleet: Fleet) -> None:
+    """Only a few are looked at in one tick."""
+    make_devices(fleet, 6)
+    fleet.sql(
+        "insert into public.alerts (kind, device_id, summary) select 'roll_back_failed', id, 'x' from public.devices where name ~ '^bulk'"
+    )
+    look = "select private.expire_ways_back(now(), alerts_at_most => 2)"
+    open_ones = "select count(*) from public.alerts where kind = 'roll_back_failed' and resolved_at is null"
+    left = []
+    for _ in range(3):
+        fleet.sql(look)
+        left.append(fleet.one(open_ones))
+    assert left == [4, 2, 0]
 
 
 def test_attempts_are_rolled_up_in_parts(fleet: Fleet) -> None:

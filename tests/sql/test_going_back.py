@@ -251,16 +251,49 @@ def test_what_would_go_back_is_counted_with_its_limits(fleet: Fleet) -> None:
     assert told["devices"] == 3
     assert [(limit["rollout_id"], limit["devices"]) for limit in told["limits"]] == [(str(rollout), 3)]
     assert told["summary"] == (
-        "3 devices run v2. They go back under these limits: rollout v2 (3 devices): 2 at once, 5 a minute; the whole fleet: 7 at once."
+        "3 devices go back from v2, under these limits: rollout v2 (3 devices): 2 at once, 5 a minute; the whole fleet: 7 at once."
     )
     assert fleet.one(preview, V1, who="viewer")["devices"] == 0
+
+
+def test_who_would_not_go_back_is_not_counted_and_stages_have_limits(fleet: Fleet) -> None:
+    """A withdrawal leaves pinned devices alone, a halt does not; and the question agrees with what happens then."""
+    devices, rollout = on_v2(fleet, max_in_flight=3)
+    fleet.sql("update public.rollout_stages set max_in_flight = 1 where rollout_id = %s", rollout)
+    fleet.sql("update public.devices set pinned_release = %s where id = %s", V2, devices[0])
+    fleet.sql("update public.devices set hold = true where id = %s", devices[1])
+    fleet.sql("update public.rollout_claims set from_release = null where device_id = %s", devices[2])
+    told = fleet.one("select public.preview_going_back(%s)", V2, who="viewer")
+    assert (told["devices"], told["kept"]) == (2, {"pinned": 1, "held": 1, "nowhere": 0})
+    assert told["summary"] == (
+        "2 devices go back from v2, under these limits: rollout v2 (2 devices): 3 at once, its stage 1 (2 devices): 1 at once; "
+        "the whole fleet: no limit. Kept on it: 1 device held or halted, 1 device pinned."
+    )
+    for of in (None, rollout):
+        told = fleet.one(
+            "select public.preview_going_back(%s, by_halt => true, rollout_id => %s)", V2, of, who="viewer"
+        )
+        assert (told["devices"], told["kept"]) == (2, {"pinned": 0, "held": 1, "nowhere": 1})
+    (other,) = fleet.sql("select id from public.rollouts where id <> %s limit 1", rollout)[0]
+    told = fleet.one(
+        "select public.preview_going_back(%s, by_halt => true, rollout_id => %s)", V2, other, who="viewer"
+    )
+    assert told["summary"] == "No device goes back from v2."
+    at_once = "select public.preview_going_back(%s, all_at_once => true)"
+    fleet.sql("update public.devices set hold = true where id = %s", devices[3])
+    assert fleet.one(at_once, V2, who="viewer")["summary"] == (
+        "1 device goes back from v2, all at once. Kept on it: 2 devices held or halted, 1 device pinned."
+    )
+    fleet.sql("update public.devices set hold = false where true")
+    take_back(fleet, "halt", rollout, devices, at_once=True)
+    assert [ask(fleet, device)["action"] for device in devices] == ["rollback", "rollback", "run", "rollback"]
 
 
 def test_what_no_rollout_brought_would_go_back_under_the_limit_of_the_fleet(fleet: Fleet) -> None:
     on_v2(fleet, v2="immediate")
     told = fleet.one("select public.preview_going_back(%s)", V2, who="viewer")
     assert told["summary"] == (
-        "4 devices run v2. They go back under these limits: no rollout (4 devices): that of the fleet only; the whole fleet: no limit."
+        "4 devices go back from v2, under these limits: no rollout (4 devices): that of the fleet only; the whole fleet: no limit."
     )
 
 

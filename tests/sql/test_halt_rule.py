@@ -69,10 +69,35 @@ def test_an_automatic_halt_says_what_it_saw(fleet: Fleet) -> None:
     reason, evidence = fleet.sql("select reason, evidence from public.halts")[0]
     assert reason == "2 of 2 attempted devices failed; the limit is 1."
     assert evidence["error_kinds"] == {"health_failed": 2}
-    alerts = fleet.sql("select kind, severity::text, rollout_id from public.alerts")
-    assert alerts == [("rollout_halted", "critical", rollout)]
+    alerts = fleet.sql("select kind, severity::text, rollout_id, summary from public.alerts")
+    assert alerts == [("rollout_halted", "critical", rollout, f"The rollout of v2 is halted: {reason}")]
     fleet.sql("update public.halts set lift_reason = 'fixed' where true", who="operator")
     assert fleet.one("select resolved_at is not null from public.alerts")
+
+
+@pytest.mark.parametrize(
+    ("scope", "target", "said"),
+    [
+        ("fleet", None, "The fleet is halted: x"),
+        ("segment", "stable", "Segment stable is halted: x"),
+        ("role", "beacon", "Role beacon is halted: x"),
+        ("branch", "main", "Branch main is halted: x"),
+        ("release", str(V2), "Release v2 is halted: x"),
+        ("rollout", "", "The rollout of v2 is halted: x"),
+    ],
+)
+def test_an_alert_names_what_is_halted(fleet: Fleet, scope: str, target: str | None, said: str) -> None:
+    """Also with all that a reason and its evidence may be: a brake never fails by the alert about it."""
+    if scope == "rollout":
+        target = str(roll_out(fleet))
+    fleet.sql(
+        "insert into public.halts (scope, target, reason, evidence) values (%s, %s, repeat('x', 4000), "
+        "jsonb_build_object('seen', repeat('y', 65520)))",
+        scope, target,
+    )  # fmt: skip
+    (summary,) = fleet.sql("select summary from public.alerts where kind ~ 'halted'")[0]
+    assert summary.rstrip("x") + "x" == said
+    assert len(summary) == 4000
 
 
 def test_lifting_a_halt_starts_the_count_afresh(fleet: Fleet) -> None:

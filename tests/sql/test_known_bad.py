@@ -167,7 +167,7 @@ def test_preview_and_progress_count_who_it_is_known_bad_for(fleet: Fleet) -> Non
         0,
         2,
     ]
-    assert progress["summary"] == "Running: 0 of 6 devices run v2; 1 in flight, 0 failed, known bad for 3."
+    assert progress["summary"] == "Running: 0 of 6 devices on v2; 1 in flight, 0 failed, known bad for 3."
     (listed,) = progress["known_bad_patterns"]
     assert (listed["id"], listed["selector"], listed["reason"]) == (str(pattern), PI_3, "its disk fills")
     lift(fleet, pattern)
@@ -249,6 +249,25 @@ def test_what_is_no_pattern_is_refused(fleet: Fleet, selector: object, kind: str
     )  # fmt: skip
     assert (refusal.code, refusal.kind) == ("PT400", kind)
     assert refusal.hint
+
+
+def test_a_dry_run_refuses_what_would_be_refused_and_marks_nothing(fleet: Fleet) -> None:
+    dry = "select (public.mark_known_bad(%s, %s, %s, dry_run => true)).id"
+    nobody = '{"hardware_model": "Pi 33"}'
+    assert fleet.refused(dry, V2, nobody, "why", who="operator").kind == "pattern_concerns_nobody"
+    assert fleet.refused(dry, V2, '{"segment": "canary"}', " ", who="operator").kind == "reason_missing"
+    assert fleet.refused(dry, V2, "{}", "why", who="operator").kind == "selector_empty"
+    fleet.messages()
+    assert fleet.one(dry, V2, '{"segment": "canary"}', "why", who="operator")
+    assert fleet.sql("select 1 from public.known_bad_patterns") == []
+    assert fleet.messages() == []
+    mark(fleet, {"segment": "canary"})
+    assert fleet.refused(dry, V2, '{"segment": "canary"}', "x", who="operator").kind == "known_bad_already"
+
+
+def test_the_longest_reason_may_be_given(fleet: Fleet) -> None:
+    mark(fleet, reason="x" * 4000)
+    assert fleet.one("select length(summary) from public.alerts where kind = 'known_bad_pattern'") == 4000
 
 
 def test_a_pattern_can_only_be_lifted_and_stays(fleet: Fleet) -> None:

@@ -89,7 +89,7 @@ def test_a_stage_that_was_opened_by_hand_has_its_limits(fleet: Fleet, opened_by_
     devices = [device_id(fleet, f"bulk{n}") for n in range(1, 4)]
     answers = [ask(fleet, device) for device in devices]
     assert [answer["action"] for answer in answers].count("update") == 1
-    assert detail(answers[2], "slot") == "All 1 slots of stage 2 are taken."
+    assert detail(answers[2], "slot") == "The only slot of stage 2 is taken."
     progress = fleet.one("select public.rollout_progress(%s)", rollout, who="viewer")
     assert (progress["in_flight"], progress["stages"][1]["in_flight"]) == (1, 1)
     finish(fleet, rollout, devices[0])
@@ -248,4 +248,4 @@ def test_progress_counts_only_devices_of_its_stages(fleet: Fleet) -> None:
     rollout = roll_out(fleet, {"segment": "canary"})
     progress = fleet.one("select public.rollout_progress(%s)", rollout, who="viewer")
     assert (progress["devices"], progress["on_release"]) == (1, 1)
-    assert "1 of 1 devices run v2" in progress["summary"]
+    assert "1 of 1 device on v2" in progress["summary"]

@@ -53,6 +53,7 @@ DECISIONS: dict[str, Decision] = {
     "private.reporter_ids": NOBODY,
     "private.rollout_counters": NOBODY,
     "private.rollout_queue": NOBODY,
+    "private.signer_counts": READ,
     "private.tick_state": NOBODY,
     "private.timezones": NOBODY,
     "private.update_days": READ,

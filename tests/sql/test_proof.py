@@ -344,7 +344,7 @@ def test_who_is_kept_from_it_holds_up_nobody_longer_than_who_is_offline(fleet: F
     tick(fleet)
     answer = fleet.one("select public.explain_device(%s)", OTHER, who="viewer")
     told = next(gate for gate in answer["gates"] if gate["gate"] == "stage")
-    assert "0 of 1 devices have attempted it; 1 is kept from it" in told["detail"]
+    assert "0 of 1 device attempted it; 1 is kept from it" in told["detail"]
     assert "A device that is kept from it is waited for until" in told["hint"]
     for at, stages in (("'1 day' - interval '1 minute'", [1]), ("'1 day'", [1, 2])):
         tick(fleet, f"now() + interval {at}")

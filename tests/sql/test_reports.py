@@ -548,6 +548,28 @@ def test_reports_show_to_each_what_the_tables_would(fleet: Fleet, view: str) -> 
         assert fleet.refused(query, who=who).code == "42501", who
 
 
+def test_who_signed_a_release_is_counted_once_for_each_device(fleet: Fleet) -> None:
+    """However its rows come, and also with a name that no index takes."""
+    insert = (
+        "insert into public.update_history (id, device_id, release_id, to_commit, outcome, started_at, finished_at, signer) "
+        "select gen_random_uuid(), d, %s, repeat('2', 40), 'failed', now() - make_interval(days => n), now(), %s "
+        "from unnest(%s::uuid[]) d, generate_series(1, 50, 24) n"
+    )
+    long = fleet.one(
+        "select left(string_agg(gen_random_uuid()::text, ''), 4000) from generate_series(1, 200)"
+    )
+    for signer in ("alice", "alice", long):
+        fleet.sql(insert, V2, signer, [DEVICE, OTHER])
+    fleet.sql(insert, V1, "alice", [OTHER])
+    query = "select release_id, signer, devices from public.release_signers"
+    found = rows(fleet, query)
+    assert sorted((row["release_id"], row["signer"], row["devices"]) for row in found) == sorted([
+        (str(V1), "alice", 1), (str(V2), "alice", 2), (str(V2), long, 2),
+    ])  # fmt: skip
+    fleet.sql("select private.rebuild_reports(now())")
+    assert sorted(map(str, rows(fleet, query))) == sorted(map(str, found))
+
+
 def test_who_signed_a_release_is_what_each_device_verified(fleet: Fleet) -> None:
     """One key that lies names nobody for all: it shows beside what the others say."""
     insert = (

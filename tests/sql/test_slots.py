@@ -62,7 +62,11 @@ def test_starting_wakes_only_as_many_as_could_get_a_slot(fleet: Fleet) -> None:
     woken = fleet.woken()
     assert len(woken) == 3
     assert set(woken.values()) == {"stage_opened"}
-    rows = fleet.sql("select device_id from private.rollout_devices(%s) order by bucket limit 3", rollout)
+    rows = fleet.sql(
+        "select p.device_id from public.rollouts r, private.rollout_devices(r) p where r.id = %s "
+        "order by private.bucket(r.release_id, p.device_id) limit 3",
+        rollout,
+    )
     assert set(woken) == {f"device:{row[0]}" for row in rows}
 
 

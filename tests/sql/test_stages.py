@@ -36,7 +36,7 @@ def test_only_the_open_stage_is_served(fleet: Fleet) -> None:
     waiting = ask(fleet, OTHER)
     assert (waiting["release"]["id"], waiting["rollout_id"]) == (str(V1), None)
     assert detail(waiting, "stage") == (
-        "v2 is being rolled out, but stage 2 is not open yet: stage 1 is not proved (0 of 1 devices have attempted it)."
+        "v2 is being rolled out, but stage 2 is not open yet: stage 1 is not proved (0 of 1 device attempted it)."
     )
 
 
@@ -151,8 +151,7 @@ def test_a_shut_stage_says_what_the_one_before_lacks(fleet: Fleet) -> None:
         halt_failure_ratio=None, halt_consecutive_failures=None,
     )  # fmt: skip
     assert (
-        why_shut(fleet)[0]
-        == "stage 2 is not open yet: stage 1 is not proved (0 of 2 devices have attempted it)."
+        why_shut(fleet)[0] == "stage 2 is not open yet: stage 1 is not proved (0 of 2 devices attempted it)."
     )
     for n, outcome in ((1, "succeeded"), (2, "rolled_back")):
         ask(fleet, device_id(fleet, f"bulk{n}"))
@@ -192,8 +191,8 @@ def test_a_shut_stage_says_whose_approval_it_waits_for(fleet: Fleet) -> None:
 @pytest.mark.parametrize(
     ("scope", "target", "named"),
     [
-        ("release", str(V2), "the release"),
-        ("rollout", None, "the rollout"),
+        ("release", str(V2), "release v2"),
+        ("rollout", None, "the rollout of v2"),
         ("branch", "main", "branch main"),
         ("fleet", None, "the fleet"),
     ],
@@ -246,7 +245,10 @@ def test_a_device_that_joins_or_changes_segment_gets_its_stage_at_once(fleet: Fl
 
 def _members(fleet: Fleet, release: UUID, percent: float) -> set[UUID]:
     rollout = roll_out(fleet, {"percent": percent}, release=release, start=False)
-    rows = fleet.sql("select device_id from private.rollout_devices(%s) where stage = 1", rollout)
+    rows = fleet.sql(
+        "select p.device_id from public.rollouts r, private.rollout_devices(r) p where r.id = %s and p.stage = 1",
+        rollout,
+    )
     return {row[0] for row in rows}
 
 
@@ -286,8 +288,8 @@ def test_the_audience_and_the_single_device_are_judged_alike(fleet: Fleet) -> No
         fleet, {"segment": "early", "percent": 30}, {"percent": 50}, {"device_ids": [str(OTHER)]}, start=False
     )
     assert fleet.sql(
-        "select p.device_id from private.rollout_devices(%s) p where p.stage is distinct from ("
+        "select p.device_id from public.rollouts r, private.rollout_devices(r) p where r.id = %s and p.stage is distinct from ("
         "select min(s.position) from public.rollout_stages s where s.rollout_id = %s and private.stage_holds(s, p.device_id, "
-        "p.segment, private.bucket(%s, p.device_id))) and p.bucket >= 1000",
+        "p.segment, private.bucket(%s, p.device_id))) and private.bucket(r.release_id, p.device_id) >= 1000",
         rollout, rollout, V2,
     ) == []  # fmt: skip

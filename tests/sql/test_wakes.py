@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.support.identities import DEVICE, OTHER, PENDING, SUSPENDED, V1, V2, Fleet
+from tests.support.rollout_builders import roll_out
 
 ME, OTHER_TOPIC = f"device:{DEVICE}", f"device:{OTHER}"
 
@@ -73,6 +76,22 @@ ME, OTHER_TOPIC = f"device:{DEVICE}", f"device:{OTHER}"
 def test_an_edit_wakes_exactly_whom_it_concerns(fleet: Fleet, edit: str, woken: dict[str, str]) -> None:
     fleet.sql(edit, who="operator")
     assert fleet.woken() == woken
+
+
+@pytest.mark.parametrize("by", ["rollout", "known-bad pattern"])
+def test_a_rename_wakes_the_device_that_a_selector_takes_by_it(fleet: Fleet, by: str) -> None:
+    selector = '{"name": ["renamed", "somebody"]}'
+    if by == "rollout":
+        roll_out(fleet, selector=json.loads(selector), allow_empty=True)
+    else:
+        fleet.sql("select public.mark_known_bad(%s, %s, 'x', allow_empty => true)", V2, selector)
+    fleet.messages()
+    fleet.sql("update public.devices set name = name || 's' where name = 'other'", who="operator")
+    assert fleet.woken() == {}
+    fleet.sql("update public.devices set name = 'Renamed' where name = 'device'", who="operator")
+    assert fleet.woken() == {}, "as written"
+    fleet.sql("update public.devices set name = 'renamed' where name = 'Renamed'", who="operator")
+    assert fleet.woken() == {ME: "device_changed"}
 
 
 def test_a_hand_edit_by_the_owner_wakes_like_one_through_the_api(fleet: Fleet) -> None:

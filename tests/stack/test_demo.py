@@ -65,7 +65,7 @@ def test_the_broken_release_is_rolled_back_by_every_device_with_its_reason(facts
 def test_a_staged_rollout_of_a_bad_release_hurts_the_canary_alone(facts: dict[str, Any]) -> None:
     assert facts["halted"]["hurt"] == ["beacon-1"]
     assert facts["halted"]["spared"] == DEVICES - 1
-    assert facts["halted"]["reason"] == "1 of 1 attempted devices failed; the limit is 0."
+    assert facts["halted"]["reason"] == "1 of 1 attempted device failed; the limit is 0."
     assert "4.0.0 is being rolled out" in facts["halted"]["explained"]
 
 

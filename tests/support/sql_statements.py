@@ -15,8 +15,9 @@ _TOKEN = re.compile(
       | '(?:[^']|'')*'      # a text
       | "(?:[^"]|"")*"      # a name in quotes
       | (\$\w*\$).*?\1      # a body
+      | begin\ atomic.*?\nend(?=;)  # a body that is bound when it is created
       | ;                   # the end
-      | [^-'"$;]+ | .       # everything else
+      | (?:(?!begin\ atomic)[^-'"$;])+ | .  # everything else
     """,
     re.VERBOSE | re.DOTALL,
 )

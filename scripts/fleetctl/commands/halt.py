@@ -57,19 +57,22 @@ def open_halt(
     """Halt one segment, role, branch, release or rollout. --roll-back takes devices back, as slots allow."""
     _check_way_back(scope, roll_back=roll_back, all_at_once=all_at_once)
     called = target
-    release = None
+    release = rollout_id = None
     if scope is Scope.RELEASE:
         release = target = find_release(context, target)["id"]
     elif scope is Scope.ROLLOUT:
         rollout = find_rollout(context, target)
         release, target = rollout["release_id"], rollout["id"]
+        rollout_id = rollout["id"]
     way = {"roll_back": roll_back, "all_at_once": all_at_once}
     if dry_run:
         stopped = _stopped(context, scope, target)
         told: dict[str, Any] = {"dry_run": True, "devices": [row["name"] for row in stopped]}
         sentence = f"Would halt {scope.value} {called}, which affects {counted(stopped)}."
         if roll_back and release is not None:
-            told["going_back"] = going_back(context, release, all_at_once=all_at_once)
+            told["going_back"] = going_back(
+                context, release, all_at_once=all_at_once, by_halt=True, rollout_id=rollout_id
+            )
             sentence = f"{sentence} {told['going_back']['summary']}"
         context.say(sentence, told)
         return

@@ -69,6 +69,12 @@ def add(
     wanted = find_release(context, release, on_branch)
     wanted_devices = parse_selector(selector)
     shown = selector_text(wanted_devices)
+    # A dry run refuses what would be refused.
+    made = context.api.rpc(
+        "mark_known_bad",
+        release_id=wanted["id"], selector=wanted_devices, reason=reason, allow_empty=allow_empty,
+        dry_run=dry_run,
+    )  # fmt: skip
     if dry_run:
         devices = matching_devices(context, wanted_devices)
         context.say(
@@ -76,10 +82,6 @@ def add(
             {"dry_run": True, "selector": wanted_devices, "devices": [row["name"] for row in devices]},
         )
         return
-    made = context.api.rpc(
-        "mark_known_bad",
-        release_id=wanted["id"], selector=wanted_devices, reason=reason, allow_empty=allow_empty,
-    )  # fmt: skip
     number = context.api.ask("count_devices", selector=wanted_devices)
     context.say(
         f"{wanted['version']} is now known bad for {counted(number)} that match {shown} "

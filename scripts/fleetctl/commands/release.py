@@ -197,7 +197,7 @@ def withdraw(
     """Withdraw a release. Devices that run it go back to what was said before, as slots allow."""
     row = find_release(context, release, on_branch)
     if dry_run:
-        told = going_back(context, row["id"], all_at_once=all_at_once)
+        told = going_back(context, row["id"], all_at_once=all_at_once, by_halt=False)
         context.say(f"Would withdraw {row['version']}. {told['summary']}", {"dry_run": True, **told})
         return
     _set_state(context, row, "withdrawn", all_at_once=all_at_once)

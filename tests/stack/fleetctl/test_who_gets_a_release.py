@@ -44,7 +44,7 @@ def test_stages_start_with_the_release_after_a_question(
         *("--stage", "canary,soak=1h", "--stage", "10%", "--stage", "100%"),
     ]
     dry = fleetctl(*given, "--dry-run")
-    assert "v1 is for 1 devices in 3 stages." in dry.output
+    assert "v1 is for 1 device in 3 stages." in dry.output
     assert "Nothing was added." in dry.output
     asked = fleetctl(*given)
     assert asked.refusal == ("confirmation_needed", 2)

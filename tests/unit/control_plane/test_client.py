@@ -100,6 +100,10 @@ REFUSED = {"code": "PT403", "message": "This device is suspended.", "hint": "Ask
             id="retired",
         ),
         pytest.param(
+            json_answer({**REFUSED, "details": "device_replaced"}, 403), Kind.DEVICE_REPLACED, False,
+            id="replaced",
+        ),
+        pytest.param(
             json_answer({**REFUSED, "details": "device_pending"}, 403), Kind.DEVICE_PENDING, False,
             id="pending",
         ),
@@ -278,7 +282,7 @@ async def test_a_device_refused_a_token_hears_why(device: Device, rest: respx.Mo
     assert (await ask(device)).kind == Kind.DEVICE_SUSPENDED
 
 
-@pytest.mark.parametrize("kind", ["device_pending", "device_suspended", "device_retired"])
+@pytest.mark.parametrize("kind", ["device_pending", "device_suspended", "device_retired", "device_replaced"])
 async def test_a_refused_device_does_not_hurry_for_a_token(
     device: Device, rest: respx.MockRouter, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:

@@ -253,7 +253,7 @@ async def test_an_engine_that_cannot_start_is_reported_as_degraded(
     assert control.status[-1]["error_kind"] == "interrupted"
 
 
-@pytest.mark.parametrize("kind", ["device_suspended", "device_retired", "device_pending"])
+@pytest.mark.parametrize("kind", ["device_suspended", "device_retired", "device_replaced", "device_pending"])
 async def test_a_refused_device_changes_nothing(
     daemon: Daemon, control: Control, device: Device, kind: str
 ) -> None:

@@ -87,7 +87,7 @@ async def test_a_wish_that_returns_during_an_update_is_passed_on(
     await work
 
 
-@pytest.mark.parametrize("kind", ["device_suspended", "device_retired"])
+@pytest.mark.parametrize("kind", ["device_suspended", "device_retired", "device_replaced"])
 async def test_a_device_that_is_locked_out_during_an_update_holds(
     device: Device, control: Control, daemon: Daemon, told: Told, kind: str
 ) -> None:

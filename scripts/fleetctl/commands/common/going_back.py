@@ -7,9 +7,12 @@ from typing import Any
 from fleetctl.commands.common.context import Context
 
 
-def going_back(context: Context, release_id: str, *, all_at_once: bool) -> dict[str, Any]:
-    """What preview_going_back() says; `summary` says also that limits do not count."""
-    told: dict[str, Any] = context.api.ask("preview_going_back", release_id=release_id)
-    if all_at_once:
-        told["summary"] = f"{told['devices']} devices run {told['version']}. They go back all at once."
+def going_back(
+    context: Context, release_id: str, *, all_at_once: bool, by_halt: bool, rollout_id: str | None = None
+) -> dict[str, Any]:
+    """What preview_going_back() says of a halt (of the release, or of one rollout of it) or a withdrawal."""
+    told: dict[str, Any] = context.api.ask(
+        "preview_going_back",
+        release_id=release_id, by_halt=by_halt, rollout_id=rollout_id, all_at_once=all_at_once,
+    )  # fmt: skip
     return told
