@@ -138,6 +138,7 @@ def _fill_the_rest(fleet: Fleet) -> None:
         insert into private.rollout_queue select r.id, d.id, now() from public.rollouts r, public.devices d
           where d.id in ('{DEVICE}', '{OTHER}');
         insert into private.update_days values ('2026-01-01', '{V1}', 'succeeded', 1, 1, 1);
+        insert into private.signer_counts values ('{V1}', 'alice', 1);
         insert into private.pattern_looks values ('{V1}', now(), 1, 1);
         insert into private.release_patterns values ('{V1}', 'os', 'x', 1, 1, 0, 1, 2, 'x');
         select private.tick(now());
