@@ -43,7 +43,7 @@ comment on column public.update_history.id is 'Made on the device when the attem
 comment on column public.update_history.outcome is 'failed: never swapped. rolled_back: swapped, not healthy, swapped back.';
 comment on column public.update_history.failed_phase is 'The phase of the update in which it failed.';
 comment on column public.update_history.error_kind is 'Stable word for why it failed; docs/usage/errors.md lists them.';
-comment on column public.update_history.evidence is 'What the device saw when it failed: health checks, exit codes, log lines.';
+comment on column public.update_history.evidence is 'What the device saw when it failed: health checks, exit codes, log lines. passing: the cause was a passing problem of the device or its surroundings, not the release.';
 comment on column public.update_history.started_at is 'By the device''s clock; decides the month the row is kept in.';
 comment on column public.update_history.phase_durations_ms is 'Milliseconds spent in each phase.';
 comment on column public.update_history.bytes_fetched is 'Bytes that came over the network for it.';
@@ -63,6 +63,16 @@ create policy "an active device reads its own attempts" on public.update_history
   using (device_id = (select private.device_id()) and (select private.device_is_active()));
 create policy "an active device records its own attempts" on public.update_history for insert to fleet_device
   with check (device_id = (select private.device_id()) and (select private.device_is_active()));
+
+-- Before anything was verified, what went wrong is the Git host's, the line's or the device's doing, and nothing was touched.
+-- Later the device says so. Bound when created, so that PostgreSQL inlines it into the queries that count.
+create function private.is_passing(outcome public.update_outcome, failed_phase text, evidence jsonb) returns boolean
+language sql immutable
+return coalesce(outcome = 'failed' and (failed_phase = 'fetching' or evidence -> 'passing' = 'true'), false);
+comment on function private.is_passing(public.update_outcome, text, jsonb) is
+  'Did this attempt fail before the swap because of a passing problem of the device or its surroundings? Then it is no failure of the release.';
+revoke execute on function private.is_passing(public.update_outcome, text, jsonb) from public;
+grant execute on function private.is_passing(public.update_outcome, text, jsonb) to authenticated, service_role;
 
 create function private.stamp_received_at() returns trigger
 language plpgsql set search_path = ''

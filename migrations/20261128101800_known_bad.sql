@@ -39,7 +39,8 @@ begin
   if tried is null then
     return null;
   end if;
-  if new.outcome = 'rolled_back' then
+  -- A Docker that was killed says nothing about the release: it may be tried again, as often as the rollout allows.
+  if new.outcome = 'rolled_back' and new.evidence -> 'passing' is distinct from 'true' then
     insert into public.known_bad_releases (device_id, release_id, at, history_id, error_kind, error)
     values (new.device_id, tried, new.received_at, new.id, new.error_kind, new.error)
     on conflict (device_id, release_id) do update
@@ -321,7 +322,7 @@ begin
       coalesce(p.current_release = rollout.release_id and p.report_state = 'healthy', false) as runs_it,
       coalesce(c.state = 'claimed', false) as in_flight,
       p.device_id in (select k.device_id from private.known_bad_devices(rollout.release_id) k) as known_bad,
-      coalesce(c.state in ('failed', 'expired', 'released') and c.attempts < rollout.max_attempts, false) as may_retry,
+      coalesce(c.state in ('failed', 'rolled_back', 'expired', 'released') and c.attempts < rollout.max_attempts, false) as may_retry,
       (p.reported_at is null or private.is_offline(p.reported_at, p.poll_interval_s,
           f.default_poll_interval_s, f.offline_after_intervals, count_stage.at))
         and greatest(p.reported_at, coalesce(stage.opened_at, count_stage.at)) + make_interval(secs => rollout.offline_patience_s) <= count_stage.at as away,

@@ -475,7 +475,7 @@ declare
 begin
   if claim.state = 'claimed' then
     return private.gate_pass('slot', format('It has held a slot since %s.', private.local_time(claim.claimed_at, 'UTC')));
-  elsif claim.attempts >= rollout.max_attempts and claim.state in ('failed', 'expired') then
+  elsif claim.attempts >= rollout.max_attempts and claim.state in ('failed', 'rolled_back', 'expired') then
     return private.gate_refuse('slot', format('It has tried %s, as often as the rollout allows.', private.counted(claim.attempts, 'time')),
       'Raise max_attempts of the rollout, or pin the device.');
   end if;

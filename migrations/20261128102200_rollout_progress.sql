@@ -250,6 +250,8 @@ language plpgsql security definer set search_path = ''
 as $$
 declare
   claim public.rollout_claims;
+  -- Without blame: the device gives its slot back, and may take one again.
+  is_blameless boolean := new.outcome = 'skipped' or private.is_passing(new.outcome, new.failed_phase, new.evidence);
 begin
   select c.* into claim from public.rollout_claims c
   where c.device_id = new.device_id
@@ -262,7 +264,7 @@ begin
   end if;
   perform private.lock_policy();
   select c.* into claim from public.rollout_claims c where c.rollout_id = claim.rollout_id and c.device_id = claim.device_id;
-  if new.outcome = 'skipped' and (claim.state <> 'claimed' or private.is_late(claim, new)) then
+  if is_blameless and (claim.state <> 'claimed' or private.is_late(claim, new)) then
     return null;
   end if;
   if private.is_late(claim, new) then
@@ -270,7 +272,7 @@ begin
     return null;
   end if;
   perform private.end_claim(claim,
-    case new.outcome when 'skipped' then 'released' else new.outcome::text end::public.claim_state, new.id, now());
+    case when is_blameless then 'released' else new.outcome::text end::public.claim_state, new.id, now());
   return null;
 end
 $$;

@@ -245,7 +245,7 @@ revoke all on public.update_outcomes_per_day from public;
 grant select on public.update_outcomes_per_day to authenticated, service_role;
 
 create view public.release_signers with (security_invoker = true) as
-select c.release_id, c.signer, c.devices from private.signer_counts c;
+select r.id as release_id, c.signer, c.devices from public.releases r join private.signer_counts c on c.release_id = r.id;
 comment on view public.release_signers is 'Who signed each release, and how many devices verified that. More than one row: devices differ.';
 comment on column public.release_signers.signer is 'The principal of the device''s allowed_signers file.';
 revoke all on public.release_signers from public;

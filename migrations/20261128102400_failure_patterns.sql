@@ -29,7 +29,8 @@ begin
       d.hardware_model, d.os, d.role, d.segment, d.labels
     from (
       select h.device_id, h.outcome in ('failed', 'rolled_back') as failed, h.agent_version
-      from public.update_history h where h.release_id = wanted_id and h.outcome <> 'skipped'
+      from public.update_history h
+      where h.release_id = wanted_id and h.outcome <> 'skipped' and not private.is_passing(h.outcome, h.failed_phase, h.evidence)
       union all
       select c.device_id, true, null
       from public.rollouts r join public.rollout_claims c on c.rollout_id = r.id

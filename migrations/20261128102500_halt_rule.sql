@@ -142,7 +142,7 @@ begin
   for outcome in
     select h.device_id, h.outcome <> 'succeeded' as bad, h.received_at as at
     from public.update_history h join public.releases r on r.commit_sha = h.to_commit and r.id = tried.release_id
-    where h.rollout_id = tried.id and h.outcome <> 'skipped'
+    where h.rollout_id = tried.id and h.outcome <> 'skipped' and not private.is_passing(h.outcome, h.failed_phase, h.evidence)
     union all
     -- Going offline and losing health leave no row in the history.
     select c.device_id, true, coalesce(c.ended_at, c.claimed_at) from public.rollout_claims c

@@ -129,7 +129,7 @@ HELPERS: dict[str, set[str]] = {
         "private.operator_is", "private.operator_rank", "private.refuse", "private.refuse_unknown", "private.require_rank",
         "private.copy_template_stages", "private.next_segment_position", "private.outlook", "private.set_rollout_state",
         # Of reports: under the reader's row-level security, or of their arguments alone.
-        "private.clock_offset", "private.failure_patterns", "private.is_offline", "private.two_digits",
+        "private.clock_offset", "private.counted", "private.failure_patterns", "private.is_offline", "private.is_passing", "private.two_digits",
         # Of selectors, likewise.
         "private.attributes_match", "private.checked_selector", "private.checked_values", "private.describe_selector",
         "private.device_matches", "private.devices_of", "private.has_labels", "private.label_choices", "private.one_or_many",

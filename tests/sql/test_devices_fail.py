@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.support.identities import Fleet
+from tests.support.identities import V2, Fleet, detail
 from tests.support.profiles import OLDER_SERVER_IN_FULL
 from tests.support.rollout_builders import (
     ask,
@@ -54,6 +54,63 @@ def say(fleet: Fleet, rollout: UUID, number: int, *outcomes: str) -> None:
 def failed(fleet: Fleet, rollout: UUID) -> int:
     progress: dict[str, int] = fleet.one("select public.rollout_progress(%s)", rollout, who="viewer")
     return progress["failed"]
+
+
+PASSING = '{"passing": true}'
+
+
+@pytest.mark.parametrize(
+    ("outcome", "phase", "evidence", "counts"),
+    [
+        ("failed", "fetching", "{}", False),
+        ("failed", "pulling", PASSING, False),
+        ("failed", "pulling", "{}", True),
+        ("failed", "pulling", '{"passing": false}', True),
+        # It was touched, so it counts; but it is no verdict on the release for this device.
+        ("rolled_back", "starting", PASSING, True),
+        ("rolled_back", "fetching", "{}", True),
+    ],
+)
+def test_a_passing_problem_before_the_swap_is_no_failure_of_the_release(
+    fleet: Fleet, outcome: str, phase: str, evidence: str, counts: bool
+) -> None:
+    """A Git host that is away once halted the rollout, as did each registry."""
+    make_devices(fleet, 4)
+    rollout = roll_out(fleet, {"min_attempted": 4}, max_in_flight=1, **{**OFF, "halt_max_failures": 2})
+    for number in (1, 2):
+        assert ask(fleet, bulk(fleet, number))["action"] == "update"
+        finish(fleet, rollout, bulk(fleet, number), outcome, phase=phase, evidence=evidence)
+    assert failed(fleet, rollout) == (2 if counts else 0)
+    assert len(halts(fleet)) == counts
+    known = fleet.one("select count(*) from public.known_bad_releases")
+    assert known == (2 if outcome == "rolled_back" and evidence == "{}" else 0)
+    check_counters(fleet)
+    replayed = fleet.one(
+        """select public.replay_halt_rule(%s, '{"halt_max_failures": 2}')""", rollout, who="viewer"
+    )
+    assert replayed["would_halt"] is counts
+    patterns = fleet.sql("select 1 from private.failure_patterns(%s, 1, 0)", V2)
+    assert counts or patterns == []
+    if not counts:
+        # It may take a slot again, as often as it takes, and then proves the release.
+        for _ in range(4):
+            assert ask(fleet, bulk(fleet, 1))["action"] == "update"
+            finish(fleet, rollout, bulk(fleet, 1), outcome, phase=phase, evidence=evidence)
+        assert ask(fleet, bulk(fleet, 1))["action"] == "update"
+        finish(fleet, rollout, bulk(fleet, 1))
+        check_counters(fleet)
+
+
+def test_what_rolled_back_by_a_passing_problem_is_tried_as_often_as_the_rollout_allows(fleet: Fleet) -> None:
+    make_devices(fleet, 1)
+    rollout = roll_out(fleet, {"min_attempted": 4}, max_attempts=2, **OFF)
+    for _ in range(2):
+        assert ask(fleet, bulk(fleet, 1))["action"] == "update"
+        finish(fleet, rollout, bulk(fleet, 1), "rolled_back", phase="starting", evidence=PASSING)
+    answer = ask(fleet, bulk(fleet, 1))
+    assert (answer["action"], detail(answer, "slot")) == (
+        "run", "It has tried 2 times, as often as the rollout allows.",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("rule", [CAP, RUN], ids=["cap", "run"])

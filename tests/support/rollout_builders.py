@@ -61,7 +61,14 @@ def ask(fleet: Fleet, device: UUID = DEVICE) -> dict[str, Any]:
 
 
 def finish(
-    fleet: Fleet, rollout: UUID | None, device: UUID = DEVICE, outcome: str = "succeeded", release: UUID = V2
+    fleet: Fleet,
+    rollout: UUID | None,
+    device: UUID = DEVICE,
+    outcome: str = "succeeded",
+    release: UUID = V2,
+    *,
+    phase: str | None = None,
+    evidence: str = "{}",
 ) -> None:
     """The device records its attempt and reports what it runs."""
     commit = fleet.one("select commit_sha from public.releases where id = %s", release)
@@ -71,8 +78,8 @@ def finish(
             (json.dumps({"role": "fleet_device", "sub": str(device)}),),
         )
         fleet.api.execute(
-            "insert into public.update_history (id, device_id, release_id, rollout_id, to_commit, outcome, error_kind, started_at, finished_at) "
-            "values (%s, %s, %s, %s, %s, %s, %s, now(), now())",
+            "insert into public.update_history (id, device_id, release_id, rollout_id, to_commit, outcome, error_kind, failed_phase, evidence, started_at, finished_at) "
+            "values (%s, %s, %s, %s, %s, %s, %s, %s, %s, now(), now())",
             (
                 uuid4(),
                 device,
@@ -81,6 +88,8 @@ def finish(
                 commit,
                 outcome,
                 None if outcome == "succeeded" else "health_failed",
+                phase,
+                evidence,
             ),
         )
         if outcome == "succeeded":

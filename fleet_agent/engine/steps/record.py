@@ -72,6 +72,8 @@ def as_row(attempt: AttemptInHand) -> Attempt:
 
 def _evidence(attempt: AttemptInHand) -> dict[str, Any]:
     evidence = dict(attempt.failure.evidence) if attempt.failure else {}
+    if attempt.failure and attempt.failure.passes and not _hung_itself(attempt, attempt.failure):
+        evidence["passing"] = True
     if attempt.proof:
         evidence["proof"] = attempt.proof
     if attempt.kind is AttemptKind.PREFETCH:

@@ -92,6 +92,7 @@ def test_it_is_tried_again_a_few_times_and_then_the_release_is_not_blamed(
     assert (status.error_kind, status.error) == (kind, message)
     assert 1000 - device.runtime.left == 5
     assert bad(device.config) == []
+    assert rows(device.config)[-1].evidence["passing"] is True
     device.runtime.left = 2
     device.clock.at += timedelta(hours=2)
     status = device.to(v2)
@@ -104,6 +105,7 @@ def test_a_port_that_a_program_of_the_device_holds_is_not_waited_for(device: Dev
     assert device.to(device.fleet.release("v2")).state is ReportState.ROLLED_BACK
     assert 1000 - device.runtime.left == 1
     assert bad(device.config) == ["Port 80 is taken."]
+    assert "passing" not in rows(device.config)[-1].evidence
 
 
 @pytest.mark.parametrize(
