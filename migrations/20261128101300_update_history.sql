@@ -70,7 +70,7 @@ create function private.is_passing(outcome public.update_outcome, failed_phase t
 language sql immutable
 return coalesce(outcome = 'failed' and (failed_phase = 'fetching' or evidence -> 'passing' = 'true'), false);
 comment on function private.is_passing(public.update_outcome, text, jsonb) is
-  'Did this attempt fail before the swap because of a passing problem of the device or its surroundings? Then it is no failure of the release.';
+  'Did this attempt fail before the swap because of a passing problem of the device or its surroundings? Then it does not count against the release.';
 revoke execute on function private.is_passing(public.update_outcome, text, jsonb) from public;
 grant execute on function private.is_passing(public.update_outcome, text, jsonb) to authenticated, service_role;
 
