@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
         halt,
         history,
         hold,
+        hosted,
         known_bad,
         login,
         operator,
@@ -42,6 +43,7 @@ def register(app: typer.Typer) -> None:
         (alert, "alert"), (known_bad, "known-bad"),
         (hold, "hold"), (command, "command"),
         (token, "token"), (operator, "operator"), (settings, "settings"), (fleet, "fleet"),
+        (hosted, "hosted"),
     ):  # fmt: skip
         app.add_typer(module.app, name=name)
     for verbs in (login, pin, history, explain, audit, doctor):

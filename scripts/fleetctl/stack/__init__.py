@@ -7,4 +7,4 @@ lock, state_file, keys, layout   what stands in the data folder
 postgres, dashboard, deno, process, ports   the parts it starts
 """
 
-__all__ = ["connection", "layout", "local_stack", "ports", "supervisor"]
+__all__ = ["connection", "dashboard", "deno", "layout", "local_stack", "ports", "supervisor"]
