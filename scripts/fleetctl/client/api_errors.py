@@ -61,6 +61,18 @@ _OUTAGES = {
     "57P02": "its database is shutting down",
     "57P03": "its database is starting",
     "53300": "all connections of its database are busy",
+    # What the driver of the embedded stack says.
+    **dict.fromkeys(
+        (
+            "CONNECTION_CLOSED",
+            "CONNECTION_ENDED",
+            "CONNECTION_DESTROYED",
+            "CONNECT_TIMEOUT",
+            "ECONNREFUSED",
+            "ECONNRESET",
+        ),
+        "its API cannot connect to the database",
+    ),
 }
 _OUT_OF_ORDER = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
 #: PTnnn is raised by our own SQL and stands for HTTP nnn.
@@ -120,6 +132,8 @@ def translated(api_url: str) -> Iterator[None]:
 
 
 def from_auth(email: str, status: int, answer: Mapping[str, object]) -> FleetctlError:
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return out_of_order(f"Auth answers {status}", done=" Whether the user was created is not known.")
     code = str(answer.get("error_code") or answer.get("code") or "")
     said = str(answer.get("msg") or answer.get("message") or f"Auth answered {status}.")
     if code in ("email_exists", "user_already_exists") or "already" in said.lower():
@@ -172,10 +186,19 @@ def _outage(api_url: str, answer: httpx.Response, code: str, *, repeatable: bool
     what = _OUTAGES.get(code, f"it answers {answer.status_code}")
     done = "" if repeatable else " Whether the change was made is not known."
     asked = answer.headers.get("retry-after", "")
-    return OutageError(
-        f"{api_url} is not available: {what}.{done}",
-        hint="Try again in a moment. If it persists, see fleetctl status or the status page of the project.",
+    return out_of_order(
+        f"{api_url} is not available: {what}",
+        done=done,
         retry_after_s=float(asked) if asked.isdecimal() else 0.0,
+    )
+
+
+def out_of_order(what: str, *, done: str = "", retry_after_s: float = 0.0) -> OutageError:
+    """`unavailable`. `done`: what may have been done nevertheless."""
+    return OutageError(
+        f"{what}.{done}",
+        hint="Try again in a moment. If it persists, see fleetctl status or the status page of the project.",
+        retry_after_s=retry_after_s,
     )
 
 
@@ -193,10 +216,13 @@ def _cause(code: str, message: str, details: str) -> str:
 _SENTENCES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.DOTALL), sentence)
     for pattern, sentence in (
-        (r'invalid input value for enum (?:\w+\.)?(\w+): "(.*)"', "{1} is not a valid value of {0}"),
-        (r'invalid input syntax for (?:type )?([\w ]+?): "(.*)"', "{1} is not a valid {0}"),
-        (r'(?:date/time field value|time zone displacement) out of range: "(.*)"', "{0} is not a valid time"),
-        (r'value "(.*)" is out of range for type ([\w ]+)', "{0} is too large for a value of type {1}"),
+        (r'invalid input value for enum (?:\w+\.)?(\w+): "(.*)"', '"{1}" is not a valid value of {0}'),
+        (r'invalid input syntax for (?:type )?([\w ]+?): "(.*)"', '"{1}" is not a valid {0}'),
+        (
+            r'(?:field value|displacement) out of range: "(.*)"',
+            '"{0}" is not a valid time',
+        ),
+        (r'value "(.*)" is out of range for type ([\w ]+)', '"{0}" is too large for a value of type {1}'),
         (r"numeric field overflow|([\w ]+) out of range", "A number is too large or too small"),
         (
             r"value too long for type .*?\((\d+)\)",

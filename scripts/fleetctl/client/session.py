@@ -24,6 +24,7 @@ _RENEW_BEFORE = timedelta(minutes=2)
 def sign_in(fleet: str, api_url: str, publishable_key: str, email: str, password: str) -> Session:
     """Raises FleetctlError: `sign_in_refused`, `unreachable`, `bad_answer`."""
     status, answer = _token(api_url, publishable_key, "password", {"email": email, "password": password})
+    _require_auth(api_url, status)
     if status >= HTTPStatus.BAD_REQUEST:
         raise _refused(email, answer, status)
     return _read(fleet, api_url, publishable_key, answer)
@@ -36,6 +37,7 @@ def fresh(session: Session) -> Session:
     status, answer = _token(
         session.api_url, session.publishable_key, "refresh_token", {"refresh_token": session.refresh_token}
     )
+    _require_auth(session.api_url, status)
     if status >= HTTPStatus.BAD_REQUEST:
         raise FleetctlError(
             "session_ended",
@@ -56,6 +58,14 @@ def sign_out(session: Session) -> None:
             f"{session.api_url}/auth/v1/logout",
             params={"scope": "local"}, headers=headers, timeout=_TIMEOUT_S,
         )  # fmt: skip
+
+
+def _require_auth(api_url: str, status: int) -> None:
+    """An outage refuses nobody: the session is still good. Raises FleetctlError `unavailable`."""
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        from fleetctl.client.api_errors import out_of_order
+
+        raise out_of_order(f"{api_url} is not available: Auth answers {status}")
 
 
 def _token(api_url: str, key: str, grant: str, body: dict[str, str]) -> tuple[int, dict[str, Any]]:

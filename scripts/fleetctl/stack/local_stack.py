@@ -114,6 +114,13 @@ class LocalStack:
         """
         folder = DataFolder.at(data)
         status = cls.status_of(data)
+        if status.api_url is None and status.pid is not None:
+            raise FleetctlError(
+                "unavailable",
+                f"The stack in {folder.root} is running, but it cannot be used yet: {status.detail}.",
+                hint=f"Try again in a moment. If it persists, see {folder.logs}.",
+                exit_code=3,
+            )
         if status.api_url is None:
             raise FleetctlError(
                 "not_running",

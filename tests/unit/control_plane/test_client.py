@@ -117,6 +117,10 @@ REFUSED = {"code": "PT403", "message": "This device is suspended.", "hint": "Ask
         pytest.param(httpx.Response(429), Kind.RATE_LIMITED, True, id="rate limit of a proxy"),
         pytest.param(json_answer({"code": "57014", "message": "timeout"}, 500), Kind.SERVER_ERROR, True,
                      id="database timeout"),
+        *(
+            pytest.param(json_answer({"code": code}, status), Kind.SERVER_ERROR, True, id=code)
+            for code, status in (("PGRST000", 503), ("PGRST001", 503), ("PGRST002", 503), ("PGRST003", 504))
+        ),
         pytest.param(httpx.Response(503, html="<h1>soon</h1>"), Kind.SERVER_ERROR, True, id="maintenance"),
         pytest.param(
             httpx.Response(200, content=b"{", headers={"content-type": "application/json"}),

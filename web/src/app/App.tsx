@@ -10,7 +10,7 @@ import { SignIn } from "../auth/SignIn.tsx";
 import { CenteredCard } from "../components/CenteredCard.tsx";
 import { ErrorAlert } from "../components/ErrorAlert.tsx";
 import { Loading } from "../components/Loading.tsx";
-import { toAppError } from "../data/appError.ts";
+import { passes } from "../data/appError.ts";
 import { connect } from "../data/client.ts";
 import { type Config, loadConfig } from "./config.ts";
 import { theme } from "./theme.ts";
@@ -21,8 +21,8 @@ const FleetPage = lazy(() => import("./FleetPage.tsx"));
 const cache = new QueryClient({
   defaultOptions: {
     queries: {
-      // A refusal would be repeated; only a network failure is worth an immediate retry.
-      retry: (failures, error) => failures < 2 && toAppError(error).kind === "unreachable",
+      // A refusal would be repeated; only a network failure or an outage is worth an immediate retry.
+      retry: (failures, error) => failures < 2 && passes(error),
       networkMode: "always",
       staleTime: 5_000,
     },

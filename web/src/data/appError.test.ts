@@ -1,5 +1,5 @@
 import { equal } from "../testing/assert.ts";
-import { AppError, toAppError } from "./appError.ts";
+import { AppError, passes, toAppError } from "./appError.ts";
 
 const shown = (cause: unknown) => {
   const { kind, message, hint } = toAppError(cause);
@@ -28,6 +28,23 @@ Deno.test("a network failure is `unreachable`, however the browser words it", ()
   ) {
     equal(shown(new TypeError(message)).kind, "unreachable");
   }
+});
+
+Deno.test("an outage of PostgREST is not a refusal: it is said in words, and asked again", () => {
+  for (
+    const outage of [
+      { code: "PGRST000", status: 503, message: "Database connection error. Retrying the connection." },
+      { code: "PGRST002", status: 503, message: "Could not query the database for the schema cache." },
+      { code: "PGRST003", status: 504, message: "Timed out acquiring connection from connection pool." },
+      { code: "57P03", status: 503, message: "the database system is starting up" },
+      { status: 502, message: "<html>Bad Gateway</html>" },
+    ]
+  ) {
+    equal(shown(outage).kind, "unavailable");
+    equal(shown(outage).message, "The control plane is not reachable: its database does not respond.");
+    equal(passes(outage), true);
+  }
+  equal(passes({ code: "PT403", status: 403, details: "rank_too_low", message: "No." }), false);
 });
 
 Deno.test("an expired token asks to sign in again", () => {

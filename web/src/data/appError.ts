@@ -11,7 +11,7 @@ interface Refusal {
 
 export class AppError extends Error {
   constructor(
-    /** From a short list if our SQL raised it (`details`), otherwise the code received, or `unreachable`. */
+    /** From a short list if our SQL raised it (`details`), otherwise the code received, `unreachable` or `unavailable`. */
     readonly kind: string,
     message: string,
     readonly hint: string = "",
@@ -36,6 +36,13 @@ export function toAppError(cause: unknown): AppError {
       "Check your network; the dashboard retries automatically.",
     );
   }
+  if (isOutage(refusal, code)) {
+    return new AppError(
+      "unavailable",
+      "The control plane is not reachable: its database does not respond.",
+      "This usually passes; the dashboard retries automatically.",
+    );
+  }
   if (code === "PGRST301" || code === "PGRST303" || code === "bad_jwt") {
     return new AppError("signed_out", "Your session has expired.", "Sign in again.");
   }
@@ -51,6 +58,17 @@ export function toAppError(cause: unknown): AppError {
 function isUnreachable(refusal: Refusal, message: string): boolean {
   if (refusal.status === 0) return true;
   return /failed to fetch|networkerror|load failed|fetch failed/i.test(message);
+}
+
+/** PostgREST's own outages, and what a gateway or the database says instead: nothing was refused. */
+function isOutage(refusal: Refusal, code: string): boolean {
+  if (/^(PGRST00[0-3]|08...|57P0[1-3]|53300)$/.test(code)) return true;
+  return code === "" && (refusal.status === 502 || refusal.status === 503 || refusal.status === 504);
+}
+
+/** Whether asking again may succeed without anything being changed. */
+export function passes(error: unknown): boolean {
+  return ["unreachable", "unavailable"].includes(toAppError(error).kind);
 }
 
 function text(value: unknown): string {
