@@ -6,6 +6,7 @@ Values in memory are literal. In a file that Compose reads, each `$` is written 
 from __future__ import annotations
 
 import json
+import posixpath
 import re
 from typing import Any
 
@@ -129,6 +130,54 @@ def _width(port: Any) -> int:
     text = f"{port.get('published')} {port.get('target')}" if isinstance(port, dict) else str(port)
     ranges = re.findall(r"(?<![0-9.])([0-9]{1,5})-([0-9]{1,5})(?![0-9.])", text)
     return max([1, *(int(last) - int(first) + 1 for first, last in ranges)])
+
+
+def check_places(compose: dict[str, Any]) -> None:
+    """Refuse places in a container that Docker refuses only at the start: relative ones, two that are one.
+
+    Raises ValidationError (`compose_invalid`).
+    """
+    for name, service in services(compose).items():
+        mounted = [*_targets(service.get("volumes")), *_targets(service.get("tmpfs"))]
+        # Anything else is the name of a device that a driver provides.
+        devices = _targets([one for one in service.get("devices") or [] if _source(one).startswith("/")])
+        working_dir = [str(service["working_dir"])] if service.get("working_dir") else []
+        for target in (*mounted, *devices, *working_dir):
+            if not target.startswith("/"):
+                raise errors.compose_invalid(
+                    f"{name} has {target} as a place in its container, which is not an absolute path",
+                    hint="A mount is written source:/target, and a place in a container begins with a slash.",
+                )
+        places = [posixpath.normpath(target) for target in mounted]
+        if "/" in places:
+            raise errors.compose_invalid(
+                f"{name} mounts something over the root of its container",
+                hint="Mount it at a folder of its own.",
+            )
+        for place in places:
+            if places.count(place) > 1:
+                raise errors.compose_invalid(
+                    f"{name} mounts two things at {place}", hint="Give each mount a place of its own."
+                )
+
+
+def _source(device: Any) -> str:
+    return str(device.get("source") if isinstance(device, dict) else device)
+
+
+def _targets(mounts: Any) -> list[str]:
+    """The places in the container, of mounts in their long or short form."""
+    several = [mounts] if isinstance(mounts, str) else mounts if isinstance(mounts, list) else []
+    found = []
+    for mount in several:
+        if isinstance(mount, dict):
+            found.append(str(mount.get("target") or ""))
+        else:
+            source, _, rest = str(mount).partition(":")
+            # `/run:size=64m` is a tmpfs with options, `/data` an anonymous volume.
+            target = rest.partition(":")[0]
+            found.append(source if not target or "=" in target else target)
+    return [target for target in found if target]
 
 
 def awaited(compose: dict[str, Any]) -> set[str]:

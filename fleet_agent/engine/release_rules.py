@@ -42,6 +42,7 @@ class Rules:
     def judge(self, compose: dict[str, Any]) -> None:
         """Judge the file as Compose reads it. Raises ValidationError."""
         compose_file.check_size(compose)
+        compose_file.check_places(compose)
         refuse(host_access.refusals(compose, self.place, self.access))
 
     def judge_volumes(self, compose: dict[str, Any], volumes: Mapping[str, VolumeFacts]) -> None:

@@ -42,6 +42,37 @@ def test_service_that_must_be_built_is_refused() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("service", "refused"),
+    [
+        ({"volumes": [{"type": "bind", "source": "/v", "target": "v"}]}, "v as a place"),
+        ({"volumes": [{"type": "volume", "source": "v", "target": "./v"}]}, "./v as a place"),
+        ({"volumes": ["./x:relative:ro"]}, "relative as a place"),
+        ({"volumes": [{"type": "tmpfs", "target": "run"}]}, "run as a place"),
+        ({"tmpfs": ["run:size=64m"]}, "run as a place"),
+        ({"tmpfs": "run"}, "run as a place"),
+        ({"devices": [{"source": "/dev/null", "target": "dev/null"}]}, "dev/null as a place"),
+        ({"working_dir": "srv"}, "srv as a place"),
+        ({"volumes": [{"type": "volume", "source": "v", "target": "/x/.."}]}, "over the root"),
+        ({"volumes": ["a:/x", "b:/x/"]}, "two things at /x"),
+        ({"volumes": ["a:/x"], "tmpfs": ["/x"]}, "two things at /x"),
+        ({"volumes": ["a:/x", "./y:/y:ro", "/z"], "tmpfs": ["/run:size=64m"], "working_dir": "/x"}, None),
+        ({"devices": ["/dev/null:/dev/null:rwm", "vendor.example/gpu=all"]}, None),
+    ],
+)
+def test_places_in_a_container_that_docker_would_refuse_are_refused_before(
+    service: dict[str, Any], refused: str | None
+) -> None:
+    compose = {"services": {"web": {"image": "i:1", **service}}}
+    if refused is None:
+        compose_file.check_places(compose)
+        return
+    with pytest.raises(ValidationError) as refusal:
+        compose_file.check_places(compose)
+    assert refusal.value.kind == "compose_invalid"
+    assert refused in refusal.value.message
+
+
 def _bind(source: Path, **options: Any) -> dict[str, Any]:
     mount = {"type": "bind", "source": str(source), "target": "/x", **options}
     return {"services": {"web": {"image": "i:1", "volumes": [mount]}}}
@@ -256,6 +287,12 @@ def test_paths_of_the_device_are_left_alone(tmp_path: Path) -> None:
             {"validate": "#!/bin/sh\nsleep 60\n", "role.yaml": ROLE_YAML + "validate: {timeout_s: 0.3}\n"},
             "validate_endless",
             "The role's validate did not finish within 0.3 s.",
+        ),
+        (
+            {"compose.yaml": COMPOSE_YAML.format(behavior="") + "    volumes: ['./page:page']\n"},
+            "compose_invalid",
+            "The compose file is not valid: "
+            "clock has page as a place in its container, which is not an absolute path.",
         ),
         ({"compose.yaml": "services: []\n"}, "compose_invalid", None),
         ({"role.yaml": "description: x\nunknown: 1\n"}, "role_invalid", None),

@@ -97,6 +97,8 @@ def test_a_good_role_has_no_findings(kiosk: Path) -> None:
         ("${PORT}", "${PORT:-${FALLBACK}}", ["default_differs", "variable_undeclared"]),
         ("./www:/www:ro", "./gone:/www:ro", ["mount_missing"]),
         ("./www:/www:ro", "./www:/www", ["mount_writable"]),
+        ("./www:/www:ro", "./www:www:ro", ["compose_invalid"]),
+        ('"data:/data"', '"data:data"', ["compose_invalid"]),
         ("./www:/www:ro", "./price$$:/www:ro", []),
         ("./www:/www:ro", "./ok:/www:ro", []),
         ("./www:/www:ro", "../other:/www:ro", ["host_path"]),

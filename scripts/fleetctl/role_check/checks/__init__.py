@@ -27,6 +27,7 @@ CHECKS: tuple[Check, ...] = (
     files.names_can_be_written,
     host.access_is_declared,
     host.sizes_are_sane,
+    host.places_in_containers_are_possible,
     services.names_are_left_to_compose,
     health.checked_services_exist,
     health.health_is_declared,

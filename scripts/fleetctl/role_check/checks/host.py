@@ -60,6 +60,13 @@ def sizes_are_sane(subject: Subject) -> Iterator[Finding]:
         yield error(refused.kind.value, refused.message)
 
 
+def places_in_containers_are_possible(subject: Subject) -> Iterator[Finding]:
+    try:
+        compose_file.check_places(subject.resolved)
+    except FleetError as refused:
+        yield error(refused.kind.value, refused.message)
+
+
 def _place(subject: Subject) -> Place:
     """A device in its usual place, whose owner named a path for each variable without a default."""
     variables = subject.role.variables.values()

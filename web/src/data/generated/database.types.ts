@@ -309,6 +309,13 @@ export type Database = {
             foreignKeyName: "device_status_current_release_fkey"
             columns: ["current_release"]
             isOneToOne: false
+            referencedRelation: "release_signers"
+            referencedColumns: ["release_id"]
+          },
+          {
+            foreignKeyName: "device_status_current_release_fkey"
+            columns: ["current_release"]
+            isOneToOne: false
             referencedRelation: "releases"
             referencedColumns: ["id"]
           },
@@ -338,6 +345,13 @@ export type Database = {
             columns: ["target_release"]
             isOneToOne: false
             referencedRelation: "failure_patterns"
+            referencedColumns: ["release_id"]
+          },
+          {
+            foreignKeyName: "device_status_target_release_fkey"
+            columns: ["target_release"]
+            isOneToOne: false
+            referencedRelation: "release_signers"
             referencedColumns: ["release_id"]
           },
           {
@@ -445,6 +459,13 @@ export type Database = {
             columns: ["pinned_release"]
             isOneToOne: false
             referencedRelation: "failure_patterns"
+            referencedColumns: ["release_id"]
+          },
+          {
+            foreignKeyName: "devices_pinned_release_fkey"
+            columns: ["pinned_release"]
+            isOneToOne: false
+            referencedRelation: "release_signers"
             referencedColumns: ["release_id"]
           },
           {
@@ -644,6 +665,13 @@ export type Database = {
             foreignKeyName: "known_bad_patterns_release_id_fkey"
             columns: ["release_id"]
             isOneToOne: false
+            referencedRelation: "release_signers"
+            referencedColumns: ["release_id"]
+          },
+          {
+            foreignKeyName: "known_bad_patterns_release_id_fkey"
+            columns: ["release_id"]
+            isOneToOne: false
             referencedRelation: "releases"
             referencedColumns: ["id"]
           },
@@ -701,6 +729,13 @@ export type Database = {
             columns: ["release_id"]
             isOneToOne: false
             referencedRelation: "failure_patterns"
+            referencedColumns: ["release_id"]
+          },
+          {
+            foreignKeyName: "known_bad_releases_release_id_fkey"
+            columns: ["release_id"]
+            isOneToOne: false
+            referencedRelation: "release_signers"
             referencedColumns: ["release_id"]
           },
           {
@@ -845,6 +880,13 @@ export type Database = {
             foreignKeyName: "releases_requires_release_fkey"
             columns: ["requires_release"]
             isOneToOne: false
+            referencedRelation: "release_signers"
+            referencedColumns: ["release_id"]
+          },
+          {
+            foreignKeyName: "releases_requires_release_fkey"
+            columns: ["requires_release"]
+            isOneToOne: false
             referencedRelation: "releases"
             referencedColumns: ["id"]
           },
@@ -923,6 +965,13 @@ export type Database = {
             foreignKeyName: "roll_back_slots_from_release_fkey"
             columns: ["from_release"]
             isOneToOne: false
+            referencedRelation: "release_signers"
+            referencedColumns: ["release_id"]
+          },
+          {
+            foreignKeyName: "roll_back_slots_from_release_fkey"
+            columns: ["from_release"]
+            isOneToOne: false
             referencedRelation: "releases"
             referencedColumns: ["id"]
           },
@@ -938,6 +987,13 @@ export type Database = {
             columns: ["to_release"]
             isOneToOne: false
             referencedRelation: "failure_patterns"
+            referencedColumns: ["release_id"]
+          },
+          {
+            foreignKeyName: "roll_back_slots_to_release_fkey"
+            columns: ["to_release"]
+            isOneToOne: false
+            referencedRelation: "release_signers"
             referencedColumns: ["release_id"]
           },
           {
@@ -1028,6 +1084,13 @@ export type Database = {
             foreignKeyName: "rollout_claims_from_release_fkey"
             columns: ["from_release"]
             isOneToOne: false
+            referencedRelation: "release_signers"
+            referencedColumns: ["release_id"]
+          },
+          {
+            foreignKeyName: "rollout_claims_from_release_fkey"
+            columns: ["from_release"]
+            isOneToOne: false
             referencedRelation: "releases"
             referencedColumns: ["id"]
           },
@@ -1043,6 +1106,13 @@ export type Database = {
             columns: ["to_release"]
             isOneToOne: false
             referencedRelation: "failure_patterns"
+            referencedColumns: ["release_id"]
+          },
+          {
+            foreignKeyName: "rollout_claims_to_release_fkey"
+            columns: ["to_release"]
+            isOneToOne: false
+            referencedRelation: "release_signers"
             referencedColumns: ["release_id"]
           },
           {
@@ -1349,6 +1419,13 @@ export type Database = {
             foreignKeyName: "rollouts_release_id_fkey"
             columns: ["release_id"]
             isOneToOne: false
+            referencedRelation: "release_signers"
+            referencedColumns: ["release_id"]
+          },
+          {
+            foreignKeyName: "rollouts_release_id_fkey"
+            columns: ["release_id"]
+            isOneToOne: false
             referencedRelation: "releases"
             referencedColumns: ["id"]
           },
@@ -1505,6 +1582,13 @@ export type Database = {
             foreignKeyName: "update_history_release_id_fkey"
             columns: ["release_id"]
             isOneToOne: false
+            referencedRelation: "release_signers"
+            referencedColumns: ["release_id"]
+          },
+          {
+            foreignKeyName: "update_history_release_id_fkey"
+            columns: ["release_id"]
+            isOneToOne: false
             referencedRelation: "releases"
             referencedColumns: ["id"]
           },
@@ -1628,6 +1712,13 @@ export type Database = {
             foreignKeyName: "device_status_current_release_fkey"
             columns: ["current_release"]
             isOneToOne: false
+            referencedRelation: "release_signers"
+            referencedColumns: ["release_id"]
+          },
+          {
+            foreignKeyName: "device_status_current_release_fkey"
+            columns: ["current_release"]
+            isOneToOne: false
             referencedRelation: "releases"
             referencedColumns: ["id"]
           },
@@ -1660,22 +1751,7 @@ export type Database = {
           release_id: string | null
           signer: string | null
         }
-        Relationships: [
-          {
-            foreignKeyName: "update_history_release_id_fkey"
-            columns: ["release_id"]
-            isOneToOne: false
-            referencedRelation: "failure_patterns"
-            referencedColumns: ["release_id"]
-          },
-          {
-            foreignKeyName: "update_history_release_id_fkey"
-            columns: ["release_id"]
-            isOneToOne: false
-            referencedRelation: "releases"
-            referencedColumns: ["id"]
-          },
-        ]
+        Relationships: []
       }
       slo: {
         Row: {
@@ -2010,6 +2086,7 @@ export type Database = {
       mark_known_bad: {
         Args: {
           allow_empty?: boolean
+          dry_run?: boolean
           reason: string
           release_id: string
           selector: Json
@@ -2141,7 +2218,15 @@ export type Database = {
           isSetofReturn: false
         }
       }
-      preview_going_back: { Args: { release_id: string }; Returns: Json }
+      preview_going_back: {
+        Args: {
+          all_at_once?: boolean
+          by_halt?: boolean
+          release_id: string
+          rollout_id?: string
+        }
+        Returns: Json
+      }
       preview_rollout: {
         Args: { at?: string; rollout_id: string }
         Returns: {
