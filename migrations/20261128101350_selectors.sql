@@ -96,6 +96,41 @@ comment on function private.has_labels(jsonb, jsonb) is 'Has a device one of the
 revoke execute on function private.has_labels(jsonb, jsonb) from public;
 grant execute on function private.has_labels(jsonb, jsonb) to authenticated, service_role;
 
+-- The one state in which people see a device: what they decided, else whether it reports, else what it reports. The
+-- dashboard counts and filters by it; the order is that of urgency.
+create function private.shown_states() returns text[]
+language sql immutable parallel safe
+return array['safe_mode', 'isolated', 'degraded', 'offline', 'rolled_back', 'pending', 'updating', 'never_seen', 'suspended', 'healthy', 'retired'];
+comment on function private.shown_states() is 'Every state in which a device can be shown, the most urgent first.';
+revoke execute on function private.shown_states() from public;
+grant execute on function private.shown_states() to authenticated, service_role;
+
+create function private.shown_state(state public.device_state, reported public.report_state, offline boolean) returns text
+language sql immutable parallel safe
+return case when state <> 'active' then state::text when reported is null then 'never_seen' when offline then 'offline'
+  else reported::text end;
+comment on function private.shown_state(public.device_state, public.report_state, boolean) is
+  'The one state in which people see a device; reported is null for one that never reported.';
+revoke execute on function private.shown_state(public.device_state, public.report_state, boolean) from public;
+grant execute on function private.shown_state(public.device_state, public.report_state, boolean) to authenticated, service_role;
+
+-- What people type to find a device, and what it is looked for in.
+create function private.text_matches(wanted jsonb, searched text) returns boolean
+language plpgsql immutable set search_path = ''
+as $$
+declare
+  lowered text := lower(searched);
+begin
+  return exists (
+    select from unnest(private.values_of(wanted)) v
+    where not exists (select from regexp_split_to_table(btrim(lower(v)), '\s+') w where strpos(lowered, w) = 0));
+end
+$$;
+comment on function private.text_matches(jsonb, text) is
+  'Does every word of one of the wanted texts occur in what is searched, whatever the case of letters?';
+revoke execute on function private.text_matches(jsonb, text) from public;
+grant execute on function private.text_matches(jsonb, text) to authenticated, service_role;
+
 -- Matching. Two functions have a body that is bound when it is created, so that PostgreSQL inlines it into the query over
 -- the whole fleet. With a selector that is constant there, what it does not name costs nothing. `->` then `?` is "is the
 -- value, or one of the list".
@@ -124,18 +159,20 @@ grant execute on function private.attributes_match(jsonb, public.devices) to aut
 
 create function private.report_matches(
   selector jsonb, agent_version text, current_release uuid, releases uuid[], not_releases uuid[], offline boolean,
-  last_outcome public.update_outcome
+  last_outcome public.update_outcome, shown text, searched text
 ) returns boolean
 language sql stable parallel safe
 return (not selector ? 'agent_version' or coalesce((selector -> 'agent_version') ? report_matches.agent_version, false))
   and (not selector ? 'release' or coalesce(current_release = any (releases), false))
   and (not selector ? 'not_release' or not coalesce(current_release = any (not_releases), false))
   and (not selector ? 'offline' or selector -> 'offline' = to_jsonb(coalesce(report_matches.offline, false)))
-  and (not selector ? 'last_outcome' or coalesce((selector -> 'last_outcome') ? report_matches.last_outcome::text, false));
-comment on function private.report_matches(jsonb, text, uuid, uuid[], uuid[], boolean, public.update_outcome) is
+  and (not selector ? 'last_outcome' or coalesce((selector -> 'last_outcome') ? report_matches.last_outcome::text, false))
+  and (not selector ? 'shown' or (selector -> 'shown') ? report_matches.shown)
+  and (not selector ? 'text' or private.text_matches(selector -> 'text', report_matches.searched));
+comment on function private.report_matches(jsonb, text, uuid, uuid[], uuid[], boolean, public.update_outcome, text, text) is
   'The part of a selector that is about what a device reported. releases, not_releases: those that it names.';
-revoke execute on function private.report_matches(jsonb, text, uuid, uuid[], uuid[], boolean, public.update_outcome) from public;
-grant execute on function private.report_matches(jsonb, text, uuid, uuid[], uuid[], boolean, public.update_outcome)
+revoke execute on function private.report_matches(jsonb, text, uuid, uuid[], uuid[], boolean, public.update_outcome, text, text) from public;
+grant execute on function private.report_matches(jsonb, text, uuid, uuid[], uuid[], boolean, public.update_outcome, text, text)
   to authenticated, service_role;
 
 create function private.releases_named(named jsonb) returns uuid[]
@@ -165,20 +202,32 @@ comment on function private.releases_named(jsonb) is 'The releases with these ve
 revoke execute on function private.releases_named(jsonb) from public;
 grant execute on function private.releases_named(jsonb) to authenticated, service_role;
 
+create function private.searched_text(device public.devices, reason text, error text, version text) returns text
+language sql stable parallel safe
+return concat_ws(E'\n', device.name, device.role, device.segment, device.branch, device.hardware_model, device.labels::text,
+  reason, error, version);
+comment on function private.searched_text(public.devices, text, text, text) is
+  'What the key text of a selector is looked for in: the row of the device, what it reported last, the version that it runs.';
+revoke execute on function private.searched_text(public.devices, text, text, text) from public;
+grant execute on function private.searched_text(public.devices, text, text, text) to authenticated, service_role;
+
 create function private.reported_by(device public.devices, selector jsonb) returns boolean
 language plpgsql stable set search_path = ''
 as $$
 declare
   said public.device_status;
   fleet public.fleet_settings;
+  offline boolean;
 begin
   select s.* into said from public.device_status s where s.device_id = device.id;
   select f.* into fleet from public.fleet_settings f;
+  offline := device.state = 'active' and private.is_offline(said.reported_at, coalesce(said.pinned_poll_interval_s, device.poll_interval_s),
+    fleet.default_poll_interval_s, fleet.offline_after_intervals, now());
   return private.report_matches(selector, said.agent_version, said.current_release,
-    private.releases_named(selector -> 'release'), private.releases_named(selector -> 'not_release'),
-    device.state = 'active' and private.is_offline(said.reported_at, coalesce(said.pinned_poll_interval_s, device.poll_interval_s),
-      fleet.default_poll_interval_s, fleet.offline_after_intervals, now()),
-    (select o.outcome from private.last_outcomes o where o.device_id = device.id));
+    private.releases_named(selector -> 'release'), private.releases_named(selector -> 'not_release'), offline,
+    (select o.outcome from private.last_outcomes o where o.device_id = device.id),
+    private.shown_state(device.state, said.state, offline),
+    private.searched_text(device, said.reason, said.error, (select r.version from public.releases r where r.id = said.current_release)));
 end
 $$;
 comment on function private.reported_by(public.devices, jsonb) is 'Does what this device reported match the selector?';
@@ -188,7 +237,7 @@ grant execute on function private.reported_by(public.devices, jsonb) to authenti
 create function private.device_matches(device public.devices, selector jsonb) returns boolean
 language sql stable parallel safe
 return private.attributes_match(selector, device)
-  and (not selector ?| array['agent_version', 'release', 'not_release', 'offline', 'last_outcome']
+  and (not selector ?| array['agent_version', 'release', 'not_release', 'offline', 'last_outcome', 'shown', 'text']
     or private.reported_by(device, selector));
 comment on function private.device_matches(public.devices, jsonb) is
   'Does the selector take this device? {} takes every device. Asks for its report only if the selector names what is reported.';
@@ -211,11 +260,16 @@ begin
   left join public.device_status s on s.device_id = d.id
   left join private.last_outcomes o on o.device_id = d.id
   left join public.fleet_settings f on f.id
+  left join public.releases r on r.id = s.current_release
   where private.attributes_match(devices_of.selector, d)
     and private.report_matches(devices_of.selector, s.agent_version, s.current_release, named, not_named,
       d.state = 'active' and private.is_offline(s.reported_at, coalesce(s.pinned_poll_interval_s, d.poll_interval_s),
         f.default_poll_interval_s, f.offline_after_intervals, asked_at),
-      o.outcome);
+      o.outcome,
+      private.shown_state(d.state, s.state,
+        private.is_offline(s.reported_at, coalesce(s.pinned_poll_interval_s, d.poll_interval_s),
+          f.default_poll_interval_s, f.offline_after_intervals, asked_at)),
+      private.searched_text(d, s.reason, s.error, r.version));
 end
 $$;
 comment on function private.devices_of(jsonb) is 'Every device that the selector takes. The selector was checked.';
@@ -266,7 +320,8 @@ as $$
 declare
   closed text[] := case key
     when 'state' then enum_range(null::public.device_state)::text[]
-    when 'last_outcome' then enum_range(null::public.update_outcome)::text[] end;
+    when 'last_outcome' then enum_range(null::public.update_outcome)::text[]
+    when 'shown' then private.shown_states() end;
   wrong text;
 begin
   if key = 'offline' then
@@ -301,8 +356,8 @@ as $$
 -- may ask for anything.
 declare
   known constant text[] := array['agent_version', 'branch', 'hardware_model', 'labels', 'last_outcome', 'name', 'not_release',
-    'offline', 'os', 'release', 'role', 'segment', 'state'];
-  changing text[] := case when chooser is not null then array['last_outcome', 'not_release', 'offline', 'release', 'state'] end
+    'offline', 'os', 'release', 'role', 'segment', 'shown', 'state', 'text'];
+  changing text[] := case when chooser is not null then array['last_outcome', 'not_release', 'offline', 'release', 'shown', 'state', 'text'] end
     || case when chooser in ('rollout', 'template') then array['agent_version'] end;
   wrong text;
   normal jsonb := '{}';

@@ -37,11 +37,13 @@ create policy "operators read attempts by day" on private.update_days for select
 
 create table private.adoption_days (
   day date not null,
+  role text not null references public.device_roles on update cascade on delete cascade,
   release_id uuid not null,
   devices bigint not null,
-  primary key (day, release_id)
+  primary key (day, role, release_id)
 );
-comment on table private.adoption_days is 'How many active devices ran which release at the end of each day (for today: so far). Kept by tick().';
+comment on table private.adoption_days is 'How many active devices of each role ran which release at the end of each day (for today: so far). Kept by tick().';
+create index adoption_days_by_role on private.adoption_days (role);
 
 alter table private.adoption_days enable row level security;
 grant select on private.adoption_days to authenticated, service_role;
@@ -130,12 +132,12 @@ declare
   counted int;
 begin
   delete from private.adoption_days a where a.day = today;
-  insert into private.adoption_days (day, release_id, devices)
-  select today, s.current_release, count(*)
+  insert into private.adoption_days (day, role, release_id, devices)
+  select today, d.role, s.current_release, count(*)
   from public.device_status s join public.devices d on d.id = s.device_id
   where d.state = 'active' and s.current_release is not null
-  group by s.current_release;
-  get diagnostics counted = row_count;
+  group by d.role, s.current_release;
+  select count(distinct a.release_id) into counted from private.adoption_days a where a.day = today;
   return counted;
 end
 $$;
@@ -203,31 +205,31 @@ begin
   while private.roll_up_history(at) > 0 loop end loop;
   delete from private.adoption_days where true;
   select (min(h.received_at) at time zone 'UTC')::date into first_day from public.update_history h;
-  insert into private.adoption_days (day, release_id, devices)
+  insert into private.adoption_days (day, role, release_id, devices)
   with moves as (
-    select h.device_id, h.release_id, (h.received_at at time zone 'UTC')::date as day,
+    select h.device_id, d.role, h.release_id, (h.received_at at time zone 'UTC')::date as day,
       lead((h.received_at at time zone 'UTC')::date) over (partition by h.device_id order by h.received_at, h.id) as next_day
     from public.update_history h join public.devices d on d.id = h.device_id
     where h.outcome = 'succeeded' and h.release_id is not null and d.state = 'active'
   ),
   steps as (
     -- A device counts for what it ran when the day ended.
-    select m.day, m.release_id, 1 as change from moves m where m.day is distinct from m.next_day
+    select m.day, m.role, m.release_id, 1 as change from moves m where m.day is distinct from m.next_day
     union all
-    select m.next_day, m.release_id, -1 from moves m where m.next_day is not null and m.day <> m.next_day
+    select m.next_day, m.role, m.release_id, -1 from moves m where m.next_day is not null and m.day <> m.next_day
   ),
   daily as (
-    select s.release_id, s.day, sum(s.change) as change from steps s group by s.release_id, s.day
+    select s.role, s.release_id, s.day, sum(s.change) as change from steps s group by s.role, s.release_id, s.day
   ),
   running as (
-    select d.release_id, g.day::date as day,
-      sum(sum(c.change)) over (partition by d.release_id order by g.day) as devices
-    from (select release_id, min(day) as first_day from daily group by release_id) d
+    select d.role, d.release_id, g.day::date as day,
+      sum(sum(c.change)) over (partition by d.role, d.release_id order by g.day) as devices
+    from (select role, release_id, min(day) as first_day from daily group by role, release_id) d
     cross join lateral generate_series(d.first_day, today - 1, interval '1 day') as g (day)
-    left join daily c on c.release_id = d.release_id and c.day = g.day::date
-    group by d.release_id, g.day
+    left join daily c on c.role = d.role and c.release_id = d.release_id and c.day = g.day::date
+    group by d.role, d.release_id, g.day
   )
-  select r.day, r.release_id, r.devices from running r where r.devices > 0 and r.day >= first_day;
+  select r.day, r.role, r.release_id, r.devices from running r where r.devices > 0 and r.day >= first_day;
   perform private.count_adoption(at);
 end
 $$;
@@ -256,7 +258,8 @@ with today as (
   select (now() at time zone 'UTC')::date as day
 ),
 counted as (
-  select a.day, a.release_id, a.devices from private.adoption_days a where a.day < (select t.day from today t)
+  select a.day, a.release_id, sum(a.devices)::bigint as devices from private.adoption_days a
+  where a.day < (select t.day from today t) group by a.day, a.release_id
   union all
   select (select t.day from today t), s.current_release, count(*)
   from public.device_status s join public.devices d on d.id = s.device_id
@@ -297,3 +300,60 @@ comment on view public.update_durations is
 comment on column public.update_durations.what is 'update: ended healthy on the new release. roll_back: ended back on the old one.';
 revoke all on public.update_durations from public;
 grant select on public.update_durations to authenticated, service_role;
+
+create function public.adoption_over_time(days int default 30, role text default null, branch text default null) returns jsonb
+language plpgsql stable set search_path = '' set jit = off
+as $$
+-- Runs under the caller's row-level security. One value, which no limit of rows cuts: a list of days, and of each release
+-- as many numbers. The eight releases that most devices ran are named, the others are added up.
+declare
+  today date := (now() at time zone 'UTC')::date;
+  first_day date := today - least(greatest(coalesce(adoption_over_time.days, 30), 2), 400) + 1;
+  answer jsonb;
+begin
+  perform private.require_rank('viewer');
+  with counted as (
+    select a.day, a.role, a.release_id, a.devices from private.adoption_days a where a.day < today and a.day >= first_day
+    union all
+    select today, d.role, s.current_release, count(*)
+    from public.device_status s join public.devices d on d.id = s.device_id
+    where d.state = 'active' and s.current_release is not null group by d.role, s.current_release
+  ),
+  meant as materialized (
+    select c.day, c.release_id, sum(c.devices)::bigint as devices
+    from counted c left join public.releases r on r.id = c.release_id
+    where (adoption_over_time.role is null or c.role = adoption_over_time.role)
+      and (adoption_over_time.branch is null or r.branch = adoption_over_time.branch)
+    group by c.day, c.release_id
+  ),
+  -- A fleet that is a week old is not shown as a month of nothing.
+  spent as materialized (
+    select g::date as day from generate_series(coalesce((select min(m.day) from meant m), today)::timestamp, today::timestamp, interval '1 day') g
+  ),
+  ranked as (
+    select m.release_id, row_number() over (order by sum(m.devices) desc, m.release_id) as place from meant m group by m.release_id
+  ),
+  named as materialized (
+    select r.release_id, coalesce(l.version, left(r.release_id::text, 8)) as version, l.branch, l.created_at
+    from ranked r left join public.releases l on l.id = r.release_id where r.place <= 8
+  )
+  select jsonb_build_object(
+    'days', (select jsonb_agg(s.day order by s.day) from spent s),
+    'releases', coalesce((
+      select jsonb_agg(jsonb_build_object('release_id', n.release_id, 'version', n.version, 'branch', n.branch, 'devices', (
+          select jsonb_agg(coalesce(m.devices, 0) order by s.day)
+          from spent s left join meant m on m.day = s.day and m.release_id = n.release_id))
+        order by n.created_at nulls first, n.version)
+      from named n), '[]'),
+    'others', (
+      select jsonb_agg(o.devices order by o.day) from (
+        select s.day, coalesce(sum(m.devices) filter (where m.release_id not in (select n.release_id from named n)), 0) as devices
+        from spent s left join meant m on m.day = s.day group by s.day) o))
+  into answer;
+  return answer;
+end
+$$;
+comment on function public.adoption_over_time(int, text, text) is
+  'How many active devices ran which release at the end of each of the last days (UTC; today as of now), of a role and a branch or of all. For charts.';
+revoke execute on function public.adoption_over_time(int, text, text) from public;
+grant execute on function public.adoption_over_time(int, text, text) to authenticated, service_role;

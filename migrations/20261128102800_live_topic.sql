@@ -36,7 +36,7 @@ as $$
     'record', (
       select coalesce(jsonb_object_agg(k, r -> k), '{}') from unnest(case table_name
         when 'device_status' then array['state', 'phase', 'reason', 'current_release', 'target_release', 'agent_version', 'reported_at', 'error_kind']
-        when 'devices' then array['name', 'role', 'segment', 'branch', 'state', 'pinned_release', 'hold', 'poll_interval_s']
+        when 'devices' then array['name', 'role', 'segment', 'branch', 'state', 'pinned_release', 'hold', 'poll_interval_s', 'updated_at']
         when 'update_history' then array['release_id', 'rollout_id', 'outcome', 'failed_phase', 'error_kind', 'started_at', 'finished_at']
         when 'releases' then array['commit_sha', 'branch', 'version', 'state']
         when 'halts' then array['scope', 'target', 'cause', 'reason', 'opened_at', 'lifted_at', 'lift_reason']

@@ -43,6 +43,7 @@ GRANTS: dict[str, dict[str, str]] = {
     "public.devices_by_state": {"authenticated": READ, "service_role": READ},
     "public.drifted_clocks": {"authenticated": READ, "service_role": READ},
     "public.failure_patterns": {"authenticated": READ, "service_role": READ},
+    "public.fleet_last_day": {"authenticated": READ, "service_role": READ},
     "public.fleet_overview": {"authenticated": READ, "service_role": READ},
     "public.offline_devices": {"authenticated": READ, "service_role": READ},
     "public.release_signers": {"authenticated": READ, "service_role": READ},
@@ -89,6 +90,13 @@ CALLABLE: dict[str, set[str]] = {
     "fleet_device": {"public.desired_state"},
     "authenticated": {
         "public.accept_device",
+        "public.adoption_over_time",
+        "public.change_devices",
+        "public.device_timeline",
+        "public.halt_reach",
+        "public.list_devices",
+        "public.open_halts",
+        "public.open_rollouts",
         "public.approve_stage",
         "public.cancel_rollout",
         "public.add_release",
@@ -134,9 +142,13 @@ HELPERS: dict[str, set[str]] = {
         "private.attributes_match", "private.checked_selector", "private.checked_values", "private.describe_selector",
         "private.device_matches", "private.devices_of", "private.has_labels", "private.label_choices", "private.one_or_many",
         "private.refuse_selector", "private.releases_named", "private.report_matches", "private.reported_by",
-        "private.selector_of", "private.values_of",
+        "private.selector_of", "private.values_of", "private.searched_text", "private.shown_state", "private.shown_states",
+        "private.text_matches",
         # Of undoing, which is an edit by the caller.
         "private.still_has", "private.undo_statement", "private.writable_columns",
+        # Of the list of devices and its bulk changes, likewise; note_bulk_change writes to the audit log who asked.
+        "private.changed_device", "private.checked_change", "private.meant_by", "private.natural_order",
+        "private.note_bulk_change", "private.put_change", "private.to_uuid", "private.version_order",
     },
 }  # fmt: skip
 OURS = "n.nspname in ('public', 'private')"

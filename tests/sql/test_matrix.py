@@ -69,6 +69,7 @@ DECISIONS: dict[str, Decision] = {
     "public.devices_by_state": READ,
     "public.drifted_clocks": READ,
     "public.failure_patterns": READ,
+    "public.fleet_last_day": READ,
     "public.fleet_overview": READ,
     "public.fleet_settings": Decision("viewer", update="admin"),
     "public.halts": Decision("viewer", "operator", "operator"),
@@ -202,9 +203,11 @@ def _people_write(table: Table, verb: str) -> bool:
 
 
 def _where(table: Table, whose: str) -> tuple[str, list[object]]:
+    # One row always; an empty fleet is what somebody without rights sees.
     if table.name == "public.fleet_overview":
-        # One row always; an empty fleet is what somebody without rights sees.
         return "devices > 0", []
+    if table.name == "public.fleet_last_day":
+        return "alerts_opened > 0", []
     if table.key is None:
         return "true", []
     return f"{table.key} = %s", [UUID(table.rows[whose][table.key])]

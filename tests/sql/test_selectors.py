@@ -68,6 +68,15 @@ TAKES: list[tuple[dict[str, Any], str]] = [
     ({"last_outcome": "rolled_back"}, "device"),
     ({"last_outcome": ["rolled_back", "succeeded"]}, "device other"),
     ({"last_outcome": "failed"}, ""),
+    ({"shown": "offline"}, "device other"),
+    ({"shown": ["pending", "retired"]}, "pending retired"),
+    ({"shown": ["never_seen", "healthy", "safe_mode"]}, ""),
+    ({"shown": "offline", "state": "retired"}, ""),
+    ({"text": "Rome PI"}, "device"),
+    ({"text": "v2"}, "other"),
+    ({"text": "stable sus"}, "suspended"),
+    ({"text": ["nothing of that", "  "]}, "device other pending retired suspended"),
+    ({"text": "%"}, ""),
     ({"release": "v1", "offline": True, "last_outcome": "rolled_back", "labels": {"site": ["rome", "x"]}}, "device"),
 ]  # fmt: skip
 
@@ -172,6 +181,8 @@ def test_what_is_kept_is_checked_and_refuses_what_changes(fleet: Fleet, table: s
         "offline": True,
         "last_outcome": "failed",
         "state": "active",
+        "shown": "healthy",
+        "text": "x",
     }.items():
         assert refusal(segment="canary", **{key: value}) == (
             "selector_changes", f"A {chooser} cannot select by {key}, because that changes while it acts.",

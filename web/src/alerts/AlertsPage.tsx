@@ -8,6 +8,7 @@ import { useClient, useOperator } from "../auth/session.tsx";
 import { ConfirmWithReason } from "../components/ConfirmWithReason.tsx";
 import { ErrorAlert } from "../components/ErrorAlert.tsx";
 import { PageFrame } from "../components/PageFrame.tsx";
+import { SEVERITIES } from "../components/severities.ts";
 import { RelativeTime } from "../components/RelativeTime.tsx";
 import { StatusText } from "../components/StatusText.tsx";
 import { KEYS } from "../data/queries.ts";
@@ -15,7 +16,7 @@ import type { AlertRow } from "../data/rows.ts";
 import { useOpenAlerts } from "../fleet/useFleet.ts";
 import { soft } from "../styles/classNames.ts";
 import { acknowledge } from "./actions.ts";
-import { acknowledgeLabel, inOrder, isUnacknowledged, kindWords, SEVERITIES, tally } from "./alerts.ts";
+import { acknowledgeLabel, inOrder, isUnacknowledged, kindWords, tally } from "./alerts.ts";
 import classes from "./AlertsPage.module.css";
 
 export default function AlertsPage() {

@@ -1,16 +1,7 @@
 /** Open alerts: their order, their words, and what they are about. */
-import type { IconName } from "../components/Icon.tsx";
-import type { Tone } from "../components/StatusText.tsx";
+import { SEVERITIES } from "../components/severities.ts";
 import type { AlertRow } from "../data/rows.ts";
 import { counted } from "../format/size.ts";
-
-type Severity = AlertRow["severity"];
-
-export const SEVERITIES: Record<Severity, { word: string; tone: Tone; icon: IconName; urgency: number }> = {
-  critical: { word: "Critical", tone: "bad", icon: "stop", urgency: 3 },
-  warning: { word: "Warning", tone: "warn", icon: "triangle", urgency: 2 },
-  info: { word: "Info", tone: "quiet", icon: "circle", urgency: 1 },
-};
 
 /** Open, and not acknowledged by anyone yet. */
 export function isUnacknowledged(alert: Pick<AlertRow, "acknowledged_at">): boolean {

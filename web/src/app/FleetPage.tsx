@@ -1,11 +1,12 @@
 /** Everything behind the sign-in: the frame, and one route per page. */
 import { Button, Stack, Text } from "@mantine/core";
-import { Suspense } from "react";
-import { Link, Redirect, Route, Switch } from "wouter";
+import { Suspense, useMemo } from "react";
+import { Link, Route, Switch } from "wouter";
 import { rankIs } from "../auth/rank.ts";
 import { useOperator } from "../auth/session.tsx";
 import { Loading } from "../components/Loading.tsx";
 import { PageFrame } from "../components/PageFrame.tsx";
+import { PagesContext } from "../components/pagesContext.ts";
 import { HaltBanner } from "../halts/HaltBanner.tsx";
 import { RealtimeProvider } from "../realtime/RealtimeProvider.tsx";
 import { Header } from "./Header.tsx";
@@ -14,35 +15,39 @@ import { SideNavigation } from "./Navigation.tsx";
 import { type PageRoute, ROUTES } from "./routes.tsx";
 
 export default function FleetPage({ pollSeconds }: { pollSeconds: number }) {
+  const { rank } = useOperator();
+  const pages = useMemo(
+    () => new Set(ROUTES.filter(({ minimum }) => rankIs(rank, minimum)).map(({ path }) => path)),
+    [rank],
+  );
   return (
-    <RealtimeProvider pollSeconds={pollSeconds}>
-      <Header />
-      <div className={classes.body}>
-        <SideNavigation />
-        <main id="main" tabIndex={-1} className={classes.main}>
-          <Stack>
-            <HaltBanner />
-            <Suspense fallback={<Loading />}>
-              <Switch>
-                {ROUTES.map((route) => (
-                  <Route key={route.path} path={route.path}>
-                    {(given: { id?: string }) => (
-                      <ForItsRank key={given.id} route={route} id={given.id ?? ""} />
-                    )}
+    <PagesContext value={pages}>
+      <RealtimeProvider pollSeconds={pollSeconds}>
+        <Header />
+        <div className={classes.body}>
+          <SideNavigation />
+          <main id="main" tabIndex={-1} className={classes.main}>
+            <Stack>
+              <HaltBanner />
+              <Suspense fallback={<Loading />}>
+                <Switch>
+                  {ROUTES.map((route) => (
+                    <Route key={route.path} path={route.path}>
+                      {(given: { id?: string }) => (
+                        <ForItsRank key={given.id} route={route} id={given.id ?? ""} />
+                      )}
+                    </Route>
+                  ))}
+                  <Route>
+                    <NotFound />
                   </Route>
-                ))}
-                <Route path="/">
-                  <Redirect to="/devices" replace />
-                </Route>
-                <Route>
-                  <NotFound />
-                </Route>
-              </Switch>
-            </Suspense>
-          </Stack>
-        </main>
-      </div>
-    </RealtimeProvider>
+                </Switch>
+              </Suspense>
+            </Stack>
+          </main>
+        </div>
+      </RealtimeProvider>
+    </PagesContext>
   );
 }
 

@@ -18,6 +18,12 @@ export interface PageRoute {
 
 export const ROUTES: readonly PageRoute[] = [
   {
+    path: "/",
+    title: "Overview",
+    minimum: "viewer",
+    page: lazy(() => import("../overview/OverviewPage.tsx")),
+  },
+  {
     path: "/devices",
     title: "Devices",
     minimum: "viewer",

@@ -51,7 +51,11 @@ export const statusesQuery = (client: Client) =>
 export const releasesQuery = (client: Client) =>
   queryOptions({ queryKey: KEYS.releases, queryFn: () => readReleases(client) });
 export const haltsQuery = (client: Client) =>
-  queryOptions({ queryKey: KEYS.halts, queryFn: () => readOpenHalts(client) });
+  queryOptions({
+    queryKey: KEYS.halts,
+    queryFn: () => readOpenHalts(client),
+    meta: { tables: ["halts", "rollouts", "releases"] },
+  });
 export const alertsQuery = (client: Client) =>
   queryOptions({ queryKey: KEYS.alerts, queryFn: () => readOpenAlerts(client) });
 export const unacknowledgedQuery = (client: Client) =>

@@ -8,10 +8,12 @@ import {
   type AlertRow,
   DEVICE_COLUMNS,
   type DeviceRow,
-  HALT_COLUMNS,
   type HaltRow,
+  type HaltScope,
   HISTORY_COLUMNS,
   type HistoryRow,
+  type LastDayRow,
+  type OverviewRow,
   RELEASE_COLUMNS,
   type ReleaseRow,
   SETTINGS_COLUMNS,
@@ -24,6 +26,8 @@ import {
 const PAGE_ROWS = 1000;
 /** UUIDs in one address; 37 characters each stay far below what proxies accept. */
 const IDS_IN_ONE_ADDRESS = 100;
+/** Releases and rollouts to choose from; older ones are halted with fleetctl. */
+const TARGETS_SHOWN = 100;
 /** Attempts shown of one device; older ones are in the SQL editor. */
 export const HISTORY_ROWS = 50;
 
@@ -88,17 +92,108 @@ export async function readReleases(client: Client): Promise<ReleaseRow[]> {
   return rows.sort((a, b) => Date.parse(b.created_at) - Date.parse(a.created_at));
 }
 
+/** Open halts in words, those that still stop something first. */
 export async function readOpenHalts(client: Client): Promise<HaltRow[]> {
+  return dataOf(await client.rpc("open_halts"));
+}
+
+/** What `halt_reach` answers; parsed by `halts/halts.ts`. */
+export async function readHaltReach(
+  client: Client,
+  scope: HaltScope,
+  target: string | null,
+): Promise<unknown> {
+  return dataOf(await client.rpc("halt_reach", { scope, target: target ?? undefined }));
+}
+
+export interface HaltTarget {
+  /** What goes into `halts.target`. */
+  id: string;
+  name: string;
+  /** The release that devices would be taken back from. */
+  release?: string;
+}
+
+/** What could be halted in a scope: names, or the latest releases and rollouts. */
+export async function readHaltTargets(client: Client, scope: HaltScope): Promise<HaltTarget[]> {
+  switch (scope) {
+    case "fleet":
+      return [];
+    case "segment":
+      return (await readNames(client, "segments")).map((name) => ({ id: name, name }));
+    case "role":
+      return (await readNames(client, "device_roles")).map((name) => ({ id: name, name }));
+    case "branch":
+      return (await readNames(client, "branches")).map((name) => ({ id: name, name }));
+    case "release": {
+      const rows = dataOf(
+        await client.from("releases").select("id,version,branch").order("created_at", { ascending: false })
+          .limit(TARGETS_SHOWN),
+      );
+      return rows.map(({ id, version, branch }) => ({ id, name: `${version} (${branch})`, release: id }));
+    }
+    case "rollout": {
+      const rows = dataOf(
+        await client.from("rollouts").select("id,name,state,release_id").in("state", [
+          "running",
+          "paused",
+          "completed",
+        ]).order("started_at", { ascending: false }).limit(TARGETS_SHOWN),
+      );
+      return rows.map(({ id, name, state, release_id }) => ({
+        id,
+        name: `${name} (${state})`,
+        release: release_id,
+      }));
+    }
+  }
+}
+
+/** What `preview_going_back` answers. */
+export async function readGoingBack(client: Client, releaseId: string): Promise<unknown> {
+  return dataOf(await client.rpc("preview_going_back", { release_id: releaseId }));
+}
+
+export async function readOverview(client: Client): Promise<OverviewRow> {
+  return dataOf(await client.from("fleet_overview").select("*").single());
+}
+
+export async function readLastDay(client: Client): Promise<LastDayRow> {
+  return dataOf(await client.from("fleet_last_day").select("*").single());
+}
+
+/** What `open_rollouts` answers; parsed by `overview/rollouts.ts`. */
+export async function readOpenRollouts(client: Client): Promise<unknown> {
+  return dataOf(await client.rpc("open_rollouts"));
+}
+
+/** What `adoption_over_time` answers; parsed by `overview/adoption.ts`. */
+export async function readAdoption(
+  client: Client,
+  days: number,
+  role: string | null,
+  branch: string | null,
+): Promise<unknown> {
   return dataOf(
-    await client.from("halts").select(HALT_COLUMNS).is("lifted_at", null).order("opened_at").limit(PAGE_ROWS),
+    await client.rpc("adoption_over_time", { days, role: role ?? undefined, branch: branch ?? undefined }),
   );
 }
 
-/** Alerts that policy has not resolved, the oldest first; a fleet in trouble has the first thousand shown. */
-export async function readOpenAlerts(client: Client): Promise<AlertRow[]> {
+/** The names of a small lookup table. */
+export async function readNames(
+  client: Client,
+  table: "device_roles" | "branches" | "segments" | "maintenance_windows",
+): Promise<string[]> {
+  const rows = dataOf(await client.from(table).select("name").order("name").limit(PAGE_ROWS));
+  return rows.map(({ name }) => name);
+}
+
+/** Alerts that policy has not resolved: unacknowledged first, then the most severe, then the newest. */
+export async function readOpenAlerts(client: Client, limit = PAGE_ROWS): Promise<AlertRow[]> {
   return dataOf(
-    await client.from("alerts").select(ALERT_COLUMNS).is("resolved_at", null).order("opened_at")
-      .limit(PAGE_ROWS),
+    await client.from("alerts").select(ALERT_COLUMNS).is("resolved_at", null)
+      .order("acknowledged_at", { nullsFirst: true }).order("severity", { ascending: false })
+      .order("opened_at", { ascending: false }).limit(limit),
   );
 }
 

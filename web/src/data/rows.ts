@@ -1,5 +1,5 @@
 /** The rows the dashboard reads, and exactly the columns it needs. Types come from the schema. */
-import type { Enums, Tables } from "./generated/database.types.ts";
+import type { Database, Enums, Tables } from "./generated/database.types.ts";
 
 export type DeviceState = Enums<"device_state">;
 export type ReportState = Enums<"report_state">;
@@ -47,11 +47,9 @@ export type ReleaseRow = Pick<
   "id" | "version" | "commit_sha" | "branch" | "state" | "created_at" | "access"
 >;
 
-export const HALT_COLUMNS = "id,scope,target,cause,reason,opened_at,opened_by";
-export type HaltRow = Pick<
-  Tables<"halts">,
-  "id" | "scope" | "target" | "cause" | "reason" | "opened_at" | "opened_by"
->;
+/** What `open_halts()` answers: a halt in words, and how far it reaches. */
+export type HaltRow = Database["public"]["Functions"]["open_halts"]["Returns"][number];
+export type HaltScope = Enums<"halt_scope">;
 
 export const ALERT_COLUMNS =
   "id,kind,severity,summary,device_id,rollout_id,opened_at,acknowledged_at,acknowledged_by,devices(name),rollouts(name)";
@@ -97,3 +95,6 @@ export type HistoryRow = Pick<
   | "phase_durations_ms"
   | "bytes_fetched"
 >;
+
+export type OverviewRow = Tables<"fleet_overview">;
+export type LastDayRow = Tables<"fleet_last_day">;

@@ -8,7 +8,6 @@ import { PageFrame } from "../components/PageFrame.tsx";
 import { useFleet } from "../fleet/useFleet.ts";
 import { counted } from "../format/size.ts";
 import { EmergencyStop } from "../halts/EmergencyStop.tsx";
-import { stopFacts } from "../halts/halts.ts";
 import { soft } from "../styles/classNames.ts";
 import { DeviceTable } from "./DeviceTable.tsx";
 import { countByState } from "./deviceView.ts";
@@ -34,9 +33,7 @@ export default function DevicesPage() {
       title="Devices"
       loading={!fleet}
       error={error}
-      actions={fleet && mayOperate(operator.rank) && (
-        <EmergencyStop facts={stopFacts(fleet.devices, counts.get("updating") ?? 0)} />
-      )}
+      actions={mayOperate(operator.rank) && <EmergencyStop />}
     >
       <StateCounts
         counts={counts}

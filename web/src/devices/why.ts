@@ -1,7 +1,8 @@
 /** Why a device is in its state: one sentence, from the most decisive reason. */
-import type { DeviceRow, HaltRow, StatusRow } from "../data/rows.ts";
+import type { DeviceRow, StatusRow } from "../data/rows.ts";
 import type { SharedRows } from "../fleet/fleetData.ts";
 import { span } from "../format/time.ts";
+import { isHaltedBy } from "../halts/halts.ts";
 import { isHeld, pollIntervalS, type ShownState } from "./shownState.ts";
 
 /** The sentence for a device in `shown`. */
@@ -38,20 +39,6 @@ export function why(
     return `No updates: ${halt.scope === "fleet" ? "the fleet" : `${halt.scope} ${halt.target}`} is halted`;
   }
   return stateReason(status, shared);
-}
-
-/** Whether an open halt keeps this device from updates; the database judges halts of releases and rollouts. */
-export function isHaltedBy(device: DeviceRow, halt: Pick<HaltRow, "scope" | "target">): boolean {
-  switch (halt.scope) {
-    case "fleet":
-      return true;
-    case "segment":
-    case "role":
-    case "branch":
-      return device[halt.scope] === halt.target;
-    default:
-      return false;
-  }
 }
 
 function stateReason(status: StatusRow, { releases }: SharedRows): string {

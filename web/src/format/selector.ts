@@ -21,6 +21,8 @@ export const KEYS = [
   "not_release",
   "offline",
   "last_outcome",
+  "shown",
+  "text",
 ];
 const SHORT = new Map([["on", "release"], ["not_on", "not_release"]]);
 const LABEL = "label.";
@@ -29,6 +31,22 @@ const CLOSED = new Map([
   ["state", ["pending", "active", "suspended", "retired"]],
   ["offline", ["true", "false"]],
   ["last_outcome", ["succeeded", "failed", "rolled_back", "skipped"]],
+  [
+    "shown",
+    [
+      "safe_mode",
+      "isolated",
+      "degraded",
+      "offline",
+      "rolled_back",
+      "pending",
+      "updating",
+      "never_seen",
+      "suspended",
+      "healthy",
+      "retired",
+    ],
+  ],
 ]);
 /** What separates parts. Other spaces come from copying and pasting. */
 const SPACES = " \t\r\n";

@@ -4,15 +4,13 @@ import { useState } from "react";
 import { useClient } from "../auth/session.tsx";
 import { ConfirmWithReason } from "../components/ConfirmWithReason.tsx";
 import { Icon } from "../components/Icon.tsx";
-import { KEYS } from "../data/queries.ts";
 import { counted } from "../format/size.ts";
 import { haltFleet } from "./actions.ts";
-import { type StopFacts, stopLabel } from "./halts.ts";
+import { stopLabel } from "./halts.ts";
+import { useHaltReach } from "./useHaltReach.ts";
 
 /** One button that stops all updates of the fleet, after saying for how many devices. */
-export function EmergencyStop({ facts }: { facts: StopFacts }) {
-  const client = useClient();
-  const cache = useQueryClient();
+export function EmergencyStop() {
   const [confirming, setConfirming] = useState(false);
   return (
     <>
@@ -24,30 +22,40 @@ export function EmergencyStop({ facts }: { facts: StopFacts }) {
       >
         Emergency stop
       </Button>
-      {confirming && (
-        <ConfirmWithReason
-          title="Stop all updates?"
-          action={stopLabel(facts)}
-          dangerous
-          reasonLabel="Reason"
-          run={async (reason) => {
-            await haltFleet(client, reason);
-            await cache.invalidateQueries({ queryKey: KEYS.halts });
-            await cache.invalidateQueries({ queryKey: KEYS.allOfDevices });
-          }}
-          close={() => setConfirming(false)}
-        >
-          <Text size="sm">
-            No device will start an update until the halt is lifted. This affects{" "}
-            <b>{counted(facts.active, "active device")}</b>
-            {facts.bySegment && ` (${facts.bySegment})`}.
-          </Text>
-          <Text size="sm">
-            Running software is not touched. {facts.updating > 0 &&
-              `${counted(facts.updating, "device")} now updating will still finish or roll back.`}
-          </Text>
-        </ConfirmWithReason>
-      )}
+      {confirming && <ConfirmStop close={() => setConfirming(false)} />}
     </>
+  );
+}
+
+function ConfirmStop({ close }: { close: () => void }) {
+  const client = useClient();
+  const cache = useQueryClient();
+  const { data: reach } = useHaltReach("fleet", null);
+  return (
+    <ConfirmWithReason
+      title="Stop all updates?"
+      // It works before it is known how many: a stop waits for nothing.
+      action={reach ? stopLabel(reach) : "Stop all updates"}
+      dangerous
+      reasonLabel="Reason"
+      run={async (reason) => {
+        await haltFleet(client, reason);
+        await cache.invalidateQueries();
+      }}
+      close={close}
+    >
+      <Text size="sm">
+        No device will start an update until the halt is lifted. {reach && (
+          <>
+            This affects <b>{counted(reach.devices, "active device")}</b>
+            {reach.bySegment && ` (${reach.bySegment})`}.
+          </>
+        )}
+      </Text>
+      <Text size="sm">
+        Running software is not touched. {reach && reach.updating > 0 &&
+          `${counted(reach.updating, "device")} now updating will still finish or roll back.`}
+      </Text>
+    </ConfirmWithReason>
   );
 }

@@ -1,62 +1,75 @@
-import { Alert, Button, Group, Text } from "@mantine/core";
+import { Alert, Button, Text } from "@mantine/core";
 import { useState } from "react";
 import { mayOperate } from "../auth/rank.ts";
 import { useOperator } from "../auth/session.tsx";
 import { Icon } from "../components/Icon.tsx";
 import { RelativeTime } from "../components/RelativeTime.tsx";
 import type { HaltRow } from "../data/rows.ts";
-import { useFleet, useOpenHalts } from "../fleet/useFleet.ts";
-import { counted } from "../format/size.ts";
-import { haltedDevices, haltTitle } from "./halts.ts";
+import { useOpenHalts } from "../fleet/useFleet.ts";
+import { soft } from "../styles/classNames.ts";
+import classes from "./HaltBanner.module.css";
+import { haltCause, haltEffect, haltTitle } from "./halts.ts";
 import { LiftHalt } from "./LiftHalt.tsx";
 
 /** Every open halt, on every page: what is stopped, why, since when, and a button to lift it. */
 export function HaltBanner() {
-  const operator = useOperator();
   const { data: halts } = useOpenHalts();
-  const { fleet } = useFleet();
   const [lifting, setLifting] = useState<HaltRow | null>(null);
   return (
-    <div aria-live="polite" style={{ display: halts?.length ? "grid" : "contents", gap: 8 }}>
-      {halts?.map((halt) => {
-        const stopped = haltedDevices(halt, fleet?.devices ?? []);
-        return (
-          <Alert
+    <div aria-live="polite" className={classes.halts}>
+      {halts?.map((halt) => (halt.is_past
+        ? (
+          <PastHalt
             key={halt.id}
-            color="red"
-            variant="light"
-            icon={<Icon name="stop" />}
-            title={haltTitle(halt, fleet?.releases ?? [])}
-            data-testid="halt"
-          >
-            <Group justify="space-between" align="flex-end">
-              <Text size="sm" style={{ flex: "1 1 20rem" }}>
-                {halt.reason} (<RelativeTime at={halt.opened_at} />
-                {halt.cause === "operator" ? "" : `, by ${halt.cause}`})
-                {stopped !== null && fleet &&
-                  ` · ${counted(stopped, "device")} affected`}
-              </Text>
-              {mayOperate(operator.rank) && (
-                <Button
-                  size="compact-sm"
-                  variant="default"
-                  onClick={() => setLifting(halt)}
-                >
-                  Lift
-                </Button>
-              )}
-            </Group>
-          </Alert>
-        );
-      })}
-      {lifting && (
-        <LiftHalt
-          halt={lifting}
-          title={haltTitle(lifting, fleet?.releases ?? [])}
-          stopped={haltedDevices(lifting, fleet?.devices ?? [])}
-          close={() => setLifting(null)}
-        />
+            halt={halt}
+            lift={() => setLifting(halt)}
+          />
+        )
+        : <OpenHalt key={halt.id} halt={halt} lift={() => setLifting(halt)} />)
       )}
+      {lifting && <LiftHalt halt={lifting} close={() => setLifting(null)} />}
     </div>
+  );
+}
+
+function OpenHalt({ halt, lift }: { halt: HaltRow; lift: () => void }) {
+  return (
+    <Alert
+      color="red"
+      variant="light"
+      icon={<Icon name="stop" />}
+      title={haltTitle(halt)}
+      data-testid="halt"
+      data-scope={halt.scope}
+    >
+      <div className={classes.row}>
+        <Text size="sm" className={classes.words}>
+          {halt.reason} ({haltCause(halt)} <RelativeTime at={halt.opened_at} />) · {haltEffect(halt)}
+        </Text>
+        <Lift lift={lift} />
+      </div>
+    </Alert>
+  );
+}
+
+/** A halt that stops nothing any more: one quiet line, so that it can be lifted when somebody has time. */
+function PastHalt({ halt, lift }: { halt: HaltRow; lift: () => void }) {
+  return (
+    <div className={classes.row} data-testid="past-halt" data-scope={halt.scope}>
+      <Text size="sm" className={`${soft} ${classes.words}`}>
+        {haltTitle(halt)}: {halt.reason} ({haltCause(halt)} <RelativeTime at={halt.opened_at} />).{" "}
+        {haltEffect(halt)}
+      </Text>
+      <Lift lift={lift} />
+    </div>
+  );
+}
+
+function Lift({ lift }: { lift: () => void }) {
+  const operator = useOperator();
+  return mayOperate(operator.rank) && (
+    <Button size="compact-sm" variant="default" onClick={lift}>
+      Lift
+    </Button>
   );
 }

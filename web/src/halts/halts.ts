@@ -1,57 +1,87 @@
 /** What a halt stops, in words and in numbers. */
-import type { DeviceRow, HaltRow, ReleaseRow } from "../data/rows.ts";
+import { fields, list, number, text } from "../data/json.ts";
+import type { DeviceRow, HaltRow } from "../data/rows.ts";
 import { counted } from "../format/size.ts";
 
-type AssignedDevice = Pick<DeviceRow, "state" | "segment" | "role" | "branch">;
-
-/** "The whole fleet is halted", "Segment canary is halted". */
-export function haltTitle(halt: Pick<HaltRow, "scope" | "target">, releases: readonly ReleaseRow[]): string {
-  if (halt.scope === "fleet") return "The whole fleet is halted";
-  const release = releases.find(({ id }) => halt.scope === "release" && id === halt.target);
-  const name = release?.version ?? halt.target ?? "?";
-  return `${halt.scope.charAt(0).toUpperCase()}${halt.scope.slice(1)} ${name} is halted`;
+/** "The whole fleet is halted", "Release v2 is halted". */
+export function haltTitle({ subject }: Pick<HaltRow, "subject">): string {
+  return `${subject} is halted`;
 }
 
-/** The active devices that a halt keeps from updates; null if the rows of devices do not tell. */
-export function haltedDevices(
-  halt: Pick<HaltRow, "scope" | "target">,
-  devices: readonly AssignedDevice[],
-): number | null {
-  const active = devices.filter(({ state }) => state === "active");
+/** Why a rule of policy opened a halt; one that a person opened has a name instead. */
+const CAUSES: Record<string, string> = {
+  failure_ratio: "opened automatically because too many updates failed",
+  consecutive_failures: "opened automatically because several updates failed in a row",
+  max_failures: "opened automatically because its limit of failures was reached",
+};
+
+/** "opened by ann@example.com", or the rule that opened it, in words. */
+export function haltCause(
+  { cause, opened_by }: Pick<HaltRow, "cause"> & { opened_by: string | null },
+): string {
+  if (cause === "operator") return opened_by ? `opened by ${opened_by}` : "opened by an operator";
+  return CAUSES[cause] ?? `opened automatically (${cause.replaceAll("_", " ")})`;
+}
+
+/** "3 devices get no updates", "2 devices go back", or why it is over. */
+export function haltEffect(halt: Pick<HaltRow, "scope" | "devices" | "going_back" | "is_past">): string {
+  if (halt.is_past) {
+    return halt.scope === "rollout"
+      ? "That rollout is over, so this halt stops nothing any more."
+      : "That release is offered to nobody, so this halt stops nothing any more.";
+  }
+  const kept = `${counted(halt.devices, "device")} ${halt.devices === 1 ? "gets" : "get"} no updates from it`;
+  const back = `${counted(halt.going_back, "device")} still ${
+    halt.going_back === 1 ? "runs" : "run"
+  } it and ${halt.going_back === 1 ? "goes" : "go"} back`;
+  if (
+    halt.scope === "fleet" || halt.scope === "segment" || halt.scope === "role" || halt.scope === "branch"
+  ) {
+    return `${counted(halt.devices, "device")} ${halt.devices === 1 ? "gets" : "get"} no updates`;
+  }
+  return halt.going_back > 0 ? `${kept}; ${back}` : kept;
+}
+
+/** Whether an open halt keeps this device from updates; the database judges halts of releases and rollouts. */
+export function isHaltedBy(
+  device: Pick<DeviceRow, "segment" | "role" | "branch">,
+  halt: { scope: string; target: string | null },
+): boolean {
   switch (halt.scope) {
     case "fleet":
-      return active.length;
+      return true;
     case "segment":
     case "role":
-    case "branch": {
-      const { scope, target } = halt;
-      return active.filter((device) => device[scope] === target).length;
-    }
+    case "branch":
+      return device[halt.scope] === halt.target;
     default:
-      return null;
+      return false;
   }
 }
 
-export interface StopFacts {
+/** How far a halt would reach. */
+export interface Reach {
   /** Active devices: the ones that would get no more updates. */
-  active: number;
+  devices: number;
   /** "2 in canary, 4 in stable". */
   bySegment: string;
   /** Devices in the middle of an update. */
   updating: number;
 }
 
-/** What the emergency stop would affect, for its confirmation. */
-export function stopFacts(devices: readonly AssignedDevice[], updating: number): StopFacts {
-  const counts = new Map<string, number>();
-  const active = devices.filter(({ state }) => state === "active");
-  for (const { segment } of active) counts.set(segment, (counts.get(segment) ?? 0) + 1);
-  const bySegment = [...counts].sort(([a], [b]) => a.localeCompare(b, "en"))
-    .map(([segment, count]) => `${count.toLocaleString("en")} in ${segment}`).join(", ");
-  return { active: active.length, bySegment, updating };
+/** Read the answer of `halt_reach`. */
+export function parseReach(answer: unknown): Reach {
+  const { devices, updating, by_segment } = fields(answer);
+  return {
+    devices: number(devices) ?? 0,
+    updating: number(updating) ?? 0,
+    bySegment: list(by_segment)
+      .map((part) => `${(number(part.devices) ?? 0).toLocaleString("en")} in ${text(part.segment) ?? "?"}`)
+      .join(", "),
+  };
 }
 
 /** "Stop updates on 6 devices": the button says how many it affects. */
-export function stopLabel({ active }: StopFacts): string {
-  return `Stop updates on ${counted(active, "device")}`;
+export function stopLabel({ devices }: Pick<Reach, "devices">): string {
+  return `Stop updates on ${counted(devices, "device")}`;
 }

@@ -67,9 +67,15 @@ export function halt(fields: Partial<HaltRow> = {}): HaltRow {
     scope: "fleet",
     target: null,
     cause: "operator",
+    subject: "The whole fleet",
     reason: "v2 breaks the canteen",
+    roll_back: false,
+    all_at_once: false,
     opened_at: "2026-11-23T11:50:00+00:00",
-    opened_by: null,
+    opened_by: "ann@fleet.example",
+    devices: 4,
+    going_back: 0,
+    is_past: false,
     ...fields,
   };
 }

@@ -18,7 +18,7 @@ Selector = dict[str, Any]
 #: Keys in the order in which they are written.
 KEYS = (
     "segment", "role", "branch", "name", "hardware_model", "os", "agent_version", "state", "release",
-    "not_release", "offline", "last_outcome",
+    "not_release", "offline", "last_outcome", "shown", "text",
 )  # fmt: skip
 SHORT = {"on": "release", "not_on": "not_release"}
 LABEL = "label."
@@ -27,7 +27,11 @@ CLOSED = {
     "state": ("pending", "active", "suspended", "retired"),
     "offline": ("true", "false"),
     "last_outcome": ("succeeded", "failed", "rolled_back", "skipped"),
-}
+    "shown": (
+        "safe_mode", "isolated", "degraded", "offline", "rolled_back", "pending", "updating", "never_seen",
+        "suspended", "healthy", "retired",
+    ),
+}  # fmt: skip
 #: What separates parts. Other spaces come from copying and pasting.
 _SPACES = " \t\r\n"
 _INVISIBLE = re.compile(

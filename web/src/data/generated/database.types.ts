@@ -1661,6 +1661,26 @@ export type Database = {
         }
         Relationships: []
       }
+      fleet_last_day: {
+        Row: {
+          alerts_opened: number | null
+          alerts_resolved: number | null
+          devices_joined: number | null
+          devices_that_tried: number | null
+          edits: number | null
+          halts_lifted: number | null
+          halts_opened: number | null
+          people: number | null
+          releases_added: number | null
+          rollouts_ended: number | null
+          rollouts_started: number | null
+          updates_failed: number | null
+          updates_rolled_back: number | null
+          updates_skipped: number | null
+          updates_succeeded: number | null
+        }
+        Relationships: []
+      }
       fleet_overview: {
         Row: {
           active: number | null
@@ -1857,6 +1877,10 @@ export type Database = {
         }
         Returns: Json
       }
+      adoption_over_time: {
+        Args: { branch?: string; days?: number; role?: string }
+        Returns: Json
+      }
       approve_stage: {
         Args: { rollout_id: string; stage: number }
         Returns: {
@@ -1926,6 +1950,16 @@ export type Database = {
           isSetofReturn: false
         }
       }
+      change_devices: {
+        Args: {
+          change: Json
+          device_ids?: string[]
+          expected: number
+          reason?: string
+          selector: Json
+        }
+        Returns: Json
+      }
       count_devices: { Args: { selector: Json }; Returns: number }
       create_provisioning_token: {
         Args: {
@@ -1985,6 +2019,10 @@ export type Database = {
         }
       }
       desired_state: { Args: Record<PropertyKey, never>; Returns: Json }
+      device_timeline: {
+        Args: { at_most?: number; device_id: string; until?: string }
+        Returns: Json
+      }
       enroll_device: {
         Args: {
           assertion_expires_at: string
@@ -2036,6 +2074,13 @@ export type Database = {
           isSetofReturn: false
         }
       }
+      halt_reach: {
+        Args: {
+          scope?: Database["public"]["Enums"]["halt_scope"]
+          target?: string
+        }
+        Returns: Json
+      }
       lift_halt: {
         Args: { halt_id: string; reason: string }
         Returns: {
@@ -2082,6 +2127,16 @@ export type Database = {
           isOneToOne: true
           isSetofReturn: false
         }
+      }
+      list_devices: {
+        Args: {
+          at_most?: number
+          descending?: boolean
+          selector?: Json
+          skip?: number
+          sort_by?: string
+        }
+        Returns: Json
       }
       mark_known_bad: {
         Args: {
@@ -2146,6 +2201,25 @@ export type Database = {
           isSetofReturn: true
         }
       }
+      open_halts: {
+        Args: Record<PropertyKey, never>
+        Returns: {
+          all_at_once: boolean
+          cause: string
+          devices: number
+          going_back: number
+          id: string
+          is_past: boolean
+          opened_at: string
+          opened_by: string
+          reason: string
+          roll_back: boolean
+          scope: Database["public"]["Enums"]["halt_scope"]
+          subject: string
+          target: string
+        }[]
+      }
+      open_rollouts: { Args: { at?: string }; Returns: Json }
       pause_rollout: {
         Args: { rollout_id: string }
         Returns: {
