@@ -103,8 +103,16 @@ revoke execute on function private.set_rollout_state(uuid, public.rollout_state)
 grant execute on function private.set_rollout_state(uuid, public.rollout_state) to authenticated, service_role;
 
 create function public.start_rollout(rollout_id uuid) returns public.rollouts
-language sql volatile set search_path = ''
-as $$ select * from private.set_rollout_state(rollout_id, 'running') $$;
+language plpgsql volatile set search_path = ''
+as $$
+begin
+  perform private.require_rank('operator');
+  if (select r.state from public.rollouts r where r.id = start_rollout.rollout_id) = 'paused' then
+    perform private.refuse('rollout_paused', 'This rollout is paused.', 'If the reason is gone, resume it: fleetctl rollout resume.');
+  end if;
+  return private.set_rollout_state(rollout_id, 'running');
+end
+$$;
 comment on function public.start_rollout(uuid) is 'Starts a draft: opens its first stage. Takes over from a running rollout for the same devices.';
 revoke execute on function public.start_rollout(uuid) from public;
 grant execute on function public.start_rollout(uuid) to authenticated, service_role;

@@ -91,7 +91,7 @@ def test_what_a_person_changes_is_audited_under_their_name(
     assert f"Signed in as {email}" in sign_in(run, stack, email)
     assert run("whoami") == f"{email} at {stack.api_url} (operator).\n"
     made = json.loads(run("halt", "open", "segment", "early", "smoke", "--json"))
-    run("halt", "lift", made["id"], "over")
+    run("halt", "lift", made["id"], "over", "--yes")
     rows = db.execute(
         "select distinct actor from audit_log where table_name = 'halts' and row_id = %s", [made["id"]]
     ).fetchall()
@@ -207,7 +207,7 @@ def test_what_is_typed_decides_and_one_fleet_of_several_is_used(
     run("fleet", "use", "production")
     assert refused(lambda: run("whoami")) == ("unreachable", 3)
     made = json.loads(run("halt", "open", "segment", "early", "smoke", "--fleet", "test", "--json"))
-    run("halt", "lift", made["id"], "over", *data)
+    run("halt", "lift", made["id"], "over", "--yes", *data)
     assert run("logout") == (
         "Signed out of production. Still signed in to test: choose one with fleetctl fleet use.\n"
     )

@@ -203,13 +203,13 @@ def test_a_rollout_moves_by_command_and_is_watched_to_its_end(
     fleetctl("rollout", "start", version, "--yes")
     assert "paused" in fleetctl("rollout", "pause", version)
     assert ask(db, f"{site}-0")["action"] == "run"
-    assert "running" in fleetctl("rollout", "resume", version)
+    assert "running" in fleetctl("rollout", "resume", version, "--yes")
     report(db, f"{site}-0", ask(db, f"{site}-0"), "succeeded")
     db.execute("select private.tick(now())")
     assert "needs approval" in fleetctl("rollout", "progress", version)
     assert refused(fleetctl, "rollout", "watch", version, "--give-up-after", "0s") == ("watch_ended", 1)
     assert refused(fleetctl, "rollout", "approve", version, "9") == ("stage_unknown", 5)
-    approved = fleetctl.json("rollout", "approve", version, "2")
+    approved = fleetctl.json("rollout", "approve", version, "--yes")
     assert (approved["position"], approved["approved_at"] is not None) == (2, True)
     db.execute("select private.tick(now())")
     for number in (1, 2, 3):
@@ -270,7 +270,7 @@ def test_a_halt_says_first_how_many_it_stops(fleetctl: Fleetctl, version: str, s
     halt = fleetctl.json("halt", "open", "rollout", version, "smoke")
     assert halt["target"] == made["id"]
     assert ask(db, f"{site}-1")["action"] == "run"
-    fleetctl("halt", "lift", halt["id"], "looked")
+    fleetctl("halt", "lift", halt["id"], "looked", "--yes")
 
 
 def test_a_cancelled_rollout_is_over_and_said_so(fleetctl: Fleetctl, version: str, site: str, db: Db) -> None:

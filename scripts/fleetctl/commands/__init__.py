@@ -33,6 +33,7 @@ def register(app: typer.Typer) -> None:
         operator,
         pin,
         release,
+        retry,
         rollout,
         settings,
         token,
@@ -40,11 +41,11 @@ def register(app: typer.Typer) -> None:
 
     for module, name in (
         (device, "device"), (release, "release"), (branch, "branch"), (rollout, "rollout"), (halt, "halt"),
-        (alert, "alert"), (known_bad, "known-bad"),
+        (alert, "alert"), (known_bad, "known-bad"), (pin, "pin"),
         (hold, "hold"), (command, "command"),
         (token, "token"), (operator, "operator"), (settings, "settings"), (fleet, "fleet"),
         (hosted, "hosted"),
     ):  # fmt: skip
         app.add_typer(module.app, name=name)
-    for verbs in (login, pin, history, explain, audit, doctor):
+    for verbs in (login, retry, history, explain, audit, doctor):
         verbs.add_to(app)

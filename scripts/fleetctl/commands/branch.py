@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from fleetctl.client.query import where
-from fleetctl.commands.common.confirm import confirm
+from fleetctl.commands.common.confirm import agreed
 from fleetctl.commands.common.context import Context
-from fleetctl.commands.common.options import Yes, command
+from fleetctl.commands.common.options import DryRun, Yes, command
 from fleetctl.console import counted
 from fleetctl.errors import FleetctlError
 
@@ -53,6 +53,7 @@ def set_delivery(
         Delivery,
         typer.Option(help="rollout_only: a release needs a rollout. immediate: everybody gets it."),
     ],
+    dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
     """Set how releases are delivered. `immediate` asks first: its devices get the newest release at once."""
@@ -64,9 +65,16 @@ def set_delivery(
             exit_code=5,
         )
     narrow = where(branch=branch, state="active")
-    devices = counted(context.api.count("devices", narrow))
-    if delivery is Delivery.IMMEDIATE and not yes:
-        what = f"give each release of branch {branch} to {devices} at once, beginning with the newest"
-        confirm(what, look="fleetctl branch list")
-    changed = context.api.update("branches", {"delivery": delivery.value}, where(name=branch))
-    context.say(f"Branch {branch} ({devices}) is now {delivery.value}.", changed[0])
+    number = context.api.count("devices", narrow)
+    devices = counted(number)
+    immediate = delivery is Delivery.IMMEDIATE
+    what = (
+        f"give each release of branch {branch} to {devices} at once, beginning with the newest"
+        if immediate
+        else f"give releases of branch {branch} ({devices}) by rollout only"
+    )
+    told = {"branch": branch, "devices": number}
+    # The other way only stops something.
+    if agreed(context, what, 0, told, dry_run=dry_run, yes=yes, always_ask=immediate):
+        changed = context.api.update("branches", {"delivery": delivery.value}, where(name=branch))
+        context.say(f"Branch {branch} ({devices}) is now {delivery.value}.", changed[0])

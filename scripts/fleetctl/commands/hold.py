@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.options import command
 from fleetctl.commands.common.parse import duration, moment
+from fleetctl.commands.common.reason import reason_of
 from fleetctl.commands.common.selection import Selection, change_devices
 from fleetctl.console import counted
 from fleetctl.errors import FleetctlError
@@ -21,20 +23,30 @@ app = typer.Typer(help="Hold devices: no updates until the hold ends.", no_args_
 def set_hold(
     context: Context,
     selection: Selection,
-    reason: Annotated[str, typer.Option(help="Why, for other operators.")],
+    reason: Annotated[
+        str | None,
+        typer.Option(help="Why, for other operators; or give it in quotes after the devices."),
+    ] = None,
     for_: Annotated[
         str | None,
         typer.Option("--for", metavar="DURATION", help="End the hold after this long, e.g. 12h."),
     ] = None,
     until: Annotated[str | None, typer.Option(help="End the hold at this time (ISO 8601).")] = None,
 ) -> None:
-    """Hold devices, until the hold is cleared or for a limited time."""
+    """Hold devices, until the hold is cleared or for a limited time. Does not ask for confirmation.
+
+    Example: fleetctl hold set kitchen 'on stage tonight' --for 12h
+    """
+    # No device's name has a space.
+    words = [name for name in selection.names if len(name.split()) > 1]
+    selection = replace(selection, names=tuple(name for name in selection.names if name not in words), yes=True)
+    why = reason_of(" ".join(words) or None, reason, "A hold")
     if for_ and until:
         raise FleetctlError("hold_ends_twice", "Give --for or --until, not both.", exit_code=2)
     ends = datetime.now(UTC) + duration(for_) if for_ else moment(until) if until else None
     devices = selection.devices(context)
     if selection.agree("hold {devices}", devices, context=context):
-        change = {"hold": True, "hold_reason": reason, "hold_until": ends.isoformat() if ends else None}
+        change = {"hold": True, "hold_reason": why, "hold_until": ends.isoformat() if ends else None}
         held = change_devices(context, devices, lambda device: change)
         context.say(f"Holding {counted(held)}{f' until {ends:%Y-%m-%d %H:%M %Z}' if ends else ''}.", held)
 

@@ -7,10 +7,12 @@ from typing import Annotated
 import typer
 
 from fleetctl.client.query import every_row, is_empty
+from fleetctl.commands.common.confirm import agreed
 from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.format import SHORT_ID, second
 from fleetctl.commands.common.lookup import find_by_id, find_release, names_by_id
-from fleetctl.commands.common.options import OnBranch, command
+from fleetctl.commands.common.options import DryRun, OnBranch, Reason, ReasonOption, Yes, command
+from fleetctl.commands.common.reason import reason_of
 from fleetctl.commands.common.selection import matching_devices
 from fleetctl.commands.common.selector import parse_selector, selector_text
 from fleetctl.console import counted
@@ -18,7 +20,6 @@ from fleetctl.console import counted
 app = typer.Typer(help="Block a release for devices with given attributes.", no_args_is_help=True)
 
 _OPEN = is_empty("lifted_at")
-_DryRun = Annotated[bool, typer.Option("--dry-run", help="Count the devices, change nothing.")]
 
 
 @command(app, "list")
@@ -46,12 +47,13 @@ def list_patterns(
     )
 
 
-@command(app)
-def add(
+@command(app, "open")
+def open_pattern(
     context: Context,
     *,
     release: Annotated[str, typer.Argument(help="Version, commit or id.")],
-    reason: Annotated[str, typer.Argument(help="Why, for other operators.")],
+    reason: Reason = None,
+    reason_option: ReasonOption = None,
     selector: Annotated[
         str,
         typer.Option(
@@ -63,16 +65,17 @@ def add(
     allow_empty: Annotated[
         bool, typer.Option("--allow-empty", help="Accept it though no device matches yet.")
     ] = False,
-    dry_run: _DryRun = False,
+    dry_run: DryRun = False,
 ) -> None:
-    """Block a release for every matching device that does not run it yet."""
+    """Block a release for every matching device that does not run it yet. Does not ask for confirmation."""
+    why = reason_of(reason, reason_option, "A known-bad entry")
     wanted = find_release(context, release, on_branch)
     wanted_devices = parse_selector(selector)
     shown = selector_text(wanted_devices)
     # A dry run refuses what would be refused.
     made = context.api.rpc(
         "mark_known_bad",
-        release_id=wanted["id"], selector=wanted_devices, reason=reason, allow_empty=allow_empty,
+        release_id=wanted["id"], selector=wanted_devices, reason=why, allow_empty=allow_empty,
         dry_run=dry_run,
     )  # fmt: skip
     if dry_run:
@@ -94,18 +97,19 @@ def add(
 def lift(
     context: Context,
     pattern: Annotated[str, typer.Argument(help="Id from fleetctl known-bad list.")],
-    reason: Annotated[str, typer.Argument(help="Why, for other operators.")],
-    dry_run: _DryRun = False,
+    reason: Reason = None,
+    *,
+    reason_option: ReasonOption = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
 ) -> None:
     """Allow the release for these devices again. The entry stays in the history, with both reasons."""
+    why = reason_of(reason, reason_option, "Lifting a known-bad entry")
     opened = context.api.rows("known_bad_patterns", _OPEN, order="opened_at,id")
     found = find_by_id(opened, pattern, "known_bad_unknown")
-    if dry_run:
-        devices = matching_devices(context, found["selector"])
-        context.say(
-            f"Would allow it again for {counted(devices)} that match {selector_text(found['selector'])}.",
-            {"dry_run": True, "selector": found["selector"], "devices": [row["name"] for row in devices]},
-        )
-        return
-    lifted = context.api.rpc("lift_known_bad", pattern_id=found["id"], reason=reason)
-    context.say(f"Lifted {found['id'][:SHORT_ID]}.", lifted)
+    devices = matching_devices(context, found["selector"])
+    told = {"selector": found["selector"], "devices": [row["name"] for row in devices]}
+    whom = f"{counted(devices)} that match {selector_text(found['selector'])}"
+    if agreed(context, f"allow it again for {whom}", len(devices), told, dry_run=dry_run, yes=yes):
+        lifted = context.api.rpc("lift_known_bad", pattern_id=found["id"], reason=why)
+        context.say(f"Lifted {found['id'][:SHORT_ID]}: {whom} may get it again.", lifted)

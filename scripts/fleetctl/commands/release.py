@@ -9,14 +9,23 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetctl.client.query import Row, where
+from fleetctl.client.query import Row, is_one_of, where
 from fleetctl.commands import release_commit
-from fleetctl.commands.common.confirm import confirm
+from fleetctl.commands.common.confirm import agreed, confirm
 from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.format import second
 from fleetctl.commands.common.going_back import going_back
 from fleetctl.commands.common.lookup import find_release
-from fleetctl.commands.common.options import AllAtOnce, Labels, Limit, OnBranch, SelectorText, Yes, command
+from fleetctl.commands.common.options import (
+    AllAtOnce,
+    DryRun,
+    Labels,
+    Limit,
+    OnBranch,
+    SelectorText,
+    Yes,
+    command,
+)
 from fleetctl.commands.rollout_stages import Columns, Stages, parse_stage, rollout_options
 from fleetctl.commands.rollout_view import print_access, print_outlook
 from fleetctl.console import counted
@@ -107,9 +116,7 @@ def add(
         typer.Option(help="Verify the signature against this file; by default that of the repository."),
     ] = None,
     unsigned: Annotated[bool, typer.Option("--unsigned", help="Do not verify the signature.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say how many devices it is for, and add nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
     """Add a release and say who gets it: by --stage (repeat it), by --template, or --to-all.
@@ -191,22 +198,49 @@ def withdraw(
     release: _Name,
     on_branch: OnBranch = None,
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the devices, change nothing.")] = False,
+    dry_run: DryRun = False,
     all_at_once: AllAtOnce = False,
+    yes: Yes = False,
 ) -> None:
     """Withdraw a release. Devices that run it go back to what was said before, as slots allow."""
     row = find_release(context, release, on_branch)
+    told = going_back(context, row["id"], all_at_once=all_at_once, by_halt=False)
     if dry_run:
-        told = going_back(context, row["id"], all_at_once=all_at_once, by_halt=False)
         context.say(f"Would withdraw {row['version']}. {told['summary']}", {"dry_run": True, **told})
         return
-    _set_state(context, row, "withdrawn", all_at_once=all_at_once)
+    what = f"withdraw {row['version']}, which takes {counted(told['devices'])} back"
+    if agreed(context, what, told["devices"], told, dry_run=False, yes=yes):
+        _set_state(context, row, "withdrawn", all_at_once=all_at_once)
 
 
 @command(app)
-def restore(context: Context, release: _Name, on_branch: OnBranch = None) -> None:
-    """Offer a withdrawn release again."""
-    _set_state(context, find_release(context, release, on_branch), "available")
+def restore(
+    context: Context,
+    release: _Name,
+    on_branch: OnBranch = None,
+    *,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
+    """Offer a withdrawn release again, as its rollouts and its branch say."""
+    row = find_release(context, release, on_branch)
+    devices = _offered_to(context, row)
+    what = f"offer {row['version']} again, to {counted(devices)}"
+    if agreed(context, what, devices, {"devices": devices}, dry_run=dry_run, yes=yes):
+        _set_state(context, row, "available")
+
+
+def _offered_to(context: Context, release: Row) -> int:
+    """How many devices an available release is given to that do not run it: by rollouts, or by its branch."""
+    (branch,) = context.api.rows("branches", where(name=release["branch"]), order="name")
+    if branch["delivery"] == "immediate" and not release["by_rollout_only"]:
+        there = {"branch": release["branch"], "state": "active", "not_release": release["version"]}
+        return int(context.api.ask("count_devices", selector=there))
+    said = context.api.rows(
+        "rollouts", is_one_of("state", ("running", "paused", "completed"), release_id=release["id"]), order="id"
+    )
+    progress = [context.api.ask("rollout_progress", rollout_id=row["id"]) for row in said]
+    return max((one["devices"] - one["on_release"] for one in progress), default=0)
 
 
 def _set_state(context: Context, release: Row, state: str, *, all_at_once: bool = False) -> None:

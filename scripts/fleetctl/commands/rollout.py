@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from fleetctl.client.query import Row, where
-from fleetctl.commands.common.confirm import confirm
+from fleetctl.commands.common.confirm import agreed
 from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.format import SHORT_ID, minute
 from fleetctl.commands.common.lookup import find_release, find_rollout, names_by_id
-from fleetctl.commands.common.options import Labels, Limit, OnBranch, SelectorText, Yes, command
+from fleetctl.commands.common.options import DryRun, Labels, Limit, OnBranch, SelectorText, Yes, command
 from fleetctl.commands.common.parse import duration, pairs_of
+from fleetctl.commands.common.selection import some_names
 from fleetctl.commands.common.selector import selector_text
 from fleetctl.commands.rollout_stages import (
     Columns,
@@ -98,57 +99,109 @@ def preview(context: Context, rollout: _Name) -> None:
 
 
 @command(app)
-def start(
-    context: Context,
-    rollout: _Name,
-    yes: Yes = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the devices, start nothing.")] = False,
-) -> None:
-    """Start a draft, after showing how many devices it is for."""
+def start(context: Context, rollout: _Name, yes: Yes = False, dry_run: DryRun = False) -> None:
+    """Start a draft, after showing how many devices it is for. One that is paused is resumed, not started."""
     found = find_rollout(context, rollout)
-    progress = context.api.ask("rollout_progress", rollout_id=found["id"])
+    if found["state"] == "paused":
+        raise FleetctlError(
+            "rollout_paused",
+            f"This rollout is paused{_by_whom(context, found)}.",
+            hint=f"If the reason is gone, resume it: fleetctl rollout resume {found['id'][:SHORT_ID]}",
+        )
+    progress = _progress(context, found)
     devices, stages = counted(progress["devices"]), counted(len(progress["stages"]), "stage")
-    what = f"start {progress['version']} for {devices} in {stages}"
     release = _release_of(context, found)
     _say_if_out(context, release)
     if not context.as_json:
         print_access(release)
-    if dry_run:
-        context.say(f"Would {what}.", {"dry_run": True, **progress})
-        return
-    if not yes:
-        confirm(what, look="fleetctl rollout preview")
-    started = context.api.rpc("start_rollout", rollout_id=found["id"])
-    context.say(f"Started {progress['version']} for {devices}.", started)
+    what = f"start {progress['version']} for {devices} in {stages}"
+    if agreed(context, what, progress["devices"], progress, dry_run=dry_run, yes=yes, always_ask=True):
+        started = context.api.rpc("start_rollout", rollout_id=found["id"])
+        context.say(f"Started {progress['version']} for {devices}.", started)
 
 
 @command(app)
 def pause(context: Context, rollout: _Name) -> None:
-    """Pause: start no more devices; updates in progress finish."""
-    _change_state(context, rollout, "pause_rollout")
+    """Pause: start no more devices; updates in progress finish. Does not ask for confirmation."""
+    found = find_rollout(context, rollout)
+    paused = context.api.rpc("pause_rollout", rollout_id=found["id"])
+    context.say(f"The rollout is now paused: {_where_it_stands(context, found)}.", paused)
 
 
 @command(app)
-def resume(context: Context, rollout: _Name) -> None:
-    """Resume a paused rollout."""
-    _change_state(context, rollout, "resume_rollout")
+def resume(context: Context, rollout: _Name, yes: Yes = False, dry_run: DryRun = False) -> None:
+    """Resume a paused rollout, after showing how many devices it still goes to."""
+    found = find_rollout(context, rollout)
+    progress = _progress(context, found)
+    to_come = progress["devices"] - progress["on_release"]
+    what = f"resume {progress['version']} for {counted(to_come)} without it"
+    if agreed(context, what, to_come, progress, dry_run=dry_run, yes=yes):
+        resumed = context.api.rpc("resume_rollout", rollout_id=found["id"])
+        context.say(f"The rollout is now running, for {counted(to_come)} more.", resumed)
 
 
 @command(app)
-def cancel(context: Context, rollout: _Name) -> None:
-    """Cancel the rollout; devices keep their current release."""
-    _change_state(context, rollout, "cancel_rollout")
+def cancel(context: Context, rollout: _Name, yes: Yes = False, dry_run: DryRun = False) -> None:
+    """Cancel the rollout; devices keep their current release. A completed one is said to nobody else then."""
+    found = find_rollout(context, rollout)
+    progress = _progress(context, found)
+    over = found["state"] == "completed"
+    told = {**progress, "without": _names_without(context, found) if over else []}
+    stands = f"{progress['on_release']} of {counted(progress['devices'])} run it and keep it"
+    what = f"cancel {progress['version']} ({stands})"
+    if over:
+        # It is what they are still told to run.
+        what += f", which takes it from {counted(told['without'])}{some_names(told['without'])} and from any that come later"
+    # A rollout that is not over yet only stops.
+    if agreed(context, what, 0, told, dry_run=dry_run, yes=yes, always_ask=over):
+        cancelled = context.api.rpc("cancel_rollout", rollout_id=found["id"])
+        context.say(f"The rollout is now cancelled: {_where_it_stands(context, found)}.", cancelled)
 
 
 @command(app)
 def approve(
     context: Context,
     rollout: _Name,
-    stage: Annotated[int, typer.Argument(help="Number of the stage.")],
+    stage: Annotated[
+        int | None, typer.Argument(help="Number of the stage; by default the one that waits.")
+    ] = None,
+    *,
+    yes: Yes = False,
+    dry_run: DryRun = False,
 ) -> None:
-    """Approve a stage, so that it opens when it is due."""
-    approved = context.api.rpc("approve_stage", rollout_id=find_rollout(context, rollout)["id"], stage=stage)
-    context.say(f"Approved stage {stage}.", approved)
+    """Approve a stage, so that it opens when it is due, after showing how many devices it is for."""
+    found = find_rollout(context, rollout)
+    progress = _progress(context, found)
+    stages = {row["position"]: row for row in progress["stages"]}
+    number = _stage_that_waits(progress) if stage is None else stage
+    devices = stages[number]["devices"] - stages[number]["on_release"] if number in stages else 0
+    what = f"approve stage {number} of {progress['version']}, which gives it to {counted(devices)}"
+    told = {"stage": number, "devices": devices}
+    if agreed(context, what, devices, told, dry_run=dry_run, yes=yes):
+        approved = context.api.rpc("approve_stage", rollout_id=found["id"], stage=number)
+        context.say(f"Approved stage {number}, for {counted(devices)}.", approved)
+
+
+def _stage_that_waits(progress: Row) -> int:
+    """The stage that nothing but an approval may keep shut. Raises FleetctlError `stage_unknown`, `stage_not_said`."""
+    shut = [row for row in progress["stages"] if row["opened_at"] is None]
+    waiting = [row for row in shut if row["needs_approval"] and row["approved_at"] is None]
+    if not waiting:
+        raise FleetctlError(
+            "stage_unknown",
+            f"No stage of {progress['version']} waits for approval.",
+            hint=f"See: fleetctl rollout progress {progress['rollout_id'][:SHORT_ID]}",
+            exit_code=5,
+        )
+    if len(waiting) > 1 and waiting[0] is not shut[0]:
+        numbers = ", ".join(str(row["position"]) for row in waiting)
+        raise FleetctlError(
+            "stage_not_said",
+            f"Several stages of {progress['version']} need approval: {numbers}.",
+            hint="Give the number of one.",
+            exit_code=2,
+        )
+    return int(waiting[0]["position"])
 
 
 @command(app)
@@ -243,6 +296,28 @@ def _say_if_out(context: Context, release: Row) -> None:
         out.print(f"{release['version']} is out already: {', and '.join(why)}.", markup=False, soft_wrap=True)
 
 
-def _change_state(context: Context, rollout: str, function: str) -> None:
-    changed = context.api.rpc(function, rollout_id=find_rollout(context, rollout)["id"])
-    context.say(f"The rollout is now {changed['state']}.", changed)
+def _progress(context: Context, rollout: Row) -> Row:
+    progress: Row = context.api.ask("rollout_progress", rollout_id=rollout["id"])
+    return progress
+
+
+def _where_it_stands(context: Context, rollout: Row) -> str:
+    """`3 of 40 devices run 2.1.0, 2 are in flight and finish`."""
+    now = _progress(context, rollout)
+    finish = f", {now['in_flight']} in flight finish" if now["in_flight"] else ""
+    return f"{now['on_release']} of {counted(now['devices'])} run {now['version']}{finish}"
+
+
+def _by_whom(context: Context, rollout: Row) -> str:
+    """Who paused it and when, as the audit log has it."""
+    changes = where(table_name="rollouts", row_id=rollout["id"])
+    for row in context.api.rows("audit_log", changes, order="id", newest_first=True, limit=20):
+        if (row["after"] or {}).get("state") == "paused":
+            return f": {row['actor']} paused it at {minute(row['at'])} UTC"
+    return ""
+
+
+def _names_without(context: Context, rollout: Row) -> list[str]:
+    """The devices that a rollout is for and that do not run its release."""
+    devices = context.api.ask_rows("preview_rollout", order="stage,device_id", rollout_id=rollout["id"])
+    return [row["name"] for row in devices if not row["already_there"]]

@@ -14,7 +14,7 @@ def test_the_emergency_stop_is_one_command_and_lifting_keeps_its_story(fleetctl:
         assert halt["scope"] == "fleet"
         assert halt["id"] in {row["id"] for row in fleetctl("halt", "list", "--json").json}
     finally:
-        lifted = fleetctl("halt", "lift", "fleet", "false alarm", "--json").json
+        lifted = fleetctl("halt", "lift", "fleet", "false alarm", "--yes", "--json").json
     assert [(row["id"], row["reason"], row["lift_reason"]) for row in lifted] == [
         (halt["id"], "smoke", "false alarm")
     ]
@@ -28,7 +28,7 @@ def test_a_part_of_the_fleet_is_halted_by_name(
     halt = fleetctl("halt", "open", "release", wanted["version"], "crashes", "--json").json
     assert (halt["scope"], halt["target"]) == ("release", wanted["id"])
     assert f"release {wanted['version']} " in fleetctl("halt", "list").output
-    assert fleetctl("halt", "lift", halt["id"][:8], "fixed").exit_code == 0
+    assert fleetctl("halt", "lift", halt["id"][:8], "fixed", "--yes").exit_code == 0
     assert fleetctl("halt", "open", "segment", "moon", "x").refusal == ("unknown_target", 2)
     assert fleetctl("halt", "open", "segment", "canary", " ").refusal == ("reason_missing", 2)
 
@@ -54,15 +54,15 @@ def test_a_release_is_kept_from_devices_that_match_and_given_back(
     first, second = devices(2, hardware_model="Pi 3")
     selector = f'hardware_model="Pi 3" label.site={site}'
     chosen = ("--selector", selector)
-    tried = fleetctl("known-bad", "add", wanted, "its disk fills", *chosen, "--dry-run", "--json").json
+    tried = fleetctl("known-bad", "open", wanted, "its disk fills", *chosen, "--dry-run", "--json").json
     wanted_match = {"hardware_model": "Pi 3", "labels": {"site": site}}
     assert tried == {"dry_run": True, "selector": wanted_match, "devices": [first, second]}
     assert fleetctl("known-bad", "list", "--json").json == []
-    said = fleetctl("known-bad", "add", wanted, "its disk fills", *chosen, "--dry-run").output
+    said = fleetctl("known-bad", "open", wanted, "its disk fills", *chosen, "--dry-run").output
     assert said.startswith(f"Would keep {wanted} from 2 devices that match {selector}.")
-    made = fleetctl("known-bad", "add", wanted, "its disk fills", *chosen, "--json").json
+    made = fleetctl("known-bad", "open", wanted, "its disk fills", *chosen, "--json").json
     assert (made["selector"], made["cause"], made["lifted_at"]) == (wanted_match, "operator", None)
-    assert fleetctl("known-bad", "add", wanted, "again", *chosen).refusal == (
+    assert fleetctl("known-bad", "open", wanted, "again", *chosen).refusal == (
         "known_bad_already",
         1,
     )
@@ -73,18 +73,18 @@ def test_a_release_is_kept_from_devices_that_match_and_given_back(
     short = made["id"][:8]
     told = fleetctl("known-bad", "lift", short, "fixed", "--dry-run", "--json").json
     assert told["devices"] == [first, second]
-    assert fleetctl("known-bad", "lift", short, "fixed").exit_code == 0
+    assert fleetctl("known-bad", "lift", short, "fixed", "--yes").exit_code == 0
     assert fleetctl("known-bad", "list", "--json").json == []
     assert [row["lift_reason"] for row in fleetctl("known-bad", "list", "--lifted", "--json").json] == [
         "fixed"
     ]
-    assert fleetctl("known-bad", "lift", short, "fixed").refusal == ("known_bad_unknown", 5)
+    assert fleetctl("known-bad", "lift", short, "fixed", "--yes").refusal == ("known_bad_unknown", 5)
 
 
 def test_a_pattern_of_no_attribute_that_devices_have_is_refused(
     fleetctl: Fleetctl, release: Callable[..., dict[str, Any]]
 ) -> None:
-    add = ("known-bad", "add", release()["version"], "x", "--selector")
+    add = ("known-bad", "open", release()["version"], "x", "--selector")
     for text in ("color=red", "os=12 labels=x"):
         assert fleetctl(*add, text).refusal == ("selector_unknown", 2)
     for text in ("os", "label.=x"):

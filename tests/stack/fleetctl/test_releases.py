@@ -76,13 +76,13 @@ def test_pin_pins_and_pinning_again_renews_the_pin(
 ) -> None:
     first, second = devices(2)
     wanted = release()
-    fleetctl("pin", first, "--release", wanted["version"])
+    fleetctl("pin", "set", first, "--release", wanted["version"])
     before = of(db, first)
     assert str(before["pinned_release"]) == wanted["id"]
-    fleetctl("pin", first, second, "--release", wanted["id"], "--yes")
+    fleetctl("pin", "set", first, second, "--release", wanted["id"], "--yes")
     assert of(db, first)["pinned_at"] > before["pinned_at"]
     assert str(of(db, second)["pinned_release"]) == wanted["id"]
-    fleetctl("unpin", first, second, "--yes")
+    fleetctl("pin", "clear", first, second, "--yes")
     assert of(db, first)["pinned_release"] is of(db, second)["pinned_release"] is None
 
 
@@ -92,7 +92,7 @@ def test_pinning_to_a_withdrawn_release_is_refused(
     (name,) = devices()
     wanted = release()
     fleetctl("release", "withdraw", wanted["version"])
-    assert fleetctl("pin", name, "--release", wanted["version"]).refusal == ("release_not_available", 1)
+    assert fleetctl("pin", "set", name, "--release", wanted["version"]).refusal == ("release_not_available", 1)
 
 
 def test_retry_forgets_a_rollback_of_those_devices_only(

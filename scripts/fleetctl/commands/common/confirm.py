@@ -3,10 +3,34 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 
 import typer
 
+from fleetctl.commands.common.context import Context
 from fleetctl.errors import FleetctlError
+
+
+def agreed(
+    context: Context,
+    what: str,
+    devices: int,
+    told: Mapping[str, object],
+    *,
+    dry_run: bool,
+    yes: bool,
+    always_ask: bool = False,
+) -> bool:
+    """Say what would happen, and ask if it sends, takes back or changes something on more than one device.
+
+    False: a dry run, which was told. Raises FleetctlError `confirmation_needed` without a terminal; typer.Abort.
+    """
+    if dry_run:
+        context.say(f"Would {what}.", {"dry_run": True, **told})
+        return False
+    if not yes and (always_ask or devices > 1):
+        confirm(what, look="--dry-run")
+    return True
 
 
 def confirm(what: str, *, look: str) -> bool:

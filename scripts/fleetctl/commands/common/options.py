@@ -55,6 +55,11 @@ StackData = Annotated[
         help=f"Act on the stack in this folder; {DEFAULT_DATA} if nothing names a fleet.",
     ),
 ]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say how many devices it would affect, and change nothing.")
+]
+Reason = Annotated[str | None, typer.Argument(help="Why, for other operators; or use --reason.")]
+ReasonOption = Annotated[str | None, typer.Option("--reason", help="Why, for other operators.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
 

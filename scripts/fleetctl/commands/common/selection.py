@@ -121,7 +121,7 @@ class Selection:
         `action` is like `suspend {devices}`. False: a dry run, or no device. Raises FleetctlError
         `confirmation_needed` without a terminal.
         """
-        what = action.replace("{devices}", f"{counted(devices)}{_some_names(devices)}")
+        what = action.replace("{devices}", f"{counted(devices)}{some_names([str(row['name']) for row in devices])}")
         if not devices or self.dry_run:
             if context.as_json:
                 names = [row["name"] for row in devices]
@@ -166,8 +166,7 @@ def _by_change(
     return list(groups.values())
 
 
-def _some_names(devices: Sequence[Row]) -> str:
+def some_names(names: Sequence[str]) -> str:
     """The first few names, so that a wrong selector is seen before it acts."""
-    names = [str(row["name"]) for row in devices[:5]]
-    more = ", …" if len(devices) > len(names) else ""
-    return f" ({', '.join(names)}{more})" if names else ""
+    more = ", …" if len(names) > 5 else ""
+    return f" ({', '.join(names[:5])}{more})" if names else ""
