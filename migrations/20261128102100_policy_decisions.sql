@@ -349,6 +349,36 @@ grant execute on function public.desired_state() to fleet_device;
 
 -- The same answer, for operators.
 
+create function private.missed(device public.devices, decided private.decision) returns jsonb
+language plpgsql stable set search_path = ''
+as $$
+-- A release that other devices of its branch were given by a rollout, newer than what it runs, and not what it waits for.
+declare
+  current_release public.releases := private.release_on(device.id);
+  rollout public.rollouts;
+  missed_release public.releases;
+begin
+  select r.* into rollout from public.rollouts r join public.releases l on l.id = r.release_id
+  where r.branch = device.branch and r.state <> 'draft' and r.started_at is not null and l.state = 'available'
+    and (current_release.id is null or l.branch <> current_release.branch or l.created_at > current_release.created_at)
+  order by l.created_at desc, r.started_at desc limit 1;
+  if rollout.id is null or rollout.id = decided.rollout_id
+     or rollout.release_id in (decided.release_id, decided.prefetch_id) then
+    return null;
+  end if;
+  select l.* into missed_release from public.releases l where l.id = rollout.release_id;
+  return jsonb_build_object('release', private.release_facts(missed_release.id), 'rollout_id', rollout.id, 'rollout', rollout.name,
+    'why', format('It missed %s: the rollout %s (%s) %s.', missed_release.version, rollout.name, left(rollout.id::text, 8),
+      case when rollout.state = 'cancelled' then 'was cancelled before it had a turn'
+        when not private.takes(rollout, device) then 'is for other devices'
+        when device.pinned_release is not null then 'does not reach a device that is pinned'
+        else format('is %s and does not reach it', rollout.state) end));
+end
+$$;
+comment on function private.missed(public.devices, private.decision) is
+  'The newest release that a rollout gave to others of its branch and this device neither runs nor waits for; null for none.';
+revoke execute on function private.missed(public.devices, private.decision) from public;
+
 create function public.explain_device(device_id uuid, at timestamptz default now()) returns jsonb
 language plpgsql stable security definer set search_path = ''
 as $$
@@ -356,6 +386,7 @@ as $$
 declare
   device public.devices;
   decided private.decision;
+  missed jsonb;
 begin
   perform private.require_rank('viewer');
   select d.* into device from public.devices d where d.id = explain_device.device_id;
@@ -363,13 +394,15 @@ begin
     perform private.refuse_unknown('device', 'device list');
   end if;
   decided := private.decide(device, at);
+  missed := private.missed(device, decided);
   return private.answer(device, decided, at) || jsonb_build_object(
+    'missed', missed,
     'blocked_by', coalesce((
       select jsonb_agg(g ->> 'gate') from jsonb_array_elements(decided.gates) g where g ->> 'verdict' <> 'pass'), '[]'),
-    'summary', coalesce((
+    'summary', concat_ws(' ', coalesce((
       select string_agg(g ->> 'detail', ' ') from jsonb_array_elements(decided.gates) g where g ->> 'verdict' <> 'pass'),
       case decided.action when 'run' then format('It runs %s, as it should.', private.release_name(decided.release_id))
-        else format('It may go to %s now.', private.release_name(decided.release_id)) end));
+        else format('It may go to %s now.', private.release_name(decided.release_id)) end), missed ->> 'why'));
 end
 $$;
 comment on function public.explain_device(uuid, timestamptz) is
