@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.support.identities import DEVICE, V1, V2, Fleet
@@ -19,7 +21,7 @@ pytestmark = OLDER_SERVER_IN_FULL
     ],
 )
 def test_a_device_that_missed_a_release_is_told_which_and_by_which_rollout(
-    fleet: Fleet, options: dict[str, object], then: str | None, why: str
+    fleet: Fleet, options: dict[str, Any], then: str | None, why: str
 ) -> None:
     fleet.sql("update public.branches set delivery = 'rollout_only' where true")
     fleet.report(V1)

@@ -74,7 +74,7 @@ def version(fleetctl: Fleetctl, db: Db) -> Iterator[str]:
     fleetctl("release", "add", uuid4().hex + "00000000", "--version", version, "--branch", "staging")
     yield version
     db.execute("update rollouts set state = 'cancelled' where state in ('running', 'paused')")
-    fleetctl("release", "withdraw", version)
+    fleetctl("release", "withdraw", version, "--yes")
     db.execute("update branches set delivery = 'immediate' where name = 'staging'")
 
 

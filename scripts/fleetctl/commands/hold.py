@@ -39,7 +39,9 @@ def set_hold(
     """
     # No device's name has a space.
     words = [name for name in selection.names if len(name.split()) > 1]
-    selection = replace(selection, names=tuple(name for name in selection.names if name not in words), yes=True)
+    selection = replace(
+        selection, names=tuple(name for name in selection.names if name not in words), yes=True
+    )
     why = reason_of(" ".join(words) or None, reason, "A hold")
     if for_ and until:
         raise FleetctlError("hold_ends_twice", "Give --for or --until, not both.", exit_code=2)

@@ -12,7 +12,6 @@ from fleetctl.commands.common.options import OnBranch, command
 from fleetctl.commands.common.selection import Selection, change_devices
 from fleetctl.console import counted
 
-
 app = typer.Typer(help="Pin devices to a release, and unpin them.", no_args_is_help=True)
 
 _Release = Annotated[str, typer.Option("--release", "-r", help="Version, commit or id.")]

@@ -237,7 +237,9 @@ def _offered_to(context: Context, release: Row) -> int:
         there = {"branch": release["branch"], "state": "active", "not_release": release["version"]}
         return int(context.api.ask("count_devices", selector=there))
     said = context.api.rows(
-        "rollouts", is_one_of("state", ("running", "paused", "completed"), release_id=release["id"]), order="id"
+        "rollouts",
+        is_one_of("state", ("running", "paused", "completed"), release_id=release["id"]),
+        order="id",
     )
     progress = [context.api.ask("rollout_progress", rollout_id=row["id"]) for row in said]
     return max((one["devices"] - one["on_release"] for one in progress), default=0)

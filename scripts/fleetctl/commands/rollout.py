@@ -151,7 +151,8 @@ def cancel(context: Context, rollout: _Name, yes: Yes = False, dry_run: DryRun =
     what = f"cancel {progress['version']} ({stands})"
     if over:
         # It is what they are still told to run.
-        what += f", which takes it from {counted(told['without'])}{some_names(told['without'])} and from any that come later"
+        whom = f"{counted(told['without'])}{some_names(told['without'])}"
+        what += f", which takes it from {whom} and from any that come later"
     # A rollout that is not over yet only stops.
     if agreed(context, what, 0, told, dry_run=dry_run, yes=yes, always_ask=over):
         cancelled = context.api.rpc("cancel_rollout", rollout_id=found["id"])
@@ -183,7 +184,10 @@ def approve(
 
 
 def _stage_that_waits(progress: Row) -> int:
-    """The stage that nothing but an approval may keep shut. Raises FleetctlError `stage_unknown`, `stage_not_said`."""
+    """The stage that nothing but an approval may keep shut.
+
+    Raises FleetctlError: `stage_unknown`, `stage_not_said`.
+    """
     shut = [row for row in progress["stages"] if row["opened_at"] is None]
     waiting = [row for row in shut if row["needs_approval"] and row["approved_at"] is None]
     if not waiting:
@@ -320,4 +324,4 @@ def _by_whom(context: Context, rollout: Row) -> str:
 def _names_without(context: Context, rollout: Row) -> list[str]:
     """The devices that a rollout is for and that do not run its release."""
     devices = context.api.ask_rows("preview_rollout", order="stage,device_id", rollout_id=rollout["id"])
-    return [row["name"] for row in devices if not row["already_there"]]
+    return sorted(row["name"] for row in devices if not row["already_there"])

@@ -19,7 +19,7 @@ def test_a_release_is_offered_withdrawn_and_restored(
     for verb, name, state in (
         ("withdraw", made["version"], "withdrawn"), ("restore", made["commit_sha"][:9], "available"),
     ):  # fmt: skip
-        assert fleetctl("release", verb, name, "--json").json["state"] == state
+        assert fleetctl("release", verb, name, "--yes", "--json").json["state"] == state
     listed = fleetctl("release", "list", "--branch", "staging", "--json").json
     assert listed[0]["id"] == made["id"]
     assert (listed[0]["devices"], listed[0]["signers"]) == (0, {})
@@ -92,7 +92,10 @@ def test_pinning_to_a_withdrawn_release_is_refused(
     (name,) = devices()
     wanted = release()
     fleetctl("release", "withdraw", wanted["version"])
-    assert fleetctl("pin", "set", name, "--release", wanted["version"]).refusal == ("release_not_available", 1)
+    assert fleetctl("pin", "set", name, "--release", wanted["version"]).refusal == (
+        "release_not_available",
+        1,
+    )
 
 
 def test_retry_forgets_a_rollback_of_those_devices_only(

@@ -23,7 +23,8 @@ def agreed(
 ) -> bool:
     """Say what would happen, and ask if it sends, takes back or changes something on more than one device.
 
-    False: a dry run, which was told. Raises FleetctlError `confirmation_needed` without a terminal; typer.Abort.
+    False: a dry run, which was told. Raises FleetctlError `confirmation_needed` without a terminal, or
+    typer.Abort.
     """
     if dry_run:
         context.say(f"Would {what}.", {"dry_run": True, **told})

@@ -121,7 +121,9 @@ class Selection:
         `action` is like `suspend {devices}`. False: a dry run, or no device. Raises FleetctlError
         `confirmation_needed` without a terminal.
         """
-        what = action.replace("{devices}", f"{counted(devices)}{some_names([str(row['name']) for row in devices])}")
+        what = action.replace(
+            "{devices}", f"{counted(devices)}{some_names([str(row['name']) for row in devices])}"
+        )
         if not devices or self.dry_run:
             if context.as_json:
                 names = [row["name"] for row in devices]
