@@ -313,7 +313,7 @@ def _where_it_stands(context: Context, rollout: Row) -> str:
 
 
 def _by_whom(context: Context, rollout: Row) -> str:
-    """Who paused it and when, as the audit log has it."""
+    """The person who paused it and the time, from the audit log."""
     changes = where(table_name="rollouts", row_id=rollout["id"])
     for row in context.api.rows("audit_log", changes, order="id", newest_first=True, limit=20):
         if (row["after"] or {}).get("state") == "paused":
