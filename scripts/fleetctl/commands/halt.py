@@ -120,7 +120,11 @@ def _agreed_to(
     if release is None:
         return agreed(context, what, 0, told, dry_run=dry_run, yes=yes)
     told["going_back"] = back = going_back(
-        context, release, all_at_once=all_at_once, by_halt=True, rollout_id=target if scope == Scope.ROLLOUT else None
+        context,
+        release,
+        all_at_once=all_at_once,
+        by_halt=True,
+        rollout_id=target if scope == Scope.ROLLOUT else None,
     )
     if dry_run:
         context.say(f"Would {what}. {back['summary']}", {"dry_run": True, **told})

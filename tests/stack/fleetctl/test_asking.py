@@ -53,7 +53,7 @@ def test_a_reason_is_given_in_words_or_by_its_option(
         undo = {"halt": ["halt", "lift"], "known-bad": ["known-bad", "lift"], "hold": ["hold", "clear"]}[
             command[0]
         ]
-        why = [] if command[0] == "hold" else reason
+        why: tuple[str, ...] = () if command[0] == "hold" else reason
         assert fleetctl(*undo, name if command[0] == "hold" else row["id"], *why, "--yes").exit_code == 0
 
 

@@ -52,6 +52,7 @@ def commit() -> str:
 #: earlier ones made.
 COMMANDS: dict[str, tuple[str | None, Callable[[World], list[str]]]] = {
     "whoami": (None, lambda w: []),
+    "doctor": (None, lambda w: ["--only", "clock"]),
     "device list": ("viewer", lambda w: []),
     "device count": ("viewer", lambda w: ["--label", f"site={w.tag}"]),
     "device show": ("viewer", lambda w: [w.devices["active"]]),
@@ -97,8 +98,8 @@ COMMANDS: dict[str, tuple[str | None, Callable[[World], list[str]]]] = {
     "rollout resume": ("operator", lambda w: [w.rollout, "--yes"]),
     "rollout approve": ("operator", lambda w: [w.rollout, "--yes"]),
     "rollout cancel": ("operator", lambda w: [w.rollout]),
-    "release withdraw": ("operator", lambda w: [w.release]),
-    "release restore": ("operator", lambda w: [w.release]),
+    "release withdraw": ("operator", lambda w: [w.release, "--yes"]),
+    "release restore": ("operator", lambda w: [w.release, "--yes"]),
     "device replace": ("admin", lambda w: [w.devices["active"]]),
     "operator add": ("admin", lambda w: [f"{w.tag}@new.example", "--user-id", str(uuid4())]),
     "operator rank": ("admin", lambda w: [w.person, "operator"]),
@@ -198,6 +199,10 @@ def world(db: Db, stack: LocalStack) -> Iterator[World]:
         token=one("select create_provisioning_token('beacon') ->> 'id'"),
         alert=insert("alerts", kind="rank", subject=tag, summary="x"),
     )  # fmt: skip
+    db.execute(
+        "update known_bad_patterns set lift_reason = 'over' where lifted_at is null and release_id = %s",
+        [release],
+    )
     db.execute(
         "update halts set lift_reason = 'over' where lifted_at is null and reason in ('why', %s)", [tag]
     )
