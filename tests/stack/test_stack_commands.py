@@ -17,6 +17,7 @@ import pytest
 
 from fleetctl.stack.local_stack import LocalStack
 from tests.support.patience import PATIENCE_S
+from tests.support.stack import copy_data
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,7 @@ def test_folder_in_which_nothing_was_started(data: Path) -> None:
 
 
 def test_detached_stack_is_found_refused_twice_and_stopped_by_other_processes(data: Path) -> None:
+    copy_data(data)
     up = fleetctl("up", "--port", "0", "--no-web", "--detach", "--data", str(data), "--json")
     assert up.returncode == 0, up.stderr
     status = fleetctl("status", "--data", str(data), "--json")

@@ -288,7 +288,13 @@ def test_stack_made_by_another_text_of_the_migrations_is_refused_until_it_starts
 
 
 @pytest.mark.parametrize(
-    "stage", ["Creating the database", "Starting PostgreSQL", "Applying migrations", "Starting the API"]
+    "stage",
+    [
+        "Creating the database",
+        pytest.param("Starting PostgreSQL", marks=pytest.mark.full),
+        "Applying migrations",
+        pytest.param("Starting the API", marks=pytest.mark.full),
+    ],
 )
 def test_start_that_was_killed_at_any_stage_does_not_hinder_the_next(empty: Path, stage: str) -> None:
     options = {"data": str(empty), "port": 0, "web": False, "durable": False}

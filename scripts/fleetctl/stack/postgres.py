@@ -17,15 +17,19 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil  # type: ignore[import-untyped]  # ships no types
-import psycopg
 
 from fleet_agent.support.atomic_files import sync_folder
 from fleet_agent.support.processes import surely_ending_with_us
 from fleetctl.errors import FleetctlError
 from fleetctl.stack.layout import DataFolder
 from fleetctl.stack.process import Child, Identity, last_lines
+
+if TYPE_CHECKING:
+    # Loaded at first use: most commands only look at the data folder.
+    import psycopg
 
 SUPERUSER = "supabase_admin"
 DATABASE = "postgres"
@@ -119,6 +123,8 @@ class Postgres:
 
     def connect(self, role: str, password: str) -> psycopg.Connection:
         """An autocommit connection. Raises psycopg.OperationalError."""
+        import psycopg
+
         return psycopg.connect(url(role, password, self.port), autocommit=True, connect_timeout=10)
 
     def _check_version(self) -> None:
@@ -183,6 +189,8 @@ class Postgres:
         return str(folder)
 
     def _is_ready(self) -> bool:
+        import psycopg
+
         # A refused password is an answer: only a server that is up asks for one.
         try:
             psycopg.connect(url(SUPERUSER, "", self.port), connect_timeout=5).close()

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from fleetctl.errors import FleetctlError
-from fleetctl.migrate import migrate, run_script
 from fleetctl.stack import dashboard, ports
 from fleetctl.stack.deno import find_deno
 from fleetctl.stack.keys import Keys
@@ -174,6 +173,8 @@ class Supervisor:
 
     def _prepare_database(self) -> None:
         """Superuser part, migrations as `postgres`, and seed data if the database is new."""
+        from fleetctl.migrate import migrate, run_script
+
         keys = self.keys
         with self.postgres.connect(SUPERUSER, keys.supabase_admin_password) as admin:
             run_script(admin, self.project.bootstrap, "bootstrap_failed")
