@@ -58,7 +58,7 @@ function Configured() {
 function Connected({ config }: { config: Config }) {
   const client = useMemo(() => connect(config), [config]);
   return (
-    <ClientProvider client={client}>
+    <ClientProvider client={client} address={config}>
       <RequireOperator pollSeconds={config.pollSeconds} />
     </ClientProvider>
   );

@@ -36,6 +36,12 @@ export const ROUTES: readonly PageRoute[] = [
     page: lazy(() => import("../device/DevicePage.tsx")),
   },
   {
+    path: "/provisioning",
+    title: "Provisioning",
+    minimum: "viewer",
+    page: lazy(() => import("../provisioning/ProvisioningPage.tsx")),
+  },
+  {
     path: "/alerts",
     title: "Alerts",
     minimum: "viewer",

@@ -2,7 +2,7 @@
 import type { Session } from "@supabase/supabase-js";
 import { useQuery } from "@tanstack/react-query";
 import { createContext, type ReactNode, useContext, useEffect, useState } from "react";
-import type { Client } from "../data/client.ts";
+import type { Address, Client } from "../data/client.ts";
 import { readOperator } from "../data/reads.ts";
 import type { Rank } from "../data/rows.ts";
 
@@ -13,10 +13,17 @@ export interface Operator {
 }
 
 const ClientContext = createContext<Client | null>(null);
+const AddressContext = createContext<Address | null>(null);
 const OperatorContext = createContext<Operator | null>(null);
 
-export function ClientProvider({ client, children }: { client: Client; children: ReactNode }) {
-  return <ClientContext.Provider value={client}>{children}</ClientContext.Provider>;
+export function ClientProvider(
+  { client, address, children }: { client: Client; address: Address; children: ReactNode },
+) {
+  return (
+    <AddressContext.Provider value={address}>
+      <ClientContext.Provider value={client}>{children}</ClientContext.Provider>
+    </AddressContext.Provider>
+  );
 }
 
 export const OperatorProvider = OperatorContext.Provider;
@@ -25,6 +32,13 @@ export function useClient(): Client {
   const client = useContext(ClientContext);
   if (!client) throw new Error("useClient is only for components inside ClientProvider");
   return client;
+}
+
+/** Where the control plane is, for what people copy from the page. */
+export function useAddress(): Address {
+  const address = useContext(AddressContext);
+  if (!address) throw new Error("useAddress is only for components inside ClientProvider");
+  return address;
 }
 
 export function useOperator(): Operator {

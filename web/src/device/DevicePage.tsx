@@ -11,6 +11,7 @@ import { fields } from "../data/json.ts";
 import { deviceView } from "../devices/deviceView.ts";
 import { pollIntervalS } from "../devices/shownState.ts";
 import { StateLabel } from "../devices/StateLabel.tsx";
+import { useFingerprint } from "../devices/useFingerprint.ts";
 import { sharedRows } from "../fleet/fleetData.ts";
 import { useFleet } from "../fleet/useFleet.ts";
 import { span } from "../format/time.ts";
@@ -24,7 +25,7 @@ import { Containers, LogTail, Resources } from "./ReportSections.tsx";
 import { safeMode } from "./safeMode.ts";
 import { SafeModeNotice } from "./SafeModeNotice.tsx";
 import { Section } from "./Section.tsx";
-import { useDevice, useFingerprint } from "./useDevice.ts";
+import { useDevice } from "./useDevice.ts";
 
 const ALL_DEVICES = { href: "/devices", title: "All devices" };
 

@@ -4,7 +4,6 @@ import { useClient } from "../auth/session.tsx";
 import { KEYS } from "../data/queries.ts";
 import { readDevice, readExplanation, readHistory, readStatus } from "../data/reads.ts";
 import { usePollMs } from "../fleet/useFleet.ts";
-import { fingerprint } from "./fingerprint.ts";
 import { parseExplanation } from "./gates.ts";
 
 export function useDevice(id: string) {
@@ -32,13 +31,4 @@ export function useDevice(id: string) {
       refetchInterval,
     }),
   };
-}
-
-/** The fingerprint of a key; undefined while it is computed, null if this browser cannot tell. */
-export function useFingerprint(publicKey: string | null) {
-  return useQuery({
-    queryKey: ["fingerprint", publicKey],
-    queryFn: () => publicKey === null ? null : fingerprint(publicKey),
-    staleTime: Infinity,
-  }).data;
 }
