@@ -33,6 +33,30 @@ comment on table private.baseline is
 comment on column private.baseline.text_hash is 'SHA-256 of the applied files without comments and spaces.';
 alter table private.baseline enable row level security;
 
+-- Texts that are shown as one line. Whoever writes them must not be able to forge another line, or the order of letters,
+-- where they are read: on a terminal, in a table, in a message. Bound when they are created, so that a check inlines them.
+create function private.is_one_line(value text) returns boolean
+language sql immutable parallel safe
+return value !~ '[\u0001-\u001F\u007F-\u009F\u2028-\u202E\u2066-\u2069]';
+comment on function private.is_one_line(text) is
+  'Without line breaks, control characters, and those that change the direction of text. Null for null.';
+revoke execute on function private.is_one_line(text) from public;
+grant execute on function private.is_one_line(text) to fleet_device, authenticated, service_role;
+
+create function private.is_plain_text(value text) returns boolean
+language sql immutable parallel safe
+return value !~ '[\u0001-\u0008\u000B\u000C\u000E-\u001F\u007F-\u009F\u202A-\u202E\u2066-\u2069]';
+comment on function private.is_plain_text(text) is
+  'As is_one_line(), for texts of several lines: line breaks and tabs are allowed.';
+revoke execute on function private.is_plain_text(text) from public;
+grant execute on function private.is_plain_text(text) to fleet_device, authenticated, service_role;
+
+create function private.one_line(value text) returns text
+language sql immutable parallel safe
+return regexp_replace(value, '[\u0001-\u001F\u007F-\u009F\u2028-\u202E\u2066-\u2069]+', ' ', 'g');
+comment on function private.one_line(text) is 'Makes one line of a text that policy puts together from what others wrote.';
+revoke execute on function private.one_line(text) from public;
+
 -- Who is calling.
 
 -- These are called six times in a device's report and by every gate of its request. So their bodies are bound when they

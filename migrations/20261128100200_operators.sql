@@ -9,7 +9,8 @@ create table public.operators (
   constraint "times must be between 1970 and 2200"
     check (created_at between '1970-01-01Z' and '2200-01-01Z'),
   constraint "email must be at most 320 characters"
-    check (length(email) <= 320)
+    check (length(email) <= 320),
+  constraint "email must be one line, without control characters" check (private.is_one_line(email))
 );
 comment on table public.operators is 'The people who may see and run this fleet. Managed by admins.';
 comment on column public.operators.user_id is 'The id of the user in Supabase Auth (auth.users.id).';

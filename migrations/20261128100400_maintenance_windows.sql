@@ -13,7 +13,8 @@ create table public.maintenance_windows (
   prefetch boolean not null default false,
   description text not null default '',
   constraint "description must be at most 4000 characters"
-    check (length(description) <= 4000)
+    check (length(description) <= 4000),
+  constraint "description must be plain text, without control characters" check (private.is_plain_text(description))
 );
 comment on table public.maintenance_windows is 'Named sets of times in which a device may be updated.';
 comment on column public.maintenance_windows.prefetch is

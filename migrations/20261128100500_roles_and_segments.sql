@@ -5,7 +5,8 @@ create table public.device_roles (
   name text primary key constraint "name must be 1 to 63 of a-z, 0-9 and -" check (name ~ '^[a-z0-9][a-z0-9-]{0,62}$'),
   description text not null default '',
   constraint "description must be at most 4000 characters"
-    check (length(description) <= 4000)
+    check (length(description) <= 4000),
+  constraint "description must be plain text, without control characters" check (private.is_plain_text(description))
 );
 comment on table public.device_roles is 'What a device can be for: the folder roles/<name>/ of the fleet repository.';
 
@@ -52,7 +53,8 @@ create table public.segments (
   maintenance_window text references public.maintenance_windows on update cascade,
   description text not null default '',
   constraint "description must be at most 4000 characters"
-    check (length(description) <= 4000)
+    check (length(description) <= 4000),
+  constraint "description must be plain text, without control characters" check (private.is_plain_text(description))
 );
 comment on table public.segments is 'Deployment rings, first to last: a release reaches canary before early before stable.';
 comment on column public.segments.position is 'Order of the rings, lowest first; at the end when left empty.';

@@ -25,7 +25,8 @@ create table public.rollout_templates (
   on_bad public.rollout_reaction not null default 'halt_rollout',
   remember_patterns boolean not null default false,
   constraint "description must be at most 4000 characters"
-    check (length(description) <= 4000)
+    check (length(description) <= 4000),
+  constraint "description must be plain text, without control characters" check (private.is_plain_text(description))
 );
 comment on table public.rollout_templates is 'Patterns for rollouts: put a name into branches.rollout_template and each new release of that branch starts one.';
 comment on column public.rollout_templates.role is 'Rollouts made from it are for devices of this role only; empty means all.';

@@ -7,7 +7,8 @@ create table public.branches (
   rollout_template text references public.rollout_templates on update cascade,
   description text not null default '',
   constraint "description must be at most 4000 characters"
-    check (length(description) <= 4000)
+    check (length(description) <= 4000),
+  constraint "description must be plain text, without control characters" check (private.is_plain_text(description))
 );
 comment on table public.branches is 'Git branches of the fleet repository that devices can track.';
 comment on column public.branches.delivery is
@@ -75,7 +76,9 @@ create table public.releases (
   constraint "times must be between 1970 and 2200"
     check (created_at between '1970-01-01Z' and '2200-01-01Z'),
   constraint "texts must be at most 20000 characters"
-    check (length(notes) <= 20000)
+    check (length(notes) <= 20000),
+  constraint "version must be one line, without control characters" check (private.is_one_line(version)),
+  constraint "notes must be plain text, without control characters" check (private.is_plain_text(notes))
 );
 comment on table public.releases is 'Commits of the fleet repository that devices can be given.';
 comment on column public.releases.commit_sha is 'The full commit id. Fixed once the row exists: make a new release for a new commit.';

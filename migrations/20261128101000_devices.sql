@@ -53,7 +53,9 @@ create table public.devices (
            and hold_until between '1970-01-01Z' and '2200-01-01Z'
            and ignore_window_until between '1970-01-01Z' and '2200-01-01Z'),
   constraint "texts must be at most 1000 characters"
-    check (length(hold_reason) <= 1000 and length(hardware_model) <= 1000 and length(os) <= 1000 and length(timezone) <= 1000)
+    check (length(hold_reason) <= 1000 and length(hardware_model) <= 1000 and length(os) <= 1000 and length(timezone) <= 1000),
+  constraint "texts must be one line, without control characters"
+    check (private.is_one_line(hold_reason) and private.is_one_line(hardware_model) and private.is_one_line(os))
 );
 comment on table public.devices is 'The fleet: one row a machine, what it is for and what operators decided about it.';
 comment on column public.devices.name is

@@ -20,7 +20,8 @@ create table private.provisioning_tokens (
   created_by uuid,
   created_at timestamptz not null default now(),
   revoked_at timestamptz,
-  constraint "uses cannot pass max_uses" check (uses between 0 and max_uses)
+  constraint "uses cannot pass max_uses" check (uses between 0 and max_uses),
+  constraint "note must be one line, without control characters" check (private.is_one_line(note))
 );
 comment on table private.provisioning_tokens is 'Tokens with which machines enroll. Hashed; made by create_provisioning_token().';
 comment on column private.provisioning_tokens.token_hash is 'SHA-256 of the token''s UTF-8 bytes.';

@@ -37,6 +37,10 @@ create table public.device_status (
   constraint "texts must be at most 4000 characters"
     check (length(phase) <= 4000 and length(reason) <= 4000 and length(agent_version) <= 4000
            and length(error_kind) <= 4000 and length(error) <= 4000),
+  constraint "texts must be one line, without control characters"
+    check (private.is_one_line(phase) and private.is_one_line(reason) and private.is_one_line(agent_version)
+           and private.is_one_line(error_kind)),
+  constraint "error must be plain text, without control characters" check (private.is_plain_text(error)),
   constraint "times must be between 1970 and 2200"
     check (booted_at between '1970-01-01Z' and '2200-01-01Z' and device_time between '1970-01-01Z' and '2200-01-01Z'
            and reported_at between '1970-01-01Z' and '2200-01-01Z')

@@ -34,6 +34,10 @@ create table public.update_history (
   constraint "texts must be at most 4000 characters"
     check (length(failed_phase) <= 4000 and length(error_kind) <= 4000 and length(error) <= 4000 and length(agent_version) <= 4000
            and length(signer) <= 4000),
+  constraint "texts must be one line, without control characters"
+    check (private.is_one_line(failed_phase) and private.is_one_line(error_kind) and private.is_one_line(agent_version)
+           and private.is_one_line(signer)),
+  constraint "error must be plain text, without control characters" check (private.is_plain_text(error)),
   constraint "times must be between 1970 and 2200"
     check (started_at between '1970-01-01Z' and '2200-01-01Z' and finished_at between '1970-01-01Z' and '2200-01-01Z'
            and received_at between '1970-01-01Z' and '2200-01-01Z')

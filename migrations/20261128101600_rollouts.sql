@@ -42,7 +42,9 @@ create table public.rollouts (
     check (created_at between '1970-01-01Z' and '2200-01-01Z' and started_at between '1970-01-01Z' and '2200-01-01Z'
            and ended_at between '1970-01-01Z' and '2200-01-01Z'),
   constraint "notes must be at most 20000 characters"
-    check (length(notes) <= 20000)
+    check (length(notes) <= 20000),
+  constraint "name must be one line, without control characters" check (private.is_one_line(name)),
+  constraint "notes must be plain text, without control characters" check (private.is_plain_text(notes))
 );
 comment on table public.rollouts is 'Staged deliveries. Insert a draft, add rows to rollout_stages, then set state to running.';
 comment on column public.rollouts.branch is 'The branch whose devices it is for; the release''s branch, filled in by a trigger.';

@@ -101,6 +101,8 @@ create table public.known_bad_patterns (
   constraint "lifting needs lifted_at and lift_reason together" check ((lifted_at is null) = (lift_reason is null)),
   constraint "reasons must be at most 4000 characters"
     check (length(reason) <= 4000 and length(lift_reason) <= 4000),
+  constraint "texts must be one line, without control characters"
+    check (private.is_one_line(reason) and private.is_one_line(lift_reason) and private.is_one_line(cause)),
   constraint "times must be between 1970 and 2200"
     check (opened_at between '1970-01-01Z' and '2200-01-01Z' and lifted_at between '1970-01-01Z' and '2200-01-01Z')
 );

@@ -226,7 +226,7 @@ begin
     order by p.lift desc, p.failed desc, p.attribute, p.value
   loop
     insert into public.known_bad_patterns (release_id, selector, cause, reason, evidence, opened_at)
-    values (wanted_id, private.selector_of(found_pattern.attribute, found_pattern.value), 'failure_pattern', found_pattern.sentence,
+    values (wanted_id, private.selector_of(found_pattern.attribute, found_pattern.value), 'failure_pattern', private.one_line(found_pattern.sentence),
       jsonb_build_object('rollout_id', rollout_id, 'failed', found_pattern.failed, 'attempted', found_pattern.attempted,
         'other_failed', found_pattern.other_failed, 'other_attempted', found_pattern.other_attempted, 'lift', found_pattern.lift), at);
     marked := marked + 1;

@@ -130,7 +130,8 @@ create table public.slo_targets (
   unit text not null constraint "unit must be percent or seconds" check (unit in ('percent', 'seconds')),
   description text not null default '',
   constraint "description must be at most 4000 characters"
-    check (length(description) <= 4000)
+    check (length(description) <= 4000),
+  constraint "description must be plain text, without control characters" check (private.is_plain_text(description))
 );
 comment on table public.slo_targets is 'The fleet''s service level objectives. Admins change the targets; the report is in the view slo.';
 comment on column public.slo_targets.target is 'percent: at least this. seconds: at most this.';

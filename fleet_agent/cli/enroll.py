@@ -76,12 +76,14 @@ def _enroll(context: Context, options: argparse.Namespace) -> int:
 def _request(name: str | None, labels: Mapping[str, str], context: Context) -> EnrollmentRequest:
     from fleet_agent.control_plane.edge_functions import EnrollmentRequest
     from fleet_agent.host.machine import Machine, host_name
+    from fleet_agent.support.plain_text import one_line
 
     machine = Machine(context.paths.root)
+    model = machine.hardware_model()
     return EnrollmentRequest(
         name=name or host_name(),
-        hardware_model=machine.hardware_model(),
-        os=machine.operating_system(),
+        hardware_model=one_line(model) if model else None,
+        os=one_line(machine.operating_system()),
         agent_version=__version__,
         labels=labels,
     )

@@ -25,7 +25,7 @@ from fleet_agent.control_plane.identity import Identity
 from fleet_agent.control_plane.tokens import Token, Tokens
 from fleet_agent.errors import ControlPlaneError, Kind, bad_answer, not_enrolled
 from fleet_agent.model import Attempt, CommandKind, Directive
-from fleet_agent.support import retry
+from fleet_agent.support import plain_text, retry
 from fleet_agent.support.clock import Clock
 
 Result = TypeVar("Result")
@@ -34,6 +34,8 @@ Result = TypeVar("Result")
 TIMEOUT = httpx.Timeout(20.0, connect=15.0)
 #: One request with its answer: the limits above are between two bytes, which a slow trickle never exceeds.
 WHOLE_CALL_S = 90.0
+#: Columns that may have more than one line, in any table.
+_SEVERAL_LINES = frozenset({"error"})
 #: Attempts uploaded in one request.
 HISTORY_BATCH = 20
 
@@ -117,7 +119,7 @@ class ControlPlane:
 
     async def report(self, row: dict[str, Any]) -> None:
         """Upsert this device's row of `device_status`; columns left out keep their value."""
-        body = {"device_id": str(self.device_id), **row}
+        body = plain_text.row({"device_id": str(self.device_id), **row}, several_lines=_SEVERAL_LINES)
         await self._call(
             retry.REPORT,
             lambda: (
@@ -129,7 +131,13 @@ class ControlPlane:
 
     async def record(self, attempts: Sequence[Attempt]) -> None:
         """Insert rows of `update_history`; rows already there are left alone: repeating is safe."""
-        rows = [{**attempt.model_dump(mode="json"), "device_id": str(self.device_id)} for attempt in attempts]
+        rows = [
+            plain_text.row(
+                {**attempt.model_dump(mode="json"), "device_id": str(self.device_id)},
+                several_lines=_SEVERAL_LINES,
+            )
+            for attempt in attempts
+        ]
         await self._call(
             retry.HISTORY,
             lambda: (
@@ -145,11 +153,12 @@ class ControlPlane:
         self, command_id: UUID, state: Literal["succeeded", "failed"], result: dict[str, Any]
     ) -> None:
         """Answer a queued command; one answered already keeps its first answer."""
+        body = plain_text.row({"state": state, "result": result}, several_lines=())
         await self._call(
             retry.ANSWER,
             lambda: (
                 self._rest.from_("device_commands")
-                .update({"state": state, "result": result}, returning=ReturnMethod.minimal)
+                .update(body, returning=ReturnMethod.minimal)
                 .eq("id", str(command_id))
                 .eq("state", "queued")
                 .execute()

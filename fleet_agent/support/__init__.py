@@ -10,6 +10,7 @@
     clock         the time on a machine whose clock may be wrong
     deadline      a limit for a whole connection, not for each read
     fingerprint   a public key as people compare it
+    plain_text    texts without what a terminal would obey
     retry         every retry policy: who, how often, how long
     sizes         units of bytes
     words         numbers in sentences
@@ -27,6 +28,7 @@ __all__ = [
     "open_files",
     "orphans",
     "patterns",
+    "plain_text",
     "processes",
     "retry",
     "sizes",

@@ -129,11 +129,13 @@ HELPERS: dict[str, set[str]] = {
     "anon": set(),
     "fleet_device": {
         "private.caller_role", "private.claimed_id", "private.claims", "private.device_id",
-        "private.device_is_active", "private.device_segment", "private.key_number", "private.operator_is", "private.operator_rank",
+        "private.device_is_active", "private.device_segment", "private.is_one_line", "private.is_plain_text",
+        "private.key_number", "private.operator_is", "private.operator_rank",
     },
     "authenticated": {
         "private.actor_id", "private.actor_name", "private.caller_role", "private.claimed_id", "private.claims",
         "private.device_id", "private.device_is_active", "private.device_segment", "private.key_number", "private.is_trusted",
+        "private.is_one_line", "private.is_plain_text",
         "private.operator_is", "private.operator_rank", "private.refuse", "private.refuse_unknown", "private.require_rank",
         "private.copy_template_stages", "private.next_segment_position", "private.outlook", "private.set_rollout_state",
         # Of reports: under the reader's row-level security, or of their arguments alone.
