@@ -25,7 +25,8 @@ export interface Deps {
 }
 
 // Postgres stores neither NUL nor half a surrogate pair, and a line break in a log line is a forged log line.
-const printable = (value: string) => value.isWellFormed() && !/[\p{Cc}\u2028-\u202e\u2066-\u2069]/u.test(value);
+const printable = (value: string) =>
+  value.isWellFormed() && !/[\p{Cc}\u2028-\u202e\u2066-\u2069]/u.test(value);
 const text = (max: number) =>
   z.string().trim().min(1).max(max).refine(printable, "must not contain control characters");
 
