@@ -150,6 +150,17 @@ $$;
 comment on function private.refuse_future(text, timestamptz) is 'Refuses a date of something that happened if it has not come yet (PT400).';
 revoke execute on function private.refuse_future(text, timestamptz) from public;
 
+create function private.refuse_past(what text, date timestamptz) returns void
+language plpgsql set search_path = ''
+as $$
+begin
+  perform private.refuse('date_in_the_past', format('%s has passed already: %s.', what, date),
+    'Give a time to come, or leave it empty.', 'PT400');
+end
+$$;
+comment on function private.refuse_past(text, timestamptz) is 'Refuses a date of something that is to end if it has passed (PT400).';
+revoke execute on function private.refuse_past(text, timestamptz) from public;
+
 create function private.refuse_in_use() returns trigger
 language plpgsql security definer set search_path = ''
 as $$

@@ -166,6 +166,15 @@ begin
   elsif new.pinned_release is null then
     new.pinned_at := null;
   end if;
+  -- People only: the scheduler and what is restored have a clock of their own.
+  if private.caller_role() in ('authenticated', 'service_role') then
+    if new.hold_until <= now() and (tg_op = 'INSERT' or new.hold_until is distinct from old.hold_until) then
+      perform private.refuse_past('hold_until', new.hold_until);
+    end if;
+    if new.ignore_window_until <= now() and (tg_op = 'INSERT' or new.ignore_window_until is distinct from old.ignore_window_until) then
+      perform private.refuse_past('ignore_window_until', new.ignore_window_until);
+    end if;
+  end if;
   if not new.hold then
     -- Switching a hold off in the table editor is one click: what described it goes with it.
     if tg_op = 'UPDATE' and old.hold then

@@ -27,7 +27,7 @@ HEX = "'" + "9" * 40 + "'"
         ("update public.devices set name = 'no spaces' where name = 'device'", "23514", "", "name must be 1 to 63 letters, digits, dots, _ or -"),
         ("update public.devices set labels = '{\"site\": 1}' where name = 'device'", "23514", "", "labels must be an object of texts"),
         ("update public.devices set labels = '[]' where name = 'device'", "23514", "", "labels must be an object of texts"),
-        ("update public.devices set hold_until = now() where name = 'device'", "23514", "", "hold_until and hold_reason need hold switched on"),
+        ("update public.devices set hold_until = now() + interval '1 day' where name = 'device'", "23514", "", "hold_until and hold_reason need hold switched on"),
         ("insert into public.devices (name, role, state) values ('x', 'beacon', 'active')", "23514", "", "an active device needs a public_key"),
         ("insert into public.releases (commit_sha) values ('abc')", "23514", "", "commit_sha must be the full 40 or 64 hex digits of a commit"),
         (f"insert into public.releases (commit_sha, branch) values ({HEX}, 'nix')", "PT400", "unknown_branch", 'There is no branch "nix".'),

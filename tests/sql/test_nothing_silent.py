@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.support.identities import OTHER, V1, V2, Fleet
+from tests.support.identities import DEVICE, OTHER, V1, V2, Fleet
 from tests.support.profiles import OLDER_SERVER_IN_FULL
 from tests.support.rollout_builders import (
     ask,
@@ -57,6 +57,21 @@ def test_what_the_owner_adds_is_not_from_the_future(fleet: Fleet, table: str) ->
     first = "repeat('9', 40)" if table.startswith("releases") else f"'{V2}'"
     refusal = fleet.refused(f"insert into public.{table}, created_at) values ({first}, '2099-01-01Z')")
     assert (refusal.code, refusal.kind) == ("PT400", "date_in_the_future")
+
+
+@pytest.mark.parametrize("column", ["hold_until", "ignore_window_until"])
+@pytest.mark.parametrize("who", ["operator", "service"])
+def test_what_is_to_end_does_not_end_in_the_past(fleet: Fleet, column: str, who: str) -> None:
+    edit = f"update public.devices set hold = true, {column} = now() + %s::interval where id = %s"
+    for ago in ("-1 day", "0"):
+        refusal = fleet.refused(edit, ago, DEVICE, who=who)
+        assert (refusal.code, refusal.kind) == ("PT400", "date_in_the_past")
+    fleet.sql(edit, "1 second", DEVICE, who=who)
+    # Once it has ended, the row can still be edited.
+    fleet.sql(edit, "-1 second", DEVICE)
+    fleet.sql(
+        f"update public.devices set segment = 'early', {column} = {column} where id = %s", DEVICE, who=who
+    )
 
 
 def test_a_rollout_keeps_its_start(fleet: Fleet) -> None:

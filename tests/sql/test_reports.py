@@ -181,9 +181,7 @@ def test_the_overview_adds_up(fleet: Fleet) -> None:
     assert [seen[state] for state in states] == [1, 0, 1, 0, 0, 0]
     assert (seen["held"], seen["pinned"], seen["open_halts"], seen["open_alerts"]) == (1, 1, 1, 1)
     # A hold that has ended is none.
-    fleet.sql(
-        "update public.devices set hold_until = now() - interval '1 s' where id = %s", OTHER, who="operator"
-    )
+    fleet.sql("update public.devices set hold_until = now() - interval '1 s' where id = %s", OTHER)
     assert overview(fleet)["held"] == 0
 
 

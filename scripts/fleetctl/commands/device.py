@@ -11,10 +11,10 @@ import typer
 from fleetctl.client.query import Row, where
 from fleetctl.commands import enroll_line
 from fleetctl.commands.common.context import Context
-from fleetctl.commands.common.format import ago, minute, second
+from fleetctl.commands.common.format import ago, both_clocks, second
 from fleetctl.commands.common.lookup import find_device
-from fleetctl.commands.common.options import command
-from fleetctl.commands.common.parse import duration, pairs_of
+from fleetctl.commands.common.options import Until, command
+from fleetctl.commands.common.parse import duration, end_of, pairs_of
 from fleetctl.commands.common.selection import Selection, change_devices
 from fleetctl.commands.common.selector import CLOSED
 from fleetctl.commands.device_status import local_settings, with_status
@@ -130,10 +130,10 @@ def replace_device(
     row = find_device(context, device)
     valid_for_s = int(duration(valid_for).total_seconds())
     made = context.api.rpc("replace_device", device_id=row["id"], valid_for_s=valid_for_s)
+    until = both_clocks(datetime.fromisoformat(made["expires_at"]))
     line.show(
         made,
-        f"For the machine that takes the place of {row['name']}, until {minute(made['expires_at'])} UTC. "
-        "It is not shown again.",
+        f"For the machine that takes the place of {row['name']}, until {until}. It is not shown again.",
     )
 
 
@@ -194,22 +194,23 @@ def ignore_window(
     for_: Annotated[
         str | None, typer.Option("--for", metavar="DURATION", help="Ignore it for this long, e.g. 2h.")
     ] = None,
+    until: Until = None,
     end: Annotated[bool, typer.Option("--end", help="Stop ignoring the window.")] = False,
 ) -> None:
     """Let devices update outside their maintenance window for a while."""
-    if (for_ is None) != end:
-        raise FleetctlError("window_time_missing", "Give either --for and a duration, or --end.", exit_code=2)
-    until = datetime.now(UTC) + duration(for_) if for_ else None
+    ends = end_of(for_, until)
+    if (ends is None) != end:
+        raise FleetctlError("window_time_missing", "Give one of --for, --until and --end.", exit_code=2)
     devices = selection.devices(context)
     what = (
-        f"ignore the maintenance window of {{devices}} for {for_}"
-        if until
+        f"ignore the maintenance window of {{devices}} until {both_clocks(ends)}"
+        if ends
         else "stop ignoring the maintenance window of {devices}"
     )
     if selection.agree(what, devices, context=context):
-        change = {"ignore_window_until": until.isoformat() if until else None}
+        change = {"ignore_window_until": ends.isoformat() if ends else None}
         rows = change_devices(context, devices, lambda device: change)
-        said = f"is ignored until {until:%Y-%m-%d %H:%M %Z}" if until else "applies again"
+        said = f"is ignored until {both_clocks(ends)}" if ends else "applies again"
         context.say(f"The maintenance window of {counted(rows)} {said}.", rows)
 
 

@@ -8,6 +8,7 @@ import typer
 
 from fleetctl.client.query import Row
 from fleetctl.commands.common.context import Context
+from fleetctl.commands.common.format import both_clocks
 from fleetctl.commands.common.lookup import find_device
 from fleetctl.commands.common.options import command
 from fleetctl.commands.common.parse import moment
@@ -21,15 +22,23 @@ def add_to(app: typer.Typer) -> None:
 def explain(
     context: Context,
     device: Annotated[str, typer.Argument(help="Name or id.")],
-    at: Annotated[str | None, typer.Option(help="At this time (ISO 8601) instead of now.")] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            help="At this time (ISO 8601) instead of now; without an offset, on this machine's clock."
+        ),
+    ] = None,
 ) -> None:
     """Show what a device should do and why: every policy gate with its verdict and its reason."""
     row = find_device(context, device)
-    arguments = {"device_id": row["id"], **({"at": moment(at).isoformat()} if at else {})}
+    then = moment(at) if at else None
+    arguments = {"device_id": row["id"], **({"at": then.isoformat()} if then else {})}
     explanation = context.api.ask("explain_device", **arguments)
     if context.as_json:
         print_json(explanation)
     else:
+        if then:
+            out.print(f"At {both_clocks(then)}:", markup=False)
         print_gates(explanation)
 
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
 from fleetctl.commands.common.context import Context
-from fleetctl.commands.common.options import command
-from fleetctl.commands.common.parse import duration, moment
+from fleetctl.commands.common.format import both_clocks
+from fleetctl.commands.common.options import Until, command
+from fleetctl.commands.common.parse import end_of
 from fleetctl.commands.common.reason import reason_of
 from fleetctl.commands.common.selection import Selection, change_devices
 from fleetctl.console import counted
-from fleetctl.errors import FleetctlError
 
 app = typer.Typer(help="Hold devices: no updates until the hold ends.", no_args_is_help=True)
 
@@ -31,7 +30,7 @@ def set_hold(
         str | None,
         typer.Option("--for", metavar="DURATION", help="End the hold after this long, e.g. 12h."),
     ] = None,
-    until: Annotated[str | None, typer.Option(help="End the hold at this time (ISO 8601).")] = None,
+    until: Until = None,
 ) -> None:
     """Hold devices, until the hold is cleared or for a limited time. Does not ask for confirmation.
 
@@ -43,14 +42,12 @@ def set_hold(
         selection, names=tuple(name for name in selection.names if name not in words), yes=True
     )
     why = reason_of(" ".join(words) or None, reason, "A hold")
-    if for_ and until:
-        raise FleetctlError("hold_ends_twice", "Give --for or --until, not both.", exit_code=2)
-    ends = datetime.now(UTC) + duration(for_) if for_ else moment(until) if until else None
+    ends = end_of(for_, until)
     devices = selection.devices(context)
     if selection.agree("hold {devices}", devices, context=context):
         change = {"hold": True, "hold_reason": why, "hold_until": ends.isoformat() if ends else None}
         held = change_devices(context, devices, lambda device: change)
-        context.say(f"Holding {counted(held)}{f' until {ends:%Y-%m-%d %H:%M %Z}' if ends else ''}.", held)
+        context.say(f"Holding {counted(held)}{f' until {both_clocks(ends)}' if ends else ''}.", held)
 
 
 @command(app)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -9,7 +10,7 @@ import typer
 from fleetctl.client.query import Row
 from fleetctl.commands import enroll_line
 from fleetctl.commands.common.context import Context
-from fleetctl.commands.common.format import SHORT_ID, minute
+from fleetctl.commands.common.format import SHORT_ID, both_clocks, minute
 from fleetctl.commands.common.lookup import find_by_id
 from fleetctl.commands.common.options import command
 from fleetctl.commands.common.parse import duration, pairs_of
@@ -50,10 +51,10 @@ def create(
         "create_provisioning_token", role=role, segment=segment, branch=branch, note=note, max_uses=uses,
         valid_for_s=int(duration(valid_for).total_seconds()), auto_accept=not wait, labels=labels,
     )  # fmt: skip
+    until = both_clocks(datetime.fromisoformat(made["expires_at"]))
     line.show(
         made,
-        f"For {counted(uses)} ({role}, {segment}, {branch}), valid until {minute(made['expires_at'])} UTC. "
-        "It is not shown again.",
+        f"For {counted(uses)} ({role}, {segment}, {branch}), valid until {until}. It is not shown again.",
     )
 
 

@@ -137,7 +137,7 @@ def test_a_hold_has_a_reason_and_may_have_an_end(fleetctl: Fleetctl, devices: Ma
     row = of(db, name)
     assert (row["hold"], row["hold_reason"], row["hold_until"]) == (False, None, None)
     both = fleetctl("hold", "set", name, "--reason", "x", "--for", "2h", "--until", "2099-01-01")
-    assert both.refusal == ("hold_ends_twice", 2)
+    assert both.refusal == ("end_said_twice", 2)
     assert fleetctl("hold", "set", name, "--reason", "x", "--for", "soon").refusal == (
         "duration_malformed",
         2,

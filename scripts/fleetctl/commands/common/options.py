@@ -60,6 +60,10 @@ DryRun = Annotated[
 ]
 Reason = Annotated[str | None, typer.Argument(help="Why, for other operators; or use --reason.")]
 ReasonOption = Annotated[str | None, typer.Option("--reason", help="Why, for other operators.")]
+Until = Annotated[
+    str | None,
+    typer.Option(help="End it at this time (ISO 8601); without an offset, on this machine's clock."),
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
 
