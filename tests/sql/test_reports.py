@@ -515,7 +515,8 @@ def test_slo_says_what_is_met(fleet: Fleet) -> None:
         "time_to_roll_back_p95": (700, 2, False),
     }
     fleet.sql("update public.slo_targets set target = 98.1 where name = 'updates_succeeded'", who="admin")
-    assert fleet.sql("update public.slo_targets set target = 1 where true returning 1", who="operator") == []
+    edit = "update public.slo_targets set target = 1 where true returning 1"
+    assert fleet.refused(edit, who="operator").kind == "rank_too_low"
     assert fleet.one("select met from public.slo where name = 'updates_succeeded'", who="viewer") is False
 
 
