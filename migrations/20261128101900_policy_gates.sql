@@ -158,6 +158,10 @@ begin
   if pinned then
     return private.gate_refuse('stepping_stone', matter, format('Pin the device to %s until it runs it.', step.version));
   end if;
+  if step.state = 'withdrawn' then
+    return private.gate_note('stepping_stone', format('%s needs %s first, which is withdrawn.', target.version, step.version),
+      format('Set %s back to available, or empty requires_release of %s.', step.version, target.version));
+  end if;
   return private.gate_note('stepping_stone', matter, format('No action needed: it is offered the way to %s first.', step.version));
 end
 $$;

@@ -238,7 +238,9 @@ revoke execute on function private.rebuild_reports(timestamptz) from public;
 grant execute on function private.rebuild_reports(timestamptz) to service_role;
 
 create view public.update_outcomes_per_day with (security_invoker = true) as
-select u.day, u.release_id, u.outcome, sum(u.attempts)::bigint as attempts, sum(u.bytes_fetched)::bigint as bytes_fetched
+select u.day, u.release_id, u.outcome, sum(u.attempts)::bigint as attempts,
+  -- Devices write what they like: two of them may say more than a bigint holds.
+  least(sum(u.bytes_fetched), 9223372036854775807)::bigint as bytes_fetched
 from private.update_days_now u
 group by u.day, u.release_id, u.outcome;
 comment on view public.update_outcomes_per_day is 'Attempts to update by day of arrival (UTC), release and outcome.';

@@ -281,6 +281,17 @@ def test_outcomes_are_counted_by_day_of_arrival_before_and_after_the_roll_up(fle
     assert sum(row[2] for row in fleet.sql(query, who="viewer")) == 10
 
 
+def test_bytes_that_no_column_holds_break_no_report(fleet: Fleet) -> None:
+    attempts(fleet, 3)
+    fleet.admin.execute("set session_replication_role = replica")
+    fleet.sql("update public.update_history set bytes_fetched = 9223372036854775807 where true")
+    fleet.admin.execute("set session_replication_role = origin")
+    query = "select bytes_fetched from public.update_outcomes_per_day"
+    assert fleet.sql(query, who="viewer") == [(9223372036854775807,)]
+    fleet.sql("select private.rebuild_reports(now())")
+    assert fleet.sql(query, who="viewer") == [(9223372036854775807,)]
+
+
 def test_later_roll_ups_add_to_the_same_day(fleet: Fleet) -> None:
     attempts(fleet, 2, arrived="now() - interval '12 minutes'")
     assert fleet.one("select private.roll_up_history(now() - interval '30 minutes')") == 0

@@ -268,6 +268,19 @@ def test_a_device_goes_through_a_mandatory_release_first(fleet: Fleet) -> None:
     assert ask(fleet)["rollout_id"] == str(third)
 
 
+def test_a_step_that_is_withdrawn_says_what_a_person_can_do(fleet: Fleet) -> None:
+    fleet.report(V1)
+    _three(fleet)
+    roll_out(fleet, release=V3)
+    fleet.sql("update public.releases set state = 'withdrawn' where id = %s", V2)
+    answer = ask(fleet)
+    assert answer["action"] == "run"
+    (told,) = [gate for gate in answer["gates"] if gate["gate"] == "stepping_stone"]
+    assert (told["detail"], told["hint"]) == (
+        "v3 needs v2 first, which is withdrawn.", "Set v2 back to available, or empty requires_release of v3.",
+    )  # fmt: skip
+
+
 def test_without_rollouts_the_step_is_taken_too(fleet: Fleet) -> None:
     fleet.report(V1)
     _three(fleet)
