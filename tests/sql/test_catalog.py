@@ -9,6 +9,7 @@ import re
 
 import pytest
 
+from tests.support.cluster import ROOT
 from tests.support.identities import Fleet
 
 ROLES = ("anon", "authenticated", "service_role", "fleet_device")
@@ -377,3 +378,25 @@ def test_what_reads_a_whole_audience_has_the_settings_for_it(bare: Fleet) -> Non
         "where p.proconfig @> array['jit=off', 'work_mem=64MB', 'plan_cache_mode=force_custom_plan']"
     )
     assert wrong == []
+
+
+def test_page_for_integrators_names_everything_that_the_api_serves(bare: Fleet) -> None:
+    """docs/usage/integrators.md, from "What there is" on; and each topic that a policy lets somebody listen to."""
+    page = (ROOT / "docs" / "usage" / "integrators.md").read_text(encoding="utf-8")
+    lists = page[page.index("## What there is") :]
+    served = bare.sql(
+        "select relname from pg_class "
+        "where relnamespace = 'public'::regnamespace and relkind in ('r', 'p', 'v') "
+        "union select proname from pg_proc p "
+        "where pronamespace = 'public'::regnamespace and exists (select from pg_roles r "
+        "  where rolname in ('authenticated', 'service_role', 'fleet_device') "
+        "    and has_function_privilege(r.oid, p.oid, 'execute'))"
+    )
+    named = set(re.findall(r"`(\w+)`", lists))
+    assert {name for (name,) in served} - named == set()
+    topics = {
+        name.partition(":")[0] for name in re.findall(r"^\| `([a-z]+(?::<\w+>)?)` \|", lists, re.MULTILINE)
+    }
+    policies = bare.sql("select qual from pg_policies where schemaname = 'realtime'")
+    allowed = set(re.findall(r"'(fleet|[a-z]+:)%?'", " ".join(qual for (qual,) in policies)))
+    assert topics == {name.rstrip(":") for name in allowed}

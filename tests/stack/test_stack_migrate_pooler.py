@@ -56,13 +56,14 @@ def left_behind(through: str) -> set[tuple[str, ...]]:
         return {tuple(other.execute(SETTINGS).fetchone() or ()) for _ in range(8)}
 
 
-def test_pooler_in_transaction_mode_applies_every_file_and_leaves_nothing_in_its_sessions(
-    db_url: str, folder: Path
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+def test_pooler_applies_every_file_and_keeps_nothing_in_its_sessions(
+    db_url: str, folder: Path, mode: str
 ) -> None:
-    with pooler(db_url, "transaction") as through:
+    with pooler(db_url, mode) as through:
         with psycopg.connect(through, autocommit=True, prepare_threshold=None) as other:
             sessions = {other.execute("select pg_backend_pid()").fetchone() for _ in range(8)}
-        assert len(sessions) > 1, "the pooler has one session, so nothing is tried here"
+        assert (len(sessions) > 1) == (mode == "transaction"), "the pooler does not pool as it should"
         with psycopg.connect(through, autocommit=True) as connection:
             assert len(migrate(connection, folder).applied) == FILES
             assert migrate(connection, folder).already == FILES

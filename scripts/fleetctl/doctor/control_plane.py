@@ -53,6 +53,9 @@ def read_signing_key(path: Path) -> dict[str, Any]:
         raise _invalid(path, getattr(error, "strerror", None) or "it is not JSON") from error
     if isinstance(jwk, list) and len(jwk) == 1:
         (jwk,) = jwk
+    if isinstance(jwk, dict) and jwk.get("kty") == "oct" and jwk.get("k"):
+        # The JWT secret of a project of one's own; nobody publishes it.
+        return jwk
     if not isinstance(jwk, dict) or jwk.get("kty") != "EC" or jwk.get("crv") != "P-256":
         raise _invalid(path, "it is not an EC key on P-256")
     if not jwk.get("kid") or not jwk.get("d"):

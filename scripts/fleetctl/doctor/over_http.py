@@ -134,8 +134,9 @@ def signing_key(plane: ControlPlane, http: Http) -> Iterator[Finding]:
             "Give the key that FLEET_SIGNING_JWK holds: --signing-key FILE.",
         )
         return
-    kid = plane.signing_key["kid"]
-    if kid not in published:
+    kid = plane.signing_key.get("kid")
+    is_shared = plane.signing_key["kty"] == "oct"
+    if not is_shared and kid not in published:
         yield fix(
             "signing-key",
             f"The project does not publish the key {kid}, so it refuses every device.",
@@ -149,7 +150,14 @@ def signing_key(plane: ControlPlane, http: Http) -> Iterator[Finding]:
         headers={"Authorization": f"Bearer {token}"},
     )  # fmt: skip
     if answer.status_code == HTTPStatus.OK:
-        yield ok("signing-key", f"The project publishes {kid}, and accepts a device's token that it signed.")
+        key = "The project" if is_shared else f"The project publishes {kid}, and"
+        yield ok("signing-key", f"{key} accepts a device's token that the key signed.")
+    elif is_shared:
+        yield fix(
+            "signing-key",
+            f"The project refuses a device's token ({_json(answer).get('message') or answer.status_code}).",
+            "FLEET_SIGNING_JWK must be the project's own JWT secret, as a JWK.",
+        )
     else:
         yield fix(
             "signing-key",
@@ -161,10 +169,13 @@ def signing_key(plane: ControlPlane, http: Http) -> Iterator[Finding]:
 
 def _device_token(jwk: Mapping[str, Any]) -> str:
     """A device that does not exist, for one minute: it may ask, and sees no row."""
-    key = jwt.PyJWK({name: value for name, value in jwk.items() if name not in ("key_ops", "use", "ext")})
+    algorithm = "HS256" if jwk["kty"] == "oct" else "ES256"
+    usable = {name: value for name, value in jwk.items() if name not in ("key_ops", "use", "ext")}
+    key = jwt.PyJWK(usable, algorithm=algorithm)
     now = int(time.time())
     claims = {"role": "fleet_device", "sub": str(uuid4()), "iat": now, "exp": now + 60, "key_number": 1}
-    return jwt.encode(claims, key.key, algorithm="ES256", headers={"kid": jwk["kid"]})
+    headers = {"kid": jwk["kid"]} if "kid" in jwk else None
+    return jwt.encode(claims, key.key, algorithm=algorithm, headers=headers)
 
 
 def schemas(plane: ControlPlane, http: Http) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 import time
@@ -95,6 +96,27 @@ def test_key_in_standby_is_to_be_rotated() -> None:
     assert state is State.FIX
     assert "No suitable key or wrong key type" in sentence
     assert "Rotate keys" in todo
+
+
+@respx.mock
+@pytest.mark.parametrize(("secret", "state"), [("s" * 32, State.OK), ("t" * 32, State.FIX)])
+def test_secret_of_a_project_of_ones_own_is_tried(tmp_path: Path, secret: str, state: State) -> None:
+    """Self-hosted, with HS256: nobody publishes it, so only a token can tell."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        token = request.headers["authorization"].removeprefix("Bearer ")
+        try:
+            jwt.decode(token, "s" * 32, algorithms=["HS256"])
+        except jwt.InvalidSignatureError:
+            return httpx.Response(401, json={"code": "PGRST301", "message": "No suitable key"})
+        return httpx.Response(200, json=[])
+
+    respx.get(JWKS).respond(json={"keys": []})
+    respx.get(STATUS).mock(side_effect=answer)
+    file = tmp_path / "key.json"
+    file.write_text(json.dumps({"kty": "oct", "k": base64.urlsafe_b64encode(secret.encode()).decode()}))
+    found = one("signing-key", kind=Kind.SELF_HOSTED, signing_key=read_signing_key(file))
+    assert found[0] is state
 
 
 @respx.mock
@@ -265,7 +287,8 @@ def test_three_kinds_of_control_planes(address: str, embedded: bool, kind: Kind)
     ("text", "why"),
     [
         ("{", "it is not JSON"),
-        (json.dumps({"kty": "oct", "k": "x"}), "it is not an EC key on P-256"),
+        (json.dumps({"kty": "oct"}), "it is not an EC key on P-256"),
+        (json.dumps({**JWK, "crv": "P-384"}), "it is not an EC key on P-256"),
         (json.dumps({**JWK, "kid": ""}), "it has no kid, or no private part"),
         (json.dumps(PUBLIC), "it has no kid, or no private part"),
     ],
