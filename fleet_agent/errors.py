@@ -238,6 +238,16 @@ def tool_failed(what: str, *, error: type[FleetError] = StateError, **more: Any)
     return error(Kind.TOOL_FAILED, f"{what}.", hint=hint, retryable=True, **more)
 
 
+def docker_unavailable(
+    what: str = "Docker does not answer",
+    *,
+    hint: str = "Run `systemctl status docker` on the device.",
+    **more: Any,
+) -> ContainerError:
+    """Nothing is known about the containers, so it is always retryable."""
+    return ContainerError(Kind.DOCKER_UNAVAILABLE, f"{what}.", hint=hint, retryable=True, **more)
+
+
 def bad_answer(function: str, what: str, *, retryable: bool = True) -> ControlPlaneError:
     return ControlPlaneError(
         Kind.BAD_ANSWER,

@@ -14,7 +14,7 @@ from fleet_agent.containers import compose_file
 from fleet_agent.containers.base import ComposeStack
 from fleet_agent.containers.compose_program import find_compose
 from fleet_agent.containers.docker_errors import compose_failed, passing, telling_line
-from fleet_agent.errors import ContainerError, Kind
+from fleet_agent.errors import ContainerError, Kind, docker_unavailable
 from fleet_agent.support import processes
 from fleet_agent.support.sizes import MIB
 
@@ -145,8 +145,9 @@ class ComposeCli:
                 environment={**environment, **NO_REMOTE_FILES, "COMPOSE_ANSI": "never"},
             )
         except OSError as error:
-            raise ContainerError(
-                Kind.DOCKER_UNAVAILABLE, f"Cannot start Compose: {error.strerror}.", retryable=True
+            raise docker_unavailable(
+                f"Cannot start Compose: {error.strerror}",
+                hint="Install the docker-compose-plugin package again.",
             ) from error
         if (phrase := processes.killed("Compose", done.killed_by)) is not None:
             raise ContainerError(
@@ -165,9 +166,8 @@ class ComposeCli:
             return self._program
         found = find_compose()
         if found is None:
-            raise ContainerError(
-                Kind.DOCKER_UNAVAILABLE,
-                "Docker Compose is not installed on this device.",
+            raise docker_unavailable(
+                "Docker Compose is not installed on this device",
                 hint="Install the docker-compose-plugin package.",
             )
         return found

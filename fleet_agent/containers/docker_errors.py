@@ -6,8 +6,9 @@ import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from fleet_agent.errors import ContainerError, FleetError, Kind, disk_full
+from fleet_agent.errors import ContainerError, FleetError, Kind, disk_full, docker_unavailable
 from fleet_agent.support import processes
 
 _NO_ENGINE = re.compile(
@@ -59,15 +60,9 @@ def translated(*, pass_refusals: bool = False) -> Iterator[None]:
         if error.is_client_error():
             # Docker is well, and what was asked about is gone or wrong.
             raise ContainerError(Kind.COMPOSE_FAILED, f"Docker refused: {said}.") from error
-        raise ContainerError(Kind.DOCKER_UNAVAILABLE, f"Docker failed: {said}.", retryable=True) from error
+        raise docker_unavailable(f"Docker failed: {said}") from error
     except (DockerException, requests.exceptions.RequestException, OSError) as error:
-        raise ContainerError(
-            Kind.DOCKER_UNAVAILABLE,
-            "Docker does not answer.",
-            hint="Run `systemctl status docker` on the device.",
-            retryable=True,
-            evidence={"cause": str(error)[:300]},
-        ) from error
+        raise docker_unavailable(evidence={"cause": str(error)[:300]}) from error
 
 
 def is_damage(text: str) -> bool:
@@ -84,7 +79,7 @@ def compose_failed(doing: str, done: processes.CompletedProcess) -> ContainerErr
     if (passes := passing(doing, done)) is not None:
         return passes
     if _NO_ENGINE.search(said):
-        return _could_not(doing, done, Kind.DOCKER_UNAVAILABLE, retryable=True)
+        return docker_unavailable(_what(doing, done), evidence=_evidence(done))
     if _PORT_TAKEN.search(said):
         return _could_not(doing, done, Kind.PORT_CONFLICT, retryable=_docker_holds_the_port(said))
     if _IMAGE_ABSENT.search(said):
@@ -109,10 +104,18 @@ def _could_not(
 ) -> ContainerError:
     return ContainerError(
         kind,
-        f"Compose could not {doing}: {telling_line(done)}.",
+        f"{_what(doing, done)}.",
         retryable=retryable,
-        evidence={"exit_code": done.exit_code, "output": done.tail},
+        evidence=_evidence(done),
     )
+
+
+def _what(doing: str, done: processes.CompletedProcess) -> str:
+    return f"Compose could not {doing}: {telling_line(done)}"
+
+
+def _evidence(done: processes.CompletedProcess) -> dict[str, Any]:
+    return {"exit_code": done.exit_code, "output": done.tail}
 
 
 def _docker_holds_the_port(said: str) -> bool:

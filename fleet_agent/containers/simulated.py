@@ -32,7 +32,7 @@ from fleet_agent.containers.base import (
     VolumeFacts,
 )
 from fleet_agent.containers.compose_file import replicas
-from fleet_agent.errors import ContainerError, FleetError, Kind
+from fleet_agent.errors import ContainerError, FleetError, Kind, docker_unavailable
 from fleet_agent.roles import variables
 from fleet_agent.roles.references import replaced
 
@@ -286,7 +286,7 @@ class SimulatedRuntime:
             # As if Docker's data folder had been wiped: nothing runs, nothing is stored.
             return World()
         if world.down:
-            raise ContainerError(Kind.DOCKER_UNAVAILABLE, "Docker does not answer.", retryable=True)
+            raise docker_unavailable()
         return world
 
 

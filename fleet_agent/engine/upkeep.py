@@ -20,7 +20,7 @@ from fleet_agent.engine import (
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.phases import Phase
 from fleet_agent.engine.stack_store import StackRecord
-from fleet_agent.errors import ContainerError, FleetError, HealthError, Kind
+from fleet_agent.errors import ContainerError, FleetError, HealthError, Kind, docker_unavailable
 from fleet_agent.health.base import CheckOutcome
 from fleet_agent.model import ReportState
 from fleet_agent.support.sizes import MIB
@@ -58,7 +58,8 @@ def keep_running(engine: Engine) -> None:
         _cannot_start(engine, error)
         return
     if answer.results is None:
-        _note(engine, ReportState.DEGRADED, Kind.DOCKER_UNAVAILABLE, "Docker does not answer.")
+        away = docker_unavailable()
+        _note(engine, ReportState.DEGRADED, away.kind, away.message)
         return
     try:
         found = _differences(engine, record)

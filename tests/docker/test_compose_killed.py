@@ -14,6 +14,7 @@ from fleet_agent.engine import api, failure_memory
 from fleet_agent.engine.dependencies import Dependencies, SystemClock
 from fleet_agent.model import EngineStatus, Outcome, Release, ReportState
 from tests.support.engine_harness import Fleet, rows
+from tests.support.own_project import own
 
 pytestmark = pytest.mark.docker
 
@@ -67,7 +68,7 @@ exec {" ".join(find_compose() or [])} "$@"
         program.chmod(0o755)
         self.clock = Impatient()
         self.dependencies = Dependencies(runtime=ComposeRuntime([str(program)]), clock=self.clock)
-        self.config = self.fleet.config(folder / "device", runtime="docker", project="eng-killed")
+        self.config = self.fleet.config(folder / "device", runtime="docker", project=own("killed"))
         self.v1 = self.release("v1", "exec sleep 100000")
 
     def release(self, version: str, command: str) -> Release:

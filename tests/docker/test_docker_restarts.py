@@ -20,6 +20,7 @@ from fleet_agent.errors import FleetError, Kind
 from fleet_agent.model import EngineStatus, Outcome, Release, ReportState
 from tests.support.engine_harness import Fleet, rows
 from tests.support.own_docker import OwnDocker, own_docker
+from tests.support.own_project import own
 from tests.support.patience import PATIENCE_S
 
 pytestmark = pytest.mark.docker
@@ -48,7 +49,7 @@ class Device:
     def __init__(self, root: Path, fleet: Fleet, docker: OwnDocker) -> None:
         self.fleet, self.docker = fleet, docker
         self.config: EngineConfig = fleet.config(
-            root, runtime="docker", project="eng-restarts", docker_patience_s=PATIENCE_S
+            root, runtime="docker", project=own("restarts"), docker_patience_s=PATIENCE_S
         )
         edits = {"role.yaml": ROLE, "compose.yaml": COMPOSE}
         self.old, self.new = (fleet.release(v, edits=edits) for v in ("r1", "r2"))

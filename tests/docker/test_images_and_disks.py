@@ -20,6 +20,7 @@ from fleet_agent.model import EngineStatus, Outcome, Release, ReportState
 from fleet_agent.support.sizes import MIB
 from tests.support.engine_harness import Fleet, rows
 from tests.support.own_docker import OwnDocker, own_docker
+from tests.support.own_project import own
 from tests.support.registry import Registry, base_layer, layer
 
 pytestmark = pytest.mark.docker
@@ -49,7 +50,7 @@ class Device:
     def __init__(self, root: Path, fleet: Fleet, docker: OwnDocker, registry: Registry) -> None:
         self.fleet, self.docker, self.registry = fleet, docker, registry
         self.config: EngineConfig = fleet.config(
-            root, runtime="docker", project="eng-images", safe_mode_after=100, docker_patience_s=1.0,
+            root, runtime="docker", project=own("images"), safe_mode_after=100, docker_patience_s=1.0,
             min_free_bytes=4096, critical_free_bytes=0,
         )  # fmt: skip
         self.base = base_layer("busybox:stable")

@@ -19,10 +19,11 @@ from fleet_agent.engine.config import EngineConfig
 from fleet_agent.errors import ConfigError
 from fleet_agent.model import EngineStatus, Outcome, ReportState
 from tests.support.engine_harness import Fleet, rows
+from tests.support.own_project import own
 
 pytestmark = pytest.mark.docker
 
-PROJECT, OTHER = "eng-before", "eng-before-other"
+PROJECT, OTHER, FOREIGN = own("before"), own("before-other"), f"{own('foreign')}:1"
 SECRET, LATER = "first-hush-7163", "later-hush-8254"
 ROLE = """\
 description: Uses secrets, a volume and a name with a dollar sign.
@@ -179,7 +180,7 @@ def test_secret_of_a_release_that_fails_goes_with_it_and_the_old_one_stays(devic
             "  data: {}",
             "  data: {driver_opts: {type: tmpfs, device: tmpfs}}",
             "volume_differs",
-            "The volume eng-before_data is on this device with other options (local) than the release asks "
+            "The volume PROJECT_data is on this device with other options (local) than the release asks "
             "for (local, device=tmpfs, type=tmpfs), and Docker does not change a volume.",
         ),
         (
@@ -227,6 +228,8 @@ def test_what_this_device_cannot_provide_touches_nothing(
 ) -> None:
     before = device.ids
     assert old in COMPOSE
+    # Parameters are the same in each worker, the project is not.
+    sentence = sentence.replace("PROJECT", PROJECT)
     _refused(device, device.to(COMPOSE.replace(old, new, 1)), kind, sentence)
     assert device.ids == before
 
@@ -246,9 +249,9 @@ def test_git_lfs_pointer_touches_nothing(device: Device) -> None:
 
 def test_image_for_another_platform_touches_nothing(device: Device) -> None:
     before, client = device.ids, docker.from_env()
-    client.images.load(_foreign_image("eng-foreign:1"))
-    status = device.to(COMPOSE.replace("busybox:stable", "eng-foreign:1", 1))
-    sentence = "eng-foreign:1 is for the platform linux/s390x, which this device cannot run."
+    client.images.load(_foreign_image(FOREIGN))
+    status = device.to(COMPOSE.replace("busybox:stable", FOREIGN, 1))
+    sentence = f"{FOREIGN} is for the platform linux/s390x, which this device cannot run."
     _refused(device, status, "platform_mismatch", sentence, "pulling")
     assert device.ids == before
 

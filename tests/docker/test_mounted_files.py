@@ -12,10 +12,11 @@ from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.model import EngineStatus, Outcome, ReportState
 from tests.support.engine_harness import Fleet, rows
+from tests.support.own_project import own
 
 pytestmark = pytest.mark.docker
 
-PROJECT = "eng-mounts"
+PROJECT = own("mounts")
 ROLE = """\
 description: Mounts files and folders.
 health: {grace_s: 1, successes: 2, interval_s: 0.3, watch_s: 0.5, deadline_s: 15, failure_budget: 1}

@@ -26,6 +26,7 @@ from fleet_agent.errors import StateError
 from fleet_agent.model import Directive, ReportState
 from fleet_agent.support import orphans
 from tests.support.engine_harness import Fleet, rows
+from tests.support.own_project import own
 from tests.support.patience import PATIENCE_S
 from tests.support.stalling import Stalling, stalling
 
@@ -67,7 +68,7 @@ class Scene:
         wrapper.chmod(0o755)
         self.fleet = Fleet(folder / "repo")
         self.config: EngineConfig = self.fleet.config(
-            folder / "device", runtime="docker", project="eng-orphans", compose=wrapper
+            folder / "device", runtime="docker", project=own("orphans"), compose=wrapper
         )
         self.v1, self.v2 = (self.fleet.release(v, edits={"role.yaml": ROLE}) for v in ("v1", "v2"))
         status = api.converge(self.config, self.fleet.directive(self.v1))

@@ -13,10 +13,11 @@ from fleet_agent.engine import api
 from fleet_agent.engine.config import EngineConfig
 from fleet_agent.model import EngineStatus, ReportState
 from tests.support.engine_harness import Fleet
+from tests.support.own_project import own
 
 pytestmark = pytest.mark.docker
 
-PROJECT = "eng-once"
+PROJECT = own("once")
 ROLE = """\
 description: Has a migration.
 health:

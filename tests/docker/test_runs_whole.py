@@ -16,11 +16,12 @@ from fleet_agent.engine.config import EngineConfig
 from fleet_agent.engine.dependencies import Dependencies, Direct
 from fleet_agent.model import EngineStatus, Outcome, ReportState
 from tests.support.engine_harness import Fleet, rows
+from tests.support.own_project import own
 
 pytestmark = pytest.mark.docker
 
 T = TypeVar("T")
-PROJECT = "eng-whole"
+PROJECT = own("whole")
 NETWORK = f"{PROJECT}_default"
 ROLE = """\
 description: Has replicas and a network of its own.

@@ -16,6 +16,7 @@ from fleet_agent.engine.dependencies import Dependencies, Direct
 from fleet_agent.model import Outcome, ReportState
 from fleetctl.stack.ports import free_ports
 from tests.support.engine_harness import Fleet, rows
+from tests.support.own_project import own
 
 pytestmark = pytest.mark.docker
 
@@ -43,7 +44,7 @@ def edits(command: str) -> dict[str, str]:
 @pytest.fixture
 def device(tmp_path: Path) -> Iterator[tuple[EngineConfig, Fleet]]:
     fleet = Fleet(tmp_path / "repo")
-    config = fleet.config(tmp_path / "device", runtime="docker", project="eng-safe")
+    config = fleet.config(tmp_path / "device", runtime="docker", project=own("safe"))
     config.paths.env_file.write_text(f"SAFE_MODE_PORT={PORT}\n")
     yield config, fleet
     ComposeRuntime().down(config.project)

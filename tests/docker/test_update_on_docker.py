@@ -20,10 +20,12 @@ from fleet_agent.engine.dependencies import Dependencies, SystemClock
 from fleet_agent.model import EngineStatus, Outcome, ReportState
 from fleetctl.stack.ports import free_ports
 from tests.support.engine_harness import Fleet, rows
+from tests.support.own_project import own
 from tests.support.stalling import Stalling, stalling
 
 pytestmark = pytest.mark.docker
 
+PROJECT, HERE = own("docker"), f"{own('docker-here')}:2"
 T = TypeVar("T")
 PORT, TAKEN_PORT = free_ports(2)
 
@@ -68,7 +70,7 @@ class Device:
     def __init__(self, root: Path, fleet: Fleet) -> None:
         self.fleet = fleet
         self.config: EngineConfig = fleet.config(
-            root, runtime="docker", project="eng-docker", safe_mode_after=100, docker_patience_s=5.0
+            root, runtime="docker", project=PROJECT, safe_mode_after=100, docker_patience_s=5.0
         )
         self.count = 0
 
@@ -105,7 +107,7 @@ def device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
     runtime.down(found.config.safe_project)
 
 
-def _ids(project: str = "eng-docker") -> dict[str, str]:
+def _ids(project: str = PROJECT) -> dict[str, str]:
     return {c.service: c.id for c in ComposeRuntime().services(project)}
 
 
@@ -281,15 +283,15 @@ def test_image_that_cannot_be_had_touches_nothing(device: Device, there: bool) -
 
 def test_image_that_is_here_stays_while_another_cannot_be_had(device: Device) -> None:
     device.good()
-    subprocess.run(["docker", "tag", "busybox:stable", "eng-docker-here:2"], check=True)
-    web = WEB.replace("busybox:stable", "eng-docker-here:2")
+    subprocess.run(["docker", "tag", "busybox:stable", HERE], check=True)
+    web = WEB.replace("busybox:stable", HERE)
     more = '  more: {image: "127.0.0.1:1/none:1"}\n'
     status = device.to(web + more, dependencies=Dependencies(clock=_Impatient()))
     _refused(device, status, "registry_unreachable", "pulling")
     api.recover(device.config)
-    assert ComposeRuntime().missing_images(["eng-docker-here:2"]) == []
+    assert ComposeRuntime().missing_images([HERE]) == []
     assert device.to().state is ReportState.HEALTHY
-    assert ComposeRuntime().missing_images(["eng-docker-here:2"]) == ["eng-docker-here:2"]
+    assert ComposeRuntime().missing_images([HERE]) == [HERE]
 
 
 class _Impatient(SystemClock):

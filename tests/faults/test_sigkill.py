@@ -22,6 +22,7 @@ from fleet_agent.engine.phases import RESTING
 from fleet_agent.model import Directive, EngineStatus
 from tests.faults.test_crash_matrix import ROOT, SEED
 from tests.support.engine_harness import Fleet, rows
+from tests.support.own_project import own
 from tests.support.profiles import amount
 
 ROLE = """\
@@ -39,7 +40,7 @@ def _rounds(runtime: str) -> int:
 def test_sigkill_at_any_instant(runtime: str, tmp_path: Path, counted: Callable[[str], None]) -> None:
     random, rounds = Random(SEED), _rounds(runtime)
     fleet = Fleet(tmp_path / "repo")
-    config = fleet.config(tmp_path / "device", runtime=runtime, project="eng-kill", safe_mode_after=10_000)
+    config = fleet.config(tmp_path / "device", runtime=runtime, project=own("kill"), safe_mode_after=10_000)
     killed = 0
     try:
         api.converge(config, fleet.directive(fleet.release("v0", edits={"role.yaml": ROLE})))
