@@ -16,8 +16,6 @@ from urllib.parse import urlsplit
 
 import typer
 
-from fleet_agent.errors import FleetError
-from fleet_agent.support.atomic_files import write_atomic
 from fleetctl.errors import FleetctlError
 
 #: The stack in `.fleet`, unless a fleet in the file has this name.
@@ -162,6 +160,10 @@ def _save(known: KnownFleets) -> None:
     fleets = {name: asdict(one) for name, one in sorted(known.sessions.items())}
     for one in fleets.values():
         del one["fleet"]
+    # Loaded by the few commands that write.
+    from fleet_agent.errors import FleetError
+    from fleet_agent.support.atomic_files import write_atomic
+
     content = json.dumps({"in_use": known.in_use, "fleets": fleets}, indent=1, default=datetime.isoformat)
     try:
         write_atomic(file(), content.encode(), mode=0o600)

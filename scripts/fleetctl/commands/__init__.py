@@ -8,44 +8,30 @@ common/          what commands share: options, selecting devices, looking rows u
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import typer
 
-__all__ = ["demo", "register", "repo", "role", "stack"]
+__all__ = ["GROUPS", "VERBS", "demo", "register", "repo", "role", "stack"]
+
+#: Sub-apps: name on the command line -> module.
+GROUPS = {
+    "device": "device", "release": "release", "branch": "branch", "rollout": "rollout", "halt": "halt",
+    "alert": "alert", "known-bad": "known_bad", "pin": "pin", "hold": "hold", "command": "command",
+    "token": "token", "operator": "operator", "settings": "settings", "fleet": "fleet", "hosted": "hosted",
+}  # fmt: skip
+#: The most used verbs, at the top: name on the command line -> module.
+VERBS = {
+    "login": "login", "logout": "login", "whoami": "login", "retry": "retry", "history": "history",
+    "explain": "explain", "audit": "audit", "doctor": "doctor",
+}  # fmt: skip
 
 
-def register(app: typer.Typer) -> None:
-    """Mount every operator command on `app`: sub-apps by subject, the most used verbs at the top."""
-    from fleetctl.commands import (
-        alert,
-        audit,
-        branch,
-        command,
-        device,
-        doctor,
-        explain,
-        fleet,
-        halt,
-        history,
-        hold,
-        hosted,
-        known_bad,
-        login,
-        operator,
-        pin,
-        release,
-        retry,
-        rollout,
-        settings,
-        token,
-    )
-
-    for module, name in (
-        (device, "device"), (release, "release"), (branch, "branch"), (rollout, "rollout"), (halt, "halt"),
-        (alert, "alert"), (known_bad, "known-bad"), (pin, "pin"),
-        (hold, "hold"), (command, "command"),
-        (token, "token"), (operator, "operator"), (settings, "settings"), (fleet, "fleet"),
-        (hosted, "hosted"),
-    ):  # fmt: skip
-        app.add_typer(module.app, name=name)
-    for verbs in (login, retry, history, explain, audit, doctor):
-        verbs.add_to(app)
+def register(app: typer.Typer, only: str | None = None) -> None:
+    """Mount every operator command on `app`, or the module of `only`: loading all takes long."""
+    for name, module in GROUPS.items():
+        if only in (None, name):
+            app.add_typer(import_module(f"fleetctl.commands.{module}").app, name=name)
+    modules = dict.fromkeys(module for name, module in VERBS.items() if only in (None, name))
+    for module in modules:
+        import_module(f"fleetctl.commands.{module}").add_to(app)

@@ -8,7 +8,6 @@ import json
 import secrets
 from dataclasses import asdict, dataclass, fields
 
-from fleet_agent.support.atomic_files import write_atomic
 from fleetctl.errors import FleetctlError
 from fleetctl.stack.layout import DataFolder
 
@@ -76,6 +75,9 @@ class Keys:
                 f"{folder.postgres} contains a database, but its {folder.keys.name} is missing.",
                 hint=f"Restore {folder.keys} from a backup, or start over: fleetctl reset",
             )
+        # Loaded by the first start alone.
+        from fleet_agent.support.atomic_files import write_atomic
+
         keys = cls.new()
         write_atomic(folder.keys, (json.dumps(asdict(keys), indent=2) + "\n").encode(), mode=0o600)
         return keys

@@ -9,11 +9,13 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from fleetctl.errors import FleetctlError
 from fleetctl.stack.layout import DataFolder
-from fleetctl.stack.process import Identity
+
+if TYPE_CHECKING:
+    from fleetctl.stack.process import Identity
 
 #: `is_locked` in another process holds it for an instant; a stack holds it for good.
 _TRIES, _BETWEEN_TRIES_S = 10, 0.03
@@ -31,6 +33,8 @@ def hold_lock(folder: DataFolder) -> Iterator[None]:
                 f"{f' (process {owner.pid})' if owner else ''}.",
                 hint="Stop it with fleetctl down, or use another folder: fleetctl up --data DIR",
             )
+        from fleetctl.stack.process import Identity
+
         me = Identity.of(os.getpid())
         file.truncate(0)
         file.write(json.dumps(asdict(me) if me else None))
@@ -55,6 +59,9 @@ def is_locked(folder: DataFolder) -> bool:
 
 def read_owner(folder: DataFolder) -> Identity | None:
     """Who took the folder's lock last. Only while `is_locked` does it say who has it."""
+    # Loads a library that a look at the lock does not need.
+    from fleetctl.stack.process import Identity
+
     try:
         return Identity.parse(json.loads(folder.lock.read_text()))
     except (OSError, ValueError):

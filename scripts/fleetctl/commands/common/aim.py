@@ -11,7 +11,7 @@ from fleetctl.client.known_fleets import LOCAL, KnownFleets, Session
 from fleetctl.client.target import Target, address
 from fleetctl.console import err, print_warning
 from fleetctl.errors import FleetctlError
-from fleetctl.stack.connection import address_of
+from fleetctl.stack.connection import address_of, connect
 from fleetctl.stack.layout import DEFAULT_DATA
 
 #: What a fleet is called whose address is in the environment.
@@ -173,14 +173,11 @@ def _of(person: Session) -> Target:
 
 
 def _stack(aim: AtStack, known: KnownFleets) -> Target:
-    from fleetctl.stack.local_stack import LocalStack
-
-    stack = LocalStack.find(aim.data)
-    status = LocalStack.status_of(aim.data)
-    if status.state != "running":
+    stack = connect(aim.data)
+    if stack.fault:
         # Whatever else is broken, a fleet can be halted and a device suspended.
         print_warning(
-            f"The control plane in {aim.data} runs, with a fault: {status.detail}.", "See fleetctl status."
+            f"The control plane in {aim.data} runs, with a fault: {stack.fault}.", "See fleetctl status."
         )
     # Another stack may have had this port; the key tells them apart.
     people = [one for one in known.at(stack.api_url) if one.publishable_key == stack.publishable_key]
