@@ -58,6 +58,10 @@ def test_a_release_is_kept_from_devices_that_match_and_given_back(
     wanted_match = {"hardware_model": "Pi 3", "labels": {"site": site}}
     assert tried == {"dry_run": True, "selector": wanted_match, "devices": [first, second]}
     assert fleetctl("known-bad", "list", "--json").json == []
+    nobody = ("--selector", f'hardware_model="Pi 33" label.site={site}')
+    for dry in ((), ("--dry-run",)):
+        refusal = fleetctl("known-bad", "open", wanted, "its disk fills", *nobody, *dry).refusal
+        assert refusal == ("pattern_concerns_nobody", 1)
     said = fleetctl("known-bad", "open", wanted, "its disk fills", *chosen, "--dry-run").output
     assert said.startswith(f"Would keep {wanted} from 2 devices that match {selector}.")
     made = fleetctl("known-bad", "open", wanted, "its disk fills", *chosen, "--json").json
