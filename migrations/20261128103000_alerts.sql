@@ -146,16 +146,16 @@ create function private.watch_rations(at timestamptz, at_most int default 10000)
 language plpgsql volatile security definer set search_path = ''
 as $$
 -- Definer: alerts are policy's own rows. A refused write leaves no trace of its own, so what tells is a bucket of which more
--- than half is gone: an honest device is far from that.
+-- than three quarters are gone: an honest device stays below two thirds in its worst hour.
 declare
   opened int;
   resolved int;
 begin
   insert into public.alerts (kind, severity, device_id, summary, opened_at)
   select 'device_writes_too_much', 'warning', d.id,
-    format('%s has written more than half of what one device may write in an hour; more than all is refused. Its key may be in other hands.', d.name), at
+    format('%s has written more than three quarters of what one device may write in an hour; more than all is refused. Its key may be in other hands.', d.name), at
   from (select distinct a.subject::uuid as device_id from private.allowances a
-    where a.kind in ('device rows', 'device bytes') and a.spent_until > at + interval '30 minutes') w
+    where a.kind in ('device rows', 'device bytes') and a.spent_until > at + interval '45 minutes') w
   join public.devices d on d.id = w.device_id
   where not exists (
     select from public.alerts o where o.kind = 'device_writes_too_much' and o.device_id = d.id and o.resolved_at is null)
@@ -177,7 +177,7 @@ begin
 end
 $$;
 comment on function private.watch_rations(timestamptz, int) is
-  'Opens an alert for each device that has used more than half of what it may write, and resolves those that stopped.';
+  'Opens an alert for each device that has used more than three quarters of what it may write, and resolves those that stopped.';
 revoke execute on function private.watch_rations(timestamptz, int) from public;
 
 -- A device without a clock of its own may start days behind, so this resolves with the first report that is right.

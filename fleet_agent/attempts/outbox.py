@@ -19,6 +19,8 @@ from fleet_agent.support import atomic_files
 
 #: Attempts kept whole while the control plane is away; then the oldest lose evidence, never an outcome.
 DETAIL_LIMIT = 200
+#: And this many bytes: all are uploaded at once when it is back, within what a device may write in an hour.
+DETAIL_BYTES = 384 * 1024
 
 
 class Outbox:
@@ -63,10 +65,14 @@ class Outbox:
         return sorted(self.folder.glob("*.json")) if self.folder.is_dir() else []
 
     def _drop_old_detail(self) -> None:
-        if len(self._files()) <= DETAIL_LIMIT:
+        files = self._files()
+        if len(files) <= DETAIL_LIMIT and sum(file.stat().st_size for file in files) <= DETAIL_BYTES:
             return
-        pending = self.pending()
-        for attempt in pending[: len(pending) - DETAIL_LIMIT]:
+        kept = 0
+        for place, attempt in enumerate(reversed(self.pending())):
+            kept += len(attempt.model_dump_json())
+            if place < DETAIL_LIMIT and (kept <= DETAIL_BYTES or place == 0):
+                continue
             if attempt.evidence or attempt.phase_durations_ms:
                 slim = attempt.model_copy(update={"evidence": {}, "phase_durations_ms": {}})
                 atomic_files.write_atomic(self._file(attempt.id), slim.model_dump_json().encode())

@@ -31,13 +31,17 @@ class AttemptUpload:
         self._clock = clock
         self._note_progress = note_progress
         self._left_at: dict[UUID, float] = {}
+        self._not_before = float("-inf")
 
     async def upload(self, plane: ControlPlane) -> None:
         """Send the outbox. Raises ControlPlaneError only if nothing else would succeed either.
 
-        If the disk cannot be written, everything is sent again later, which changes nothing.
+        A device that has written what it may in an hour keeps the rest for later: asking what to do costs it
+        nothing. If the disk cannot be written, everything is sent again later, which changes nothing.
         """
         now = self._clock.monotonic()
+        if now < self._not_before:
+            return
         pending = [
             attempt
             for attempt in self._outbox.pending()
@@ -48,6 +52,12 @@ class AttemptUpload:
             try:
                 await plane.record(batch)
             except ControlPlaneError as error:
+                if error.kind == Kind.RATE_LIMITED:
+                    self._not_before = now + (error.retry_after_s or 0.0)
+                    logger.info(
+                        "{n} attempts wait in the outbox: {error}", n=len(pending) - start, error=error
+                    )
+                    return
                 if error.kind != Kind.REFUSED:
                     raise
                 await self._one_by_one(plane, batch)
@@ -65,6 +75,8 @@ class AttemptUpload:
                 await plane.record([attempt])
                 self._hand_over(attempt)
             except ControlPlaneError as error:
+                if error.kind == Kind.RATE_LIMITED:
+                    return
                 if error.kind != Kind.REFUSED:
                     raise
                 self._left_at[attempt.id] = self._clock.monotonic()

@@ -29,6 +29,9 @@ TEXT_LIMIT = 1000
 CONTAINER_LIMIT = 100
 #: Within one phase, progress is reported no more often than this.
 PROGRESS_EVERY_S = 15.0
+#: And over all phases this many at once, then one in this time: a device that tries without end, or is
+#: commanded to, must not use up what it may write in an hour. What it rests in is always reported.
+PROGRESS_BURST, PROGRESS_REFILL_S = 30, 60.0
 
 #: What makes a report worth sending; the rest (resources, clocks, log) is sent along.
 _TELLING = (
@@ -59,6 +62,7 @@ class Reporter:
         self.settings: Settings | None = None
         #: Columns that are left out, because the control plane turned out to be older.
         self._left_out: tuple[str, ...] = ()
+        self._progress_left, self._refilled_at = float(PROGRESS_BURST), clock.monotonic()
         #: What is prefetched. On a healthy device it is the only news.
         self.ahead: Release | None = None
 
@@ -114,6 +118,8 @@ class Reporter:
                     continue
                 if latest.phase == told_phase and self._since_told() < PROGRESS_EVERY_S:
                     continue
+                if not self._may_tell_progress():
+                    continue
                 told_phase = latest.phase
                 await self._send(plane, self._working(engine, latest, problem))
 
@@ -124,6 +130,16 @@ class Reporter:
             telling.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await telling
+
+    def _may_tell_progress(self) -> bool:
+        """Take one of the reports of progress that are left."""
+        now = self._clock.monotonic()
+        more = (now - self._refilled_at) / PROGRESS_REFILL_S
+        self._progress_left, self._refilled_at = min(PROGRESS_BURST, self._progress_left + more), now
+        if self._progress_left < 1:
+            return False
+        self._progress_left -= 1
+        return True
 
     def _since_told(self) -> float:
         return float("inf") if self._told_at is None else self._clock.monotonic() - self._told_at

@@ -150,3 +150,27 @@ def _violations(page: Page) -> list[str]:
 
 def _overflow(page: Page) -> int:
     return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+
+
+def test_what_a_device_writes_is_shown_as_marks(visit: VisitDashboard, make_device: MakeDevice) -> None:
+    """Nothing that turns letters around, is invisible or is a control reaches the page."""
+    device = make_device("hostile")
+    device.reports(
+        state="degraded", reason="well\u200bknown", error_kind="un\u00adhealthy", error="no\ufeffthing",
+        containers=[{"service": "\u202egpj.sh", "image": "\x1b[2J\u2066", "state": "exited", "exit_code": 1}],
+        log_tail=[{"at": "2026-11-23T18:00:05Z", "level": "ERROR", "message": "\x9b31m\u202eforged\x07"}],
+        settings={"labels": {"a": "\u202ex"}, "pinned": ["labels.a"]},
+    )  # fmt: skip
+    device.tried(
+        to_commit="c" * 40, outcome="failed", failed_phase="fetch\u200ding", error_kind="x",
+        error="The host said\u061c so.", phase_durations_ms={"\u202efetching": 6000},
+    )  # fmt: skip
+    seen = visit("viewer")
+    expect(seen.row(device)).to_be_visible()
+    hidden = "document.documentElement.outerHTML.match(/(?![\\n\\t])[\\p{Cc}\\p{Cf}]/gu)"
+    assert seen.page.evaluate(hidden) is None
+    seen.row(device).get_by_role("link").click()
+    for shown in ("\\u202egpj.sh", "\\x9b31m\\u202eforged\\x07", "said\\u061c so"):
+        expect(seen.page.get_by_text(shown).first).to_be_visible()
+    assert seen.page.evaluate(hidden) is None
+    assert seen.broken == []

@@ -2,6 +2,7 @@
 import type { PostgrestError, PostgrestResponse } from "@supabase/supabase-js";
 import { toAppError } from "./appError.ts";
 import type { Client } from "./client.ts";
+import { markedWithin } from "../format/plainText.ts";
 import { allRows, type Page, pieces } from "./paging.ts";
 import {
   ALERT_COLUMNS,
@@ -45,6 +46,11 @@ export function dataOf<Some extends Answer>(answer: Some): Extract<Some, { error
   return answer.data;
 }
 
+/** The data of an answer with texts that devices wrote: safe to show, and never written back. */
+function saidByDevices<Some extends Answer>(answer: Some): Extract<Some, { error: null }>["data"] {
+  return markedWithin(dataOf(answer));
+}
+
 function page<Row>(answer: PostgrestResponse<Row>): Page<Row> {
   return { rows: dataOf(answer), count: answer.count };
 }
@@ -64,7 +70,8 @@ export function readStatuses(client: Client): Promise<StatusRow[]> {
       after === null ? { count: "exact" } : {},
     )
       .order("device_id").limit(PAGE_ROWS);
-    return page(await (after === null ? query : query.gt("device_id", after)));
+    const { rows, count } = page(await (after === null ? query : query.gt("device_id", after)));
+    return { rows: markedWithin(rows), count };
   }, (row) => row.device_id);
 }
 
@@ -77,7 +84,7 @@ export async function readSomeDevices(client: Client, ids: readonly string[]): P
 
 export async function readSomeStatuses(client: Client, ids: readonly string[]): Promise<StatusRow[]> {
   const answers = pieces(ids, IDS_IN_ONE_ADDRESS).map(async (some) =>
-    dataOf(await client.from("device_status").select(STATUS_COLUMNS).in("device_id", some))
+    saidByDevices(await client.from("device_status").select(STATUS_COLUMNS).in("device_id", some))
   );
   return (await Promise.all(answers)).flat();
 }
@@ -190,7 +197,7 @@ export async function readNames(
 
 /** Alerts that policy has not resolved: unacknowledged first, then the most severe, then the newest. */
 export async function readOpenAlerts(client: Client, limit = PAGE_ROWS): Promise<AlertRow[]> {
-  return dataOf(
+  return saidByDevices(
     await client.from("alerts").select(ALERT_COLUMNS).is("resolved_at", null)
       .order("acknowledged_at", { nullsFirst: true }).order("severity", { ascending: false })
       .order("opened_at", { ascending: false }).limit(limit),
@@ -215,12 +222,12 @@ export async function readDevice(client: Client, id: string) {
 }
 
 export async function readStatus(client: Client, id: string) {
-  return dataOf(await client.from("device_status").select("*").eq("device_id", id).maybeSingle());
+  return saidByDevices(await client.from("device_status").select("*").eq("device_id", id).maybeSingle());
 }
 
 /** The newest attempts of one device, newest first. */
 export async function readHistory(client: Client, id: string): Promise<HistoryRow[]> {
-  return dataOf(
+  return saidByDevices(
     await client.from("update_history").select(HISTORY_COLUMNS).eq("device_id", id)
       .order("started_at", { ascending: false }).limit(HISTORY_ROWS),
   );
@@ -228,7 +235,7 @@ export async function readHistory(client: Client, id: string): Promise<HistoryRo
 
 /** What `explain_device` answers; parsed by `device/gates.ts`. */
 export async function readExplanation(client: Client, id: string): Promise<unknown> {
-  return dataOf(await client.rpc("explain_device", { device_id: id }));
+  return saidByDevices(await client.rpc("explain_device", { device_id: id }));
 }
 
 /** The caller's own row of `operators`, or null: signed in, but not an operator of this fleet. */
