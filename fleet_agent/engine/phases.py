@@ -31,6 +31,9 @@ RESTING = frozenset({Phase.STEADY, Phase.SAFE_MODE})
 #: Nothing that runs has been touched yet in these: giving up costs nothing.
 UNTOUCHED = frozenset({Phase.FETCHING, Phase.VERIFYING, Phase.VALIDATING, Phase.PULLING})
 
+#: Nobody has vouched for the release yet in these, so nothing that happens makes it known to be bad.
+UNVERIFIED = frozenset({Phase.FETCHING, Phase.VERIFYING})
+
 #: The new release may be running in these, and is not committed: the way out is back.
 UNPROVEN = frozenset({Phase.SWAPPING, Phase.STARTING, Phase.PROBATION})
 

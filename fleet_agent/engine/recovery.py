@@ -12,7 +12,7 @@ from fleet_agent.engine import journal as journals
 from fleet_agent.engine.core import Engine
 from fleet_agent.engine.failure_memory import INTERRUPTIONS_LIMIT
 from fleet_agent.engine.journal import AttemptInHand, Deployed, Failure, Journal, SafeMode
-from fleet_agent.engine.phases import RESTING, UNPROVEN, UNTOUCHED, Phase
+from fleet_agent.engine.phases import RESTING, UNPROVEN, UNTOUCHED, UNVERIFIED, Phase
 from fleet_agent.engine.stack_store import StackStore
 from fleet_agent.engine.state_files import RESERVE_BYTES
 from fleet_agent.errors import FleetError, Kind, StateError, internal
@@ -165,7 +165,12 @@ def _give_up(engine: Engine, attempt: AttemptInHand) -> None:
     engine.remember(memory)
     often = memory.interruptions[attempt.memory_key]
     if often >= INTERRUPTIONS_LIMIT:
-        error = internal(f"the agent crashed {often} times while preparing this release")
+        # Before it was verified nothing is the release's own fault: it may be that of whoever runs the Git
+        # host, or of the power. Then it is only tried more and more rarely.
+        error = internal(
+            f"the agent crashed {often} times while preparing this release",
+            retryable=engine.journal.phase in UNVERIFIED,
+        )
         failure_policy.follow(engine, error)
         return
     failure_policy.follow(

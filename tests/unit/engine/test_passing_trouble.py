@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -338,3 +339,29 @@ def test_a_try_that_dies_is_finished_and_one_that_kills_the_engine_waits_longer(
     assert after.safe_mode is not None
     assert (after.safe_mode.tries, after.safe_mode.reason) == (1, before.safe_mode.reason)
     assert device.recover(after=timedelta(hours=2)).state is ReportState.HEALTHY
+
+
+class MachineOffError(BaseException):
+    """The power went, or the engine was killed: nothing after this runs."""
+
+
+@pytest.mark.parametrize(("where", "blamed"), [("fetch", False), ("verify", False), ("check", True)])
+def test_a_machine_that_goes_off_before_a_release_is_verified_blames_no_release(
+    device: Device, monkeypatch: pytest.MonkeyPatch, where: str, blamed: bool
+) -> None:
+    """Whoever runs the Git host could make it bad otherwise. Preparing what was verified counts as before."""
+
+    def off(*_: object, **__: object) -> None:
+        raise MachineOffError
+
+    v2 = device.fleet.release("v2")
+    with monkeypatch.context() as patch:
+        patch.setattr(GitSource, where, off)
+        for _ in range(5):
+            with suppress(MachineOffError):
+                device.to(v2)
+            device.clock.at += timedelta(hours=2)
+            device.recover()
+    assert bool(bad(device.config)) is blamed
+    device.clock.at += timedelta(hours=2)
+    assert device.to(v2).current == (device.v1 if blamed else v2)
