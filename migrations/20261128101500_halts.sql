@@ -116,7 +116,7 @@ begin
     end if;
     return new;
   end if;
-  if new.lifted_at is not null or new.lift_reason is not null then
+  if new.lifted_at is not null or new.lift_reason is not null or new.lifted_by is not null then
     if btrim(coalesce(new.lift_reason, '')) = '' then
       perform private.refuse('reason_missing', 'Lifting a halt needs a reason.',
         'Set lift_reason: why updates are safe again.', 'PT400');

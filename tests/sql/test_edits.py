@@ -106,8 +106,9 @@ def test_a_halt_can_only_be_lifted(fleet: Fleet) -> None:
     assert fleet.refused("delete from public.halts where id = %s", halt, who="admin").code == "42501"
     assert fleet.refused("delete from public.halts where id = %s", halt).kind == "halts_stay"
     assert fleet.refused("truncate public.halts").kind == "append_only"
-    refusal = fleet.refused("update public.halts set lifted_at = now() where id = %s", halt, who="operator")
-    assert refusal.kind == "reason_missing"
+    for missing in ("lifted_at = now()", "lift_reason = ' '", f"lifted_by = '{OPERATOR}'"):
+        refusal = fleet.refused(f"update public.halts set {missing} where id = %s", halt, who="operator")
+        assert refusal.kind == "reason_missing", missing
     fleet.sql("update public.halts set lift_reason = 'fine' where id = %s", halt, who="operator")
     assert fleet.sql("select opened_by, lifted_by, lifted_at is not null from public.halts") == [
         (OPERATOR, OPERATOR, True)

@@ -18,11 +18,16 @@ def run(*args: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+# `make lint` checks types, lint and format each time, of the functions that its task names.
+
+
+@pytest.mark.full
 @pytest.mark.parametrize("name", NAMES)
 def test_types_hold_with_the_locked_packages(name: str) -> None:
     run("check", "--frozen", "--config", f"{name}/deno.json", f"{name}/index.ts")
 
 
+@pytest.mark.full
 def test_lint_and_format_hold() -> None:
     run("lint")
     run("fmt", "--check", "--line-width", "110")
