@@ -1,17 +1,30 @@
+import { MantineProvider } from "@mantine/core";
 import react from "@vitejs/plugin-react";
+import { createHash } from "node:crypto";
+import { createElement } from "react";
+import { renderToStaticMarkup } from "react-dom/server";
 import { defineConfig, type Plugin } from "vite";
+import { provider } from "./src/app/theme.ts";
+
+/** The hash of the one <style> element that Mantine makes: the variables of the theme. */
+function themeHash(): string {
+  const markup = renderToStaticMarkup(createElement(MantineProvider, provider, null));
+  const styles = [...markup.matchAll(/<style[^>]*>([^]*?)<\/style>/g)].map((match) => match[1]);
+  if (styles.length !== 1) throw new Error(`Mantine makes ${styles.length} <style> elements instead of one`);
+  return `'sha256-${createHash("sha256").update(styles[0]).digest("base64")}'`;
+}
 
 /**
- * What the built page may load: its own files, and any Supabase address over http(s) and websockets, because
- * the address is only known at run time. Not in `dev`, where Vite puts scripts into the page.
+ * What the built page may load: its own files. It may connect to any address, because the project's is not known yet:
+ * `fleetctl dashboard export` narrows it when it writes `config.json`, and so does the embedded stack. Not in `dev`,
+ * where Vite puts scripts into the page.
  */
 function contentSecurityPolicy(): Plugin {
   const policy = [
     "default-src 'self'",
     "connect-src 'self' http: https: ws: wss:",
     "img-src 'self' data:",
-    // Mantine sets style attributes and one <style> element for its theme.
-    "style-src 'self' 'unsafe-inline'",
+    `style-src 'self' ${themeHash()}`,
     "object-src 'none'",
     "base-uri 'none'",
     "form-action 'self'",

@@ -1,4 +1,5 @@
 /** Static files: the dashboard, and the table editor's own assets. */
+import { policyFor } from "./policy.ts";
 
 const TYPES: Record<string, string> = {
   css: "text/css; charset=utf-8",
@@ -74,17 +75,25 @@ export async function serveDashboard(
       headers: { "cache-control": "no-store" },
     });
   }
-  const file = await serveFile(folder, path, request);
+  const file = path === "/index.html" ? null : await serveFile(folder, path, request);
   if (file) return file;
   // A missing script must be a 404; HTML instead would be a puzzling syntax error.
   if (path.startsWith("/assets/")) {
     return Response.json({ kind: "not_found", message: `${path} does not exist.` }, { status: 404 });
   }
   const index = await serveFile(folder, "/index.html", request);
-  if (index) return index;
+  if (index) {
+    const page = await Deno.readTextFile(`${folder}/index.html`);
+    index.headers.set("content-security-policy", policyFor(page, settings.origin));
+    return index;
+  }
   return new Response(NOT_BUILT, {
     status: 404,
-    headers: { "content-type": TYPES.html, "cache-control": "no-store" },
+    headers: {
+      "content-type": TYPES.html,
+      "cache-control": "no-store",
+      "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+    },
   });
 }
 

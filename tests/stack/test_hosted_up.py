@@ -60,6 +60,9 @@ JWK = json.dumps(
 )  # fmt: skip
 DATABASE = {"migrations", "baseline", "roles", "grants", "jobs"}
 
+#: What a build's page has of its policy.
+BUILT = '<meta http-equiv="Content-Security-Policy" content="connect-src &#39;self&#39; https:">'
+
 
 @dataclass
 class Desk:
@@ -91,7 +94,7 @@ class Desk:
         checkout = self.tmp / "checkout"
         if not checkout.exists():
             (checkout / "web" / "dist").mkdir(parents=True)
-            (checkout / "web" / "dist" / "index.html").write_text("<!doctype html>")
+            (checkout / "web" / "dist" / "index.html").write_text(BUILT)
             (checkout / "migrations").symlink_to(ROOT / "migrations")
             (checkout / "supabase").symlink_to(ROOT / "supabase")
         return HostedProject(
@@ -188,7 +191,11 @@ def test_every_step_with_a_verb_is_run_in_order_and_no_secret_is_an_argument(
         "supabaseUrl": stack.api_url,
         "publishableKey": stack.publishable_key,
     }
-    assert (project.dashboard / "index.html").exists()
+    assert (
+        f"connect-src &#x27;self&#x27; {project.api_url} ws://"
+        in (project.dashboard / "index.html").read_text()
+    )
+    assert (project.dashboard / "_headers").exists()
     with psycopg.connect(stack.db_url) as admin:
         assert admin.execute("select count(*) from private.baseline").fetchone() == (1,)
 

@@ -19,6 +19,7 @@ GROUPS = {
     "device": "device", "release": "release", "branch": "branch", "rollout": "rollout", "halt": "halt",
     "alert": "alert", "known-bad": "known_bad", "pin": "pin", "hold": "hold", "command": "command",
     "token": "token", "operator": "operator", "settings": "settings", "fleet": "fleet", "hosted": "hosted",
+    "dashboard": "dashboard",
 }  # fmt: skip
 #: The most used verbs, at the top: name on the command line -> module.
 VERBS = {

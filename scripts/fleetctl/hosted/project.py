@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,8 +71,3 @@ class HostedProject:
             db_url=self.db_url,
             signing_key=read_signing_key(self.signing_key) if self.signing_key.exists() else None,
         )
-
-    def config(self) -> str:
-        """The dashboard's `config.json`."""
-        values = {"supabaseUrl": self.api_url, "publishableKey": self.publishable_key}
-        return json.dumps(values, indent=2) + "\n"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import secrets
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from fleetctl.errors import FleetctlError
 from fleetctl.hosted.cli import SupabaseCli
 from fleetctl.hosted.project import HostedProject
 from fleetctl.migrate import migrate
-from fleetctl.stack import dashboard
+from fleetctl.stack import dashboard, dashboard_export
 from fleetctl.stack.deno import find_deno
 
 _FUNCTIONS = ("enroll", "device-token")
@@ -183,8 +182,7 @@ def build_dashboard(project: HostedProject, say: Callable[[str], None]) -> None:
         dashboard.build(checkout, find_deno(), project.folder / "dashboard-build.log", say)
     with tempfile.TemporaryDirectory(dir=project.folder) as work:
         made = Path(work) / "dashboard"
-        shutil.copytree(checkout.web / "dist", made)
-        (made / "config.json").write_text(project.config())
+        dashboard_export.export(checkout.web / "dist", made, project.api_url, project.publishable_key or "")
         if project.dashboard.exists():
             project.dashboard.rename(Path(work) / "old")
         made.rename(project.dashboard)

@@ -13,7 +13,7 @@ import { Loading } from "../components/Loading.tsx";
 import { passes } from "../data/appError.ts";
 import { connect } from "../data/client.ts";
 import { type Config, loadConfig } from "./config.ts";
-import { theme } from "./theme.ts";
+import { provider } from "./theme.ts";
 
 // The sign-in page does not load the rest.
 const FleetPage = lazy(() => import("./FleetPage.tsx"));
@@ -32,7 +32,7 @@ const cache = new QueryClient({
 
 export function App() {
   return (
-    <MantineProvider theme={theme} defaultColorScheme="auto">
+    <MantineProvider {...provider}>
       <QueryClientProvider client={cache}>
         <Router hook={useHashLocation}>
           <Configured />

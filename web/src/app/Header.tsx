@@ -33,7 +33,7 @@ export function Header() {
         <UnstyledButton component={Link} href="/" aria-label="Metrica Fleet: overview">
           <Group gap={10} wrap="nowrap">
             <Logo />
-            <Text fw={650} visibleFrom="xs">Metrica Fleet</Text>
+            <Text fw={650} className={classes.name}>Metrica Fleet</Text>
           </Group>
         </UnstyledButton>
       </Group>
