@@ -122,6 +122,18 @@ grant all on realtime.messages to postgres with grant option;
 grant select, insert, update on realtime.messages to anon, authenticated, service_role;
 grant all on realtime.messages to dashboard_user;
 
+-- Hosted creates it empty: what it contains is sent to `postgres_changes`, which this endpoint does not offer.
+do $$
+begin
+  if not exists (select from pg_publication where pubname = 'supabase_realtime') then
+    -- It says that wal_level is too low to publish, and nothing is published.
+    set local client_min_messages = error;
+    create publication supabase_realtime;
+    alter publication supabase_realtime owner to postgres;
+  end if;
+end
+$$;
+
 create or replace function realtime.topic() returns text language sql stable as $$
   select nullif(current_setting('realtime.topic', true), '')::text
 $$;

@@ -7,6 +7,7 @@ import { createPostgresConnection, PostgresConnection } from "@supabase/lite/pos
 import type { AuthApps } from "./auth.ts";
 import type { Config } from "./config.ts";
 import { asPostgrest } from "./sqlstate.ts";
+import { type Catalog, type Parsed, quoteJsonStrings, refuseWholeTable } from "./strictness.ts";
 
 /** Requests that run at the same time; more wait their turn. */
 const REST_CONNECTIONS = 40;
@@ -39,12 +40,56 @@ function rfc3339(text: string): string {
 }
 
 type Introspection = Awaited<ReturnType<PostgresConnection["introspect"]>>;
+type Ast = Parameters<PostgresConnection["onPostgrestAST"]>[0];
 type ViewOptions = Awaited<ReturnType<PostgresConnection["viewOptionsMetadata"]>>;
 
+/** What Lite says about a caller. */
+interface Caller {
+  auth?: { role?: string; uid?: unknown; jwt?: unknown };
+  storage?: { operation?: unknown };
+}
+
+/** Runs SQL in the transaction of a request. */
+interface Transaction {
+  executeQuery(query: unknown): Promise<unknown>;
+}
+
+// As PostgREST: all in one statement, with the timeouts of the role, which a role that is only switched to does not
+// bring along. A setting for this database comes last and wins.
+const BECOME = `
+  select (
+    select count(set_config(split_part(setting, '=', 1), substr(setting, strpos(setting, '=') + 1), true))
+    from (
+      select setting
+      from pg_db_role_setting s, unnest(s.setconfig) setting
+      where s.setrole = to_regrole(quote_ident($1))
+        and s.setdatabase in (0, (select oid from pg_database where datname = current_database()))
+        and setting like '%\\_timeout=%'
+      order by s.setdatabase
+    ) settings
+  ),
+  set_config('request.jwt.claim.sub', $2, true),
+  set_config('request.jwt.claim.role', $1, true),
+  set_config('request.jwt.claims', $3, true),
+  set_config('storage.operation', $4, true),
+  set_config('role', $1, true)`;
+
+function becomeCaller(transaction: Transaction, { auth, storage }: Caller): Promise<unknown> {
+  const parameters = [
+    auth?.role || "anon",
+    String(auth?.uid ?? ""),
+    auth?.jwt ? JSON.stringify(auth.jwt) : "",
+    String(storage?.operation ?? ""),
+  ];
+  const query = { kind: "RawNode", sqlFragments: [BECOME], parameters: [] };
+  return transaction.executeQuery({ sql: BECOME, parameters, query, queryId: { queryId: "become" } });
+}
+
 /**
- * Requests as `authenticator`. Three things differ from Lite's own class: it grants nothing (Lite would GRANT ALL
+ * Requests as `authenticator`. These things differ from Lite's own class: it grants nothing (Lite would GRANT ALL
  * on every table to the API roles and so hide a forgotten grant); it reads the catalog through another role,
- * because `authenticator` by itself sees no tables; and it answers every SQLSTATE as PostgREST does.
+ * because `authenticator` by itself sees no tables; it answers every SQLSTATE as PostgREST does; and it is as strict
+ * as PostgREST (`strictness.ts`, the timeouts of roles).
  */
 class AuthenticatorConnection extends PostgresConnection {
   #catalog: PostgresConnection;
@@ -54,7 +99,17 @@ class AuthenticatorConnection extends PostgresConnection {
     this.#catalog = catalog;
     // Private in Lite's types, so it cannot be overridden by name: `true` is "row-level security is active, and
     // the roles exist". A test sees to it that no grant appears.
-    Object.assign(this, { ensureRlsContext: () => Promise.resolve(true) });
+    Object.assign(this, {
+      ensureRlsContext: () => Promise.resolve(true),
+      applyJwtSessionContext: becomeCaller,
+    });
+  }
+
+  override async onPostgrestAST(ast: Ast): Promise<Ast> {
+    refuseWholeTable(ast as Parsed);
+    const checked = await super.onPostgrestAST(ast);
+    const catalog = await this.introspect({ useCache: true });
+    return quoteJsonStrings(checked as Parsed, catalog as Catalog) as Ast;
   }
 
   override introspect(options?: { useCache?: boolean }): Promise<Introspection> {

@@ -16,6 +16,7 @@ import { startScheduler } from "./scheduler.ts";
 import { withSecurityHeaders } from "./security_headers.ts";
 import { serveDashboard } from "./static.ts";
 import { serveTableEditor } from "./table_editor.ts";
+import { tokenGuard } from "./tokens.ts";
 
 interface Realtime {
   handle(request: Request, info: Deno.ServeHandlerInfo): Promise<Response>;
@@ -31,6 +32,7 @@ const [lite, functions, realtime] = await Promise.all([
   loadRealtime(),
 ]);
 const auth = serveAuth(lite.auth, config.secretKey);
+const refusedToken = tokenGuard(config.jwtSecret);
 const scheduler = startScheduler(config.postgresDbUrl, log);
 
 async function loadRealtime(): Promise<Realtime | string> {
@@ -60,6 +62,8 @@ async function route(request: Request, info: Deno.ServeHandlerInfo<Deno.NetAddr>
   const path = new URL(request.url).pathname;
   const peerAddress = info.remoteAddr.hostname;
   if (path.startsWith("/rest/v1") || path.startsWith("/storage/v1")) {
+    const refused = request.method === "OPTIONS" ? null : await refusedToken(request);
+    if (refused) return refused;
     return await lite.rest.fetch(request, { peerAddress });
   }
   if (path.startsWith("/auth/v1")) return await auth(request, peerAddress);

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import jwt
 import psycopg
 import pytest
 
@@ -27,10 +28,16 @@ create function private.tick(at timestamptz) returns void language sql
 create table public.things (id int primary key, name text check (name <> 'bad'));
 alter table public.things enable row level security;
 grant select, insert, update, delete on public.things to service_role;
+alter role fleet_device set statement_timeout = '5s';
+create table public.notes (id int primary key, content jsonb);
+alter table public.notes enable row level security;
+grant select, insert, update, delete on public.notes to service_role;
 create function public.kind_of(value jsonb) returns text language sql as 'select jsonb_typeof(value)';
+create function public.slow() returns void language sql as $$ select pg_sleep(10) $$;
 create function public.timeout() returns text language sql
   as $$ select current_setting('statement_timeout') $$;
-grant execute on function public.kind_of(jsonb), public.timeout() to service_role, fleet_device;
+grant execute on function public.kind_of(jsonb), public.timeout(), public.slow()
+  to service_role, authenticated, fleet_device, anon;
 """
 
 FUNCTIONS = {
@@ -280,9 +287,128 @@ def test_violated_check_is_a_bad_request_with_its_sqlstate(api: httpx.Client) ->
     assert (answer.status_code, answer.json()["code"]) == (400, "23514")
 
 
-def test_requests_run_under_the_statement_timeout_of_hosted(api: httpx.Client) -> None:
-    """It comes with the login role `authenticator`."""
-    assert api.post("/rest/v1/rpc/timeout", json={}).json() == "8s"
+@pytest.mark.parametrize(
+    ("value", "kind"), [('{"a": 1}', "string"), ("[1]", "string"), ("1", "string"), ("not json", "string")]
+)
+def test_text_for_json_stays_text(api: httpx.Client, value: str, kind: str) -> None:
+    """What only works if the text is parsed would fail on hosted. In an address, everything is text."""
+    assert api.post("/rest/v1/rpc/kind_of", json={"value": value}).json() == kind
+    rows = [{"id": 1, "content": value}, {"id": 2, "content": {"a": value}}]
+    wanted = {"prefer": "return=representation,resolution=merge-duplicates"}
+    assert api.post("/rest/v1/notes", json=rows, headers=wanted).json() == rows
+    changed = api.patch("/rest/v1/notes?id=eq.2", json={"content": value}, headers=wanted)
+    assert changed.json() == [{"id": 2, "content": value}]
+    assert api.get("/rest/v1/rpc/kind_of", params={"value": '{"a": 1}'}).json() == "object"
+
+
+@pytest.mark.parametrize("query", ["", "?order=id&limit=1", "?select=id"])
+def test_a_change_of_a_whole_table_is_refused(api: httpx.Client, query: str) -> None:
+    """As `safeupdate` on hosted."""
+    api.post("/rest/v1/notes", json={"id": 9}, headers={"prefer": "resolution=ignore-duplicates"})
+    for method, verb in (("PATCH", "UPDATE"), ("DELETE", "DELETE")):
+        answer = api.request(method, f"/rest/v1/notes{query}", json={"content": None})
+        assert (answer.status_code, answer.json()) == (
+            400,
+            {"code": "21000", "message": f"{verb} requires a WHERE clause", "details": None, "hint": None},
+        )
+    assert {"id": 9} in api.get("/rest/v1/notes?select=id").json()
+    assert api.delete("/rest/v1/notes?id=eq.9").status_code == 204
+
+
+def token(running: LocalStack, headers: dict[str, str] | None = None, **claims: object) -> str:
+    standard: dict[str, object] = {"role": "service_role", "exp": int(time.time()) + 60}
+    return jwt.encode(standard | claims, running.jwt_secret, algorithm="HS256", headers=headers)
+
+
+NO_KEY = "No suitable key or wrong key type"
+
+
+@pytest.mark.parametrize(
+    ("claims", "headers", "code", "message"),
+    [
+        ({"exp": time.time() + 60.5}, None, "PGRST303", "JWT expired"),
+        ({"exp": 1e30}, None, "PGRST303", "JWT expired"),
+        ({"exp": "later"}, None, "PGRST303", "The JWT 'exp' claim must be a number"),
+        ({"exp": 1}, None, "PGRST303", "JWT expired"),
+        ({"nbf": time.time() // 1 + 900}, None, "PGRST303", "JWT not yet valid"),
+        ({"aud": 7}, None, "PGRST303", "The JWT 'aud' claim must be a string or an array of strings"),
+        ({"aud": ["a", 7]}, None, "PGRST303", "The JWT 'aud' claim must be a string or an array of strings"),
+        ({"role": ["service_role"]}, None, "22023", 'role "["service_role"]" does not exist'),
+        ({"role": None}, None, "22023", 'role "null" does not exist'),
+        ({"role": ""}, None, "22023", 'role "" does not exist'),
+        ({}, {"kid": "one"}, "PGRST301", NO_KEY),
+    ],
+)
+def test_a_token_is_read_as_postgrest_reads_it(  # noqa: PLR0917  fixtures and parameters
+    running: LocalStack,
+    api: httpx.Client,
+    claims: dict[str, object],
+    headers: dict[str, str] | None,
+    code: str,
+    message: str,
+) -> None:
+    answer = api.get(
+        "/rest/v1/notes", headers={"authorization": f"Bearer {token(running, headers, **claims)}"}
+    )
+    assert (answer.status_code, answer.json()["code"], answer.json()["message"]) == (401, code, message)
+    assert answer.headers["proxy-status"] == f"PostgREST; error={code}"
+
+
+def test_a_token_that_is_none_is_refused(running: LocalStack, api: httpx.Client) -> None:
+    """Lite would take these for anon, so that a broken client looks like one without rights."""
+    unsigned = jwt.encode({"role": "service_role"}, "", algorithm="none")
+    forged = jwt.encode({"role": "service_role"}, "x" * 40, algorithm="HS256")
+    for said, message in (
+        ("rubbish", "Expected 3 parts in JWT; got 1"),
+        ("a.b.c", "JWT cryptographic operation failed"),
+        (unsigned, "Wrong or unsupported encoding algorithm"),
+        (forged, NO_KEY),
+    ):
+        answer = api.get("/rest/v1/notes", headers={"authorization": f"Bearer {said}"})
+        assert (answer.status_code, answer.json()["code"], answer.json()["message"]) == (
+            401,
+            "PGRST301",
+            message,
+        )
+    good: list[dict[str, object]] = [
+        {"aud": ["a", "b"], "iat": int(time.time())}, {"aud": "a"}, {"aud": []}, {"aud": None},
+    ]  # fmt: skip
+    for claims in good:
+        bearer = {"authorization": f"Bearer {token(running, None, **claims)}"}
+        assert api.get("/rest/v1/notes", headers=bearer).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("role", "timeout"),
+    [("anon", "3s"), ("fleet_device", "5s"), ("authenticated", "8s"), ("service_role", "8s")],
+)
+def test_requests_run_under_the_statement_timeout_of_hosted(
+    running: LocalStack, api: httpx.Client, role: str, timeout: str
+) -> None:
+    """Each role has its own; `service_role` has that of the login role `authenticator`."""
+    bearer = {"authorization": f"Bearer {token(running, role=role)}"}
+    for _ in range(2):
+        assert api.post("/rest/v1/rpc/timeout", json={}, headers=bearer).json() == timeout
+
+
+def test_a_role_that_takes_too_long_is_cut_off(running: LocalStack, api: httpx.Client) -> None:
+    with psycopg.connect(running.db_url, autocommit=True) as db:
+        db.execute("alter role anon in database postgres set statement_timeout = '30ms'")
+        bearer = {"authorization": f"Bearer {token(running, role='anon')}"}
+        answer = api.post("/rest/v1/rpc/slow", json={}, headers=bearer)
+        db.execute("alter role anon in database postgres reset statement_timeout")
+    assert (answer.status_code, answer.json()["code"]) == (500, "57014")
+
+
+def test_the_publication_of_a_project_is_there_and_empty(running: LocalStack) -> None:
+    """Hosted has it; a migration of somebody's own may add tables, as its owner `postgres`."""
+    with psycopg.connect(running.db_url) as connection:
+        rows = connection.execute(
+            "select pg_get_userbyid(pubowner), puballtables,"
+            " (select count(*) from pg_publication_tables t where t.pubname = p.pubname)"
+            " from pg_publication p where pubname = 'supabase_realtime'"
+        )
+        assert list(rows) == [("postgres", False, 0)]
 
 
 def test_new_database_is_seeded_once(running: LocalStack) -> None:

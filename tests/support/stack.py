@@ -75,12 +75,13 @@ def _make(folder: Path) -> None:
 def _be_patient(stack: LocalStack) -> None:
     """Requests have 8 seconds, as hosted, too few for a busy machine (`test_stack_server.py` checks that).
 
-    Set for the database, so that the bootstrap, which sets it for the role at each start, does not win.
+    Set for the database, so that the bootstrap, which sets it for the roles at each start, does not win.
     """
     with psycopg.connect(stack.db_url, autocommit=True) as admin:
-        for setting in ("statement_timeout", "lock_timeout"):
-            admin.execute(
-                sql.SQL("alter role authenticator in database postgres set {} = {}").format(
-                    sql.Identifier(setting), sql.Literal(f"{PATIENCE_S:.0f}s")
+        for role in ("authenticator", "anon", "authenticated", "fleet_device"):
+            for setting in ("statement_timeout", "lock_timeout"):
+                admin.execute(
+                    sql.SQL("alter role {} in database postgres set {} = {}").format(
+                        sql.Identifier(role), sql.Identifier(setting), sql.Literal(f"{PATIENCE_S:.0f}s")
+                    )
                 )
-            )
