@@ -29,6 +29,16 @@ def run() -> None:
     except FleetctlError as error:
         print_error(error.kind, error.message, error.hint, as_json="--json" in sys.argv)
         sys.exit(error.exit_code)
+    except Exception as error:  # the one place: no traceback reaches a person
+        if os.environ.get("FLEET_TRACEBACK"):
+            raise
+        print_error(
+            "unexpected",
+            f"fleetctl failed: {type(error).__name__}: {error}",
+            "Set FLEET_TRACEBACK=1 to see where, and report it.",
+            as_json="--json" in sys.argv,
+        )
+        sys.exit(1)
 
 
 def mount(only: str | None = None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence, Sized
@@ -14,8 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-# In a pipe nothing may be cut to 80 columns: what a script greps for must be there whole.
-_PIPE_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
+# In a pipe nothing is wrapped or cut: what a script greps for must be on one line, whole.
+_UNWRAPPED = 1_000_000
 #: Controls, format and direction characters, separators of lines, and halves of characters.
 _MARKED = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 #: Letters and marks of other categories that show nothing: joiners, fillers, selectors of variants.
@@ -45,8 +44,8 @@ class _Console(Console):
         return super().render_str(marked(text, keep="\n"), **options)
 
 
-out = _Console(highlight=False, emoji=False, width=_PIPE_WIDTH)
-err = _Console(stderr=True, highlight=False, emoji=False)
+out = _Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else _UNWRAPPED)
+err = _Console(stderr=True, highlight=False, emoji=False, width=None if sys.stderr.isatty() else _UNWRAPPED)
 
 
 def counted(things: Sized | int, noun: str = "device") -> str:

@@ -5,6 +5,7 @@ Supabase's own client takes three times as long to load as all of fleetctl, so i
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,14 @@ from uuid import UUID
 
 import httpx
 
-from fleetctl.client.api_errors import TIMEOUT_S, OutageError, from_auth, from_rest, translated
+from fleetctl.client.api_errors import (
+    TIMEOUT_S,
+    OutageError,
+    UnknownReferenceError,
+    from_auth,
+    from_rest,
+    translated,
+)
 from fleetctl.client.query import PAGE, Narrow, Query, Row, batches, every_row, is_one_of
 from fleetctl.client.target import Target
 from fleetctl.errors import FleetctlError, not_changed
@@ -37,6 +45,9 @@ class Api:
             verify = _trusted() if target.api_url.startswith("https:") else False
             self._http = httpx.Client(timeout=TIMEOUT_S, headers=headers, verify=verify)
         self._reads_the_fleet = target.token is None
+        #: Rows that were changed, and whether a change was sent whose answer is not there yet.
+        self.written = 0
+        self.writing = False
 
     def rows(
         self,
@@ -119,7 +130,11 @@ class Api:
 
     def rpc(self, function: str, **arguments: Any) -> Any:
         """Call a SQL function by name; arguments left out take their defaults."""
-        return self._told(_json(self._send("POST", f"rpc/{function}", [], body=arguments)))
+        self.writing = True
+        answer = _json(self._send("POST", f"rpc/{function}", [], body=arguments))
+        self.writing = False
+        self.written += 1
+        return self._told(answer)
 
     def ask(self, function: str, **arguments: Any) -> Any:
         """The same for a function that changes nothing, so that it may be asked again."""
@@ -202,6 +217,12 @@ class Api:
                 break
         return found
 
+    def _list_known(self, error: UnknownReferenceError) -> None:
+        """Add the names that there are, if the table has any."""
+        with contextlib.suppress(FleetctlError):
+            rows = self._pages("GET", error.table, [("select", "name"), ("order", "name")], limit=20)
+            error.message += f" Known: {', '.join(row['name'] for row in rows)}." if rows else ""
+
     def _write(
         self,
         method: str,
@@ -212,7 +233,11 @@ class Api:
         repeatable: bool = False,
     ) -> list[Row]:
         headers = {"Prefer": "return=representation"}
-        return _rows(self._send(method, table, asked, body=body, headers=headers, repeatable=repeatable))
+        self.writing = True
+        rows = _rows(self._send(method, table, asked, body=body, headers=headers, repeatable=repeatable))
+        self.writing = False
+        self.written += len(rows)
+        return rows
 
     def _send(
         self,
@@ -239,6 +264,8 @@ class Api:
             if answer.is_success:
                 return answer
             error = from_rest(self.target.api_url, answer, repeatable=repeatable)
+            if isinstance(error, UnknownReferenceError):
+                self._list_known(error)
             if not (isinstance(error, OutageError) and pauses):
                 raise error
             time.sleep(min(_LONGEST_PAUSE_S, max(pauses.pop(0), error.retry_after_s)))

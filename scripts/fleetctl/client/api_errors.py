@@ -125,7 +125,11 @@ def translated(api_url: str) -> Iterator[None]:
         raise FleetctlError(
             "timed_out", f"{api_url} did not answer within {TIMEOUT_S} s.", hint=_ATTEMPT_HINT, exit_code=3
         ) from error
-    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+    except UnicodeError as error:
+        raise FleetctlError(
+            "value_refused", "A text contains what cannot be stored.", hint="Type it again.", exit_code=2
+        ) from error
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise FleetctlError(
             "unreachable", f"{api_url} cannot be reached: {error}.", hint=_ATTEMPT_HINT, exit_code=3
         ) from error
@@ -154,7 +158,7 @@ def from_auth(email: str, status: int, answer: Mapping[str, object]) -> Fleetctl
         return FleetctlError("password_refused", said, hint="Choose another --password.", exit_code=2)
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         return FleetctlError("key_refused", said, hint=_HINTS["key_refused"], exit_code=4)
-    return FleetctlError("auth_failed", f"{email}: {said}")
+    return FleetctlError("auth_failed", f"{email}: {said.rstrip('.')}.")
 
 
 def from_rest(api_url: str, answer: httpx.Response, *, repeatable: bool) -> FleetctlError:

@@ -21,7 +21,7 @@ from fleetctl.commands.device_status import local_settings, with_status
 from fleetctl.commands.enroll_line import AllowedSigners, GitUrl, PublishableKey, Repository
 from fleetctl.commands.explain import print_gates
 from fleetctl.commands.fingerprints import compare, fingerprint_of
-from fleetctl.commands.history import ATTEMPT_COLUMNS
+from fleetctl.commands.history import ATTEMPT_COLUMNS, with_versions
 from fleetctl.console import counted, out, pairs, print_json, print_table
 from fleetctl.errors import FleetctlError
 
@@ -66,7 +66,10 @@ def show(context: Context, device: Annotated[str, typer.Argument(help="Name or i
     row = with_status(context, [find_device(context, device)], now)[0]
     its_own = where(device_id=row["id"])
     explanation = context.api.ask("explain_device", device_id=row["id"])
-    attempts = context.api.rows("update_history", its_own, order="started_at,id", newest_first=True, limit=5)
+    attempts = with_versions(
+        context,
+        context.api.rows("update_history", its_own, order="started_at,id", newest_first=True, limit=5),
+    )
     commands = context.api.rows(
         "device_commands", its_own, order="requested_at,id", newest_first=True, limit=5
     )

@@ -59,6 +59,12 @@ class Context:
             return publishable_key_of(DEFAULT_DATA)
         return target.publishable_key
 
+    @property
+    def written(self) -> tuple[int, bool]:
+        """How many rows this command changed, and whether a change is open. Does not connect."""
+        api: Api | None = vars(self).get("api")
+        return (api.written, api.writing) if api is not None else (0, False)
+
     def show(
         self,
         title: str,

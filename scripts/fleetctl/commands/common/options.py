@@ -18,6 +18,8 @@ import typer
 
 from fleetctl.commands.common.context import Context
 from fleetctl.commands.common.selection import Selection, selector_of
+from fleetctl.console import counted
+from fleetctl.errors import FleetctlError
 from fleetctl.stack.layout import DEFAULT_DATA
 
 #: Options and arguments that mean the same wherever they occur.
@@ -90,7 +92,10 @@ def command(
             context = Context(**{name: given.pop(name) for name in _CONTEXT})
             if selecting:
                 given[selecting[0]] = _selection(given)
-            work(context, **given)
+            try:
+                work(context, **given)
+            except KeyboardInterrupt:
+                raise _interrupted(context) from None
 
         vars(run)["__signature__"] = inspect.Signature(listed)
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in listed}
@@ -99,6 +104,17 @@ def command(
         return work
 
     return add
+
+
+def _interrupted(context: Context) -> FleetctlError:
+    """What a change that was interrupted may have done: the answer to its last request never came."""
+    done, open_ = context.written
+    if not (done or open_):
+        said = "Interrupted, before anything was changed."
+    else:
+        last = ", and the change that was being made may have been made, too" if open_ else ""
+        said = f"Interrupted. {counted(done, 'row')} had been changed{last}."
+    return FleetctlError("interrupted", said, hint="See what was done: fleetctl audit", exit_code=130)
 
 
 def _option(name: str, kind: Any, default: Any) -> inspect.Parameter:

@@ -83,6 +83,8 @@ class Selection:
             found = matching_devices(context, self.selector)
         else:
             return context.api.rows("devices", order="name,id")
+        if not (found or self.allow_empty):
+            self._check_names(context)
         if not (found or all_by_default or self.allow_empty):
             raise FleetctlError(
                 "no_device_matches",
@@ -91,6 +93,26 @@ class Selection:
                 exit_code=5,
             )
         return found
+
+    def _check_names(self, context: Context) -> None:
+        """Raises FleetctlError `segment_unknown`, `role_unknown`, `branch_unknown`, with the known names."""
+        for key, table, kind in (
+            ("segment", "segments", "segment_unknown"),
+            ("role", "device_roles", "role_unknown"),
+            ("branch", "branches", "branch_unknown"),
+        ):
+            asked = self.selector.get(key)
+            if asked is None:
+                continue
+            known = [str(row["name"]) for row in context.api.rows(table, select="name", order="name")]
+            for name in asked if isinstance(asked, list) else [asked]:
+                if name not in known:
+                    raise FleetctlError(
+                        kind,
+                        f"There is no {key} {name}. Known: {', '.join(known[:20])}.",
+                        hint="Check the spelling.",
+                        exit_code=5,
+                    )
 
     def count(self, context: Context) -> int:
         """How many devices are meant; all of them if nothing narrows. Counted by the database."""
