@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from fleet_agent.cli.main import main as agent
-from fleetctl.fleet_repo import FleetRepo, fleet_id_of
+from fleetctl.fleet_repo import FleetRepo, adopt, fleet_id_of
 from fleetctl.stack.local_stack import LocalStack
 from tests.support.fleetctl_runner import Db, Fleetctl
 
@@ -40,6 +40,7 @@ def test_the_printed_line_makes_a_device_with_nothing_written_by_hand(
 ) -> None:
     """As typed: what `token create` prints, in the device's shell."""
     repo = FleetRepo.create(tmp_path / "repo", roles=None)
+    adopt(repo.path)
     printed = fleetctl(
         "token", "create", "--role", "beacon", "--label", "site=rome", "--label", "shop=7",
         "--repository", str(repo.path), "--publishable-key", stack.publishable_key,
