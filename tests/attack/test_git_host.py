@@ -6,12 +6,14 @@ import hashlib
 import json
 import os
 import shutil
+import socketserver
 import struct
 import subprocess
 import threading
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -437,3 +439,71 @@ def test_an_address_that_is_none_is_refused_by_us(tmp_path: Path, url: str) -> N
 )  # fmt: skip
 def test_an_address_that_is_one_is_taken(url: str) -> None:
     assert git_url_problem(url) is None
+
+
+def _line(text: bytes) -> bytes:
+    """A line as Git frames it."""
+    return b"%04x" % (len(text) + 4) + text
+
+
+_OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-git-upload-pack-%s\r\nConnection: close\r\n"
+_ADVERTISED = _OK % b"advertisement"
+_SERVICE = _line(b"# service=git-upload-pack\n") + b"0000"
+_REF = _line(b"a" * 40 + b" refs/heads/" + b"x" * 200 + b"\n")
+#: What is sent once, and then without end.
+ENDLESS: dict[str, tuple[bytes, bytes]] = {
+    "references": (_ADVERTISED + b"\r\n" + _SERVICE, _REF * 200),
+    "capabilities": (
+        _ADVERTISED + b"\r\n" + _SERVICE + _line(b"version 2\n"),
+        _line(b"x" * 900 + b"=y\n") * 60,
+    ),
+    "empty lines": (_ADVERTISED + b"\r\n" + _SERVICE, b"0004" * 10_000),
+    "headers": (_ADVERTISED, b"X-More: " + b"x" * 4000 + b"\r\n"),
+    "one header": (_ADVERTISED + b"X-More: ", b"x" * 60_000),
+    "a compressed answer": (
+        _ADVERTISED + b"Content-Encoding: gzip\r\n\r\n",
+        b"",
+    ),
+    "informational answers": (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 500),
+    "a length that is none": (_ADVERTISED + b"\r\n" + _SERVICE, b"zzzz" * 1000),
+    "nothing like HTTP": (b"", b"220 smtp.example ESMTP\r\n" * 500),
+}
+
+
+class _Endless(socketserver.StreamRequestHandler):
+    def handle(self) -> None:
+        once, again = self.server.said  # type: ignore[attr-defined]
+        squeeze = zlib.compressobj(9, zlib.DEFLATED, 31)
+        with suppress(OSError):
+            self.rfile.readline()
+            self.wfile.write(once)
+            # Far more than any limit allows; the client has hung up before.
+            for _ in range(1 << 14):
+                self.wfile.write(again or squeeze.compress(bytes(1 << 20)))
+
+
+#: Those take seconds, until Git has filled what it may.
+_LONG = ("references", "capabilities", "empty lines", "a compressed answer", "a length that is none")
+
+
+@pytest.mark.parametrize(
+    "what", [pytest.param(what, marks=pytest.mark.full) if what in _LONG else what for what in ENDLESS]
+)
+def test_an_answer_without_end_ends(fleet: Fleet, root: Path, what: str) -> None:
+    """Before any pack: references, headers, or what is none. Refused in time, and nothing is kept."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Endless) as server:
+        server.daemon_threads = True
+        server.said = ENDLESS[what]  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/x"
+        try:
+            with pytest.raises(ReleaseError) as caught:
+                fetch(
+                    root / "git", url, "a" * 40, fleet.role, limits=Limits(attempts=1, total_s=20, idle_s=20)
+                )
+        finally:
+            server.shutdown()
+    assert caught.value.kind in (
+        Kind.GIT_UNREACHABLE, Kind.GIT_REFUSED, Kind.RELEASE_TOO_LARGE, Kind.TIMED_OUT, Kind.COMMIT_MISSING,
+    ), (caught.value.kind, caught.value.message)  # fmt: skip
+    assert size_of(root / "git") < 1 << 20

@@ -32,6 +32,26 @@ def test_each_scenario_of_the_demo_is_named(name: str) -> None:
     assert f"`{name}`" in (ROOT / "docs" / "usage" / "fleetctl.md").read_text()
 
 
+#: Of what is good and must be taken, of how a test is made, or of arithmetic: no line of the threat model.
+_NO_ATTACK = {
+    "test_a_ration_is_as_large_as_it_says",
+    "test_an_address_that_is_one_is_taken",
+    "test_each_row_was_tried_and_the_page_names_what_can_be_declared",
+    "test_other_names_are_taken",
+    "test_what_is_large_and_good_is_taken",
+    "test_what_stays_inside_is_taken",
+}
+
+
+def test_each_attack_is_a_line_of_the_threat_model() -> None:
+    """In its own words, or as a part of one that is named in the same file."""
+    lacking = []
+    for file in sorted((ROOT / "tests" / "attack").glob("test_*.py")):
+        played = set(re.findall(r"^(?:async )?def (test_\w+)\(", file.read_text(), re.MULTILINE))
+        lacking += sorted(name for name in played - _NO_ATTACK if f"`{name}`" not in SECURITY)
+    assert lacking == []
+
+
 def test_each_line_of_the_threat_model_names_a_test() -> None:
     lines = [line for line in SECURITY.splitlines() if line.startswith("|")]
     rows = [line for line in lines if not line.startswith(("|---", "| what they"))]
