@@ -28,7 +28,9 @@ def uses(compose: Mapping[str, Any], place: Place) -> Iterator[Use]:
         external = entry.get("external")
         full = str(mapping(external).get("name") or entry.get("name") or name)
         is_hosts = full == "host" and (isinstance(external, Mapping) or _true(external))
-        driver = "host" if is_hosts else str(entry.get("driver") or "")
+        # A bridge that has a name may be one of the host's, with its own network behind it.
+        named = "com.docker.network.bridge.name" in mapping(entry.get("driver_opts"))
+        driver = "host" if is_hosts or named else str(entry.get("driver") or "")
         yield Use(Subject.NETWORK, f"networks, {name}", "driver", driver)
     for name, volume in mapping(compose.get("volumes")).items():
         yield from volume_uses(
@@ -118,7 +120,10 @@ def _mounts(name: str, service: Mapping[str, Any], compose: Mapping[str, Any], p
 
 def _long_mount(name: str, mount: Mapping[str, Any], place: Place) -> Iterator[Use]:
     kind, source = str(mount.get("type") or ""), str(mount.get("source") or "")
-    propagation = str(mapping(mount.get("bind")).get("propagation") or "")
+    bind = mapping(mount.get("bind"))
+    propagation = str(bind.get("propagation") or "")
+    # `writable`: what is mounted below stays writable.
+    read_only = _true(mount.get("read_only")) and str(bind.get("recursive") or "") != "writable"
     if kind in ("volume", "tmpfs", "image"):
         return
     if kind != "bind":
@@ -126,7 +131,7 @@ def _long_mount(name: str, mount: Mapping[str, Any], place: Place) -> Iterator[U
     elif _shared([propagation]):
         yield Use(Subject.MOUNT, name, "volumes", f"{propagation} {source}")
     elif not place.is_inside(source):
-        yield Use(Subject.MOUNT, name, "volumes", place.path(source), _true(mount.get("read_only")))
+        yield Use(Subject.MOUNT, name, "volumes", place.path(source), read_only)
 
 
 def _shared(options: Sequence[str]) -> bool:

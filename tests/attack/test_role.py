@@ -66,6 +66,10 @@ TABLE: list[tuple[str, str]] = [
     ("volumes: ['/data/films/../../data/other:/films']", "root"),
     ("volumes: ['/sys/class/thermal:/t:ro']", "sys"),
     ("volumes: [{type: bind, source: /sys, target: /sys, read_only: true}]", "sys"),
+    (
+        "volumes: [{type: bind, source: /sys, target: /s, read_only: true, bind: {recursive: writable}}]",
+        "root",
+    ),
     ("volumes: ['/sys:/sys']", "root"),
     ("volumes: ['/sys/kernel/debug:/d:ro']", "root"),
     ("volumes: ['/proc:/host/proc:ro']", "proc"),
@@ -128,6 +132,7 @@ TABLE: list[tuple[str, str]] = [
     ("top: {networks: {n: {external: {name: host}}}}", "host_network"),
     ("top: {networks: {n: {driver: macvlan, driver_opts: {parent: eth0}}}}", "host_network"),
     ("top: {networks: {n: {driver: bridge}, m: {}}}", "free"),
+    ("top: {networks: {n: {driver_opts: {com.docker.network.bridge.name: br0}}}}", "host_network"),
     ("top: {networks: {n: {driver: weave}}}", "root"),
     ("pid: host", "root"),
     ("ipc: host", "root"),
