@@ -583,31 +583,3 @@ def test_a_copied_card_is_told_by_an_alert_and_neither_machine_is_harmed(
         copy.kill()
         for log in copy._logs:
             log.close()
-
-
-def test_a_replaced_device_goes_on_where_the_broken_one_was(make_agent: MakeAgent, db: Db) -> None:
-    """Its disk died: a new machine enrolls with the token of `device replace`, as the same device."""
-    broken = make_agent()
-    first = broken.release("1.0.0")
-    broken.start()
-    broken.until(broken.runs(first), "1.0.0")
-    broken.kill()
-    made = db.execute("select replace_device(%s) as made", (broken.id,)).fetchone()
-    assert made is not None
-    fresh = make_agent(enrolled=False, name=broken.settings["name"])
-    done = fresh.enroll(made["made"]["token"])
-    assert done.returncode == 0, done.stderr
-    assert fresh.id == broken.id
-    row = db.execute("select name, branch, state::text from devices where id = %s", (fresh.id,)).fetchone()
-    assert row == {"name": broken.settings["name"], "branch": broken.branch, "state": "active"}
-    fresh.start()
-    fresh.until(lambda: len(fresh.history()) == 2, "the attempt of the new machine")
-    fresh.until(fresh.runs(first), "1.0.0 on the new machine")
-    assert {row["outcome"] for row in fresh.history()} == {"succeeded"}
-    # The old machine, should it come back: its key and its token have ended.
-    broken.start()
-    broken.until(broken.says("device_retired"), "the refusal")
-    assert broken.daemon is not None and broken.daemon.poll() is None
-    assert len(fresh.history()) == 2
-    open_alerts = "select kind from alerts where device_id = %s and resolved_at is null"
-    assert db.execute(open_alerts, (fresh.id,)).fetchall() == []
