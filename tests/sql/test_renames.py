@@ -60,6 +60,10 @@ def named(fleet: Fleet) -> Fleet:
             json.dumps({key: value}),
         )
     fleet.sql("update public.branches set rollout_template = 'by-hand' where name = 'trial'")
+    fleet.sql(
+        "insert into private.adoption_days (day, role, release_id, devices) "
+        "select '2026-01-01', 'kiosk', r.id, 1 from public.releases r limit 1"
+    )
     return fleet
 
 
