@@ -136,7 +136,11 @@ READ: dict[str, tuple[tuple[str, ...], Callable[[Any], Any], Any]] = {
     "alert list": (MANY, rows, DEVICES),
     "alert ack": (("--all", "--dry-run"), of("alerts"), DEVICES),
     "known-bad list": ((), rows, OTHERS - 2),
-    "known-bad add": (("2.0", "tried", "--selector", "label.site=rome", "--dry-run"), of("devices"), DEVICES),
+    "known-bad open": (
+        ("2.0", "tried", "--selector", "label.site=rome", "--dry-run"),
+        of("devices"),
+        DEVICES,
+    ),
     "hold set": ((*SITE, "--reason", "tried"), number, DEVICES),
     "command send": ((*SITE, "--do", "check_drift"), number, DEVICES),
     "command list": (MANY, rows, DEVICES),
@@ -150,7 +154,8 @@ READ: dict[str, tuple[tuple[str, ...], Callable[[Any], Any], Any]] = {
 NOT_TRIED = {
     "alike": {
         "device accept", "device activate", "hold clear", "known-bad lift", "rollout watch", "token show",
-        "token revoke", "release restore", "release add", "rollout create", "pin", "unpin", "halt lift",
+        "token revoke", "release restore", "release add", "rollout create", "pin set", "pin clear",
+        "halt lift",
     },
     "one row": {
         "branch set", "device replace", "explain", "halt fleet", "operator add", "operator rank",
@@ -158,7 +163,7 @@ NOT_TRIED = {
         "rollout resume",
         "settings set", "settings show", "token create", "whoami",
     },
-    "no fleet": {"login", "logout", "fleet list", "fleet use"},
+    "no fleet": {"login", "logout", "fleet list", "fleet use", "hosted up", "doctor", "dashboard export"},
 }  # fmt: skip
 
 
@@ -196,6 +201,6 @@ def test_what_is_written_in_batches_is_counted_whole(fleetctl: Fleetctl) -> None
         len(fleetctl("hold", "set", "--segment", "stable", "--reason", "r", "--yes", "--json").json)
         == DEVICES - 5
     )
-    assert len(fleetctl("pin", "--all", "--release", "1.0", "--yes", "--json").json) == DEVICES
-    assert len(fleetctl("unpin", "--all", "--dry-run", "--json").json["devices"]) == DEVICES
+    assert len(fleetctl("pin", "set", "--all", "--release", "1.0", "--yes", "--json").json) == DEVICES
+    assert len(fleetctl("pin", "clear", "--all", "--dry-run", "--json").json["devices"]) == DEVICES
     assert len(fleetctl("hold", "clear", "--all", "--yes", "--json").json) == DEVICES - 5

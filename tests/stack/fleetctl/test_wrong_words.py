@@ -19,7 +19,7 @@ from tests.support.fleetctl_runner import Fleetctl, device_key
 from tests.support.stack import running_stack
 
 #: They run other programs, or look at more than a fleet.
-ELSEWHERE = ("hosted", "doctor")
+ELSEWHERE = ("hosted", "doctor", "dashboard")
 #: How PostgreSQL and PostgREST talk.
 RAW = re.compile(
     r"violates|invalid input|relation \"|duplicate key|null value in|PGRST\d|schema cache|syntax error|"
