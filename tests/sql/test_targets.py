@@ -185,7 +185,7 @@ def test_a_completed_rollout_counts_for_all_that_its_branch_role_and_selector_ta
     )
     told_before = fleet.one("select private.outlook(%s, %s)", V2, rollout)
     assert told_before["in_no_stage"] == 1
-    assert "When they are completed, it is for 1 more devices" in told_before["summary"]
+    assert "When all stages are completed, it is for 1 more device" in told_before["summary"]
     fleet.sql("select public.start_rollout(%s)", rollout, who="operator")
     assert told(fleet, OTHER) == ("run", None)
     ask(fleet)
