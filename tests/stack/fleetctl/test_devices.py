@@ -207,7 +207,7 @@ def test_one_selector_says_which_devices_are_meant(
     assert sent.error is not None
     assert sent.error.message == f"No device matches last_outcome=failed label.site={site}."
     asked = ("device", "suspend", "--segment", "canry", "--label", f"site={site}", "--yes")
-    assert fleetctl(*asked).refusal == ("no_device_matches", 5)
+    assert fleetctl(*asked).refusal == ("segment_unknown", 5)
     assert fleetctl(*asked, "--allow-empty").output == "No device needs this.\n"
     twice = fleetctl("device", "list", "--selector", "segment=early", "--segment", "canary")
     assert twice.refusal == ("selector_malformed", 2)
