@@ -13,11 +13,14 @@ from typing import Any, TypeVar
 
 import psycopg
 import pytest
+import yaml
 from psycopg.rows import dict_row
 
 from fleet_agent.containers import compose_file
 from fleet_agent.containers.simulated import SimulatedRuntime
 from fleet_agent.model import FleetFile
+from fleet_agent.roles import host_access
+from fleet_agent.roles.host_paths import Place
 from fleet_agent.roles.role import Role
 from fleetctl.commands import repo as repo_commands
 from fleetctl.commands.common.selector import parse_selector
@@ -375,6 +378,13 @@ def test_yaml_of_a_role_is_valid(recipes: list[str], tmp_path: Path) -> None:
     role = Role.load(tmp_path)
     assert role.problems({"API_TOKEN": "t"}) == []
     assert len(role.checks(role.environment({"API_TOKEN": "t"}, {"FLEET_RELEASE_VERSION": "1"}))) >= 1
+
+
+@runs('roles:     devices: ["/dev/serial/by-id/usb-FTDI_FT232R_USB_UART_A50285BI-if00-port0:/dev/')
+def test_a_serial_adapter_by_its_name_is_free(recipes: list[str], tmp_path: Path) -> None:
+    compose = yaml.safe_load(f"services:\n  hub:\n    image: x\n{recipes[0]}")
+    assert compose["services"]["hub"]["devices"]
+    assert host_access.needed(compose, Place(str(tmp_path), ())) == set()
 
 
 @runs('releases: {"fleet_id": "0b9e8f0e-5f0d-4f3c-9f0e-2f6f3c1f7a11"}')
