@@ -108,6 +108,7 @@ def test_filters_live_in_the_address_and_a_button_clears_them(
     seen = visit("viewer")
     page = seen.page
     page.get_by_label("Search").fill(eventful.name)
+    expect(page.get_by_test_id("matching")).to_have_text("1 device matches")
     expect(seen.row(other)).to_have_count(0)
     expect(seen.row(eventful)).to_be_visible()
     page.reload()
@@ -132,7 +133,7 @@ def test_more_devices_than_one_answer_holds_are_all_there(
         )
         seen = visit("viewer")
         seen.page.get_by_label("Search").fill("bulk-")
-        expect(seen.page.get_by_text("1,001 of")).to_be_visible()
+        expect(seen.page.get_by_test_id("matching")).to_have_text("1,001 devices match")
     finally:
         admin.execute("delete from public.devices where name like 'bulk-%'")
 

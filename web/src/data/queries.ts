@@ -65,4 +65,8 @@ export const unacknowledgedQuery = (client: Client) =>
     meta: { tables: ["alerts"] },
   });
 export const settingsQuery = (client: Client) =>
-  queryOptions({ queryKey: KEYS.settings, queryFn: () => readSettings(client) });
+  queryOptions({
+    queryKey: KEYS.settings,
+    queryFn: () => readSettings(client),
+    meta: { tables: ["fleet_settings"] },
+  });

@@ -2,6 +2,7 @@
 import type { PostgrestError, PostgrestResponse } from "@supabase/supabase-js";
 import { toAppError } from "./appError.ts";
 import type { Client } from "./client.ts";
+import type { Json } from "./generated/database.types.ts";
 import { markedWithin } from "../format/plainText.ts";
 import { allRows, type Page, pieces } from "./paging.ts";
 import {
@@ -242,5 +243,45 @@ export async function readExplanation(client: Client, id: string): Promise<unkno
 export async function readOperator(client: Client, userId: string) {
   return dataOf(
     await client.from("operators").select("user_id,email,rank").eq("user_id", userId).maybeSingle(),
+  );
+}
+
+/** What `list_devices` answers; parsed by `devices/deviceList.ts`. */
+export async function readDeviceList(
+  client: Client,
+  selector: object,
+  sort: string,
+  descending: boolean,
+  skip: number,
+  limit: number,
+): Promise<unknown> {
+  return dataOf(
+    await client.rpc("list_devices", {
+      selector: selector as Json,
+      sort_by: sort,
+      descending,
+      skip,
+      at_most: limit,
+    }),
+  );
+}
+
+/** What `change_devices` answers; parsed by `devices/bulk.ts`. The database refuses if they are not `expected` any more. */
+export async function changeDevices(
+  client: Client,
+  selector: object,
+  change: object,
+  expected: number,
+  reason: string | null,
+  deviceIds: string[] | null,
+): Promise<unknown> {
+  return dataOf(
+    await client.rpc("change_devices", {
+      selector: selector as Json,
+      change: change as Json,
+      expected,
+      reason: reason ?? undefined,
+      device_ids: deviceIds ?? undefined,
+    }),
   );
 }

@@ -24,6 +24,9 @@ export type DeviceRow = Pick<
   | "updated_at"
 >;
 
+/** A device as `list_devices` answers it: all of its row but its key. */
+export type ListedDevice = Omit<Tables<"devices">, "public_key" | "key_number">;
+
 export const STATUS_COLUMNS =
   "device_id,state,phase,reason,current_release,target_release,agent_version,reported_at,pinned_poll_interval_s,error_kind,error";
 export type StatusRow = Pick<

@@ -12,8 +12,7 @@ import { deviceView } from "../devices/deviceView.ts";
 import { pollIntervalS } from "../devices/shownState.ts";
 import { StateLabel } from "../devices/StateLabel.tsx";
 import { useFingerprint } from "../devices/useFingerprint.ts";
-import { sharedRows } from "../fleet/fleetData.ts";
-import { useFleet } from "../fleet/useFleet.ts";
+import { useSharedRows } from "../fleet/useFleet.ts";
 import { span } from "../format/time.ts";
 import { declaredAccess } from "./access.ts";
 import { AttemptList } from "./AttemptList.tsx";
@@ -31,12 +30,12 @@ const ALL_DEVICES = { href: "/devices", title: "All devices" };
 
 export default function DevicePage({ id }: { id: string }) {
   const operator = useOperator();
-  const { fleet, error } = useFleet();
+  const { shared, error } = useSharedRows();
   const { device, status, history, explained } = useDevice(id);
   const key = useFingerprint(device.data?.public_key ?? null);
   const now = useNow(5000);
   const failed = device.error ?? status.error ?? error;
-  if (!fleet || device.data === undefined || status.data === undefined) {
+  if (!shared || device.data === undefined || status.data === undefined) {
     return <PageFrame title="Device" back={ALL_DEVICES} loading error={failed} />;
   }
   if (device.data === null) {
@@ -48,7 +47,6 @@ export default function DevicePage({ id }: { id: string }) {
   }
   const row = device.data;
   const report = status.data;
-  const shared = sharedRows(fleet);
   const view = deviceView(row, report ?? undefined, shared, now);
   const access = declaredAccess(shared.releases.get(report?.current_release ?? ""), row.role);
   const inSafeMode = safeMode(report, view.current);
@@ -58,7 +56,7 @@ export default function DevicePage({ id }: { id: string }) {
     ["Running", view.current ?? "nothing yet"],
     ["Should run", explained.data?.release ?? view.target ?? "the same"],
     ["Last contact", <RelativeTime key="contact" at={view.contactAt} />],
-    ["Poll interval", span(pollIntervalS(row, report ?? undefined, fleet.settings) * 1000)],
+    ["Poll interval", span(pollIntervalS(row, report ?? undefined, shared.settings) * 1000)],
     ["Role", row.role],
     ["Segment", row.segment],
     ["Branch", row.branch],
@@ -105,7 +103,7 @@ export default function DevicePage({ id }: { id: string }) {
           <Section title="Update attempts">
             {history.error
               ? <ErrorAlert error={history.error} />
-              : history.data && <AttemptList rows={history.data} releases={fleet.releases} />}
+              : history.data && <AttemptList rows={history.data} releases={[...shared.releases.values()]} />}
           </Section>
           <Section title="Recent warnings and errors">
             <LogTail lines={logLines(report?.log_tail)} />

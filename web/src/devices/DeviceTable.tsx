@@ -1,101 +1,102 @@
-/** Every device as a row; only rows on the screen are drawn, so that ten thousand scroll like ten. */
+/** Every device that matches as a row; only rows on the screen are drawn, and only their pages are read. */
 import { Text, UnstyledButton } from "@mantine/core";
 import { useMediaQuery } from "@mantine/hooks";
-import {
-  createColumnHelper,
-  createSortedRowModel,
-  rowSortingFeature,
-  type SortingState,
-  tableFeatures,
-  useTable,
-} from "@tanstack/react-table";
-import { useState } from "react";
 import { Icon } from "../components/Icon.tsx";
-import { soft } from "../styles/classNames.ts";
+import { useNow } from "../components/useNow.ts";
+import type { SharedRows } from "../fleet/fleetData.ts";
+import { soft, visuallyHidden } from "../styles/classNames.ts";
 import { CARD_PX, DeviceCard } from "./DeviceCard.tsx";
+import { listedView } from "./deviceList.ts";
 import classes from "./DeviceTable.module.css";
 import { DeviceTableRow, ROW_PX } from "./DeviceTableRow.tsx";
-import type { DeviceView } from "./deviceView.ts";
-import { compare, type SortColumn } from "./sorting.ts";
+import type { SortColumn, View } from "./filters.ts";
+import { useDeviceList, useFirstPage } from "./useDeviceList.ts";
 import { useWindowRows } from "./useWindowRows.ts";
 
-const features = tableFeatures({ rowSortingFeature, sortedRowModel: createSortedRowModel() });
-const column = createColumnHelper<typeof features, DeviceView>();
+/** The columns, from left to right; the last one is a sentence and has no order. */
+const COLUMNS: { id: SortColumn | "why"; title: string }[] = [
+  { id: "name", title: "Name" },
+  { id: "shown", title: "State" },
+  { id: "role", title: "Role" },
+  { id: "segment", title: "Segment" },
+  { id: "branch", title: "Branch" },
+  { id: "current", title: "Release" },
+  { id: "target", title: "Target" },
+  { id: "contact", title: "Last contact" },
+  { id: "why", title: "Details" },
+];
 
-/** The columns, from left to right. */
-const TITLES: Record<SortColumn, string> = {
-  name: "Name",
-  shown: "State",
-  role: "Role",
-  segment: "Segment",
-  branch: "Branch",
-  current: "Release",
-  target: "Target",
-  contactAt: "Last contact",
-  why: "Details",
-};
-const COLUMNS = Object.keys(TITLES) as SortColumn[];
+/** How often a device is checked for being offline: a quarter of the shortest poll interval. */
+const OFFLINE_STEP_MS = 5000;
 
-const columns = column.columns(
-  COLUMNS.map((id) =>
-    column.accessor((view) => view[id], {
-      id,
-      header: TITLES[id],
-      sortFn: (a, b) => compare(id, a.original, b.original),
-    })
-  ),
-);
+export interface Picking {
+  isPicked: (id: string) => boolean;
+  toggle: (id: string, name: string) => void;
+}
 
-export function DeviceTable({ views }: { views: DeviceView[] }) {
+interface Props {
+  view: View;
+  shared: SharedRows;
+  first: ReturnType<typeof useFirstPage>;
+  setSort: (sort: SortColumn, descending: boolean) => void;
+  /** Null for whoever may not change devices. */
+  picking: Picking | null;
+}
+
+export function DeviceTable({ view, shared, first, setSort, picking }: Props) {
   const narrow = useMediaQuery("(max-width: 62em)", undefined, { getInitialValueInEffect: false }) ?? false;
-  const [sorting, setSorting] = useState<SortingState>([{ id: "shown", desc: false }]);
-  const table = useTable({
-    features,
-    columns,
-    data: views,
-    getRowId: (view) => view.id,
-    enableSortingRemoval: false,
-    state: { sorting },
-    onSortingChange: setSorting,
-  });
-  const rows = table.getRowModel().rows;
+  const now = useNow(OFFLINE_STEP_MS);
+  const total = first.data?.total ?? 0;
   const { body, items, before, after, measure } = useWindowRows(
-    rows.length,
+    total,
     narrow ? CARD_PX : ROW_PX,
-    (index) => rows[index]?.id ?? String(index),
+    (index) => index,
   );
+  const list = useDeviceList(view, first, items.map(({ index }) => index));
+  const rows = items.map(({ index }) => {
+    const row = list.row(index);
+    return { index, view: row && listedView(row, shared, now) };
+  });
+  const none = total === 0 && <Text p="md" className={soft}>No devices match these filters.</Text>;
 
   if (narrow) {
     return (
-      <div ref={body} role="list" aria-label="Devices">
+      <div ref={body} role="list" aria-label="Devices" aria-busy={list.isOld}>
         <div style={{ height: before }} />
-        {items.map(({ index, key }) => {
-          const view = rows[index]?.original;
-          return view && <DeviceCard key={key} view={view} measure={measure} index={index} />;
-        })}
+        {rows.map(({ index, view }) => (
+          <DeviceCard key={view?.id ?? index} view={view} measure={measure} index={index} picking={picking} />
+        ))}
         <div style={{ height: after }} />
+        {none}
       </div>
     );
   }
-
-  const headers = table.getHeaderGroups()[0]?.headers ?? [];
   return (
     <div ref={body}>
-      <table className={classes.table} aria-label="Devices" aria-rowcount={rows.length + 1}>
+      <table className={classes.table} aria-label="Devices" aria-rowcount={total + 1} aria-busy={list.isOld}>
         <thead>
           <tr>
-            {headers.map((header) => {
-              const sorted = header.column.getIsSorted();
+            {picking && (
+              <th scope="col" className={classes.pick}>
+                <span className={visuallyHidden}>Selected</span>
+              </th>
+            )}
+            {COLUMNS.map(({ id, title }) => {
+              if (id === "why") return <th key={id} scope="col" className={classes.sort}>{title}</th>;
+              const sorted = view.sort === id;
               return (
                 <th
-                  key={header.id}
+                  key={id}
                   scope="col"
-                  className={classes[header.id]}
-                  aria-sort={sorted === "asc" ? "ascending" : sorted === "desc" ? "descending" : "none"}
+                  className={classes[id]}
+                  aria-sort={!sorted ? "none" : view.descending ? "descending" : "ascending"}
                 >
-                  <UnstyledButton className={classes.sort} onClick={header.column.getToggleSortingHandler()}>
-                    {TITLES[header.id as SortColumn]}
-                    {sorted && <Icon name={sorted === "asc" ? "up" : "down"} size={14} />}
+                  <UnstyledButton
+                    className={classes.sort}
+                    onClick={() => setSort(id, sorted && !view.descending)}
+                  >
+                    {title}
+                    {sorted && <Icon name={view.descending ? "down" : "up"} size={14} />}
                   </UnstyledButton>
                 </th>
               );
@@ -103,24 +104,29 @@ export function DeviceTable({ views }: { views: DeviceView[] }) {
           </tr>
         </thead>
         <tbody>
-          <Spacer height={before} />
-          {items.map(({ index, key }) => {
-            const view = rows[index]?.original;
-            return view && <DeviceTableRow key={key} view={view} index={index} />;
-          })}
-          <Spacer height={after} />
+          <Spacer height={before} columns={COLUMNS.length + (picking ? 1 : 0)} />
+          {rows.map(({ index, view }) => (
+            <DeviceTableRow
+              key={view?.id ?? index}
+              view={view}
+              index={index}
+              picking={picking}
+              columns={COLUMNS.length}
+            />
+          ))}
+          <Spacer height={after} columns={COLUMNS.length + (picking ? 1 : 0)} />
         </tbody>
       </table>
-      {rows.length === 0 && <Text p="md" className={soft}>No devices match these filters.</Text>}
+      {none}
     </div>
   );
 }
 
 /** Stands for the rows that are not drawn. */
-function Spacer({ height }: { height: number }) {
+function Spacer({ height, columns }: { height: number; columns: number }) {
   return height > 0 && (
     <tr aria-hidden="true" style={{ height }}>
-      <td colSpan={COLUMNS.length} />
+      <td colSpan={columns} />
     </tr>
   );
 }

@@ -1,6 +1,6 @@
 /** From rows to what one line of the list shows. */
 import type { DeviceRow, StatusRow } from "../data/rows.ts";
-import { type FleetData, type SharedRows, sharedRows, versionOf } from "../fleet/fleetData.ts";
+import { type SharedRows, versionOf } from "../fleet/fleetData.ts";
 import { isHeld, type ShownState, shownState } from "./shownState.ts";
 import { why } from "./why.ts";
 
@@ -20,15 +20,6 @@ export interface DeviceView {
   why: string;
   held: boolean;
   pinned: boolean;
-  /** Lower-case text that the search box searches. */
-  searched: string;
-}
-
-/** Every device of the fleet as it is shown at `now`, in the order of the rows. */
-export function deviceViews(fleet: FleetData, now: number): DeviceView[] {
-  const statuses = new Map(fleet.statuses.map((status) => [status.device_id, status]));
-  const shared = sharedRows(fleet);
-  return fleet.devices.map((device) => deviceView(device, statuses.get(device.id), shared, now));
 }
 
 /** One device as it is shown at `now`. */
@@ -55,14 +46,5 @@ export function deviceView(
     why: reason,
     held: isHeld(device, now),
     pinned: device.pinned_release !== null,
-    searched: [device.name, device.role, device.segment, device.branch, current, wanted, reason, device.id]
-      .join("\n").toLowerCase(),
   };
-}
-
-/** How many devices are in each state; states without a device are left out. */
-export function countByState(views: readonly DeviceView[]): Map<ShownState, number> {
-  const counts = new Map<ShownState, number>();
-  for (const view of views) counts.set(view.shown, (counts.get(view.shown) ?? 0) + 1);
-  return counts;
 }

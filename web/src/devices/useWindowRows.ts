@@ -14,7 +14,11 @@ export interface WindowRows {
 }
 
 /** Which of `count` rows of about `rowPx` are on the screen, or near it, as the window scrolls. */
-export function useWindowRows(count: number, rowPx: number, keyOf: (index: number) => string): WindowRows {
+export function useWindowRows(
+  count: number,
+  rowPx: number,
+  keyOf: (index: number) => string | number,
+): WindowRows {
   const body = useRef<HTMLDivElement>(null);
   const [top, setTop] = useState(0);
   useLayoutEffect(() => {

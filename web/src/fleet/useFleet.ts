@@ -13,7 +13,7 @@ import {
 } from "../data/queries.ts";
 import { useConnection } from "../realtime/connectionContext.ts";
 import { pollEvery } from "../realtime/connectionStatus.ts";
-import type { FleetData } from "./fleetData.ts";
+import { type FleetData, type SharedRows, sharedRows } from "./fleetData.ts";
 
 /** How often a query of this page is read again, milliseconds. */
 export function usePollMs(): number {
@@ -41,6 +41,22 @@ export function useFleet(): { fleet: FleetData | null; error: Error | null } {
     };
   }, [devices.data, statuses.data, releases.data, halts.data, settings.data]);
   return { fleet, error: devices.error ?? statuses.error ?? releases.error ?? halts.error ?? settings.error };
+}
+
+/** What the rows of devices name: releases, open halts, settings; null until each was read once. */
+export function useSharedRows(): { shared: SharedRows | null; error: Error | null } {
+  const client = useClient();
+  const settings = useQuery({ ...settingsQuery(client), refetchInterval: usePollMs() });
+  const releases = useReleases();
+  const halts = useOpenHalts();
+  const shared = useMemo(
+    () =>
+      releases.data && halts.data && settings.data
+        ? sharedRows({ releases: releases.data, halts: halts.data, settings: settings.data })
+        : null,
+    [releases.data, halts.data, settings.data],
+  );
+  return { shared, error: releases.error ?? halts.error ?? settings.error };
 }
 
 export function useReleases() {

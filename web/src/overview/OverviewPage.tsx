@@ -20,13 +20,14 @@ import {
   readOverview,
 } from "../data/reads.ts";
 import { LOOKS, STATES } from "../devices/shownState.ts";
+import { stateCounts } from "../devices/stateCounts.ts";
 import { useLive } from "../fleet/useLive.ts";
 import { counted } from "../format/size.ts";
 import { EmergencyStop } from "../halts/EmergencyStop.tsx";
 import { HaltPart } from "../halts/HaltPart.tsx";
 import { numbers, soft } from "../styles/classNames.ts";
 import { parseAdoption } from "./adoption.ts";
-import { happenings, stateCounts } from "./lastDay.ts";
+import { happenings } from "./lastDay.ts";
 import classes from "./OverviewPage.module.css";
 import { nextWords, type OpenRollout, parseOpenRollouts, progressWords, stageWords } from "./rollouts.ts";
 

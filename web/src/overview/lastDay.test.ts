@@ -1,7 +1,6 @@
-import type { LastDayRow, OverviewRow } from "../data/rows.ts";
-import { STATES } from "../devices/shownState.ts";
+import type { LastDayRow } from "../data/rows.ts";
 import { equal } from "../testing/assert.ts";
-import { happenings, stateCounts } from "./lastDay.ts";
+import { happenings } from "./lastDay.ts";
 
 const NOTHING = {
   updates_succeeded: 0,
@@ -34,13 +33,4 @@ Deno.test("only what happened is told, with its number", () => {
     ],
   );
   equal(happenings({ ...NOTHING, edits: 1 }).map(({ words }) => words), ["1 change"]);
-});
-
-Deno.test("every state has its count, and those without a device are left out", () => {
-  const each = Object.fromEntries(
-    STATES.map((state, index) => [state === "never_seen" ? "not_heard_yet" : state, index]),
-  );
-  const counts = stateCounts(each as unknown as OverviewRow);
-  equal([...counts.keys()].sort(), STATES.slice(1).sort());
-  equal(counts.get("never_seen"), STATES.indexOf("never_seen"));
 });

@@ -1,6 +1,5 @@
 /** What happened in the last 24 hours, as sentences with numbers. */
-import type { LastDayRow, OverviewRow } from "../data/rows.ts";
-import type { ShownState } from "../devices/shownState.ts";
+import type { LastDayRow } from "../data/rows.ts";
 import { counted } from "../format/size.ts";
 
 export interface Happening {
@@ -42,22 +41,4 @@ export function happenings(day: LastDayRow): Happening[] {
     found.push({ words: `${counted(day.edits, "change")}${by}`, href: "/audit" });
   }
   return found;
-}
-
-/** How many devices are shown in each state, as the database counts them. */
-export function stateCounts(overview: OverviewRow): Map<ShownState, number> {
-  const counts: [ShownState, number | null][] = [
-    ["safe_mode", overview.safe_mode],
-    ["isolated", overview.isolated],
-    ["degraded", overview.degraded],
-    ["offline", overview.offline],
-    ["rolled_back", overview.rolled_back],
-    ["pending", overview.pending],
-    ["updating", overview.updating],
-    ["never_seen", overview.not_heard_yet],
-    ["suspended", overview.suspended],
-    ["healthy", overview.healthy],
-    ["retired", overview.retired],
-  ];
-  return new Map(counts.flatMap(([state, count]) => (count ? [[state, count] as const] : [])));
 }

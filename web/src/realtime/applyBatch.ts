@@ -9,9 +9,12 @@ import type { Batch } from "./changes.ts";
 
 /** Read the rows that a batch of broadcasts named, and put them into the lists. */
 export async function applyBatch(client: Client, cache: QueryClient, batch: Batch): Promise<void> {
+  // The whole lists are on few pages; without one of them nothing is read for them.
+  const isShown = (queryKey: readonly unknown[]) =>
+    cache.getQueryCache().find({ queryKey })?.isActive() ?? false;
   const [devices, statuses] = await Promise.all([
-    batch.devices.size ? readSomeDevices(client, [...batch.devices]) : [],
-    batch.statuses.size ? readSomeStatuses(client, [...batch.statuses]) : [],
+    batch.devices.size && isShown(KEYS.devices) ? readSomeDevices(client, [...batch.devices]) : [],
+    batch.statuses.size && isShown(KEYS.statuses) ? readSomeStatuses(client, [...batch.statuses]) : [],
   ]);
   if (devices.length) {
     cache.setQueryData<DeviceRow[]>(
