@@ -10,9 +10,11 @@ export interface StatusTextProps {
   children: ReactNode;
   title?: string;
   size?: number;
+  /** For a sentence: it may take several lines. */
+  wrap?: boolean;
 }
 
-export function StatusText({ tone, icon, children, title, size = 18 }: StatusTextProps) {
+export function StatusText({ tone, icon, children, title, size = 18, wrap }: StatusTextProps) {
   return (
     <span
       title={title}
@@ -21,7 +23,8 @@ export function StatusText({ tone, icon, children, title, size = 18 }: StatusTex
         verticalAlign: "middle",
         alignItems: "center",
         gap: 6,
-        whiteSpace: "nowrap",
+        whiteSpace: wrap ? "normal" : "nowrap",
+        overflowWrap: "anywhere",
       }}
     >
       <Icon name={icon} size={size} style={{ color: `var(--tone-${tone})` }} />

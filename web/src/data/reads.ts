@@ -285,3 +285,8 @@ export async function changeDevices(
     }),
   );
 }
+
+/** What `device_timeline` answers; parsed by `device/timeline.ts`. */
+export async function readTimeline(client: Client, id: string, limit: number): Promise<unknown> {
+  return dataOf(await client.rpc("device_timeline", { device_id: id, at_most: limit }));
+}

@@ -48,7 +48,7 @@ export function DeviceActions(
   );
 }
 
-function ConfirmAction(
+export function ConfirmAction(
   { action, device, fingerprint, close }: {
     action: Action;
     device: DeviceRow;

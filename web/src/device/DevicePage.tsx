@@ -1,5 +1,5 @@
 /** One device: what it is, why it is in its state, its update attempts and its last report. */
-import { Stack, Text } from "@mantine/core";
+import { Button, Stack, Text } from "@mantine/core";
 import type { ReactNode } from "react";
 import { mayOperate } from "../auth/rank.ts";
 import { useOperator } from "../auth/session.tsx";
@@ -13,17 +13,20 @@ import { pollIntervalS } from "../devices/shownState.ts";
 import { StateLabel } from "../devices/StateLabel.tsx";
 import { useFingerprint } from "../devices/useFingerprint.ts";
 import { useSharedRows } from "../fleet/useFleet.ts";
+import { useDraft } from "../forms/useDraft.ts";
 import { span } from "../format/time.ts";
 import { declaredAccess } from "./access.ts";
 import { AttemptList } from "./AttemptList.tsx";
 import { DeviceActions } from "./DeviceActions.tsx";
 import classes from "./DevicePage.module.css";
+import { EditDevice, type EditedDevice, editedDevice } from "./EditDevice.tsx";
 import { GateList } from "./GateList.tsx";
 import { clockDrift, containers, logLines, meters, ownSettings } from "./report.ts";
 import { Containers, LogTail, Resources } from "./ReportSections.tsx";
 import { safeMode } from "./safeMode.ts";
 import { SafeModeNotice } from "./SafeModeNotice.tsx";
 import { Section } from "./Section.tsx";
+import { Timeline } from "./Timeline.tsx";
 import { useDevice } from "./useDevice.ts";
 
 const ALL_DEVICES = { href: "/devices", title: "All devices" };
@@ -34,6 +37,7 @@ export default function DevicePage({ id }: { id: string }) {
   const { device, status, history, explained } = useDevice(id);
   const key = useFingerprint(device.data?.public_key ?? null);
   const now = useNow(5000);
+  const form = useDraft<EditedDevice>(`devices:${id}`);
   const failed = device.error ?? status.error ?? error;
   if (!shared || device.data === undefined || status.data === undefined) {
     return <PageFrame title="Device" back={ALL_DEVICES} loading error={failed} />;
@@ -47,6 +51,7 @@ export default function DevicePage({ id }: { id: string }) {
   }
   const row = device.data;
   const report = status.data;
+  const mayEdit = mayOperate(operator.rank) && row.state !== "retired";
   const view = deviceView(row, report ?? undefined, shared, now);
   const access = declaredAccess(shared.releases.get(report?.current_release ?? ""), row.role);
   const inSafeMode = safeMode(report, view.current);
@@ -88,9 +93,7 @@ export default function DevicePage({ id }: { id: string }) {
       intro={view.why}
       back={ALL_DEVICES}
       error={failed}
-      actions={mayOperate(operator.rank) && row.state !== "retired" && (
-        <DeviceActions device={row} held={view.held} fingerprint={key ?? null} />
-      )}
+      actions={mayEdit && <DeviceActions device={row} held={view.held} fingerprint={key ?? null} />}
     >
       {inSafeMode && <SafeModeNotice mode={inSafeMode} device={row} mayOperate={mayOperate(operator.rank)} />}
       <div className={classes.columns}>
@@ -98,12 +101,15 @@ export default function DevicePage({ id }: { id: string }) {
           <Section title="Update decision">
             {explained.error
               ? <ErrorAlert error={explained.error} />
-              : explained.data && <GateList explained={explained.data} />}
+              : explained.data && <GateList explained={explained.data} device={mayEdit ? row : null} />}
           </Section>
           <Section title="Update attempts">
             {history.error
               ? <ErrorAlert error={history.error} />
               : history.data && <AttemptList rows={history.data} releases={[...shared.releases.values()]} />}
+          </Section>
+          <Section title="Timeline">
+            <Timeline id={id} />
           </Section>
           <Section title="Recent warnings and errors">
             <LogTail lines={logLines(report?.log_tail)} />
@@ -111,6 +117,17 @@ export default function DevicePage({ id }: { id: string }) {
         </Stack>
         <Stack>
           <Section title="Device">
+            {mayEdit && form.draft && <EditDevice row={row} form={form} />}
+            {mayEdit && !form.draft && (
+              <Button
+                size="compact-sm"
+                variant="default"
+                mb="sm"
+                onClick={() => form.begin(editedDevice(row))}
+              >
+                Edit
+              </Button>
+            )}
             <dl className={classes.details}>
               {details.map(([name, value]) => (
                 <div key={name}>

@@ -1,11 +1,13 @@
 import { Stack, Text } from "@mantine/core";
 import { StatusText } from "../components/StatusText.tsx";
+import type { DeviceRow } from "../data/rows.ts";
 import { soft } from "../styles/classNames.ts";
+import { GateButton } from "./GateButton.tsx";
 import classes from "./GateList.module.css";
 import { actionSentence, type Explanation, VERDICTS } from "./gates.ts";
 
-/** Every gate in the order of evaluation: its verdict, the reason, and what would change it. */
-export function GateList({ explained }: { explained: Explanation }) {
+/** Every gate in the order of evaluation: its verdict, the reason, what would change it; `device` for who may do that. */
+export function GateList({ explained, device }: { explained: Explanation; device: DeviceRow | null }) {
   return (
     <Stack gap="xs">
       <Text>{actionSentence(explained)}</Text>
@@ -20,6 +22,7 @@ export function GateList({ explained }: { explained: Explanation }) {
               <span className={classes.detail}>
                 {gate.detail}
                 {gate.hint && <span className={`${soft} ${classes.hint}`}>{gate.hint}</span>}
+                {device && <GateButton gate={gate} device={device} />}
               </span>
             </li>
           );

@@ -31,7 +31,19 @@ export async function leaveSafeMode(client: Client, id: string): Promise<void> {
   dataOf(await client.from("device_commands").insert({ device_id: id, kind: "leave_safe_mode" }));
 }
 
-type Edit = { hold: boolean; hold_reason?: string; hold_until?: null } | { state: "active" | "suspended" };
+/** Until this time its maintenance window is set aside. */
+export async function ignoreWindow(client: Client, id: string, until: string): Promise<void> {
+  await edit(client, id, { ignore_window_until: until });
+}
+
+/** The device may be offered again what it rolled back from. */
+export async function forgive(client: Client, id: string): Promise<void> {
+  dataOf(await client.from("known_bad_releases").delete().eq("device_id", id));
+}
+
+type Edit = { hold: boolean; hold_reason?: string; hold_until?: null } | { state: "active" | "suspended" } | {
+  ignore_window_until: string;
+};
 
 async function edit(client: Client, id: string, change: Edit): Promise<void> {
   // `single` turns an edit that row-level security left without a row into a refusal.

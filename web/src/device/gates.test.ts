@@ -1,5 +1,5 @@
 import { equal } from "../testing/assert.ts";
-import { actionSentence, parseExplanation, VERDICTS } from "./gates.ts";
+import { actionSentence, gateAction, parseExplanation, VERDICTS } from "./gates.ts";
 
 const answer = {
   action: "run",
@@ -52,4 +52,18 @@ Deno.test("what would have to change, and what may be fetched in advance, are re
 
 Deno.test("each verdict has its own word and icon", () => {
   equal(new Set(Object.values(VERDICTS).map(({ icon }) => icon)).size, 4);
+});
+
+Deno.test("a gate has a button only where a person can do something about it here", () => {
+  const at = (gate: string, verdict: "pass" | "wait" | "refuse", detail = "") =>
+    gateAction({ gate, verdict, detail, hint: null }, true)?.label ?? null;
+  equal(at("hold", "wait"), "End hold");
+  equal(at("hold", "pass"), null);
+  equal(at("window", "wait", "Window nights opens at 22:30."), "Ignore window for 2 h");
+  equal(at("known_bad", "refuse", "It rolled back from v2 on Sunday."), "Try again");
+  equal(at("known_bad", "refuse", "v2 is known bad for devices with hardware_model Pi 3."), null);
+  equal(at("device_state", "refuse", "The device is suspended."), "Reactivate");
+  equal(at("device_state", "refuse", "The device is retired."), null);
+  equal(at("slot", "wait"), null);
+  equal(gateAction({ gate: "halt", verdict: "refuse", detail: "", hint: null }, false), null);
 });

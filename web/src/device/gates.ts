@@ -74,3 +74,31 @@ export function actionSentence(explained: Explanation): string {
   const blocking = explained.gates.find((gate) => gate.verdict === "wait" || gate.verdict === "refuse");
   return `${action}${release}${blocking?.detail ? `: ${blocking.detail}` : ""}`;
 }
+
+export interface GateAction {
+  does: "lift" | "end hold" | "unpin" | "activate" | "ignore window" | "try again";
+  /** What its button says. */
+  label: string;
+}
+
+/** What a person can do here and now about a gate that keeps the device from a release; null if nothing. */
+export function gateAction({ gate, verdict, detail }: Gate, isHalted: boolean): GateAction | null {
+  if (verdict !== "wait" && verdict !== "refuse") return null;
+  switch (gate) {
+    case "halt":
+      return isHalted ? { does: "lift", label: "Lift halt" } : null;
+    case "hold":
+      return { does: "end hold", label: "End hold" };
+    case "pin":
+      return { does: "unpin", label: "Unpin" };
+    case "device_state":
+      return detail.includes("suspended") ? { does: "activate", label: "Reactivate" } : null;
+    case "window":
+      return { does: "ignore window", label: "Ignore window for 2 h" };
+    case "known_bad":
+      // A pattern concerns other devices, too: it is lifted where it stands.
+      return detail.startsWith("It rolled back") ? { does: "try again", label: "Try again" } : null;
+    default:
+      return null;
+  }
+}
