@@ -6,11 +6,9 @@ import type { Selector } from "../format/selector.ts";
 import { soft } from "../styles/classNames.ts";
 import { BULK_ACTIONS, type BulkResult, resultWords } from "./bulk.ts";
 import classes from "./BulkBar.module.css";
+import type { Selection } from "./picking.ts";
 
 const BulkDialog = lazy(() => import("./BulkDialog.tsx"));
-
-/** Two things, and nothing between them. */
-export type Selection = { kind: "rows"; names: ReadonlyMap<string, string> } | { kind: "all"; count: number };
 
 interface Props {
   selection: Selection;

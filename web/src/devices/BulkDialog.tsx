@@ -8,8 +8,8 @@ import { changeDevices, readNames } from "../data/reads.ts";
 import { useReleases } from "../fleet/useFleet.ts";
 import { useLive } from "../fleet/useLive.ts";
 import { type Selector, selectorText } from "../format/selector.ts";
-import type { Selection } from "./BulkBar.tsx";
 import { BULK_ACTIONS, bulkLabel, type BulkResult, type Change, parseResult } from "./bulk.ts";
+import type { Selection } from "./picking.ts";
 
 interface Props {
   action: string;

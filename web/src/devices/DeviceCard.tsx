@@ -4,7 +4,7 @@ import { soft } from "../styles/classNames.ts";
 import { DeviceLink } from "./DeviceLink.tsx";
 import type { ListedView } from "./deviceList.ts";
 import classes from "./DeviceTable.module.css";
-import type { Picking } from "./DeviceTable.tsx";
+import type { Picking } from "./picking.ts";
 import { PickBox } from "./DeviceTableRow.tsx";
 import { StateLabel } from "./StateLabel.tsx";
 

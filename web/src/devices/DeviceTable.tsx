@@ -10,6 +10,7 @@ import { listedView } from "./deviceList.ts";
 import classes from "./DeviceTable.module.css";
 import { DeviceTableRow, ROW_PX } from "./DeviceTableRow.tsx";
 import type { SortColumn, View } from "./filters.ts";
+import type { Picking } from "./picking.ts";
 import { useDeviceList, useFirstPage } from "./useDeviceList.ts";
 import { useWindowRows } from "./useWindowRows.ts";
 
@@ -28,11 +29,6 @@ const COLUMNS: { id: SortColumn | "why"; title: string }[] = [
 
 /** How often a device is checked for being offline: a quarter of the shortest poll interval. */
 const OFFLINE_STEP_MS = 5000;
-
-export interface Picking {
-  isPicked: (id: string) => boolean;
-  toggle: (id: string, name: string) => void;
-}
 
 interface Props {
   view: View;

@@ -3,7 +3,7 @@ import { soft, visuallyHidden } from "../styles/classNames.ts";
 import { DeviceLink } from "./DeviceLink.tsx";
 import type { ListedView } from "./deviceList.ts";
 import classes from "./DeviceTable.module.css";
-import type { Picking } from "./DeviceTable.tsx";
+import type { Picking } from "./picking.ts";
 import { StateLabel } from "./StateLabel.tsx";
 
 export const ROW_PX = 45;
