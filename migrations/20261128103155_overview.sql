@@ -78,9 +78,11 @@ as $$
 declare
   answer jsonb;
   concerned uuid;
+  rollout public.rollouts;
 begin
   perform private.require_rank('viewer');
   concerned := case when halt_reach.scope in ('release', 'rollout') then private.to_uuid(halt_reach.target) end;
+  select r.* into rollout from public.rollouts r where r.id = concerned;
   with reached as (
     select d.segment, s.state as reported
     from public.devices d left join public.device_status s on s.device_id = d.id
@@ -92,8 +94,8 @@ begin
       when 'release' then d.branch = (select r.branch from public.releases r where r.id = concerned)
         and s.current_release is distinct from concerned
       else d.id in (
-        select p.device_id from private.rollout_devices(concerned) p
-        where p.stage is not null and p.current_release is distinct from (select r.release_id from public.rollouts r where r.id = concerned))
+        select p.device_id from private.rollout_devices(rollout) p
+        where p.stage is not null and p.current_release is distinct from rollout.release_id)
     end
   ),
   by_segment as (
