@@ -243,7 +243,9 @@ def proved(facts: list[dict[str, Any]], min_attempted: int, ratio: float) -> tup
             continue
         if f["word"] is not None:
             failed += 1
-            again += f["in_flight"] or (f["word"] == "failed" and not f["spent"] and not f["known_bad"])
+            again += f["in_flight"] or (
+                f["word"] in ("failed", "rolled_back") and not f["spent"] and not f["known_bad"]
+            )
         elif f["healthy_on_it"]:
             good += 1
         elif f["in_flight"] or (not f["known_bad"] and not f["away"]):
