@@ -171,7 +171,11 @@ function ActionItem({ action, names, undo }: ActionItemProps) {
           <li key={entry.id} className={classes.entry} data-entry={entry.table_name}>
             <Text className={classes.name} component="div">
               {entryWords(entry)} {entry.table_name === "devices"
-                ? <Anchor component={Link} href={`/devices/${entry.row_id}`}>{nameOf(entry, names)}</Anchor>
+                ? (
+                  <Anchor component={Link} href={`/devices/${entry.row_id}`} underline="always">
+                    {nameOf(entry, names)}
+                  </Anchor>
+                )
                 : <b>{nameOf(entry, names)}</b>}
             </Text>
             {undo

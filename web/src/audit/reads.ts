@@ -1,6 +1,6 @@
 /** The audit log is read in pages, newest first: a fleet of a few years has a million entries. */
 import type { Client } from "../data/client.ts";
-import { dataOf } from "../data/reads.ts";
+import { dataOf, saidByDevices } from "../data/reads.ts";
 import { AUDIT_COLUMNS, type AuditRow, type Undone } from "./audit.ts";
 
 /** Entries per page of the list. */
@@ -22,7 +22,7 @@ export async function readAudit(client: Client, filter: AuditFilter, pages: numb
   if (filter.table) query = query.eq("table_name", filter.table);
   if (filter.actor) query = query.ilike("actor", `%${filter.actor.replace(/[\\%_]/g, "\\$&")}%`);
   if (filter.row) query = query.eq("row_id", filter.row);
-  return dataOf(await query);
+  return saidByDevices(await query);
 }
 
 /** Take back one entry, or all of one action; one answer per entry. */

@@ -48,7 +48,7 @@ export function dataOf<Some extends Answer>(answer: Some): Extract<Some, { error
 }
 
 /** The data of an answer with texts that devices wrote: safe to show, and never written back. */
-function saidByDevices<Some extends Answer>(answer: Some): Extract<Some, { error: null }>["data"] {
+export function saidByDevices<Some extends Answer>(answer: Some): Extract<Some, { error: null }>["data"] {
   return markedWithin(dataOf(answer));
 }
 
@@ -167,7 +167,7 @@ export async function readOverview(client: Client): Promise<OverviewRow> {
 }
 
 export async function readLastDay(client: Client): Promise<LastDayRow> {
-  return dataOf(await client.from("fleet_last_day").select("*").single());
+  return saidByDevices(await client.from("fleet_last_day").select("*").single());
 }
 
 /** What `open_rollouts` answers; parsed by `overview/rollouts.ts`. */
@@ -255,7 +255,7 @@ export async function readDeviceList(
   skip: number,
   limit: number,
 ): Promise<unknown> {
-  return dataOf(
+  return saidByDevices(
     await client.rpc("list_devices", {
       selector: selector as Json,
       sort_by: sort,
@@ -275,7 +275,7 @@ export async function changeDevices(
   reason: string | null,
   deviceIds: string[] | null,
 ): Promise<unknown> {
-  return dataOf(
+  return saidByDevices(
     await client.rpc("change_devices", {
       selector: selector as Json,
       change: change as Json,
@@ -288,5 +288,5 @@ export async function changeDevices(
 
 /** What `device_timeline` answers; parsed by `device/timeline.ts`. */
 export async function readTimeline(client: Client, id: string, limit: number): Promise<unknown> {
-  return dataOf(await client.rpc("device_timeline", { device_id: id, at_most: limit }));
+  return saidByDevices(await client.rpc("device_timeline", { device_id: id, at_most: limit }));
 }

@@ -1,11 +1,11 @@
 /** The database decides: who may accept, who may make tokens. */
 import type { Client } from "../data/client.ts";
-import { dataOf } from "../data/reads.ts";
+import { dataOf, saidByDevices } from "../data/reads.ts";
 import { type MadeToken, PENDING_COLUMNS, type PendingRow, type TokenRow } from "./provisioning.ts";
 
 /** Devices that wait, the longest first; PostgREST's limit is far above what a person compares by hand. */
 export async function readPending(client: Client): Promise<PendingRow[]> {
-  return dataOf(
+  return saidByDevices(
     await client.from("devices").select(PENDING_COLUMNS).eq("state", "pending").order("created_at").limit(
       1000,
     ),
