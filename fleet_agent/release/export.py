@@ -102,8 +102,8 @@ def _reusable(commit: str, role: str, target: Path) -> Manifest | None:
 
 
 def _entries(repo: Repository, commit: str, role: str) -> list[_Entry]:
-    listed = repo.read("ls-tree", "-r", "-t", "-l", "-z", "--full-tree", commit, "--", *folders(role))
-    found, folders_found = [], set()
+    listed = repo.read("ls-tree", "-r", "-l", "-z", "--full-tree", commit, "--", *folders(role))
+    found = []
     for line in listed.split(b"\0")[:-1]:
         facts, raw = line.split(b"\t", 1)
         mode, kind, blob, size = facts.decode().split()
@@ -111,13 +111,10 @@ def _entries(repo: Repository, commit: str, role: str) -> list[_Entry]:
             path = raw.decode()
         except UnicodeDecodeError as error:
             raise _unsafe(commit, f"{raw!r} is not a UTF-8 name") from error
-        if kind == "tree":
-            folders_found.add(path)
-        elif kind == "blob" and not size.isdecimal():
+        if kind == "blob" and not size.isdecimal():
             raise CorruptError(f"{path} ({blob}) is not here")
-        else:
-            found.append(_Entry(path, mode, blob, int(size) if kind == "blob" else 0))
-    if folders(role)[0] not in folders_found:
+        found.append(_Entry(path, mode, blob, int(size) if kind == "blob" else 0))
+    if not any(entry.path.startswith(f"{folders(role)[0]}/") for entry in found):
         raise role_missing(commit, role)
     return found
 
