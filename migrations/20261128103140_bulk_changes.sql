@@ -37,7 +37,7 @@ begin
   if change ->> 'maintenance_window' is not null
       and not exists (select from public.maintenance_windows w where w.name = change ->> 'maintenance_window') then
     perform private.refuse('unknown_window', format('There is no maintenance window "%s".', left(change ->> 'maintenance_window', 100)),
-      'Pick one: fleetctl window list.', 'PT400');
+      (select format('The windows are: %s.', coalesce(string_agg(w.name, ', ' order by w.name), 'none yet')) from public.maintenance_windows w), 'PT400');
   end if;
   if change ? 'labels' and (jsonb_typeof(change -> 'labels') <> 'object'
       or exists (select from jsonb_each(change -> 'labels') l where jsonb_typeof(l.value) not in ('string', 'null'))) then

@@ -55,7 +55,9 @@ class AttemptUpload:
                 if error.kind == Kind.RATE_LIMITED:
                     self._not_before = now + (error.retry_after_s or 0.0)
                     logger.info(
-                        "{n} attempts wait in the outbox: {error}", n=len(pending) - start, error=error
+                        "In the outbox: {attempts}. {error}",
+                        attempts=counted(len(pending) - start, "attempt"),
+                        error=error,
                     )
                     return
                 if error.kind != Kind.REFUSED:
