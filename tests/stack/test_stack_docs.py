@@ -26,7 +26,7 @@ def kinds() -> set[str]:
         found |= set(re.findall(r'FleetctlError\(\s*"(\w+)"', path.read_text()))
         found |= set(re.findall(r'(?:run_script\([^)]*|_failed\()"(\w+_failed)"', path.read_text()))
     for path in SERVER:
-        for pair in re.findall(r'answer\(\d+, "(\w+)"|kind: "(\w+)"', path.read_text()):
+        for pair in re.findall(r'answer\(\d+, "(\w+)"|kind: "([a-z_]+)"', path.read_text()):
             found.add(pair[0] or pair[1])
     return found
 
